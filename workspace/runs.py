@@ -1,0 +1,265 @@
+"""Run folders: where a stage works, so that a kill loses nothing and half-written results never look whole.
+
+A stage works in `.runs/<stage>/<fingerprint>/`, never in its outputs, which DVC removes before it starts. The
+fingerprint covers the effective settings, the inputs and the stage's code. When the stage is done its result is linked
+or copied to the outputs and renamed into place whole (DESIGN section 5).
+
+    python -m workspace.runs list          every run: stage, fingerprint, state, progress
+    python -m workspace.runs drop RUN      forget a run (before a forced recomputation)
+    python -m workspace.runs adopt RUN     let a run go on under the present params and code
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import UserError
+from workspace.manifest import canonical_json, read_json, sha256_file, write_json
+from workspace.progress import say
+
+RUNS = Path(".runs")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What decides a stage's result: its effective settings, its inputs' fingerprints, its code's checksums."""
+
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    code: Mapping[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        """The first 16 hex digits of the SHA-256 of all three."""
+        return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()[:16]
+
+    def differences(self, other: "Identity") -> list[str]:
+        """Names of settings, inputs and code files in which the two differ."""
+        found = []
+        for part in ("settings", "inputs", "code"):
+            mine, others = getattr(self, part), getattr(other, part)
+            names = sorted(mine.keys() | others.keys())
+            found += [f"{part}: {name}" for name in names if mine.get(name) != others.get(name)]
+        return found
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run of one stage.
+
+    Attributes:
+        root: `.runs/<stage>/<fingerprint>`.
+    """
+
+    root: Path
+
+    @property
+    def out(self) -> Path:
+        """Where the stage builds its artifact, manifest last."""
+        return self.root / "out"
+
+    @property
+    def metrics(self) -> Path:
+        """Where the stage writes numbers, curves and pictures for `metrics/<stage>/`."""
+        return self.root / "metrics"
+
+    @property
+    def work(self) -> Path:
+        """Private files that survive a kill: checkpoints, finished shards."""
+        return self.root / "work"
+
+    @property
+    def progress_file(self) -> Path:
+        """What a dashboard reads while the stage runs."""
+        return self.root / "progress.json"
+
+    @property
+    def done(self) -> bool:
+        """Whether the stage has finished here."""
+        return (self.root / "done.json").is_file()
+
+    def state(self) -> dict[str, Any]:
+        """What `run.json` says: the identity, seconds so far, earlier identities."""
+        value: dict[str, Any] = read_json(self.root / "run.json")
+        return value
+
+    def add_seconds(self, seconds: float) -> None:
+        """Add the time of one attempt to the run's total."""
+        state = self.state()
+        write_json(self.root / "run.json", state | {"seconds": state["seconds"] + seconds})
+
+
+def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
+    """The folder of the run with this identity, made if need be; other finished runs of the stage are removed."""
+    folder = RunFolder(RUNS / stage / identity.fingerprint)
+    if not keep_others and (RUNS / stage).is_dir():
+        for other in sorted((RUNS / stage).iterdir()):
+            if other != folder.root and RunFolder(other).done:
+                shutil.rmtree(other)
+    for path in (folder.out, folder.metrics, folder.work):
+        path.mkdir(parents=True, exist_ok=True)
+    if not (folder.root / "run.json").is_file():
+        write_json(folder.root / "run.json", {"identity": asdict(identity), "seconds": 0.0, "adopted": []})
+    return folder
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run for this process.
+
+    Raises:
+        UserError: another living process holds it.
+    """
+    with (folder.root / "lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder.root} is being worked on by another process: wait for it, or stop it") from error
+        yield
+
+
+def publish(source: Path, destination: Path, link: bool) -> None:
+    """Put a finished folder at `destination`, whole or not at all; the source stays.
+
+    Args:
+        source: a folder.
+        destination: replaced if it is there.
+        link: share the files' bytes by hard links where the file system can; else copy.
+    """
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.publishing-"))
+    try:
+        whole = beside / "whole"
+        shutil.copytree(source, whole, copy_function=_link_or_copy if link else shutil.copyfile)
+        if destination.is_dir():
+            destination.rename(beside / "old")
+        whole.rename(destination)
+    finally:
+        shutil.rmtree(beside)
+
+
+def _link_or_copy(source: str, destination: str) -> str:
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copyfile(source, destination)
+    return destination
+
+
+def listing_fingerprint(path: Path) -> str:
+    """Fingerprint of a raw source: names, sizes and modification times below it (its bytes are not read).
+
+    Raises:
+        UserError: there is nothing at `path`.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    if path.is_file():
+        return sha256_file(path)
+    lines = []
+    for folder, names, files in os.walk(path):
+        names.sort()
+        for name in sorted(files):
+            stat = os.stat(os.path.join(folder, name))
+            lines.append(f"{os.path.relpath(os.path.join(folder, name), path)}\t{stat.st_size}\t{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def find_run(name: str) -> RunFolder:
+    """A run by `stage/fingerprint` or the start of a fingerprint.
+
+    Raises:
+        UserError: none or several match.
+    """
+    found = [path for path in sorted(RUNS.glob("*/*")) if _matches(path, name)]
+    if len(found) != 1:
+        what = "no run" if not found else f"{len(found)} runs"
+        raise UserError(f"{what} called {name}: `python -m workspace.runs list` shows them all")
+    return RunFolder(found[0])
+
+
+def _matches(path: Path, name: str) -> bool:
+    return path.is_dir() and (f"{path.parent.name}/{path.name}".startswith(name) or path.name.startswith(name))
+
+
+def list_runs() -> list[str]:
+    """One line a run: stage/fingerprint, state, progress, seconds."""
+    lines = []
+    for path in sorted(RUNS.glob("*/*/run.json")):
+        folder = RunFolder(path.parent)
+        progress = ""
+        if folder.progress_file.is_file():
+            seen = read_json(folder.progress_file)
+            progress = f"{seen['done']:,}/{seen['total']:,} {seen['unit']}"
+        name = f"{folder.root.parent.name}/{folder.root.name}"
+        lines.append(f"{name}  {'done' if folder.done else 'unfinished'}  {progress}  {folder.state()['seconds']:,.0f} s")
+    return lines
+
+
+def adopt(folder: RunFolder, identity: Identity) -> RunFolder:
+    """Let a run, a finished one too, go on under another identity; both fingerprints are recorded.
+
+    Raises:
+        UserError: there is a run under that identity already.
+    """
+    target = RunFolder(folder.root.parent / identity.fingerprint)
+    if target.root != folder.root and target.root.exists():
+        raise UserError(f"{target.root} exists already: drop it first with `python -m workspace.runs drop {target.root.name}`")
+    state = folder.state()
+    (folder.root / "done.json").unlink(missing_ok=True)
+    adopted = [*state["adopted"], folder.root.name]
+    write_json(folder.root / "run.json", state | {"identity": asdict(identity), "adopted": adopted})
+    folder.root.rename(target.root)
+    return target
+
+
+def mark_done(folder: RunFolder) -> None:
+    """Say that the stage has finished here."""
+    write_json(folder.root / "done.json", {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
+
+
+def main() -> None:
+    """The command line: list, drop, adopt."""
+    parser = argparse.ArgumentParser(prog="python -m workspace.runs", description="Runs of the stages, finished or not.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every run: stage/fingerprint, state, progress, seconds")
+    for name, text in (
+        ("drop", "forget a run and its checkpoints"),
+        ("adopt", "let it go on under the present params and code"),
+    ):
+        commands.add_parser(name, help=text).add_argument("run", help="stage/fingerprint, or the start of a fingerprint")
+    arguments = parser.parse_args()
+    try:
+        _command(arguments)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    if arguments.command == "list":
+        sys.stdout.write("".join(f"{line}\n" for line in list_runs()))
+        return
+    folder = find_run(arguments.run)
+    with locked(folder):
+        if arguments.command == "drop":
+            shutil.rmtree(folder.root)
+            say(f"dropped {folder.root}")
+            return
+        from workspace.stage import present_identity
+
+        adopted = adopt(folder, present_identity(folder.root.parent.name))
+    say(f"{folder.root} goes on as {adopted.root}: `dvc repro {folder.root.parent.name}`")
+
+
+if __name__ == "__main__":
+    main()

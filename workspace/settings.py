@@ -1,0 +1,209 @@
+"""params.yaml → frozen, validated sections: the mechanism only; each stage owns its section's class.
+
+A slip in any section is known before any work starts: the whole file is validated, unknown keys too, and the first
+mistake is told in one line with the nearest valid key.
+"""
+
+import difflib
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from workspace.errors import UserError
+
+STAGES = (
+    "draw_shapes",
+    "shard",
+    "reference",
+    "train_mqvae",
+    "reconstruct",
+    "tokenize",
+    "train_stackformer",
+    "sample",
+    "evaluate",
+    "report",
+)
+"""The stages in the order of the flow; `stages/<name>.py` each."""
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, no unknown keys, no defaults (params.yaml states every knob)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Compute(Settings):
+    """Where a result is made, never what it is: no stage declares this section to DVC."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+    workers: NonNegativeInt = Field(description="Ray workers; 0 runs the same functions in this process")
+    threads: NonNegativeInt = Field(description="torch threads a worker; 0 shares the machine's cores out")
+    loader_workers: NonNegativeInt = Field(description="processes that read and decode images for each worker")
+    ray_address: str = Field(description="local (a running head of ours, or a new one), auto, or a cluster's address")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Params:
+    """A whole params file, validated.
+
+    Attributes:
+        path: where it was read.
+        sections: section name → its settings.
+        compute: the section that says where to compute.
+    """
+
+    path: Path
+    sections: Mapping[str, Settings]
+    compute: Compute
+
+    def section(self, kind: type[S]) -> S:
+        """The section whose settings are of this class."""
+        for settings in self.sections.values():
+            if isinstance(settings, kind):
+                return settings
+        raise AssertionError(f"no stage has settings of class {kind.__name__}")
+
+
+def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
+    """Read, override and validate a params file.
+
+    Args:
+        path: a YAML file with the sections of DESIGN section 2.
+        overrides: `section.key=value` each, value in YAML.
+
+    Raises:
+        UserError: the first mistake, in one line.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: take one with `cp presets/shapes.yaml {path}`")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")
+    for text in overrides:
+        _override(tree, text)
+    modules = [importlib.import_module(f"stages.{name}") for name in STAGES]
+    kinds: dict[str, type[Settings]] = {module.SECTION: module.SETTINGS for module in modules}
+    kinds["compute"] = Compute
+    _check_names(path, tree, kinds)
+    sections = {name: _validate(path, name, kind, tree[name]) for name, kind in kinds.items()}
+    compute = sections.pop("compute")
+    assert isinstance(compute, Compute)
+    params = Params(path, sections, compute)
+    for module in modules:
+        if hasattr(module, "check"):
+            module.check(params)
+    return params
+
+
+def _override(tree: dict[str, Any], text: str) -> None:
+    """Set one `section.key=value` in the tree; the key must be there."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"--set {text}: expected section.key=value")
+    *parents, last = name.split(".")
+    node: Any = tree
+    for depth, key in enumerate([*parents, last]):
+        if not isinstance(node, dict) or key not in node:
+            near = _nearest(key, node) if isinstance(node, dict) else ""
+            raise UserError(f"--set {text}: {'.'.join([*parents, last][: depth + 1])} is not a setting.{near}")
+        if depth < len(parents):
+            node = node[key]
+    node[last] = yaml.safe_load(value)
+
+
+def _check_names(path: Path, tree: Mapping[str, Any], kinds: Mapping[str, type[Settings]]) -> None:
+    for name in tree:
+        if name not in kinds:
+            raise UserError(f"{path}: {name} is not a section.{_nearest(str(name), kinds)}")
+    for name in kinds:
+        if name not in tree:
+            raise UserError(f"{path}: the section {name} is missing; presets/shapes.yaml has one to copy")
+
+
+def _validate(path: Path, section: str, kind: type[Settings], value: Any) -> Settings:
+    try:
+        text = json.dumps(value)
+    except TypeError as error:
+        raise UserError(f"{path}: {section} holds a value that is not plain (a date?): {error}") from error
+    try:
+        return kind.model_validate_json(text, strict=True)
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(section, kind, value, error)}") from error
+
+
+def _explain(section: str, kind: type[Settings], value: Any, error: ValidationError) -> str:
+    """The first mistake, unknown keys before all others, as one line."""
+    problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
+    first = problems[0]
+    location, at = _locate(value, first["loc"])
+    name = ".".join([section, *location])
+    if first["type"] in UNKNOWN:
+        text = f"{name} is not a setting.{_nearest(location[-1], _fields_at(kind, location[:-1]))}"
+    elif first["type"] == "missing":
+        text = f"{section}.{'.'.join(str(part) for part in first['loc'])} is missing"
+    elif first["type"] == "value_error":
+        text = f"{name}: {first['ctx']['error']}"
+    else:
+        message = first["msg"].replace("Input should be", "expected")
+        text = f"{name} is {json.dumps(at)}: {message[0].lower()}{message[1:]}{_hint(at)}"
+    others = len(problems) - 1
+    return text + (f" (and {others} more to mend)" if others else "")
+
+
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+
+def _hint(value: Any) -> str:
+    """YAML 1.1 reads 1e-3 as text: say how to write it."""
+    try:
+        number = float(value) if isinstance(value, str) else None
+    except ValueError:
+        return ""
+    return "" if number is None else f" (YAML wants a point and a sign there: {number:.1e})"
+
+
+def _locate(value: Any, location: Sequence[int | str]) -> tuple[list[str], Any]:
+    """Follow a pydantic location through the values; names that are not in them (a union's arms) are left out."""
+    found: list[str] = []
+    for part in location:
+        in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
+        if in_list or (isinstance(value, dict) and part in value):
+            value = value[part]
+            found.append(str(part))
+    return found, value
+
+
+def _fields_at(kind: Any, location: Sequence[str]) -> dict[str, str]:
+    """Names of the fields of the class at a location → what each is (descriptions where they are given)."""
+    for part in location:
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+            kind = kind.model_fields[part].annotation
+        elif is_dataclass(kind):
+            kind = next(field.type for field in fields(kind) if field.name == part)
+        while get_args(kind):
+            kind = get_args(kind)[0]
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return {name: field.description or "" for name, field in kind.model_fields.items()}
+    return {field.name: "" for field in fields(kind)} if is_dataclass(kind) else {}
+
+
+def _nearest(name: str, valid: Mapping[str, Any]) -> str:
+    """' Did you mean …?' with the closest valid key, or the list of them all."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    if not close:
+        return f" Expected one of: {', '.join(valid)}"
+    described = valid[close[0]]
+    about = f" ({described})" if isinstance(described, str) and described else ""
+    return f" Did you mean {close[0]}{about}?"

@@ -1,0 +1,179 @@
+"""The `main()` that every stage shares: arguments → validated settings → a run folder → `run` → published outputs."""
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import shlex
+import shutil
+import signal
+import sys
+import time
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import yaml
+
+from workspace.code import result_files
+from workspace.errors import UserError
+from workspace.manifest import NAME, read_json, sha256_file, write_json
+from workspace.progress import say
+from workspace.runs import Identity, RunFolder, listing_fingerprint, locked, mark_done, open_run, publish
+from workspace.settings import Params, Settings, load_params
+
+PARAMS = Path("params.yaml")
+PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
+VERSIONS = ("torch", "numpy", "webdataset", "ray", "dvc", "prefect", "clean-fid")
+
+
+def run_stage(name: str) -> None:
+    """Run the stage `stages/<name>.py` from the command line.
+
+    The module is imported by its real name, so that its functions can be sent to Ray workers. It defines `SECTION`,
+    `SETTINGS`, a dataclass `Inputs` of paths, `run(settings, compute, inputs, folder)`, and where it needs them
+    `check(params)` (across sections) and `sources(settings)` (raw data that it reads beside its inputs).
+    A user's mistake ends in one line and exit status 1.
+    """
+    signal.signal(signal.SIGTERM, _terminated)
+    module = importlib.import_module(f"stages.{name}")
+    try:
+        _run(name, module, _parser(name, module).parse_args())
+    except UserError as error:
+        say(f"[{name}] {error}")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        say(f"[{name}] stopped; what is finished is kept: `dvc repro {name}` goes on from there")
+        sys.exit(130)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{name}",
+        description=module.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    usual = _usual_paths(name)
+    for field in fields(module.Inputs):
+        parser.add_argument(_option(field.name), type=Path, default=usual.get(field.name), help=_usually(usual, field.name))
+    parser.add_argument("--out", type=Path, help=_usually(usual, "out"))
+    parser.add_argument("--metrics", type=Path, help=_usually(usual, "metrics"))
+    parser.add_argument("--params", type=Path, default=PARAMS, help="the params file (params.yaml)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="another value for one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
+    )
+    return parser
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _usually(usual: dict[str, Path], name: str) -> str:
+    return f"folder (in dvc.yaml: {usual[name]})" if name in usual else "folder"
+
+
+def _usual_paths(name: str) -> dict[str, Path]:
+    """The paths that this stage's own entry in dvc.yaml passes to it: option name → path."""
+    for path in PIPELINES:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
+        if name in stages:
+            words = shlex.split(stages[name]["cmd"])
+            return {word[2:].replace("-", "_"): Path(value) for word, value in pairwise(words) if word.startswith("--")}
+    return {}
+
+
+def _identity(name: str, module: ModuleType, settings: Settings, inputs: dict[str, Path]) -> Identity:
+    """What decides the result, as it stands now."""
+    made_from = {key: _input_fingerprint(path) for key, path in inputs.items()}
+    for path in module.sources(settings) if hasattr(module, "sources") else ():
+        made_from[f"source {path}"] = _input_fingerprint(path)
+    code = {str(path): sha256_file(ROOT / path) for path in result_files(name)}
+    return Identity(settings.model_dump(mode="json"), made_from, code)
+
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _input_fingerprint(path: Path) -> str:
+    return sha256_file(path / NAME) if (path / NAME).is_file() else listing_fingerprint(path)
+
+
+def present_identity(name: str) -> Identity:
+    """A stage's identity under the params, inputs and code of this moment (for `workspace.runs adopt`)."""
+    module = importlib.import_module(f"stages.{name}")
+    usual = _usual_paths(name)
+    inputs = {field.name: usual[field.name] for field in fields(module.Inputs)}
+    return _identity(name, module, load_params(PARAMS).sections[module.SECTION], inputs)
+
+
+def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
+    usual = _usual_paths(name)
+    if arguments.set and arguments.out is None:
+        raise UserError("--set needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting")
+    ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
+    out = arguments.out or usual.get("out", Path())
+    metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
+    inputs = {field.name: getattr(arguments, field.name) for field in fields(module.Inputs)}
+    for key, path in {**inputs, "out": out}.items():
+        if path is None or path == Path():
+            raise UserError(f"{_option(key)} is missing, and dvc.yaml has no stage {name} to take it from")
+    params = load_params(arguments.params, arguments.set)
+    settings = params.sections[module.SECTION]
+    identity = _identity(name, module, settings, inputs)
+    folder = open_run(name, identity, keep_others=ad_hoc)
+    with locked(folder):
+        if folder.done:
+            say(f"[{name}] finished before as {folder.root}: publishing it again")
+        else:
+            _work(name, module, params, inputs, folder)
+            changed = identity.differences(_identity(name, module, settings, inputs))
+            if changed:
+                what = "; ".join(changed)
+                raise UserError(f"while this ran, something it depends on changed ({what}); {folder.root} is kept: run again")
+            mark_done(folder)
+        publish(folder.out, out, link=True)
+        if metrics is not None:
+            publish(folder.metrics, metrics, link=False)
+    if ad_hoc:
+        shutil.rmtree(folder.root)
+    say(f"[{name}] → {out}")
+
+
+def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path], folder: RunFolder) -> None:
+    began = time.monotonic()
+    try:
+        module.run(params.sections[module.SECTION], params.compute, module.Inputs(**inputs), folder)
+    finally:
+        folder.add_seconds(time.monotonic() - began)
+    only_numbers = not (folder.out / NAME).is_file()
+    assert only_numbers == (name == "evaluate"), f"{name} wrote no manifest"
+    write_json((folder.out if only_numbers else folder.metrics) / "run.json", _run_facts(params, folder))
+
+
+def _run_facts(params: Params, folder: RunFolder) -> dict[str, Any]:
+    """What a reader of the metrics wants to know of the run: time, machine share, versions."""
+    versions = {}
+    for package in VERSIONS:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "absent"
+    state = read_json(folder.root / "run.json")
+    return {
+        "seconds": round(state["seconds"], 2),
+        "compute": params.compute.model_dump(mode="json"),
+        "cpus": os.cpu_count(),
+        "versions": versions,
+        "adopted": state["adopted"],
+    }
