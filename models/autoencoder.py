@@ -1,0 +1,132 @@
+"""VQGAN's encoder and decoder (Esser et al. 2021, section 3.1 there), with an optional space-to-depth stem.
+
+Shapes: B images, C channels, H and W in pixels or cells, D features of a cell.
+"""
+
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm in groups of at least 4 channels, at most 32 groups: VQGAN's at its sizes."""
+    return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=1e-6)
+
+
+class ResBlock(nn.Module):
+    """(norm, SiLU, 3×3 convolution) twice, added to its input; the last convolution starts at zero."""
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = group_norm(channels), nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+        nn.init.zeros_(self.conv2.weight)
+        if self.conv2.bias is not None:
+            nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, out, H, W]."""
+        h_BCHW = self.conv1(F.silu(self.norm1(x_BCHW)))
+        h_BCHW = self.conv2(F.silu(self.norm2(h_BCHW)))
+        out_BCHW: Tensor = self.shortcut(x_BCHW) + h_BCHW
+        return out_BCHW
+
+
+class GridAttention(nn.Module):
+    """VQGAN's attention block: one head over all cells, added to its input; the projection starts at zero."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.to_qkv = nn.Linear(channels, 3 * channels)
+        self.to_out = nn.Linear(channels, channels)
+        nn.init.zeros_(self.to_out.weight)
+        nn.init.zeros_(self.to_out.bias)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → the same shape."""
+        x_B1LC = rearrange(self.norm(x_BCHW), "b c h w -> b 1 (h w) c")
+        q_B1LC, k_B1LC, v_B1LC = self.to_qkv(x_B1LC).chunk(3, dim=-1)
+        out_B1LC = self.to_out(F.scaled_dot_product_attention(q_B1LC, k_B1LC, v_B1LC))
+        return x_BCHW + rearrange(out_B1LC, "b 1 (h w) c -> b c h w", h=x_BCHW.shape[2])
+
+
+def _level(channels: int, out_channels: int, blocks: int, attention: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for index in range(blocks):
+        layers.append(ResBlock(channels if index == 0 else out_channels, out_channels))
+        if attention:
+            layers.append(GridAttention(out_channels))
+    return layers
+
+
+def _middle(channels: int, attention: bool) -> list[nn.Module]:
+    between = [GridAttention(channels)] if attention else []
+    return [ResBlock(channels, channels), *between, ResBlock(channels, channels)]
+
+
+class Downsample(nn.Module):
+    """Half the height and width: a 3×3 convolution of stride 2, padded at the right and the bottom."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, C, H/2, W/2]."""
+        out_BCHW: Tensor = self.conv(F.pad(x_BCHW, (0, 1, 0, 1)))
+        return out_BCHW
+
+
+class Upsample(nn.Module):
+    """Twice the height and width: nearest neighbours, then a 3×3 convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, C, 2H, 2W]."""
+        out_BCHW: Tensor = self.conv(F.interpolate(x_BCHW, scale_factor=2.0, mode="nearest"))
+        return out_BCHW
+
+
+class Encoder(nn.Sequential):
+    """Image [B, 3, H₀, W₀] → grid [B, D, H, W], f = stem · 2^(levels - 1).
+
+    Args:
+        stem: space-to-depth factor before the first convolution (1 is VQGAN's).
+        channels: ch; level i has `channels * multipliers[i]`.
+        multipliers: one a level.
+        blocks: ResBlocks a level.
+        attention: whether the last level and the middle attend over the grid.
+        dim: D.
+    """
+
+    def __init__(self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int):
+        widths = [channels * multiplier for multiplier in multipliers]
+        layers: list[nn.Module] = [nn.PixelUnshuffle(stem), nn.Conv2d(3 * stem * stem, channels, 3, padding=1)]
+        before = channels
+        for index, width in enumerate(widths):
+            last = index == len(widths) - 1
+            layers += _level(before, width, blocks, attention and last)
+            layers += [] if last else [Downsample(width)]
+            before = width
+        layers += [*_middle(before, attention), group_norm(before), nn.SiLU(), nn.Conv2d(before, dim, 3, padding=1)]
+        super().__init__(*layers)
+
+
+class Decoder(nn.Sequential):
+    """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one ResBlock more a level (VQGAN's)."""
+
+    def __init__(self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int):
+        widths = [channels * multiplier for multiplier in reversed(multipliers)]
+        layers: list[nn.Module] = [nn.Conv2d(dim, widths[0], 3, padding=1), *_middle(widths[0], attention)]
+        before = widths[0]
+        for index, width in enumerate(widths):
+            layers += _level(before, width, blocks + 1, attention and index == 0)
+            layers += [] if index == len(widths) - 1 else [Upsample(width)]
+            before = width
+        layers += [group_norm(before), nn.SiLU(), nn.Conv2d(before, 3 * stem * stem, 3, padding=1)]
+        super().__init__(*layers, nn.PixelShuffle(stem))

@@ -1,0 +1,119 @@
+"""The adaptive mask module (paper section 3.2, Eq. 2-4): which cells of the grid are worth a code.
+
+    s_l = f_s(z_l)                                   (2)   a two-layer MLP with a sigmoid at its end
+    Ẑ   = { LayerNorm(z'_l) * s'_l }, l = 1..N       (3)   of the N best-scored cells
+    P̂   = their positions in the grid                (4)   0-based, ascending (raster order)
+
+Shapes: B images, L cells of the grid, N kept cells, D features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+MaskKind = Literal["adaptive", "random", "none"]
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What is left of a grid of features.
+
+    Attributes:
+        features_BND: the kept features, modulated by their scores and projected, in raster order.
+        positions_BN: int64, where they sit, ascending in 0 … L-1.
+        scores_BL: importance in (0, 1); ones where nothing is masked.
+        kept_BL: bool, True at the kept positions.
+    """
+
+    features_BND: Tensor
+    positions_BN: Tensor
+    scores_BL: Tensor
+    kept_BL: Tensor
+
+
+def num_kept(mask_ratio: float, num_positions: int) -> int:
+    """N = round((1 - mask_ratio) * L), half to even: the one place where N is computed."""
+    return round((1 - mask_ratio) * num_positions)
+
+
+def random_ranking(seeds: Sequence[int], num_positions: int) -> Tensor:
+    """Uniform numbers [B, L] in [0, 1), float32; row b depends on `seeds[b]` alone (0 ≤ seed < 2⁶³)."""
+    rows = [torch.rand(num_positions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)
+
+
+def top_positions(ranking_BL: Tensor, kept: int) -> Tensor:
+    """Positions [B, kept] of the highest-ranked cells, ascending; of equal ranks the earlier cell wins."""
+    order_BL = ranking_BL.argsort(dim=-1, descending=True, stable=True)
+    return order_BL[:, :kept].sort(dim=-1).values
+
+
+class Masker(nn.Module):
+    """Scores every cell and keeps the N best (Eq. 2-4).
+
+    The gradient reaches the scorer through the multiplication of Eq. 3 on kept cells; the choice itself has none. With
+    `mask: random` the multiplication stays and only the ranking changes; with `none` every cell is kept, unscored.
+
+    Args:
+        dim: D, width of the features.
+        kept: N, how many cells are kept.
+        mask: adaptive (by score), random (by the ranking that the caller gives), none.
+        scorer_width: hidden width of the scoring network.
+    """
+
+    def __init__(self, dim: int, kept: int, mask: MaskKind, scorer_width: int) -> None:
+        super().__init__()
+        self.kept, self.mask = kept, mask
+        self.to_code = nn.Linear(dim, dim)
+        if mask != "none":
+            self.norm = nn.LayerNorm(dim, elementwise_affine=False)
+            self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
+
+    def forward(self, z_BLD: Tensor, ranking_BL: Tensor | None = None, exploration: float = 0.0) -> Masked:
+        """Keep the N most important cells.
+
+        Args:
+            z_BLD: the encoder's features.
+            ranking_BL: random numbers. Needed where mask is random (they are the ranking); for adaptive they are the
+                noise of the exploration.
+            exploration: weight of that noise against the logits of the scores over their standard deviation; 0 is
+                the paper's ranking to the letter.
+
+        Raises:
+            ValueError: mask is random and no ranking was given.
+        """
+        if self.mask == "none":
+            return self._keep_all(z_BLD)
+        logits_BL = self.scorer(z_BLD).squeeze(-1)
+        scores_BL = logits_BL.sigmoid()  # (2)
+        modulated_BLD = self.norm(z_BLD) * scores_BL[..., None]  # (3)
+        positions_BN = top_positions(self._ranking(logits_BL.detach(), ranking_BL, exploration), self.kept)  # (4)
+        index_BND = positions_BN[..., None].expand(-1, -1, z_BLD.shape[-1])
+        features_BND = self.to_code(modulated_BLD.gather(1, index_BND))
+        kept_BL = torch.zeros_like(scores_BL, dtype=torch.bool).scatter(1, positions_BN, True)
+        return Masked(features_BND, positions_BN, scores_BL, kept_BL)
+
+    def _ranking(self, logits_BL: Tensor, ranking_BL: Tensor | None, exploration: float) -> Tensor:
+        if self.mask == "random":
+            if ranking_BL is None:
+                raise ValueError("mask: random ranks cells by numbers that the caller draws: give ranking_BL")
+            return ranking_BL
+        if ranking_BL is None or exploration == 0.0:
+            return logits_BL
+        return logits_BL / logits_BL.std().clamp_min(1e-6) + exploration * ranking_BL
+
+    def _keep_all(self, z_BLD: Tensor) -> Masked:
+        batch, length = z_BLD.shape[:2]
+        positions_BN = torch.arange(length, device=z_BLD.device).expand(batch, -1)
+        ones_BL = z_BLD.new_ones(batch, length)
+        return Masked(self.to_code(z_BLD), positions_BN, ones_BL, ones_BL.bool())
+
+
+def fill(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:
+    """Put features back where they sat; the mask code stands everywhere else: [B, N, D] → [B, L, D]."""
+    batch, _, dim = features_BND.shape
+    grid_BLD = mask_code_D.to(features_BND.dtype).expand(batch, num_positions, dim)
+    return grid_BLD.scatter(1, positions_BN[..., None].expand(-1, -1, dim), features_BND)

@@ -1,0 +1,205 @@
+"""MQ-VAE (paper section 3.2): encoder → adaptive mask → quantisation → adaptive de-mask → decoder.
+
+Shapes: B images, C = 3 channels, H and W pixels, L = side² cells of the grid, N kept cells, D = n_z features.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from models.autoencoder import Decoder, Encoder
+from models.demasker import Demasker, DemaskKind
+from models.masker import Masker, MaskKind, fill, num_kept
+from models.pretrained import load_pretrained, save_pretrained
+from models.quantizer import Quantizer, QuantizerConfig
+
+
+@dataclass(frozen=True)
+class MQVAEConfig:
+    """Everything that shapes an MQ-VAE.
+
+    Attributes:
+        image_size: pixels a side.
+        stem: space-to-depth factor before the first convolution; 1 is VQGAN's encoder.
+        channels: ch, width of the first level.
+        multipliers: of `channels`, one a level; f = stem · 2^(levels - 1).
+        res_blocks: ResBlocks a level.
+        attention: whether the grid's level attends over the grid, in encoder and decoder.
+        code_dim: n_z, features of a cell and of a code.
+        num_codes: K.
+        mask: adaptive (the paper), random (its ablation), none (VQGAN).
+        mask_ratio: share of the cells that is not quantised; 0 where mask is none.
+        scorer_width: hidden width of the scoring network (Eq. 2).
+        demask: dcsa_update (the paper), dcsa, sa, none (its ablations).
+        demask_blocks: H.
+        quantizer: how the codebook is learned.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    image_size: int
+    stem: int
+    channels: int
+    multipliers: tuple[int, ...]
+    res_blocks: int
+    attention: bool
+    code_dim: int
+    num_codes: int
+    mask: MaskKind
+    mask_ratio: float
+    scorer_width: int
+    demask: DemaskKind
+    demask_blocks: int
+    quantizer: QuantizerConfig
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "stem", "channels", "res_blocks", "code_dim", "scorer_width", "demask_blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers is {list(self.multipliers)}, expected one whole number ≥ 1 a level")
+        if self.num_codes < 2 or self.num_codes > 65536:
+            raise ValueError(f"num_codes is {self.num_codes}, expected 2 ≤ num_codes ≤ 65536 (codes are stored as uint16)")
+        if self.image_size % self.downsampling:
+            raise ValueError(
+                f"image_size {self.image_size} is not divisible by the down-sampling {self.downsampling} "
+                f"(stem {self.stem} × 2^{len(self.multipliers) - 1}); change image_size, stem or multipliers"
+            )
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio is {self.mask_ratio}, expected 0 ≤ mask_ratio < 1")
+        if self.mask == "none" and self.mask_ratio:
+            raise ValueError(f"mask_ratio is {self.mask_ratio} and mask is none; expected mask_ratio 0")
+        if self.num_kept < 1:
+            raise ValueError(
+                f"mask_ratio {self.mask_ratio} keeps N = {self.num_kept} of L = {self.num_positions} cells; expected N ≥ 1"
+            )
+
+    @property
+    def downsampling(self) -> int:
+        """f, pixels a cell and side."""
+        return self.stem * 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Cells a side."""
+        return self.image_size // self.downsampling
+
+    @property
+    def num_positions(self) -> int:
+        """L."""
+        return self.grid**2
+
+    @property
+    def num_kept(self) -> int:
+        """N."""
+        return num_kept(self.mask_ratio, self.num_positions)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is stored of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1."""
+
+    codes_BN: Tensor
+    positions_BN: Tensor
+
+
+@dataclass(frozen=True)
+class MQVAEOutput:
+    """One forward pass.
+
+    Attributes:
+        reconstruction_BCHW: float, not clamped; images are in [-1, 1].
+        scores_BL: importance of each cell, (0, 1).
+        kept_BL: bool.
+        codes_BN: int64.
+        positions_BN: int64, ascending.
+        features_BND: kept features before quantisation (what the codebook learns from).
+        commitment: scalar loss of the quantiser.
+    """
+
+    reconstruction_BCHW: Tensor
+    scores_BL: Tensor
+    kept_BL: Tensor
+    codes_BN: Tensor
+    positions_BN: Tensor
+    features_BND: Tensor
+    commitment: Tensor
+
+
+class MQVAE(nn.Module):
+    """Masked quantisation VAE: an image as N codes and where they sit, and back."""
+
+    def __init__(self, config: MQVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = (config.stem, config.channels, config.multipliers, config.res_blocks, config.attention, config.code_dim)
+        self.encoder = Encoder(*sizes)
+        self.masker = Masker(config.code_dim, config.num_kept, config.mask, config.scorer_width)
+        self.quantizer = Quantizer(config.quantizer, config.num_codes, config.code_dim)
+        self.mask_code_D = nn.Parameter(torch.empty(config.code_dim).uniform_(-1 / config.code_dim, 1 / config.code_dim))
+        self.demasker = Demasker(config.code_dim, config.demask_blocks, config.demask)
+        self.decoder = Decoder(*sizes)
+
+    def encode(self, image_BCHW: Tensor) -> Tensor:
+        """Z = E(X): [B, 3, H, W] in [-1, 1] → [B, L, D]."""
+        return rearrange(self.encoder(image_BCHW), "b d h w -> b (h w) d")
+
+    def decode(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
+        """Fill the grid, de-mask, decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
+        grid_BLD = fill(vectors_BND, positions_BN, self.mask_code_D, self.config.num_positions)
+        kept_BL = torch.zeros(grid_BLD.shape[:2], dtype=torch.bool, device=grid_BLD.device)
+        kept_BL = kept_BL.scatter(1, positions_BN, True)
+        grid_BDHW = rearrange(grid_BLD, "b (h w) d -> b d h w", h=self.config.grid)
+        image_BCHW: Tensor = self.decoder(self.demasker(grid_BDHW, kept_BL))
+        return image_BCHW
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The decoder's last weight: where VQGAN's adaptive weight compares gradients."""
+        convolution = self.decoder[-2]
+        assert isinstance(convolution, nn.Conv2d)
+        return convolution.weight
+
+    def forward(
+        self,
+        image_BCHW: Tensor,
+        ranking_BL: Tensor | None = None,
+        exploration: float = 0.0,
+        bypass_quantizer: bool = False,
+    ) -> MQVAEOutput:
+        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for the ranking and the exploration."""
+        masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration)
+        quantized = self.quantizer(masked.features_BND, bypass_quantizer)
+        return MQVAEOutput(
+            reconstruction_BCHW=self.decode(quantized.vectors_BND, masked.positions_BN),
+            scores_BL=masked.scores_BL,
+            kept_BL=masked.kept_BL,
+            codes_BN=quantized.codes_BN,
+            positions_BN=masked.positions_BN,
+            features_BND=masked.features_BND,
+            commitment=quantized.loss,
+        )
+
+    @torch.no_grad()
+    def tokenize(self, image_BCHW: Tensor, ranking_BL: Tensor | None = None) -> Tokens:
+        """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order."""
+        masked = self.masker(self.encode(image_BCHW), ranking_BL)
+        return Tokens(self.quantizer(masked.features_BND).codes_BN, masked.positions_BN)
+
+    @torch.no_grad()
+    def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:
+        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; the order of the N does not matter."""
+        return self.decode(self.quantizer.lookup(codes_BN), positions_BN)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model.safetensors and config.json."""
+        save_pretrained(self, self.config, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Rebuild from such a folder, in eval mode, on the CPU; ValueError where the files do not fit."""
+        return load_pretrained(cls, MQVAEConfig, folder)

@@ -1,0 +1,84 @@
+"""Published weights: `model.safetensors` and `config.json`, from which the model is rebuilt without params.yaml."""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+class Configured(Protocol):
+    """A module that was built from a frozen config dataclass and keeps it."""
+
+    config: Any
+
+
+M = TypeVar("M", bound=torch.nn.Module)
+
+
+def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
+    """Build a config dataclass from JSON values: nested dataclasses and tuples are restored.
+
+    Raises:
+        ValueError: an unknown or a missing key.
+    """
+    hints = get_type_hints(kind)
+    for name in values:
+        if name not in hints:
+            near = difflib.get_close_matches(name, hints, n=1)
+            raise ValueError(f"{name} is not a field of {kind.__name__}{f'; did you mean {near[0]}?' if near else ''}")
+    missing = sorted(hints.keys() - values.keys())
+    if missing:
+        raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
+    return kind(**{name: _restore(hints[name], value) for name, value in values.items()})
+
+
+def _restore(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return config_from_json(hint, value)
+    if get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(value)
+    if value is not None and any(get_origin(arm) is tuple for arm in get_args(hint)):
+        return tuple(value)
+    return value
+
+
+def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:
+    """Write a model's weights (no metadata, so that equal weights give equal bytes) and its config into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS)
+    text = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def load_pretrained(kind: type[M], config_kind: Any, folder: Path) -> M:
+    """Rebuild a model of class `kind` from a folder written by `save_pretrained`, in eval mode, on the CPU.
+
+    Raises:
+        ValueError: files missing, an unknown config key, or weights that do not fit the config.
+    """
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder / name} does not exist; a model folder holds {WEIGHTS} and {CONFIG}")
+    try:
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS)
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} holds a damaged model: {error}") from error
+    model: M = kind(config_from_json(config_kind, values))
+    dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
+    if torch.float64 in dtypes:
+        model.double()
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}") from error
+    return model.eval()

@@ -1,0 +1,180 @@
+"""Vector quantisation (paper Eq. 1) with a codebook that follows its features by an EMA or by gradient.
+
+    Q(z; C) = argmin_k ||z - e_k||²      (1)
+
+Shapes: B images, N features each, D features, K codes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over all workers (the identity where there is one)."""
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """How the codebook is learned.
+
+    Attributes:
+        kind: `ema` (codes are moving averages of their features) or `gradient` (VQGAN's loss).
+        decay: of the moving averages, in [0, 1).
+        commitment: weight of ||z - sg(e)||², ≥ 0.
+        restart_every: steps between restarts of dead codes (EMA only), ≥ 1; 0 never restarts.
+        restart_below: a code is dead when its average count is below this share of the expected count.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    kind: Literal["ema", "gradient"]
+    decay: float
+    commitment: float
+    restart_every: int
+    restart_below: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected 0 ≤ decay < 1")
+        if self.commitment < 0 or self.restart_every < 0 or self.restart_below < 0:
+            raise ValueError("commitment, restart_every and restart_below are expected to be ≥ 0")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Quantised features.
+
+    Attributes:
+        vectors_BND: e(Q(z)), with the gradient passed straight through to z.
+        codes_BN: int64 in 0 … K-1.
+        loss: scalar, the commitment (and, for a gradient codebook, the codebook) loss.
+    """
+
+    vectors_BND: Tensor
+    codes_BN: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The features of one micro-batch, kept for the codebook's update at the end of the step.
+
+    Attributes:
+        first: index of its first image in the global batch.
+        features_BND: detached features before quantisation.
+        codes_BN: their codes.
+    """
+
+    first: int
+    features_BND: Tensor
+    codes_BN: Tensor
+
+
+class Quantizer(nn.Module):
+    """A codebook of K codes of D features.
+
+    Distances and averages are at least float32, whatever the autocast. `update` is called once a step with the features
+    of the whole global batch (over workers), so that the codebook does not depend on how the batch was split.
+    """
+
+    codebook_KD: Tensor
+    count_K: Tensor
+    sum_KD: Tensor
+
+    def __init__(self, config: QuantizerConfig, num_codes: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        start_KD = torch.empty(num_codes, dim).uniform_(-1 / num_codes, 1 / num_codes)
+        if config.kind == "gradient":
+            self.codebook_KD = nn.Parameter(start_KD)
+            return
+        self.register_buffer("codebook_KD", start_KD)
+        self.register_buffer("count_K", torch.zeros(num_codes))
+        self.register_buffer("sum_KD", torch.zeros(num_codes, dim))
+
+    @torch.no_grad()
+    def nearest(self, z_BND: Tensor) -> Tensor:
+        """Eq. 1: the index of the nearest code, int64 [B, N]; of equally near codes the first."""
+        codebook_KD = self.codebook_KD.to(z_BND.dtype)
+        distance_BNK = codebook_KD.square().sum(-1) - 2 * z_BND @ codebook_KD.T  # + ||z||², the same for every k
+        return distance_BNK.argmin(-1)
+
+    def lookup(self, codes_BN: Tensor) -> Tensor:
+        """e(k): codes [B, N] → vectors [B, N, D]."""
+        return F.embedding(codes_BN, self.codebook_KD)
+
+    def forward(self, z_BND: Tensor, bypass: bool = False) -> Quantized:
+        """Quantise with the straight-through gradient; `bypass` passes the features through unquantised."""
+        with torch.autocast(z_BND.device.type, enabled=False):
+            z_BND = z_BND if z_BND.dtype == torch.float64 else z_BND.float()
+            codes_BN = self.nearest(z_BND)
+            if bypass:
+                return Quantized(z_BND, codes_BN, z_BND.new_zeros(()))
+            e_BND = self.lookup(codes_BN)
+            loss = self.config.commitment * F.mse_loss(z_BND, e_BND.detach())
+            if self.config.kind == "gradient":
+                loss = loss + F.mse_loss(e_BND, z_BND.detach())
+            return Quantized(z_BND + (e_BND - z_BND).detach(), codes_BN, loss)
+
+    @torch.no_grad()
+    def initialise(self, seen: Sequence[Seen], batch: int, seed: int, reduce: Reduce) -> None:
+        """Take the codes from the features of one global batch (EMA codebook)."""
+        kept = seen[0].features_BND.shape[1]
+        self.codebook_KD.copy_(reduce(self._candidates(seen, batch * kept, seed)))
+        self._trust_all(torch.ones_like(self.count_K, dtype=torch.bool), batch * kept / len(self.count_K))
+
+    @torch.no_grad()
+    def update(self, seen: Sequence[Seen], batch: int, restart: bool, seed: int, reduce: Reduce) -> int:
+        """One EMA step of the codebook over the global batch.
+
+        Args:
+            seen: this worker's micro-batches.
+            batch: images in the global batch, over all workers.
+            restart: whether dead codes start anew from features of this batch.
+            seed: decides which features; equal on all workers.
+            reduce: sums over workers; called once.
+
+        Returns:
+            How many codes were restarted.
+        """
+        size, dim = self.codebook_KD.shape
+        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(self.sum_KD.dtype)
+        codes_R = torch.cat([part.codes_BN.reshape(-1) for part in seen])
+        count_K = torch.bincount(codes_R, minlength=size).to(self.sum_KD.dtype)
+        sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)
+        total = batch * seen[0].features_BND.shape[1]
+        parts = [count_K[:, None], sum_KD] + ([self._candidates(seen, total, seed)] if restart else [])
+        reduced = reduce(torch.cat(parts, dim=1))
+        decay = self.config.decay
+        self.count_K.lerp_(reduced[:, 0], 1 - decay)
+        self.sum_KD.lerp_(reduced[:, 1 : 1 + dim], 1 - decay)
+        alive_K = self.count_K > 1e-6
+        self.codebook_KD[alive_K] = self.sum_KD[alive_K] / self.count_K[alive_K, None]
+        if not restart:
+            return 0
+        dead_K = self.count_K < self.config.restart_below * total / size
+        self.codebook_KD[dead_K] = reduced[dead_K, 1 + dim :]
+        self._trust_all(dead_K, total / size)
+        return int(dead_K.sum())
+
+    def _trust_all(self, chosen_K: Tensor, expected: float) -> None:
+        """Give the chosen codes the expected count, so that they live until they have had their chance."""
+        self.count_K[chosen_K] = expected
+        self.sum_KD[chosen_K] = self.codebook_KD[chosen_K] * expected
+
+    def _candidates(self, seen: Sequence[Seen], total: int, seed: int) -> Tensor:
+        """K features [K, D] chosen by their index in the global batch; zeros where another worker has them."""
+        size, dim = self.codebook_KD.shape
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        wanted_K = order.repeat(-(-size // total))[:size].to(self.codebook_KD.device)
+        found_KD = torch.zeros_like(self.codebook_KD)
+        for part in seen:
+            features_RD = part.features_BND.reshape(-1, dim).to(found_KD.dtype)
+            first = part.first * part.features_BND.shape[1]
+            mine_K = (wanted_K >= first) & (wanted_K < first + len(features_RD))
+            found_KD[mine_K] = features_RD[wanted_K[mine_K] - first]
+        return found_KD
