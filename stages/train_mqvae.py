@@ -1,0 +1,209 @@
+"""train_mqvae: image shards → a trained MQ-VAE (paper section 3.2, Eq. 1-8).
+
+Reads   image shards
+Writes  model.safetensors (EMA weights, codebook) and config.json; curves and pictures in metrics/train_mqvae
+Params  mqvae
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor
+
+from cluster.training import WorkerGroup, fit
+from evaluation.lpips import load_lpips
+from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
+from reporting.figures import figure4
+from shards.images import ImageShards, to_float, to_uint8
+from training.images import ImageBatches
+from training.loop import LoopSettings, TrainingFolder, train
+from training.mqvae import (
+    ExplorationConfig,
+    LossConfig,
+    MQVAETrainee,
+    MQVAETraining,
+    Perceptual,
+    Precision,
+)
+from workspace.errors import UserError
+from workspace.manifest import write_manifest
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Params, Settings
+from workspace.stage import run_stage
+
+
+class PerceptualSettings(Settings):
+    """The perceptual loss's network."""
+
+    network: str = Field(description="none, squeezenet or vgg", pattern="^(none|squeezenet|vgg)$")
+    backbone: Path | None = Field(description="the network's ImageNet weights, a safetensors file")
+    heads: Path | None = Field(description="LPIPS v0.1's linear heads for it, a safetensors file")
+
+
+class MQVAESettings(Settings):
+    """Section `mqvae`: stage 1."""
+
+    steps: PositiveInt = Field(description="optimiser steps")
+    learning_rate: PositiveFloat = Field(description="Adam's peak rate")
+    seed: NonNegativeInt = Field(description="of weights, order, flips, noise")
+    global_batch: PositiveInt = Field(description="images a step, over all workers")
+    micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
+    warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
+    final_rate: NonNegativeFloat = Field(description="share of the peak rate at the end of the cosine", le=1)
+    beta1: NonNegativeFloat = Field(description="of Adam", lt=1)
+    beta2: NonNegativeFloat = Field(description="of Adam", lt=1)
+    clip: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
+    ema_decay: NonNegativeFloat = Field(description="of the published weights", lt=1)
+    precision: Precision = Field(description="fp32, bf16 (autocast) or float64")
+    channels_last: bool = Field(description="memory format of the convolutions")
+    compile: bool = Field(description="run the model through torch.compile")
+    flip: bool = Field(description="flip images left to right at random")
+    quantize_from: NonNegativeInt = Field(description="step before which features pass through unquantised")
+    init_from: Path | None = Field(description="folder with published weights to start from")
+    log_every: PositiveInt = Field(description="steps between rows of the curves")
+    validate_every: PositiveInt = Field(description="steps between validations and pictures")
+    validate_images: PositiveInt = Field(description="held-out images to validate on")
+    checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
+    perceptual: PerceptualSettings
+    loss: LossConfig
+    exploration: ExplorationConfig
+    model: MQVAEConfig
+
+
+SECTION, SETTINGS = "mqvae", MQVAESettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that the stage reads."""
+
+    shards: Path
+
+
+def check(params: Params) -> None:
+    """What must fit across settings before any work."""
+    settings = params.section(MQVAESettings)
+    where = f"{params.path}: mqvae"
+    if settings.global_batch % settings.micro_batch:
+        raise UserError(
+            f"{where}.global_batch {settings.global_batch} is not a multiple of micro_batch {settings.micro_batch}"
+        )
+    if settings.quantize_from >= settings.steps:
+        raise UserError(f"{where}.quantize_from is {settings.quantize_from}, expected less than steps {settings.steps}")
+    if settings.model.quantizer.kind == "ema" and settings.quantize_from == 0:
+        raise UserError(f"{where}.quantize_from is 0; an EMA codebook starts from a batch's features: expected ≥ 1")
+    perceptual = settings.perceptual.network != "none"
+    if bool(settings.loss.perceptual) != perceptual:
+        raise UserError(
+            f"{where}.loss.perceptual is {settings.loss.perceptual} and mqvae.perceptual.network is "
+            f"{settings.perceptual.network}; expected a weight > 0 with a network, or 0 with none"
+        )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a worker is given: plain values and paths."""
+
+    settings: MQVAESettings
+    shards: Path
+    loader_workers: int
+    out: Path
+    folder: TrainingFolder
+
+
+def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+    """Train on the cluster and write the artifact."""
+    shards = ImageShards.open(inputs.shards)
+    shards.require(image_size=settings.model.image_size)
+    paths = TrainingFolder(folder.work.resolve(), folder.metrics.resolve(), folder.progress_file.resolve())
+    work = Work(settings, inputs.shards.resolve(), compute.loader_workers, folder.out.resolve(), paths)
+    fit(train_worker, work, compute, folder.root.resolve())
+    config = settings.model
+    facts = {
+        "grid": [config.grid, config.grid],
+        "num_kept": config.num_kept,
+        "num_codes": config.num_codes,
+        "image_size": config.image_size,
+        "parameters": sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters()),
+        "steps": settings.steps,
+    }
+    write_manifest(folder.out, "mqvae", facts, made_from={"shards": shards.manifest.fingerprint})
+
+
+def train_worker(work: Work, workers: WorkerGroup) -> None:
+    """One worker's part; rank 0 writes the published weights."""
+    settings = work.settings
+    shards = ImageShards.open(work.shards)
+    loop = loop_settings(settings)
+    torch.manual_seed(settings.seed)
+    model = MQVAE(settings.model)
+    if settings.init_from is not None:
+        model.load_state_dict(MQVAE.from_pretrained(settings.init_from).state_dict())
+    trainee = MQVAETrainee(
+        model,
+        training_of(settings),
+        settings.global_batch,
+        perceptual_of(settings, workers.device),
+        held_out(shards, settings.validate_images),
+        workers.device,
+        Pictures(work.folder.metrics, settings.model.grid),
+    )
+    batches = ImageBatches(shards, loop, workers, settings.flip, work.loader_workers)
+    train(trainee, batches, loop, workers, work.folder)
+    if workers.rank == 0:
+        published = MQVAE(settings.model).to(trainee.dtype)
+        published.load_state_dict(trainee.ema.model.state_dict())
+        published.save_pretrained(work.out)
+
+
+def loop_settings(settings: MQVAESettings) -> LoopSettings:
+    """The loop's part of the settings."""
+    names = ("steps", "global_batch", "micro_batch", "seed", "log_every", "validate_every", "checkpoint_every")
+    return LoopSettings(**{name: getattr(settings, name) for name in names})
+
+
+def training_of(settings: MQVAESettings) -> MQVAETraining:
+    """The step's part of the settings."""
+    return MQVAETraining(**{name: getattr(settings, name) for name in MQVAETraining.__dataclass_fields__})
+
+
+def perceptual_of(settings: MQVAESettings, device: torch.device) -> Perceptual | None:
+    """The perceptual distance that the settings name, on the device."""
+    chosen = settings.perceptual
+    if chosen.network == "none":
+        return None
+    return load_lpips(chosen.network, chosen.backbone, chosen.heads).to(device)
+
+
+def held_out(shards: ImageShards, count: int) -> Tensor:
+    """The first validation images, [n, 3, H, W] in [-1, 1]."""
+    index = shards.index("val")
+    return torch.stack([torch.from_numpy(to_float(index.read(i).image)) for i in range(min(count, len(index)))])
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Draws input, importance, kept cells and reconstruction of the first held-out images at each validation."""
+
+    metrics: Path
+    grid: int
+
+    def __call__(self, step: int, image_BCHW: Tensor, output: MQVAEOutput) -> None:
+        """Write pictures/step-….png."""
+        rows = min(8, len(image_BCHW))
+        picture = figure4(
+            to_uint8(image_BCHW[:rows].float().cpu().numpy()),
+            output.scores_BL[:rows].float().cpu().numpy(),
+            output.positions_BN[:rows].cpu().numpy(),
+            to_uint8(output.reconstruction_BCHW[:rows].float().cpu().numpy()),
+            (self.grid, self.grid),
+        )
+        target = self.metrics / "pictures" / f"step-{step:07d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(target)
+
+
+if __name__ == "__main__":
+    run_stage("train_mqvae")

@@ -1,0 +1,78 @@
+"""Curves of a run: a tab-separated file that grows a row at a time, and DVCLive's view of the same numbers."""
+
+import importlib.util
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+class Curves:
+    """Rows of numbers by step in `path` (TSV: `step`, then one column a term).
+
+    Args:
+        path: the file; rows from step `start` on are dropped, so that a resumed run leaves no step twice.
+        start: how many steps are done.
+    """
+
+    def __init__(self, path: Path, start: int) -> None:
+        self.path = path
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self.names = lines[0].split("\t")[1:] if lines else []
+        rows = [line.split("\t") for line in lines[1:]]
+        self.rows = [row for row in rows if len(row) == len(self.names) + 1 and int(row[0]) <= start]
+        if lines:
+            text = "\n".join([lines[0], *("\t".join(row) for row in self.rows)])
+            path.write_text(f"{text}\n", encoding="utf-8")
+
+    def add(self, step: int, terms: dict[str, float]) -> None:
+        """Append a row for the state after `step` steps; the first row fixes the columns."""
+        new = not self.names
+        if new:
+            self.names = list(terms)
+        row = [str(step), *(f"{terms[name]:.8g}" for name in self.names)]
+        self.rows.append(row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            if new:
+                file.write("\t".join(["step", *self.names]) + "\n")
+            file.write("\t".join(row) + "\n")
+
+    def past(self) -> list[tuple[int, dict[str, float]]]:
+        """The rows so far: (step, term → value)."""
+        return [
+            (int(row[0]), {name: float(value) for name, value in zip(self.names, row[1:], strict=True)})
+            for row in self.rows
+        ]
+
+
+class LiveView:
+    """The same numbers through DVCLive (its folder layout is what `dvc plots` and the VS Code extension read).
+
+    Without dvclive installed this writes nothing. A resumed run's folder is made anew from the curves.
+    """
+
+    def __init__(self, folder: Path, train: Curves, validation: Curves) -> None:
+        self._live: Any = None
+        if importlib.util.find_spec("dvclive") is None:
+            return
+        from dvclive import Live
+
+        if folder.exists():
+            shutil.rmtree(folder)
+        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None)
+        for step, terms in train.past():
+            self.add(step, "train", terms)
+        for step, terms in validation.past():
+            self.add(step, "validation", terms)
+
+    def add(self, step: int, split: str, terms: dict[str, float]) -> None:
+        """Log the terms of one step."""
+        if self._live is not None:
+            self._live.step = step
+            for name, value in terms.items():
+                self._live.log_metric(f"{split}/{name}", value)
+
+    def close(self) -> None:
+        """Write the summary."""
+        if self._live is not None:
+            self._live.end()

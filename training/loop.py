@@ -1,0 +1,242 @@
+"""The training loop of both models: micro-batches, one all-reduce a step, curves, checkpoints, resume.
+
+A step is a set of micro-batches of fixed size, dealt out to the workers in turn, so that its result does not depend on how
+many workers there are but for the order of sums. Everything random is keyed by (seed, step, micro-batch) or by the
+sample, so a run that was killed and goes on gives the bits of one that was not (one worker, CPU).
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
+from training.curves import Curves, LiveView
+from workspace.progress import Progress
+
+Batch = TypeVar("Batch", contravariant=True)
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long and how often.
+
+    Attributes:
+        steps: optimiser steps of the run.
+        global_batch: samples a step, over all workers.
+        micro_batch: samples a forward pass; divides global_batch.
+        seed: of everything random.
+        log_every: steps between rows of the curves.
+        validate_every: steps between validations (one more at the end).
+        checkpoint_every: steps between checkpoints (one more at the end).
+    """
+
+    steps: int
+    global_batch: int
+    micro_batch: int
+    seed: int
+    log_every: int
+    validate_every: int
+    checkpoint_every: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "global_batch", "micro_batch", "log_every", "validate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
+        if self.global_batch % self.micro_batch:
+            raise ValueError(f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}")
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches a step, over all workers."""
+        return self.global_batch // self.micro_batch
+
+    def mine(self, rank: int, size: int) -> range:
+        """Indices of the micro-batches of a step that worker `rank` of `size` takes.
+
+        Raises:
+            ValueError: fewer micro-batches than workers.
+        """
+        if self.micro_batches < size:
+            raise ValueError(
+                f"global_batch {self.global_batch} / micro_batch {self.micro_batch} = {self.micro_batches} micro-batches "
+                f"for {size} workers; lower compute.workers or micro_batch"
+            )
+        return range(rank, self.micro_batches, size)
+
+
+class Workers(Protocol):
+    """The group of workers that train together, as seen by one of them."""
+
+    @property
+    def rank(self) -> int:
+        """0 … size - 1."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where this one computes."""
+
+    @property
+    def report(self) -> Callable[[dict[str, float], Path | None], None]:
+        """Tell the cluster the numbers of a step and its checkpoint."""
+
+
+class Trainee(Protocol[Batch]):
+    """A model in training: what the loop asks of it."""
+
+    @property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Everything whose state belongs in a checkpoint."""
+
+    @property
+    def optimizers(self) -> Mapping[str, Optimizer]:
+        """Optimisers by name."""
+
+    def micro_step(self, batch: Batch, step: int, share: float) -> dict[str, Tensor]:
+        """Forward and backward of `share` times the loss of one micro-batch; returns its loss terms (scalars)."""
+
+    def finish_step(self, step: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """After gradients were summed over workers: clip, step, average; returns more numbers for the curves."""
+
+    def validate(self, step: int) -> dict[str, float]:
+        """Numbers on held-out data (called on rank 0 alone)."""
+
+
+@dataclass(frozen=True)
+class TrainingFolder:
+    """Where a run keeps its things: checkpoints in `work`, curves in `metrics`, the progress file."""
+
+    work: Path
+    metrics: Path
+    progress_file: Path
+
+
+def train(
+    trainee: Trainee[Batch],
+    batches: Callable[[int], Sequence[Batch]],
+    settings: LoopSettings,
+    workers: Workers,
+    folder: TrainingFolder,
+) -> None:
+    """Train to `settings.steps`, from the newest checkpoint in `folder.work` if there is one.
+
+    Args:
+        trainee: the model in training.
+        batches: step → this worker's micro-batches of that step, in the order of `settings.mine`.
+        settings: how long and how often.
+        workers: the group.
+        folder: where checkpoints and curves go.
+
+    Raises:
+        ValueError: a loss term is not finite; step and term are named.
+    """
+    found = list_checkpoints(folder.work)
+    start = load_checkpoint(found[-1], trainee.modules, trainee.optimizers) if found else 0
+    recorder = _Recorder(folder, settings, start) if workers.rank == 0 else None
+    try:
+        for step in range(start, settings.steps):
+            terms = _step(trainee, batches(step), step, settings, workers)
+            done = step + 1
+            if recorder is not None:
+                recorder.after_step(done, terms, trainee)
+            last = done == settings.steps
+            if last or done % settings.checkpoint_every == 0:
+                path = None
+                if recorder is not None:
+                    path = save_checkpoint(folder.work, done, trainee.modules, trainee.optimizers)
+                workers.report({"step": float(done), **terms}, path)
+    finally:
+        if recorder is not None:
+            recorder.close()
+
+
+def _step(
+    trainee: Trainee[Batch], batches: Sequence[Batch], step: int, settings: LoopSettings, workers: Workers
+) -> dict[str, float]:
+    """One optimiser step over the global batch; returns loss terms (means over it) and the trainee's numbers."""
+    for optimizer in trainee.optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    share = 1 / settings.micro_batches
+    sums: dict[str, Tensor] = {}
+    for index, batch in zip(settings.mine(workers.rank, workers.size), batches, strict=True):
+        torch.manual_seed((settings.seed * 1_000_003 + step) * 1_009 + index)
+        for name, value in trainee.micro_step(batch, step, share).items():
+            sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
+    reduce = _reducer(workers)
+    _reduce_gradients(trainee.optimizers, workers)
+    totals = reduce(torch.stack([value.double() for value in sums.values()])).tolist()
+    terms = dict(zip(sums, totals, strict=True))
+    for name, value in terms.items():
+        if not math.isfinite(value):
+            raise ValueError(f"step {step + 1}: the loss term {name} is {value}; lower the learning rate, or clip gradients")
+    return terms | trainee.finish_step(step, reduce)
+
+
+def _reducer(workers: Workers) -> Callable[[Tensor], Tensor]:
+    def reduce(tensor: Tensor) -> Tensor:
+        if workers.size > 1:
+            torch.distributed.all_reduce(tensor)
+        return tensor
+
+    return reduce
+
+
+def _reduce_gradients(optimizers: Mapping[str, Optimizer], workers: Workers) -> None:
+    """Sum gradients over workers in one flat all-reduce for each optimiser."""
+    if workers.size == 1:
+        return
+    for optimizer in optimizers.values():
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not parameters:
+            continue
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
+        torch.distributed.all_reduce(flat)
+        parts = flat.split([p.numel() for p in parameters])
+        for parameter, part in zip(parameters, parts, strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+class _Recorder:
+    """Rank 0's bookkeeping: bar, curves, validation."""
+
+    def __init__(self, folder: TrainingFolder, settings: LoopSettings, start: int) -> None:
+        self.settings = settings
+        self.train = Curves(folder.metrics / "curves.tsv", start)
+        self.validation = Curves(folder.metrics / "validation.tsv", start)
+        self.live = LiveView(folder.metrics / "live", self.train, self.validation)
+        self.bar = Progress("training", settings.steps, "steps", folder.progress_file, start)
+        self.bar.__enter__()
+        self._clock, self._counted = time.monotonic(), start
+
+    def after_step(self, done: int, terms: dict[str, float], trainee: Trainee[Batch]) -> None:
+        """Show, log and validate as the settings say."""
+        last = done == self.settings.steps
+        self.bar.update(done, **{name: value for name, value in terms.items() if name in ("loss", "code", "position")})
+        if last or done % self.settings.log_every == 0:
+            now = time.monotonic()
+            rate = (done - self._counted) * self.settings.global_batch / max(now - self._clock, 1e-9)
+            row = terms | {"samples_per_second": rate}
+            self.train.add(done, row)
+            self.live.add(done, "train", row)
+            self._clock, self._counted = now, done
+        if last or done % self.settings.validate_every == 0:
+            numbers = trainee.validate(done)
+            self.validation.add(done, numbers)
+            self.live.add(done, "validation", numbers)
+            self._clock, self._counted = time.monotonic(), done
+
+    def close(self) -> None:
+        """End the bar and DVCLive."""
+        self.bar.__exit__(None, None, None)
+        self.live.close()

@@ -1,0 +1,307 @@
+"""One step of MQ-VAE's training: pixels + perceptual + adversarial loss, commitment, codebook (paper section 3.2).
+
+Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D features, K codes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from models.discriminator import PatchDiscriminator
+from models.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
+from models.masker import random_ranking
+from models.mqvae import MQVAE, MQVAEOutput
+from models.quantizer import Reduce, Seen
+from training.ema import Ema
+from training.schedules import anneal, learning_rate, set_learning_rate
+
+Precision = Literal["fp32", "bf16", "float64"]
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the loss terms and the critic; a weight of 0 switches a term off.
+
+    Attributes:
+        l1, l2: of the mean absolute and the mean squared error of pixels.
+        perceptual: of the perceptual distance.
+        adversarial: of the hinge loss, times the adaptive weight.
+        adaptive_max: highest adaptive weight.
+        disc_start: step from which the critic takes part.
+        disc_ramp: steps over which its weight grows to the full.
+        disc_channels, disc_layers: its size.
+        disc_learning_rate: its peak rate.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    l1: float
+    l2: float
+    perceptual: float
+    adversarial: float
+    adaptive_max: float
+    disc_start: int
+    disc_ramp: int
+    disc_channels: int
+    disc_layers: int
+    disc_learning_rate: float
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "l2", "perceptual", "adversarial", "adaptive_max"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 0")
+        if self.l1 + self.l2 + self.perceptual == 0:
+            raise ValueError("l1, l2 and perceptual are all 0; expected a weight > 0 in one of them")
+
+
+@dataclass(frozen=True)
+class ExplorationConfig:
+    """Noise on the ranking of cells early in training (not in the paper; `noise: 0` is the paper's ranking).
+
+    Attributes:
+        noise: weight of standard normal noise against the scores' logits over their standard deviation.
+        until, gone_by: shares of the run: full noise until the one, annealed to none by the other.
+        freeze_from: share of the run from which the scorer is no longer trained; 1 never freezes it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    noise: float
+    until: float
+    gone_by: float
+    freeze_from: float
+
+    def __post_init__(self) -> None:
+        if self.noise < 0:
+            raise ValueError(f"noise is {self.noise}, expected ≥ 0")
+        if not 0 <= self.until <= self.gone_by <= 1 or not 0 <= self.freeze_from <= 1:
+            raise ValueError("expected 0 ≤ until ≤ gone_by ≤ 1 and 0 ≤ freeze_from ≤ 1, shares of the run")
+
+
+@dataclass(frozen=True)
+class MQVAETraining:
+    """How an MQ-VAE is trained; see params.yaml for what each is in the demo.
+
+    Attributes:
+        steps: length of the run, for the schedules.
+        seed: of everything random.
+        learning_rate, warmup_steps, final_rate: peak, warm-up, and the share of the peak at the end.
+        beta1, beta2: of Adam.
+        clip: highest gradient norm; 0 does not clip.
+        ema_decay: of the published weights.
+        precision: fp32, bf16 (autocast) or float64.
+        channels_last: memory format of the convolutions.
+        compile: run the model through torch.compile.
+        quantize_from: step before which features pass through unquantised.
+        loss: weights of the terms.
+        exploration: noise on the ranking.
+    """
+
+    steps: int
+    seed: int
+    learning_rate: float
+    warmup_steps: int
+    final_rate: float
+    beta1: float
+    beta2: float
+    clip: float
+    ema_decay: float
+    precision: Precision
+    channels_last: bool
+    compile: bool
+    quantize_from: int
+    loss: LossConfig
+    exploration: ExplorationConfig
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """A micro-batch.
+
+    Attributes:
+        image_BCHW: float32 in [-1, 1].
+        first: index of its first image in the global batch.
+        seeds: one a sample and epoch, for random rankings.
+    """
+
+    image_BCHW: Tensor
+    first: int
+    seeds: Sequence[int]
+
+
+class MQVAETrainee:
+    """An MQ-VAE in training, with its critic, optimisers and EMA (a `training.loop.Trainee`).
+
+    Args:
+        model: to be trained; moved to `device` and to the training's precision.
+        training: how.
+        global_batch: images a step over all workers.
+        perceptual: the perceptual distance; needed where its weight is not 0.
+        held_out: images [n, 3, H, W] to validate on.
+        device: where to compute.
+        draw: called with (step, images, output) at each validation, for pictures.
+    """
+
+    def __init__(
+        self,
+        model: MQVAE,
+        training: MQVAETraining,
+        global_batch: int,
+        perceptual: Perceptual | None,
+        held_out: Tensor,
+        device: torch.device,
+        draw: Callable[[int, Tensor, MQVAEOutput], None],
+    ) -> None:
+        if training.loss.perceptual and perceptual is None:
+            raise ValueError(f"the weight of the perceptual loss is {training.loss.perceptual}, and there is no such loss")
+        self.training, self.global_batch, self.perceptual = training, global_batch, perceptual
+        self.device, self.draw, self.held_out = device, draw, held_out
+        self.dtype = torch.float64 if training.precision == "float64" else torch.float32
+        self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.model = self._place(model)
+        self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if training.compile else self.model
+        self.ema = Ema(self.model, training.ema_decay)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
+        betas = (training.beta1, training.beta2)
+        self.optimizers: dict[str, Optimizer] = {
+            "model": Adam(self.model.parameters(), lr=training.learning_rate, betas=betas, foreach=True)
+        }
+        if training.loss.adversarial:
+            self.critic = self._place(PatchDiscriminator(training.loss.disc_channels, training.loss.disc_layers))
+            self.modules["critic"] = self.critic
+            self.optimizers["critic"] = Adam(
+                self.critic.parameters(), lr=training.loss.disc_learning_rate, betas=betas, foreach=True
+            )
+        self._seen: list[Seen] = []
+
+    def _place(self, module: Any) -> Any:
+        return module.to(device=self.device, dtype=self.dtype, memory_format=self.memory_format)
+
+    def _images(self, image_BCHW: Tensor) -> Tensor:
+        return image_BCHW.to(self.device, self.dtype, memory_format=self.memory_format, non_blocking=True)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
+
+    def micro_step(self, batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
+        """Forward and backward of one micro-batch; see `training.loop.Trainee`."""
+        plan, loss = self.training.exploration, self.training.loss
+        exploration = plan.noise * anneal(step, self.training.steps, plan.until, plan.gone_by)
+        if self.model.config.mask != "none":
+            self.model.masker.scorer.requires_grad_(step < plan.freeze_from * self.training.steps)
+        image_BCHW = self._images(batch.image_BCHW)
+        with self._autocast():
+            output = self.run(
+                image_BCHW,
+                self._ranking(batch, exploration),
+                exploration,
+                step < self.training.quantize_from,
+            )
+        terms = self._reconstruction_terms(image_BCHW, output)
+        reconstruction = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
+        if loss.perceptual:
+            reconstruction = reconstruction + loss.perceptual * terms["perceptual"]
+        total = reconstruction + output.commitment
+        force = loss.adversarial * ramp(step, loss.disc_start, loss.disc_ramp)
+        if force:
+            terms |= self._adversarial_terms(reconstruction, output.reconstruction_BCHW)
+            total = total + force * terms["adaptive_weight"] * terms["adversarial"]
+        (share * total).backward()
+        if force:
+            terms["critic"] = self._critic_step(image_BCHW, output.reconstruction_BCHW, share)
+        self._seen.append(Seen(batch.first, output.features_BND.detach(), output.codes_BN))
+        return {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
+
+    def _ranking(self, batch: ImageBatch, exploration: float) -> Tensor | None:
+        config = self.model.config
+        if config.mask == "random" or (config.mask == "adaptive" and exploration):
+            return random_ranking(batch.seeds, config.num_positions).to(self.device, self.dtype)
+        return None
+
+    def _reconstruction_terms(self, image_BCHW: Tensor, output: MQVAEOutput) -> dict[str, Tensor]:
+        recovered = output.reconstruction_BCHW.to(self.dtype)
+        terms = {"l1": F.l1_loss(recovered, image_BCHW), "l2": F.mse_loss(recovered, image_BCHW)}
+        if self.training.loss.perceptual:
+            assert self.perceptual is not None
+            terms["perceptual"] = self.perceptual(image_BCHW, recovered)
+        return terms
+
+    def _adversarial_terms(self, reconstruction: Tensor, recovered_BCHW: Tensor) -> dict[str, Tensor]:
+        """The generator's side; the critic's weights get no gradient from it."""
+        self.critic.requires_grad_(False)
+        with self._autocast():
+            adversarial = hinge_generator(self.critic(recovered_BCHW)).to(self.dtype)
+        weight = adaptive_weight(
+            reconstruction, adversarial, self.model.last_layer, self.training.loss.adaptive_max
+        )
+        return {"adversarial": adversarial, "adaptive_weight": weight}
+
+    def _critic_step(self, image_BCHW: Tensor, recovered_BCHW: Tensor, share: float) -> Tensor:
+        """The critic's side, on the same forward pass of the generator."""
+        self.critic.requires_grad_(True)
+        with self._autocast():
+            loss = hinge_discriminator(self.critic(image_BCHW), self.critic(recovered_BCHW.detach()))
+        (share * loss).backward()
+        return loss
+
+    def finish_step(self, step: int, reduce: Reduce) -> dict[str, float]:
+        """Clip, optimiser steps, codebook, EMA; see `training.loop.Trainee`."""
+        plan = self.training
+        rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
+        set_learning_rate(self.optimizers["model"], rate)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or float("inf"), foreach=True)
+        numbers = {"gradient_norm": float(norm), "learning_rate": rate}
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        numbers |= self._update_codebook(step, reduce)
+        self.ema.update(step)
+        self._seen.clear()
+        return numbers
+
+    def _update_codebook(self, step: int, reduce: Reduce) -> dict[str, float]:
+        quantizer, config = self.model.quantizer, self.model.config
+        seed = self.training.seed * 1_000_003 + step
+        if quantizer.config.kind == "ema" and step + 1 == self.training.quantize_from:
+            quantizer.initialise(self._seen, self.global_batch, seed, reduce)
+        if step < self.training.quantize_from:
+            return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
+        every = quantizer.config.restart_every
+        restart = bool(every) and (step + 1 - self.training.quantize_from) % every == 0
+        update = quantizer.update(self._seen, self.global_batch, restart, seed, reduce)
+        share_K = update.count_K / update.count_K.sum()
+        entropy = -torch.xlogy(share_K, share_K).sum()
+        return {
+            "codebook_usage": float((update.count_K > 0).sum()) / config.num_codes,
+            "codebook_perplexity": float(entropy.exp()),
+            "codes_restarted": float(update.restarted),
+        }
+
+    @torch.no_grad()
+    def validate(self, step: int) -> dict[str, float]:
+        """PSNR (dB, of [0, 1] images, mean over images), L1 and codebook usage of the EMA weights on held-out images."""
+        model, config = self.ema.model, self.model.config
+        codes, errors, absolute = [], [], []
+        for start in range(0, len(self.held_out), 64):
+            image_BCHW = self._images(self.held_out[start : start + 64])
+            ranking_BL = None
+            if config.mask == "random":
+                seeds = list(range(start, start + len(image_BCHW)))
+                ranking_BL = random_ranking(seeds, config.num_positions).to(self.device, self.dtype)
+            with self._autocast():
+                output = model(image_BCHW, ranking_BL)
+            if start == 0:
+                self.draw(step, image_BCHW, output)
+            difference = (output.reconstruction_BCHW.clamp(-1, 1) - image_BCHW) / 2
+            errors.append(difference.square().mean(dim=(1, 2, 3)).double())
+            absolute.append(difference.abs().mean(dim=(1, 2, 3)).double())
+            codes.append(output.codes_BN.flatten())
+        used = torch.cat(codes).unique().numel() / config.num_codes
+        psnr = -10 * torch.cat(errors).clamp_min(1e-12).log10().mean()
+        return {"psnr": float(psnr), "l1": float(torch.cat(absolute).mean()), "codebook_usage": used}

@@ -1,0 +1,35 @@
+"""What changes over a run, as pure functions of the step."""
+
+import math
+
+from torch.optim import Optimizer
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float) -> float:
+    """Linear warm-up to `peak`, then a half cosine to `final * peak` at the last step.
+
+    Args:
+        step: 0 … steps - 1.
+        steps: length of the run.
+        peak: highest rate.
+        warmup: steps of the warm-up.
+        final: share of the peak at the end, in [0, 1].
+    """
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - warmup)
+    return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give every parameter group this rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def anneal(step: int, steps: int, until: float, gone_by: float) -> float:
+    """1 until the share `until` of the run, then linear to 0 at the share `gone_by`."""
+    done = step / steps
+    if done < until:
+        return 1.0
+    return max(0.0, (gone_by - done) / (gone_by - until)) if gone_by > until else 0.0
