@@ -40,8 +40,8 @@ def num_kept(mask_ratio: float, num_positions: int) -> int:
 
 
 def random_ranking(seeds: Sequence[int], num_positions: int) -> Tensor:
-    """Uniform numbers [B, L] in [0, 1), float32; row b depends on `seeds[b]` alone (0 ≤ seed < 2⁶³)."""
-    rows = [torch.rand(num_positions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    """Standard normal numbers [B, L], float32; row b depends on `seeds[b]` alone (0 ≤ seed < 2⁶³)."""
+    rows = [torch.randn(num_positions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(rows)
 
 

@@ -29,7 +29,8 @@ def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
     Raises:
         ValueError: an unknown or a missing key.
     """
-    hints = get_type_hints(kind)
+    names = {field.name for field in dataclasses.fields(kind)}
+    hints = {name: hint for name, hint in get_type_hints(kind).items() if name in names}
     for name in values:
         if name not in hints:
             near = difflib.get_close_matches(name, hints, n=1)

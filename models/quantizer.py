@@ -74,6 +74,14 @@ class Seen:
     codes_BN: Tensor
 
 
+@dataclass(frozen=True)
+class CodebookStep:
+    """What a step did: how often each code was used in the global batch, and how many codes were restarted."""
+
+    count_K: Tensor
+    restarted: int
+
+
 class Quantizer(nn.Module):
     """A codebook of K codes of D features.
 
@@ -128,8 +136,8 @@ class Quantizer(nn.Module):
         self._trust_all(torch.ones_like(self.count_K, dtype=torch.bool), batch * kept / len(self.count_K))
 
     @torch.no_grad()
-    def update(self, seen: Sequence[Seen], batch: int, restart: bool, seed: int, reduce: Reduce) -> int:
-        """One EMA step of the codebook over the global batch.
+    def update(self, seen: Sequence[Seen], batch: int, restart: bool, seed: int, reduce: Reduce) -> CodebookStep:
+        """Count the codes of the global batch and, where the codebook is an EMA, move it one step.
 
         Args:
             seen: this worker's micro-batches.
@@ -138,13 +146,14 @@ class Quantizer(nn.Module):
             seed: decides which features; equal on all workers.
             reduce: sums over workers; called once.
 
-        Returns:
-            How many codes were restarted.
         """
         size, dim = self.codebook_KD.shape
-        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(self.sum_KD.dtype)
+        dtype = self.codebook_KD.dtype
         codes_R = torch.cat([part.codes_BN.reshape(-1) for part in seen])
-        count_K = torch.bincount(codes_R, minlength=size).to(self.sum_KD.dtype)
+        count_K = torch.bincount(codes_R, minlength=size).to(dtype)
+        if self.config.kind == "gradient":
+            return CodebookStep(reduce(count_K), 0)
+        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(dtype)
         sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)
         total = batch * seen[0].features_BND.shape[1]
         parts = [count_K[:, None], sum_KD] + ([self._candidates(seen, total, seed)] if restart else [])
@@ -155,11 +164,11 @@ class Quantizer(nn.Module):
         alive_K = self.count_K > 1e-6
         self.codebook_KD[alive_K] = self.sum_KD[alive_K] / self.count_K[alive_K, None]
         if not restart:
-            return 0
+            return CodebookStep(reduced[:, 0], 0)
         dead_K = self.count_K < self.config.restart_below * total / size
         self.codebook_KD[dead_K] = reduced[dead_K, 1 + dim :]
         self._trust_all(dead_K, total / size)
-        return int(dead_K.sum())
+        return CodebookStep(reduced[:, 0], int(dead_K.sum()))
 
     def _trust_all(self, chosen_K: Tensor, expected: float) -> None:
         """Give the chosen codes the expected count, so that they live until they have had their chance."""

@@ -21,7 +21,7 @@ from training.checkpoints import list_checkpoints, load_checkpoint, save_checkpo
 from training.curves import Curves, LiveView
 from workspace.progress import Progress
 
-Batch = TypeVar("Batch", contravariant=True)
+Batch_contra = TypeVar("Batch_contra", contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Workers(Protocol):
         """Tell the cluster the numbers of a step and its checkpoint."""
 
 
-class Trainee(Protocol[Batch]):
+class Trainee(Protocol[Batch_contra]):
     """A model in training: what the loop asks of it."""
 
     @property
@@ -103,7 +103,7 @@ class Trainee(Protocol[Batch]):
     def optimizers(self) -> Mapping[str, Optimizer]:
         """Optimisers by name."""
 
-    def micro_step(self, batch: Batch, step: int, share: float) -> dict[str, Tensor]:
+    def micro_step(self, batch: Batch_contra, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward of `share` times the loss of one micro-batch; returns its loss terms (scalars)."""
 
     def finish_step(self, step: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
@@ -123,8 +123,8 @@ class TrainingFolder:
 
 
 def train(
-    trainee: Trainee[Batch],
-    batches: Callable[[int], Sequence[Batch]],
+    trainee: Trainee[Batch_contra],
+    batches: Callable[[int], Sequence[Batch_contra]],
     settings: LoopSettings,
     workers: Workers,
     folder: TrainingFolder,
@@ -162,7 +162,7 @@ def train(
 
 
 def _step(
-    trainee: Trainee[Batch], batches: Sequence[Batch], step: int, settings: LoopSettings, workers: Workers
+    trainee: Trainee[Batch_contra], batches: Sequence[Batch_contra], step: int, settings: LoopSettings, workers: Workers
 ) -> dict[str, float]:
     """One optimiser step over the global batch; returns loss terms (means over it) and the trainee's numbers."""
     for optimizer in trainee.optimizers.values():
@@ -219,7 +219,7 @@ class _Recorder:
         self.bar.__enter__()
         self._clock, self._counted = time.monotonic(), start
 
-    def after_step(self, done: int, terms: dict[str, float], trainee: Trainee[Batch]) -> None:
+    def after_step(self, done: int, terms: dict[str, float], trainee: Trainee[Batch_contra]) -> None:
         """Show, log and validate as the settings say."""
         last = done == self.settings.steps
         self.bar.update(done, **{name: value for name, value in terms.items() if name in ("loss", "code", "position")})

@@ -210,6 +210,8 @@ class MQVAETrainee:
             reconstruction = reconstruction + loss.perceptual * terms["perceptual"]
         total = reconstruction + output.commitment
         force = loss.adversarial * ramp(step, loss.disc_start, loss.disc_ramp)
+        if loss.adversarial:
+            terms |= dict.fromkeys(("adversarial", "adaptive_weight", "critic"), total.new_zeros(()))
         if force:
             terms |= self._adversarial_terms(reconstruction, output.reconstruction_BCHW)
             total = total + force * terms["adaptive_weight"] * terms["adversarial"]

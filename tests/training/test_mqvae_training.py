@@ -1,0 +1,194 @@
+"""Laws of the training loop, on MQ-VAE's step: learning, resume to the bit, golden losses, split batches."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
+from models.quantizer import QuantizerConfig
+from torch import Tensor
+from training.checkpoints import list_checkpoints
+from training.loop import LoopSettings, TrainingFolder, train
+from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
+
+CONFIG = MQVAEConfig(
+    image_size=8,
+    stem=2,
+    channels=8,
+    multipliers=(1,),
+    res_blocks=1,
+    attention=False,
+    code_dim=8,
+    num_codes=8,
+    mask="adaptive",
+    mask_ratio=0.5,
+    scorer_width=8,
+    demask="dcsa_update",
+    demask_blocks=1,
+    quantizer=QuantizerConfig(kind="ema", decay=0.9, commitment=0.25, restart_every=5, restart_below=0.1),
+)
+LOSS = LossConfig(
+    l1=1.0,
+    l2=1.0,
+    perceptual=0.0,
+    adversarial=0.5,
+    adaptive_max=10.0,
+    disc_start=12,
+    disc_ramp=4,
+    disc_channels=8,
+    disc_layers=1,
+    disc_learning_rate=1e-3,
+)
+TRAINING = MQVAETraining(
+    steps=20,
+    seed=3,
+    learning_rate=3e-3,
+    warmup_steps=2,
+    final_rate=0.1,
+    beta1=0.9,
+    beta2=0.99,
+    clip=1.0,
+    ema_decay=0.9,
+    precision="float64",
+    channels_last=False,
+    compile=False,
+    quantize_from=4,
+    loss=LOSS,
+    exploration=ExplorationConfig(noise=2.0, until=0.3, gone_by=0.6, freeze_from=0.8),
+)
+LOOP = LoopSettings(
+    steps=20, global_batch=8, micro_batch=4, seed=3, log_every=1, validate_every=10, checkpoint_every=5
+)
+GOLDEN = Path(__file__).with_name("golden_mqvae.json")
+
+
+@dataclass(frozen=True)
+class Alone:
+    """A group of one worker."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    def report(self, numbers: dict[str, float], checkpoint: Path | None) -> None:
+        """Nobody listens."""
+
+
+def pictures(count: int) -> Tensor:
+    """Images with an edge each, from which there is something to learn."""
+    generator = torch.Generator().manual_seed(1)
+    colours = torch.rand(count, 2, 3, 1, 1, generator=generator) * 2 - 1
+    edge = torch.randint(1, 7, (count, 1, 1, 1), generator=generator)
+    return torch.where(torch.arange(8) < edge, colours[:, 0], colours[:, 1]).expand(-1, -1, 8, -1).contiguous()
+
+
+def batches(loop: LoopSettings) -> Callable[[int], Sequence[ImageBatch]]:
+    images = pictures(64)
+
+    def of(step: int) -> Sequence[ImageBatch]:
+        rows = [(step * loop.global_batch + row) % 64 for row in range(loop.global_batch)]
+        firsts = range(0, loop.global_batch, loop.micro_batch)
+        chosen = [(first, rows[first : first + loop.micro_batch]) for first in firsts]
+        return [ImageBatch(images[part], first, [step * 64 + row for row in part]) for first, part in chosen]
+
+    return of
+
+
+def trainee(training: MQVAETraining = TRAINING, config: MQVAEConfig = CONFIG) -> MQVAETrainee:
+    torch.manual_seed(training.seed)
+
+    def draw(step: int, image: Tensor, output: MQVAEOutput) -> None:
+        assert output.reconstruction_BCHW.shape == image.shape
+
+    device = torch.device("cpu")
+    return MQVAETrainee(MQVAE(config), training, LOOP.global_batch, None, pictures(16), device, draw)
+
+
+def folder(path: Path) -> TrainingFolder:
+    return TrainingFolder(path / "work", path / "metrics", path / "progress.json")
+
+
+def losses(path: Path, name: str) -> list[float]:
+    header, *rows = [line.split("\t") for line in (path / "metrics" / "curves.tsv").read_text().splitlines()]
+    return [float(row[header.index(name)]) for row in rows]
+
+
+def newest(path: Path) -> bytes:
+    return (list_checkpoints(path / "work")[-1] / "state.safetensors").read_bytes()
+
+
+def test_thirty_steps_lower_l1(tmp_path: Path) -> None:
+    loss = dataclasses.replace(LOSS, adversarial=0.0)
+    training = dataclasses.replace(TRAINING, steps=30, learning_rate=1e-2, loss=loss)
+    train(trainee(training), batches(LOOP), dataclasses.replace(LOOP, steps=30), Alone(), folder(tmp_path))
+    l1 = losses(tmp_path, "l1")
+    assert sum(l1[-5:]) < 0.7 * sum(l1[:5])
+
+
+def test_the_losses_of_twenty_steps_are_the_golden_ones(tmp_path: Path) -> None:
+    """Rewrite the file on purpose with: python tests/training/test_mqvae_training.py."""
+    train(trainee(), batches(LOOP), LOOP, Alone(), folder(tmp_path))
+    golden = json.loads(GOLDEN.read_text())
+    assert losses(tmp_path, "loss") == pytest.approx(golden["loss"], rel=1e-6)
+
+
+class Killed(Exception):
+    """What ends a run in the middle here (the real kill of a process is in tests/test_workflow.py)."""
+
+
+def test_a_killed_and_resumed_run_gives_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = batches(LOOP)
+
+    def broken(step: int) -> Sequence[ImageBatch]:
+        if step == 13:
+            raise Killed("at step 13")
+        return whole(step)
+
+    train(trainee(), whole, LOOP, Alone(), folder(tmp_path / "whole"))
+    with pytest.raises(Killed, match="at step 13"):
+        train(trainee(), broken, LOOP, Alone(), folder(tmp_path / "killed"))
+    train(trainee(), whole, LOOP, Alone(), folder(tmp_path / "killed"))
+    assert newest(tmp_path / "killed") == newest(tmp_path / "whole")
+    for name in ("loss", "l1", "codebook_perplexity"):
+        assert losses(tmp_path / "killed", name) == losses(tmp_path / "whole", name)
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
+    short = dataclasses.replace(LOOP, steps=5)
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        settings = dataclasses.replace(short, seed=seed)
+        train(trainee(dataclasses.replace(TRAINING, seed=seed)), batches(LOOP), settings, Alone(), folder(tmp_path / name))
+    assert newest(tmp_path / "a") == newest(tmp_path / "b") != newest(tmp_path / "c")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) -> None:
+    subject = trainee()
+    with torch.no_grad():
+        subject.model.mask_code_D.fill_(math.inf)
+    with pytest.raises(ValueError, match=r"step 1: the loss term loss is (nan|inf)"):
+        train(subject, batches(LOOP), LOOP, Alone(), folder(tmp_path))
+
+
+def test_micro_batches_are_dealt_out_whole_to_any_number_of_workers() -> None:
+    loop = dataclasses.replace(LOOP, global_batch=24)
+    for size in (1, 2, 3, 4, 6):
+        dealt = [index for rank in range(size) for index in loop.mine(rank, size)]
+        assert sorted(dealt) == list(range(6))
+    with pytest.raises(ValueError, match="6 micro-batches for 7 workers"):
+        loop.mine(0, 7)
+    with pytest.raises(ValueError, match="24 is not a multiple of micro_batch 5"):
+        dataclasses.replace(loop, micro_batch=5)
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        torch.set_num_threads(1)
+        train(trainee(), batches(LOOP), LOOP, Alone(), folder(Path(name)))
+        GOLDEN.write_text(json.dumps({"loss": losses(Path(name), "loss")}, indent=1) + "\n")
