@@ -1,0 +1,99 @@
+"""Laws of run folders: kept across kills, told apart by what decides the result, published whole."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from workspace.errors import UserError
+from workspace.runs import (
+    Identity,
+    adopt,
+    find_run,
+    list_runs,
+    listing_fingerprint,
+    locked,
+    mark_done,
+    open_run,
+    publish,
+)
+
+IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/masker.py": "b"})
+
+
+@pytest.fixture(autouse=True)
+def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change", [{"settings": {"steps": 4}}, {"inputs": {"shards": "c"}}, {"code": {"models/masker.py": "d"}}]
+)
+def test_another_setting_input_or_line_of_code_is_another_run(change: dict[str, dict[str, str]]) -> None:
+    other = dataclasses.replace(IDENTITY, **change)
+    assert other.fingerprint != IDENTITY.fingerprint
+    ((part, values),) = change.items()
+    assert IDENTITY.differences(other) == [f"{part}: {next(iter(values))}"]
+
+
+def test_an_unfinished_run_is_found_again_and_finished_ones_go_when_another_starts() -> None:
+    folder = open_run("shard", IDENTITY, keep_others=False)
+    (folder.work / "half").write_text("x")
+    assert (open_run("shard", IDENTITY, keep_others=False).work / "half").read_text() == "x"
+    other = open_run("shard", dataclasses.replace(IDENTITY, inputs={}), keep_others=False)
+    assert folder.root.is_dir()
+    mark_done(folder)
+    open_run("shard", dataclasses.replace(IDENTITY, code={}), keep_others=False)
+    assert not folder.root.exists() and other.root.is_dir()
+
+
+def test_two_processes_do_not_work_in_one_run() -> None:
+    folder = open_run("shard", IDENTITY, keep_others=False)
+    with locked(folder), pytest.raises(UserError, match="is being worked on by another process"), locked(folder):
+        pytest.fail("held twice")
+
+
+@pytest.mark.parametrize("link", [True, False])
+def test_publishing_replaces_the_destination_whole(link: bool) -> None:
+    folder = open_run("shard", IDENTITY, keep_others=False)
+    (folder.out / "deep").mkdir()
+    (folder.out / "deep" / "new").write_text("new")
+    target = Path("artifacts/shards")
+    target.mkdir(parents=True)
+    (target / "old").write_text("old")
+    publish(folder.out, target, link)
+    assert [path.name for path in target.rglob("*") if path.is_file()] == ["new"]
+    assert [path.name for path in target.parent.iterdir()] == ["shards"]
+    assert (folder.out / "deep" / "new").read_text() == "new"
+
+
+def test_an_adopted_run_goes_on_under_the_new_identity() -> None:
+    folder = open_run("shard", IDENTITY, keep_others=False)
+    (folder.work / "step").write_text("7")
+    mark_done(folder)
+    later = dataclasses.replace(IDENTITY, settings={"steps": 9})
+    adopted = adopt(folder, later)
+    assert adopted.root.name == later.fingerprint and not adopted.done
+    assert (adopted.work / "step").read_text() == "7" and adopted.state()["adopted"] == [IDENTITY.fingerprint]
+    open_run("shard", IDENTITY, keep_others=False)
+    with pytest.raises(UserError, match="exists already"):
+        adopt(open_run("shard", IDENTITY, keep_others=True), later)
+
+
+def test_runs_are_listed_and_found_by_the_start_of_their_name() -> None:
+    folder = open_run("shard", IDENTITY, keep_others=False)
+    assert len(list_runs()) == 1 and "unfinished" in list_runs()[0]
+    assert find_run(folder.root.name[:6]).root == folder.root
+    with pytest.raises(UserError, match="no run called zzz: `python -m workspace.runs list`"):
+        find_run("zzz")
+
+
+def test_a_source_is_known_by_its_names_sizes_and_times(tmp_path: Path) -> None:
+    source = tmp_path / "images"
+    source.mkdir()
+    (source / "a").write_text("1")
+    before = listing_fingerprint(source)
+    assert listing_fingerprint(source) == before
+    (source / "b").write_text("2")
+    assert listing_fingerprint(source) != before
+    with pytest.raises(UserError, match="does not exist"):
+        listing_fingerprint(tmp_path / "nowhere")
