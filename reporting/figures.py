@@ -1,7 +1,7 @@
-"""Pictures of images: grids of them, importance heat maps, and the paper's Figure 4 (input, importance, kept, result).
+"""Pictures of images: grids, importance heat maps, and the paper's Figure 4 (input, importance, kept, result).
 
-Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. A cell is shown as the
-pixels that lie in it, never smoothed: what is drawn is what the model decided on.
+Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. A cell is shown as
+the pixels that lie in it, never smoothed: what is drawn is what the model decided on.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ INK = (55, 58, 64)
 GAP = 6
 MARGIN = 12
 TEXT = 12
-DIMMED = 0.22
-"""Share of a masked cell's brightness that is left."""
+FADED, FOG = 0.2, 122
+"""A masked cell keeps this share of its grey picture, before a flat grey: told apart from dark and bright cells."""
 HEAT = 0.62
 """Share of the heat map over the grey input."""
 PANEL = 128
@@ -62,7 +62,7 @@ def heat_map(scores_L: Floats, grid: tuple[int, int], size: tuple[int, int]) -> 
 
 
 def kept_cells(image: Pixels, kept_N: Integers, grid: tuple[int, int]) -> Pixels:
-    """The image with every cell that is not kept dimmed; pixels of kept cells are unchanged. uint8 [H, W, 3].
+    """The image with every masked cell faded to grey; pixels of kept cells are unchanged. uint8 [H, W, 3].
 
     Raises:
         ValueError: a position outside the grid.
@@ -72,15 +72,14 @@ def kept_cells(image: Pixels, kept_N: Integers, grid: tuple[int, int]) -> Pixels
     kept_L = np.zeros(grid[0] * grid[1], dtype=bool)
     kept_L[kept_N] = True
     shown = _over_pixels(kept_L.reshape(grid), (image.shape[0], image.shape[1]))
-    dimmed = np.rint(image * DIMMED).astype(np.uint8)
-    return np.where(shown[..., None], image, dimmed)
+    faded = np.rint(FADED * _grey(image) + (1 - FADED) * FOG).astype(np.uint8)
+    return np.where(shown[..., None], image, faded)
 
 
 def importance(image: Pixels, scores_L: Floats, grid: tuple[int, int]) -> Pixels:
     """The scores' heat map over the grey image, uint8 [H, W, 3]."""
-    grey = (image @ np.array([0.299, 0.587, 0.114]))[..., None]
     heat = heat_map(scores_L, grid, (image.shape[0], image.shape[1]))
-    blend: Floats = np.rint(HEAT * heat + (1 - HEAT) * grey)
+    blend: Floats = np.rint(HEAT * heat + (1 - HEAT) * _grey(image))
     return blend.clip(0, 255).astype(np.uint8)
 
 
@@ -118,7 +117,7 @@ def image_grid(images: Pixels, columns: int, scale: int, labels: Sequence[str] |
 def figure4(
     inputs: Pixels, scores: Floats, kept: Integers, reconstructions: Pixels, grid: tuple[int, int]
 ) -> Image.Image:
-    """One row an image, as in the paper's Figure 4: input | importance | kept | reconstruction, columns captioned.
+    """One row an image, as in the paper's Figure 4: input | importance | kept | reconstruction, with captions.
 
     Args:
         inputs: uint8 [n, H, W, 3].
@@ -151,6 +150,12 @@ def figure4(
     for column, name in enumerate(COLUMNS):
         _caption(draw, name, MARGIN + column * (width * scale + GAP), MARGIN - 2, width * scale)
     return page
+
+
+def _grey(image: Pixels) -> NDArray[np.float64]:
+    """Luma, [H, W, 1] in 0 … 255."""
+    luma: NDArray[np.float64] = image @ np.array([0.299, 0.587, 0.114])
+    return luma[..., None]
 
 
 def _over_pixels(cells: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:

@@ -51,7 +51,7 @@ def test_a_cell_is_one_colour_over_all_its_pixels(example, times):
 
 
 @given(scored_grids(), st.data())
-def test_kept_cells_keep_their_pixels_and_masked_ones_are_dimmed(example, data):
+def test_kept_cells_keep_their_pixels_and_masked_ones_fade_to_grey(example, data):
     grid, _ = example
     kept_N = np.array(sorted(data.draw(st.sets(st.integers(0, grid[0] * grid[1] - 1)))), dtype=np.int64)
     image = images(1, (grid[0] * 4, grid[1] * 4))[0]
@@ -60,7 +60,9 @@ def test_kept_cells_keep_their_pixels_and_masked_ones_are_dimmed(example, data):
     kept[kept_N] = True
     pixels = kept.reshape(grid).repeat(4, axis=0).repeat(4, axis=1)
     np.testing.assert_array_equal(drawn[pixels], image[pixels])
-    assert (drawn[~pixels] < image[~pixels]).all()
+    masked = drawn[~pixels].astype(int)
+    assert (masked == masked[:, :1]).all()
+    assert masked.size == 0 or np.ptp(masked) <= 0.21 * 255
 
 
 def test_equal_scores_tint_every_cell_alike():
@@ -112,7 +114,7 @@ def test_figure4_draws_four_panels_a_row():
 def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="do not fit each other"):
         figure4(images(2), np.zeros((1, 4)), np.zeros((2, 1), dtype=int), images(2), (2, 2))
-    with pytest.raises(ValueError, match="expected \\(4,\\) for a grid"):
+    with pytest.raises(ValueError, match="expected \\(4,\\), grid"):
         heat_map(np.zeros(3, dtype=np.float32), (2, 2), (4, 4))
     with pytest.raises(ValueError, match="do not lie in a grid"):
         kept_cells(images(1)[0], np.array([4]), (2, 2))
