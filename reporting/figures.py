@@ -1,7 +1,7 @@
-"""Pictures of images: grids, importance heat maps, and the paper's Figure 4 (input, importance, kept, result).
+"""Pictures of images: grids, importance heat maps, the paper's Figure 4 (input, importance, kept, result).
 
-Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. A cell is shown as
-the pixels that lie in it, never smoothed: what is drawn is what the model decided on.
+Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. A cell is shown
+as the pixels that lie in it, never smoothed: what is drawn is what the model decided on.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ GAP = 6
 MARGIN = 12
 TEXT = 12
 FADED, FOG = 0.2, 122
-"""A masked cell keeps this share of its grey picture, before a flat grey: told apart from dark and bright cells."""
+"""A masked cell keeps this share of its grey picture, before a flat grey: told apart from dark and bright."""
 HEAT = 0.62
 """Share of the heat map over the grey input."""
 PANEL = 128
@@ -117,7 +117,7 @@ def image_grid(images: Pixels, columns: int, scale: int, labels: Sequence[str] |
 def figure4(
     inputs: Pixels, scores: Floats, kept: Integers, reconstructions: Pixels, grid: tuple[int, int]
 ) -> Image.Image:
-    """One row an image, as in the paper's Figure 4: input | importance | kept | reconstruction, with captions.
+    """One row an image, as in the paper's Figure 4: input | importance | kept | reconstruction, captioned.
 
     Args:
         inputs: uint8 [n, H, W, 3].
