@@ -1,0 +1,58 @@
+"""The three feature extractors by name: installing one into a reference artifact, and loading it from there."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from evaluation.features import Extractor
+from evaluation.inception import install_inception, load_inception
+from evaluation.proxy import CONFIG, load_proxy
+from evaluation.squeezenet import install_squeezenet, load_squeezenet
+from workspace.manifest import read_json, write_json
+
+FeaturesName = Literal["proxy", "inception", "squeezenet"]
+
+
+def install_pretrained(name: Literal["inception", "squeezenet"], weights: Path | None, folder: Path) -> None:
+    """Put a published network into `folder`: its weights, and extractor.json that names it.
+
+    Args:
+        name: which one.
+        weights: its file; None downloads it.
+        folder: where `load_extractor` will find it.
+
+    Raises:
+        UserError: no such file, one that does not fit, or no network: what to fetch and where to put it.
+    """
+    if name == "inception":
+        install_inception(weights, folder)
+    else:
+        install_squeezenet(weights, folder)
+    write_json(folder / CONFIG, {"name": name})
+
+
+def load_extractor(folder: Path, device: torch.device) -> Extractor:
+    """The extractor that a reference artifact carries (extractor.json and its weights).
+
+    Raises:
+        UserError: there is none.
+    """
+    name = read_json(folder / CONFIG)["name"]
+    if name == "inception":
+        return load_inception(folder, device)
+    if name == "squeezenet":
+        return load_squeezenet(folder, device)
+    return load_proxy(folder, device)
+
+
+def score_name(features: str, score: str) -> str:
+    """What a score is called with these features: only Inception's may be called fid, rfid, kid, precision, recall.
+
+    Args:
+        features: proxy, inception, squeezenet.
+        score: fd, rfd, kid, precision, recall, within_class_variance_ratio.
+    """
+    if features != "inception":
+        return f"{features}_{score}"
+    return {"fd": "fid", "rfd": "rfid"}.get(score, score)

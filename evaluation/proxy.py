@@ -1,0 +1,174 @@
+"""The proxy: a small classifier trained on the data's own labels in seconds, whose features stand in for Inception's.
+
+For small and offline data. Its distances are called proxy_fd and proxy_rfd, never FID. One head an attribute where
+the data has attributes (shapes: kind, colour, …), else one head for the class.
+
+Shapes: B images, S the side it sees them at, W its width, D = 4 W features.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from evaluation.features import Features, Images
+from evaluation.labels import UNKNOWN
+from workspace.manifest import read_json, sha256_file, write_json
+
+CONFIG, WEIGHTS = "extractor.json", "extractor.safetensors"
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """What shapes a proxy.
+
+    Attributes:
+        width: W, channels of its first level.
+        size: S, the side in pixels that larger images are brought to by the mean over areas.
+        heads: name of each head → names of its values.
+    """
+
+    width: int
+    size: int
+    heads: Mapping[str, tuple[str, ...]]
+
+
+class Proxy(nn.Module):
+    """Six convolutions with BatchNorm at S/2, S/4, S/8; their mean over places is the feature vector."""
+
+    def __init__(self, config: ProxyConfig) -> None:
+        super().__init__()
+        self.config = config
+        w = config.width
+        self.body = nn.Sequential(
+            *_convolution(3, w, 2),
+            *_convolution(w, w, 1),
+            *_convolution(w, 2 * w, 2),
+            *_convolution(2 * w, 2 * w, 1),
+            *_convolution(2 * w, 4 * w, 2),
+            *_convolution(4 * w, 4 * w, 1),
+        )
+        self.heads = nn.ModuleList([nn.Linear(4 * w, len(values)) for values in config.heads.values()])
+
+    def features(self, image_BCHW: Tensor) -> Tensor:
+        """Images [B, 3, H, W] in [-1, 1] → [B, D]."""
+        if image_BCHW.shape[-1] > self.config.size:
+            image_BCHW = F.adaptive_avg_pool2d(image_BCHW, self.config.size)
+        pooled_BD: Tensor = self.body(image_BCHW).mean(dim=(2, 3))
+        return pooled_BD
+
+    def forward(self, image_BCHW: Tensor) -> list[Tensor]:
+        """Logits of each head, [B, C] each."""
+        pooled_BD = self.features(image_BCHW)
+        return [head(pooled_BD) for head in self.heads]
+
+
+def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+    return (
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A batch to learn from: uint8 images [B, H, W, 3] and the index of each head's value, int64 [B, heads], -1 unknown."""
+
+    images: Images
+    labels: NDArray[np.int64]
+
+
+def train_proxy(
+    config: ProxyConfig,
+    batches: Iterable[Labelled],
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
+) -> Proxy:
+    """Train a proxy by the sum of its heads' cross-entropies: AdamW, one cycle of the learning rate.
+
+    The same batches and seed give the same bits on one CPU at one number of threads.
+
+    Args:
+        config: its shape.
+        batches: at least `steps` of them.
+        steps: optimiser steps.
+        learning_rate: the peak.
+        seed: of the weights' start.
+        device: where to train.
+
+    Returns:
+        The proxy on the CPU, in eval mode.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        proxy = Proxy(config)
+    proxy = proxy.to(device).train()
+    optimizer = torch.optim.AdamW(proxy.parameters(), lr=learning_rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
+    for batch in islice(batches, steps):
+        targets = torch.from_numpy(batch.labels).to(device)
+        logits = proxy(_to_float(batch.images, device))
+        loss = torch.stack([_loss(head, targets[:, index]) for index, head in enumerate(logits)]).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return proxy.to("cpu").eval()
+
+
+def _loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+    """Mean cross-entropy over the images whose label is known; 0 where none is."""
+    total = F.cross_entropy(logits_BC, targets_B, ignore_index=UNKNOWN, reduction="sum")
+    return total / (targets_B != UNKNOWN).sum().clamp_min(1)
+
+
+def _to_float(images: Images, device: torch.device) -> Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
+    return tensor.to(torch.float32).contiguous(memory_format=torch.channels_last) / 127.5 - 1
+
+
+class ProxyExtractor:
+    """A trained proxy as a feature extractor."""
+
+    name = "proxy"
+
+    def __init__(self, proxy: Proxy, fingerprint: str, device: torch.device) -> None:
+        self.proxy = proxy.to(device).eval()
+        self.fingerprint = fingerprint
+        self.device = device
+        self.dim = 4 * proxy.config.width
+        self.resize = f"area mean to {proxy.config.size} pixels where larger"
+        self.heads = proxy.config.heads
+
+    @torch.inference_mode()
+    def __call__(self, images: Images) -> Features:
+        """Features of uint8 images [B, H, W, 3]."""
+        pooled_BD = self.proxy.features(_to_float(images, self.device))
+        heads = zip(self.heads, self.proxy.heads, strict=True)
+        return Features(pooled_BD.cpu().numpy(), {name: head(pooled_BD).cpu().numpy() for name, head in heads})
+
+
+def save_proxy(proxy: Proxy, folder: Path) -> None:
+    """Write extractor.safetensors and, last, extractor.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(proxy.state_dict()), folder / WEIGHTS)
+    write_json(folder / CONFIG, {"name": "proxy"} | asdict(proxy.config))
+
+
+def load_proxy(folder: Path, device: torch.device) -> ProxyExtractor:
+    """Read what `save_proxy` wrote."""
+    values = read_json(folder / CONFIG)
+    heads = {name: tuple(names) for name, names in values["heads"].items()}
+    proxy = Proxy(ProxyConfig(values["width"], values["size"], heads))
+    proxy.load_state_dict(load_file(folder / WEIGHTS))
+    return ProxyExtractor(proxy, sha256_file(folder / WEIGHTS), device)

@@ -1,0 +1,119 @@
+"""The reference artifact: features of real images, their moments, the extractor they came from, and the mean image.
+
+    train.safetensors, val.safetensors   rows: features, classes, labels, predictions (see rows.py)
+    moments.safetensors                  mean and covariance of each split's features
+    extractor.json + weights             what made them; `load_extractor` reads it
+    mean_image.png                       mean of the training images: the floor that a PSNR is held against
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+
+from evaluation.rows import FeatureRows
+from evaluation.statistics import Moments
+from workspace.manifest import Manifest, atomic_path, read_manifest
+
+Split = Literal["train", "val"]
+SPLITS: tuple[Split, Split] = ("train", "val")
+MOMENTS, MEAN_IMAGE = "moments.safetensors", "mean_image.png"
+
+
+@dataclass(frozen=True)
+class ReferenceFacts:
+    """What the manifest of a reference says.
+
+    Attributes:
+        features: proxy, inception or squeezenet.
+        dim: D.
+        weights: SHA-256 of the extractor's weights.
+        resize: what is done to images before it.
+        heads: head name → names of its values; empty where the extractor knows no labels of this data.
+        class_head: the head whose values are the classes, or null.
+        classes: class names, or null.
+        image_size: pixels a side.
+        images: split → number of images behind the features.
+        fid_split: the split that samples are compared with.
+    """
+
+    features: str
+    dim: int
+    weights: str
+    resize: str
+    heads: Mapping[str, tuple[str, ...]]
+    class_head: str | None
+    classes: tuple[str, ...] | None
+    image_size: int
+    images: Mapping[str, int]
+    fid_split: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ReferenceFacts":
+        """From a manifest's facts."""
+        heads = {name: tuple(names) for name, names in values["heads"].items()}
+        classes = None if values["classes"] is None else tuple(values["classes"])
+        return cls(**{**values, "heads": heads, "classes": classes})
+
+    @property
+    def network(self) -> str:
+        """The extractor in words, for protocols."""
+        return f"{self.features}, weights {self.weights}"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An opened reference artifact."""
+
+    folder: Path
+    manifest: Manifest
+    facts: ReferenceFacts
+
+    @classmethod
+    def open(cls, folder: Path) -> "Reference":
+        """Open and check it.
+
+        Raises:
+            UserError: missing, incomplete, or another kind of artifact.
+        """
+        manifest = read_manifest(folder, "reference")
+        return cls(folder, manifest, ReferenceFacts.from_json(manifest.facts))
+
+    def rows(self, split: str) -> FeatureRows:
+        """Features and labels of a split."""
+        return FeatureRows.load(self.folder / f"{split}.safetensors")
+
+    def moments(self, split: str) -> Moments:
+        """Mean and covariance of a split's features."""
+        found = load_file(self.folder / MOMENTS)
+        return Moments(self.facts.images[split], found[f"{split}.mean"], found[f"{split}.covariance"])
+
+    def mean_image(self) -> NDArray[np.uint8]:
+        """Mean of the training images, uint8 [H, W, 3]."""
+        with Image.open(self.folder / MEAN_IMAGE) as image:
+            return np.asarray(image.convert("RGB"))
+
+
+def write_moments(folder: Path, by_split: Mapping[str, Moments]) -> None:
+    """Write moments.safetensors."""
+    tensors = {}
+    for split, found in by_split.items():
+        tensors[f"{split}.mean"], tensors[f"{split}.covariance"] = found.mean, np.ascontiguousarray(found.covariance)
+    with atomic_path(folder / MOMENTS) as temporary:
+        save_file(tensors, temporary)
+
+
+def write_mean_image(folder: Path, pixel_sum: NDArray[np.int64], count: int) -> None:
+    """Write mean_image.png from the sum [H, W, 3] of `count` uint8 images, rounded to whole levels."""
+    mean = ((2 * pixel_sum + count) // (2 * count)).astype(np.uint8)
+    with atomic_path(folder / MEAN_IMAGE) as temporary:
+        Image.fromarray(mean).save(temporary, format="PNG")

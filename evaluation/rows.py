@@ -1,0 +1,139 @@
+"""Features of many images: extracted batch by batch, kept shard by shard, read back whole.
+
+Shapes: n images, D features, H heads, C logits.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from evaluation.features import Extractor, Images
+from evaluation.labels import UNKNOWN, Heads, expected_values
+from shards.images import ImageSample
+from workspace.manifest import atomic_path
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """A batch: uint8 images [B, H, W, 3], the class of each int64 [B] (-1 unknown), each head's label int64 [B, H]."""
+
+    images: Images
+    classes: NDArray[np.int64]
+    expected: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """What an extractor said of n images.
+
+    Attributes:
+        features: float32 [n, D].
+        logits: float32 [n, C] of ImageNet's classes; C = 0 where they were not asked for.
+        classes: int64 [n], -1 unknown.
+        expected: int64 [n, H], the label of each head, -1 unknown.
+        predicted: int64 [n, H], each head's best.
+    """
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    expected: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors, atomically."""
+        with atomic_path(path) as temporary:
+            save_file({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}, temporary)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**load_file(path))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All rows of the parts (at least one), in order; empty parts are passed over."""
+        parts = [part for part in parts if len(part)] or list(parts[:1])
+        return cls(**{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)})
+
+    def first(self, count: int) -> Self:
+        """The first rows."""
+        return type(self)(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+
+    def accuracy(self, heads: Sequence[str]) -> dict[str, float]:
+        """Share of the rows with a known label whose prediction equals it, for each head that has such rows."""
+        found = {}
+        for column, name in enumerate(heads):
+            known = self.expected[:, column] != UNKNOWN
+            if known.any():
+                right = self.predicted[known, column] == self.expected[known, column]
+                found[name] = float(right.mean())
+        return found
+
+
+def label_images(samples: Sequence[ImageSample], heads: Heads, classes: Sequence[str] | None) -> LabelledImages:
+    """Images of shards with their labels, as one batch."""
+    expected = [expected_values(heads, classes, sample.cls, sample.attributes) for sample in samples]
+    return LabelledImages(
+        images=np.stack([sample.image for sample in samples]),
+        classes=np.array([UNKNOWN if sample.cls is None else sample.cls for sample in samples], np.int64),
+        expected=np.array(expected, np.int64).reshape(len(samples), len(heads)),
+    )
+
+
+def chosen_images(count: int, most: int | None, seed: int) -> NDArray[np.int64]:
+    """Indices of the images to use, ascending: all `count`, or `most` of them drawn by seed."""
+    if most is None or most >= count:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def extract(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits: bool) -> FeatureRows:
+    """Run an extractor over batches, none of them empty; no batches give no rows."""
+    parts = [_extract(extractor, batch, keep_logits) for batch in batches]
+    return FeatureRows.concatenate(parts) if parts else _nothing(extractor)
+
+
+def _nothing(extractor: Extractor) -> FeatureRows:
+    no_labels = np.zeros((0, len(extractor.heads)), np.int64)
+    none = np.zeros((0, extractor.dim), np.float32)
+    return FeatureRows(none, np.zeros((0, 0), np.float32), np.zeros(0, np.int64), no_labels, no_labels.copy())
+
+
+def _extract(extractor: Extractor, batch: LabelledImages, keep_logits: bool) -> FeatureRows:
+    found = extractor(batch.images)
+    count = len(batch.images)
+    best = [found.logits[name].argmax(axis=1) for name in extractor.heads]
+    return FeatureRows(
+        features=found.features,
+        logits=_imagenet(found.logits, count) if keep_logits else np.zeros((count, 0), np.float32),
+        classes=batch.classes,
+        expected=batch.expected,
+        predicted=np.stack(best, axis=1).astype(np.int64) if best else np.zeros((count, 0), np.int64),
+    )
+
+
+def _imagenet(logits: Mapping[str, NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    return logits["imagenet"] if "imagenet" in logits else np.zeros((count, 0), np.float32)
+
+
+def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items in order; the last may be shorter."""
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
