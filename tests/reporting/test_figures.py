@@ -114,7 +114,7 @@ def test_figure4_draws_four_panels_a_row():
 def test_arrays_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="do not fit each other"):
         figure4(images(2), np.zeros((1, 4)), np.zeros((2, 1), dtype=int), images(2), (2, 2))
-    with pytest.raises(ValueError, match="expected .4,.. for a grid"):
+    with pytest.raises(ValueError, match="expected .4,. for a grid"):
         heat_map(np.zeros(3, dtype=np.float32), (2, 2), (4, 4))
     with pytest.raises(ValueError, match="do not lie in a grid"):
         kept_cells(images(1)[0], np.array([4]), (2, 2))
