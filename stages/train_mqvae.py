@@ -7,13 +7,14 @@ Params  mqvae
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cluster.training import WorkerGroup, fit
-from evaluation.lpips import load_lpips
+from evaluation.lpips import LPIPS
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from reporting.figures import figure4
 from shards.images import ImageShards, to_float, to_uint8
@@ -37,7 +38,7 @@ from workspace.stage import run_stage
 class PerceptualSettings(Settings):
     """The perceptual loss's network."""
 
-    network: str = Field(description="none, squeezenet or vgg", pattern="^(none|squeezenet|vgg)$")
+    network: Literal["none", "squeezenet", "vgg"] = Field(description="whose activations are compared")
     backbone: Path | None = Field(description="the network's ImageNet weights, a safetensors file")
     heads: Path | None = Field(description="LPIPS v0.1's linear heads for it, a safetensors file")
 
@@ -99,6 +100,11 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.loss.perceptual is {settings.loss.perceptual} and mqvae.perceptual.network is "
             f"{settings.perceptual.network}; expected a weight > 0 with a network, or 0 with none"
+        )
+    if perceptual and None in (settings.perceptual.backbone, settings.perceptual.heads):
+        raise UserError(
+            f"{where}.perceptual names the network {settings.perceptual.network} and lacks backbone or heads: give the paths of "
+            "two safetensors files, torchvision's ImageNet weights and LPIPS v0.1's linear heads for it"
         )
 
 
@@ -174,7 +180,9 @@ def perceptual_of(settings: MQVAESettings, device: torch.device) -> Perceptual |
     chosen = settings.perceptual
     if chosen.network == "none":
         return None
-    return load_lpips(chosen.network, chosen.backbone, chosen.heads).to(device)
+    assert chosen.backbone is not None and chosen.heads is not None, "checked before any work"
+    load = {"squeezenet": LPIPS.squeezenet, "vgg": LPIPS.vgg}[chosen.network]
+    return load(chosen.backbone, chosen.heads).to(device)
 
 
 def held_out(shards: ImageShards, count: int) -> Tensor:

@@ -152,6 +152,8 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
 
 def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path], folder: RunFolder) -> None:
     began = time.monotonic()
+    shutil.rmtree(folder.out)
+    folder.out.mkdir()
     try:
         module.run(params.sections[module.SECTION], params.compute, module.Inputs(**inputs), folder)
     finally:

@@ -1,0 +1,68 @@
+"""Deterministic tar files: the same members give the same bytes (ustar, mtime 0, uid 0, fixed mode)."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from workspace.errors import UserError
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of a tar: its name, and where its bytes are in the tar."""
+
+    name: str
+    offset: int
+    length: int
+
+
+class TarWriter:
+    """Writes members in the order given; a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+
+    def __enter__(self) -> Self:
+        """Start writing."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the archive."""
+        self._tar.close()
+
+    def add(self, name: str, data: bytes) -> Member:
+        """Append a file; returns where its bytes lie."""
+        info = tarfile.TarInfo(name)
+        info.size, info.mode, info.mtime = len(data), 0o644, 0
+        assert self._tar.fileobj is not None
+        offset = self._tar.offset + tarfile.BLOCKSIZE
+        self._tar.addfile(info, io.BytesIO(data))
+        return Member(name, offset, len(data))
+
+
+def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Every member's name and bytes, in order.
+
+    Raises:
+        UserError: the file is missing, truncated or not a tar; the path and the last whole member are named.
+    """
+    last = "none"
+    try:
+        with tarfile.open(path, "r:", format=tarfile.USTAR_FORMAT) as tar:
+            for info in tar:
+                file = tar.extractfile(info)
+                if file is None:
+                    raise UserError(f"{path}: the member {info.name} is not a plain file")
+                data = file.read()
+                if len(data) != info.size:
+                    raise UserError(f"{path} is truncated in {info.name}")
+                yield info.name, data
+                last = info.name
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(f"{path} is missing or damaged ({error}); the last whole member is {last}") from error

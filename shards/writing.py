@@ -1,0 +1,219 @@
+"""Making image shards: short side to the wanted size, centre crop, encode, pack; bad files are told, not hidden."""
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import repeat
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from shards.images import SKIPPED, SPLITS, IndexRow, shard_path
+from shards.sources import SourceImage, hashed_unit
+from shards.tar import TarWriter
+from workspace.errors import UserError
+from workspace.manifest import atomic_path, read_json, write_json
+from workspace.progress import Progress, say
+
+Format = Literal["png", "jpg"]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are stored: pixels a side, png or jpg, quality of jpg (1-95)."""
+
+    image_size: int
+    format: Format
+    quality: int
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """One tar to be made.
+
+    Attributes:
+        split: train or val.
+        number: of the tar in its split.
+        first: number of its first image in the split, for keys.
+        images: what goes in, in order.
+    """
+
+    split: str
+    number: int
+    first: int
+    images: tuple[SourceImage, ...]
+
+
+def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, size: int) -> list[ShardPlan]:
+    """Split (by the source, else by hash of the name), order by hash of the name, cut into shards of `size`.
+
+    Raises:
+        UserError: a split would be empty.
+    """
+    by_split: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
+    for image in sorted(images, key=lambda image: hashed_unit(seed, f"order/{image.name}")):
+        split = image.split or ("val" if hashed_unit(seed, f"split/{image.name}") < val_fraction else "train")
+        by_split[split].append(image)
+    for split, members in by_split.items():
+        if not members:
+            raise UserError(
+                f"the split {split} of shard.source would be empty: of {len(images)} images, shard.val_fraction is {val_fraction}"
+            )
+    return [
+        ShardPlan(split, number, first, tuple(members[first : first + size]))
+        for split, members in by_split.items()
+        for number, first in enumerate(range(0, len(members), size))
+    ]
+
+
+def square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
+    """Short side to `size` (antialiased), then the centre: the paper's 256-pixel set-up."""
+    width, height = image.size
+    short = min(width, height)
+    scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
+    image = image.resize(scaled, resample) if scaled != image.size else image
+    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    return image.crop((left, top, left + size, top + size))
+
+
+def encode_image(data: bytes, encoding: Encoding) -> bytes:
+    """Any picture → a square RGB png or jpg; PIL's errors where it is none."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    made = io.BytesIO()
+    image = square(image, encoding.image_size, Image.Resampling.BICUBIC)
+    if encoding.format == "png":
+        image.save(made, "png", compress_level=6)
+    else:
+        image.save(made, "jpeg", quality=encoding.quality, subsampling=0)
+    return made.getvalue()
+
+
+def encode_mask(data: bytes, size: int) -> bytes:
+    """A mask, resized and cropped with its image → an 8-bit grey png."""
+    made = io.BytesIO()
+    square(Image.open(io.BytesIO(data)).convert("L"), size, Image.Resampling.BOX).save(made, "png", compress_level=6)
+    return made.getvalue()
+
+
+def members_of(image: SourceImage, encoding: Encoding) -> dict[str, bytes]:
+    """A sample's members by extension, in the order in which they are stored."""
+    members = {encoding.format: encode_image(image.data.read(), encoding)}
+    if image.cls is not None:
+        members["cls"] = str(image.cls).encode()
+    if image.captions:
+        members["txt"] = "\n".join(image.captions).encode()
+    if image.attributes is not None:
+        members["attributes.json"] = json.dumps(image.attributes, sort_keys=True).encode()
+    if image.mask is not None:
+        members["mask.png"] = encode_mask(image.mask.read(), encoding.image_size)
+    return members
+
+
+def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, Any]:
+    """Write one tar below `work` and, last, its side file; returns what the side file says.
+
+    The tar stands at `shard_path(work, …)`; a file that cannot be read or decoded is skipped and told.
+    """
+    side = work / f"{plan.split}-{plan.number:06d}.json"
+    if side.is_file():
+        told: dict[str, Any] = read_json(side)
+        return told
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, str]] = []
+    with atomic_path(shard_path(work, plan.split, plan.number)) as temporary, TarWriter(temporary) as tar:
+        for number, image in enumerate(plan.images, start=plan.first):
+            try:
+                members = members_of(image, encoding)
+            except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+                skipped.append({"source": image.name, "reason": reason(error)})
+                continue
+            key = f"{number:07d}"
+            written = {name: tar.add(f"{key}.{name}", data) for name, data in members.items()}
+            places = {name: (member.offset, member.length) for name, member in written.items()}
+            rows.append(asdict(IndexRow(key, plan.number, places, image.name)))
+    told = {"rows": rows, "skipped": skipped}
+    write_json(side, told)
+    return told
+
+
+def reason(error: Exception) -> str:
+    """Why a file was skipped, in a few words that do not depend on the machine."""
+    text = str(error)
+    if isinstance(error, FileNotFoundError):
+        return "missing"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    if "truncated" in text or "broken data stream" in text:
+        return "truncated"
+    return f"{type(error).__name__}: {text.splitlines()[0][:80] if text else 'no message'}"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was made of all plans: index rows by split, tar sizes by split, and what was skipped."""
+
+    rows: Mapping[str, list[dict[str, Any]]]
+    sizes: Mapping[str, tuple[int, ...]]
+    skipped: list[dict[str, str]]
+
+
+def write_shards(
+    plans: Sequence[ShardPlan], encoding: Encoding, work: Path, max_skipped: float, processes: int, file: Path
+) -> Written:
+    """Make all shards, in parallel; those that are done already are not made again.
+
+    Raises:
+        UserError: more than the share `max_skipped` of the images was skipped, or a split lost all of its images.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
+    skipped: list[dict[str, str]] = []
+    total = sum(len(plan.images) for plan in plans)
+    done = 0
+    with Progress("shards", total, "images", file) as progress:
+        for plan, told in zip(plans, _in_processes(plans, encoding, work, processes), strict=True):
+            rows[plan.split] += told["rows"]
+            sizes[plan.split].append(len(told["rows"]))
+            skipped += told["skipped"]
+            done += len(plan.images)
+            progress.update(done, skipped=len(skipped))
+    _judge(skipped, total, max_skipped, work)
+    for split, found in rows.items():
+        if not found:
+            raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
+    return Written(rows, {split: tuple(found) for split, found in sizes.items()}, skipped)
+
+
+def _in_processes(
+    plans: Sequence[ShardPlan], encoding: Encoding, work: Path, processes: int
+) -> Iterator[dict[str, Any]]:
+    if processes == 1:
+        yield from (write_shard(plan, encoding, work) for plan in plans)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(write_shard, plans, repeat(encoding), repeat(work))
+
+
+def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: Path) -> None:
+    if not skipped:
+        return
+    write_lines(work / SKIPPED, skipped)
+    reasons: dict[str, int] = {}
+    for row in skipped:
+        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
+    told = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items(), key=lambda item: -item[1]))
+    text = f"skipped {len(skipped):,} of {total:,} images ({len(skipped) / total:.1%}): {told}; see {work / SKIPPED}"
+    if len(skipped) > most * total:
+        raise UserError(f"{text}. More than shard.max_skipped = {most}: mend the files, or raise it")
+    say(text)
+
+
+def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write JSON lines, atomically."""
+    with atomic_path(path) as temporary:
+        text = "".join(f"{json.dumps(row, ensure_ascii=False, sort_keys=True)}\n" for row in rows)
+        temporary.write_text(text, encoding="utf-8")

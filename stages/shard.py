@@ -1,0 +1,96 @@
+"""shard: a source of images → WebDataset tars of one image size, with a split and an index.
+
+Reads   shard.source: a folder, a listing file, COCO's layout, the embedded shapes, or existing tars
+Writes  image shards (DESIGN section 3), skipped.jsonl
+Params  shard
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from shards.images import SKIPPED, SPLITS, ImageFacts, write_image_manifest
+from shards.sources import Kind, Source, list_source
+from shards.writing import Encoding, Format, Written, plan_shards, write_lines, write_shards
+from workspace.errors import UserError
+from workspace.manifest import read_manifest, write_json
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Params, Settings
+from workspace.stage import run_stage
+
+
+class ShardSettings(Settings):
+    """Section `shard`: the data set."""
+
+    kind: Kind = Field(description="layout of the source")
+    source: str = Field(description="folder, listing file, or glob of tars")
+    image_size: PositiveInt = Field(description="pixels a side: short side resized, centre cropped")
+    format: Format = Field(description="png (exact) or jpg")
+    quality: PositiveInt = Field(description="of jpg", le=95)
+    val_fraction: NonNegativeFloat = Field(description="held out by hash of the name where the source has no split", lt=1)
+    samples_per_shard: PositiveInt = Field(description="images a tar")
+    max_skipped: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
+    seed: NonNegativeInt = Field(description="of split and order")
+
+
+SECTION, SETTINGS = "shard", ShardSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """No artifact: the source is a setting."""
+
+
+def check(params: Params) -> None:
+    """The models take images of the size that the shards have."""
+    settings = params.section(ShardSettings)
+    wanted = params.sections["mqvae"].model_dump()["model"]["image_size"]
+    if settings.image_size != wanted:
+        raise UserError(
+            f"{params.path}: shard.image_size is {settings.image_size} and mqvae.model.image_size is {wanted}; make them equal"
+        )
+
+
+def sources(settings: ShardSettings) -> list[Path]:
+    """What the fingerprint of a run covers beside the settings."""
+    path = Path(settings.source)
+    return [path] if settings.kind != "webdataset" else sorted(path.parent.glob(path.name))
+
+
+def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+    """List, split, encode in parallel, index."""
+    source = list_source(settings.kind, settings.source)
+    plans = plan_shards(source.images, settings.val_fraction, settings.seed, settings.samples_per_shard)
+    encoding = Encoding(settings.image_size, settings.format, settings.quality)
+    processes = min(compute.threads or os.cpu_count() or 1, len(plans))
+    written = write_shards(plans, encoding, folder.work, settings.max_skipped, processes, folder.progress_file)
+    for split in SPLITS:
+        shutil.copytree(folder.work / split, folder.out / split, copy_function=os.link, dirs_exist_ok=True)
+        write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
+    write_lines(folder.out / SKIPPED, written.skipped)
+    facts = facts_of(settings, source, written)
+    made_from = {"shapes": read_manifest(Path(settings.source), "shapes").fingerprint} if settings.kind == "shapes" else {}
+    write_image_manifest(folder.out, facts, made_from)
+    write_json(folder.metrics / "metrics.json", {**facts.counts, "skipped": len(written.skipped)})
+
+
+def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:
+    """What the manifest says."""
+    return ImageFacts(
+        kind=settings.kind,
+        image_size=settings.image_size,
+        format=settings.format,
+        classes=source.classes,
+        captions=any(image.captions for image in source.images),
+        attributes=source.attributes,
+        masks=all(image.mask is not None for image in source.images),
+        counts={split: sum(sizes) for split, sizes in written.sizes.items()},
+        shards=written.sizes,
+    )
+
+
+if __name__ == "__main__":
+    run_stage("shard")

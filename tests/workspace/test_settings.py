@@ -1,0 +1,85 @@
+"""Laws of the settings: every slip is told in one line, by key, value and nearest valid key, before any work."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from workspace.errors import UserError
+from workspace.settings import load_params
+
+PRESETS = sorted((Path(__file__).resolve().parents[2] / "presets").glob("*.yaml"))
+
+
+@pytest.fixture
+def tree(root: Path) -> dict[str, Any]:
+    """The committed settings, to be spoilt."""
+    value: dict[str, Any] = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    return value
+
+
+def error_of(tree: object, tmp_path: Path, *overrides: str) -> str:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(UserError, match="") as caught:
+        load_params(path, overrides)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_valid(preset: Path) -> None:
+    params = load_params(preset)
+    assert set(params.sections) | {"compute"} == set(yaml.safe_load(preset.read_text(encoding="utf-8")))
+
+
+def test_the_committed_settings_are_the_shapes_preset(root: Path) -> None:
+    assert (root / "params.yaml").read_bytes() == (root / "presets" / "shapes.yaml").read_bytes()
+
+
+def test_an_unknown_key_is_named_with_the_nearest_one(tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["mqvae"]["model"]["mask_ratoi"] = tree["mqvae"]["model"].pop("mask_ratio")
+    assert "mqvae.model.mask_ratoi is not a setting. Did you mean mask_ratio?" in error_of(tree, tmp_path)
+
+
+def test_an_unknown_section_is_named_with_the_nearest_one(tree: dict[str, Any], tmp_path: Path) -> None:
+    tree["tokenise"] = tree.pop("tokenize")
+    assert "tokenise is not a section. Did you mean tokenize?" in error_of(tree, tmp_path)
+
+
+def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
+    del tree["tokenize"]["block"]
+    assert "tokenize.block is missing" in error_of(tree, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("mqvae.steps=many", 'mqvae.steps is "many": expected a valid integer'),
+        ("mqvae.steps=-1", "mqvae.steps is -1: expected greater than 0"),
+        ("mqvae.learning_rate=1e-3", "YAML wants a point and a sign"),
+        ("mqvae.model.mask_ratio=0.999", "keeps N = 0 of L = 64 cells; expected N ≥ 1"),
+        ("mqvae.model.image_size=30", "image_size 30 is not divisible by the down-sampling 4"),
+        ("mqvae.micro_batch=5", "mqvae.global_batch 16 is not a multiple of micro_batch 5"),
+        ("mqvae.quantize_from=0", "an EMA codebook starts from a batch's features: expected ≥ 1"),
+        ("mqvae.loss.perceptual=1.0", "expected a weight > 0 with a network, or 0 with none"),
+        ("shard.image_size=64", "image_size"),
+        ("shard.kind=folder", "label"),
+        ("mqvae.stepz=3", "mqvae.stepz is not a setting. Did you mean steps"),
+        ("mqvae.steps", "expected section.key=value"),
+        ("compute.workers=-1", "compute.workers is -1"),
+    ],
+)
+def test_impossible_values_and_combinations_are_refused(
+    tree: dict[str, Any], tmp_path: Path, override: str, message: str
+) -> None:
+    assert message in error_of(tree, tmp_path, override)
+
+
+def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist: take one with `cp presets/shapes.yaml"):
+        load_params(tmp_path / "nowhere.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [1,")
+    with pytest.raises(UserError, match="bad.yaml is not YAML"):
+        load_params(tmp_path / "bad.yaml")
