@@ -1,7 +1,7 @@
 """Does the importance map find the object? Rank AUC of a cell's score against the ground-truth mask.
 
-Cells lie in raster order, L = rows × columns of the grid. A cell counts as *object* from 25 % object pixels on and as
-*background* if it has none; the cells between are left out. The AUC is taken within each image, since the model ranks
+Cells lie in raster order, L = rows × columns of the grid. A cell counts as *object* where the object covers 25 % or more and as
+*background* if the object does not touch it; the cells between are left out. The AUC is taken within each image, since the model ranks
 the cells of one image against each other, and averaged over the images that have both sorts of cell.
 """
 
@@ -16,12 +16,12 @@ CONVENTION = "rank AUC within each image, cells with ≥ 25 % object against cel
 
 
 def object_share(mask: NDArray[np.uint8], grid: tuple[int, int]) -> Floats:
-    """Share of object pixels (non-zero) in each cell: mask [H, W] → [L] in [0, 1].
+    """Share of each cell that the object covers: mask [H, W], 255 where it is and grey at its edge → [L] in [0, 1].
 
     Raises:
         ValueError: the grid does not divide the mask.
     """
-    return _cell_means((mask > 0).astype(np.float64), grid)
+    return _cell_means(mask.astype(np.float64) / 255, grid)
 
 
 def gradient_magnitude(image: NDArray[np.uint8], grid: tuple[int, int]) -> Floats:

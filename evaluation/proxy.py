@@ -3,7 +3,7 @@
 For small and offline data. Its distances are called proxy_fd and proxy_rfd, never FID. One head an attribute where
 the data has attributes (shapes: kind, colour, …), else one head for the class.
 
-Shapes: B images, S the side it sees them at, W its width, D = 4 W features.
+Shapes: B images, S the side in pixels that it sees them at (32, or less), W its width, D = 4 W features.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,6 +23,8 @@ from evaluation.labels import UNKNOWN
 from workspace.manifest import read_json, sha256_file, write_json
 
 CONFIG, WEIGHTS = "extractor.json", "extractor.safetensors"
+SIDE = 32
+"""Pixels a side that larger images are brought to, by the mean over areas."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,10 @@ class ProxyConfig:
 
     Attributes:
         width: W, channels of its first level.
-        size: S, the side in pixels that larger images are brought to by the mean over areas.
         heads: name of each head → names of its values.
     """
 
     width: int
-    size: int
     heads: Mapping[str, tuple[str, ...]]
 
 
@@ -59,8 +59,8 @@ class Proxy(nn.Module):
 
     def features(self, image_BCHW: Tensor) -> Tensor:
         """Images [B, 3, H, W] in [-1, 1] → [B, D]."""
-        if image_BCHW.shape[-1] > self.config.size:
-            image_BCHW = F.adaptive_avg_pool2d(image_BCHW, self.config.size)
+        if image_BCHW.shape[-1] > SIDE:
+            image_BCHW = F.adaptive_avg_pool2d(image_BCHW, SIDE)
         pooled_BD: Tensor = self.body(image_BCHW).mean(dim=(2, 3))
         return pooled_BD
 
@@ -147,7 +147,7 @@ class ProxyExtractor:
         self.fingerprint = fingerprint
         self.device = device
         self.dim = 4 * proxy.config.width
-        self.resize = f"area mean to {proxy.config.size} pixels where larger"
+        self.resize = f"area mean to {SIDE} pixels where larger"
         self.heads = proxy.config.heads
 
     @torch.inference_mode()
@@ -169,6 +169,6 @@ def load_proxy(folder: Path, device: torch.device) -> ProxyExtractor:
     """Read what `save_proxy` wrote."""
     values = read_json(folder / CONFIG)
     heads = {name: tuple(names) for name, names in values["heads"].items()}
-    proxy = Proxy(ProxyConfig(values["width"], values["size"], heads))
+    proxy = Proxy(ProxyConfig(values["width"], heads))
     proxy.load_state_dict(load_file(folder / WEIGHTS))
     return ProxyExtractor(proxy, sha256_file(folder / WEIGHTS), device)

@@ -21,7 +21,7 @@ from evaluation.statistics import Moments
 from workspace.manifest import Manifest, atomic_path, read_manifest
 
 Split = Literal["train", "val"]
-SPLITS: tuple[Split, Split] = ("train", "val")
+SPLITS = ("train", "val")
 MOMENTS, MEAN_IMAGE = "moments.safetensors", "mean_image.png"
 
 

@@ -69,7 +69,7 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
         made: features of the samples.
         seed: of the random subsets.
     """
-    covered = precision_recall(*(_some(rows, seed) for rows in (real.rows.features, made.features)))
+    covered = precision_recall(_some(real.rows.features, seed), _some(made.features, seed))
     found = {
         "fd": Score(frechet_distance(real.moments, moments(made.features)), FRECHET),
         "kid": Score(kernel_distance(real.rows.features, made.features, seed), KERNEL),

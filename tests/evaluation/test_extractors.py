@@ -19,7 +19,7 @@ from workspace.errors import UserError
 from workspace.manifest import sha256_file
 
 CPU = torch.device("cpu")
-CONFIG = ProxyConfig(width=4, size=8, heads={"colour": ("red", "green", "blue"), "shade": ("dark", "light")})
+CONFIG = ProxyConfig(width=4, heads={"colour": ("red", "green", "blue"), "shade": ("dark", "light")})
 
 
 def painted(seed: int, count: int) -> Labelled:
@@ -85,7 +85,7 @@ def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
 
 
 def test_larger_images_are_brought_to_the_proxys_size() -> None:
-    proxy, images = trained(steps=2), painted(0, 3).images
+    proxy, images = trained(steps=2), painted(0, 3).images.repeat(4, axis=1).repeat(4, axis=2)
     twice = images.repeat(2, axis=1).repeat(2, axis=2)
     np.testing.assert_allclose(apply(proxy, twice).features, apply(proxy, images).features, atol=1e-5)
 

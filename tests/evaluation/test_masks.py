@@ -31,11 +31,12 @@ def test_auc_does_not_change_with_a_monotone_scale_and_turns_with_the_sign(cells
         assert rank_auc(-scores, positive) == pytest.approx(1 - rank_auc(scores, positive))
 
 
-def test_object_share_counts_the_pixels_of_each_cell() -> None:
+def test_object_share_is_the_part_of_each_cell_that_the_object_covers() -> None:
     mask = np.zeros((4, 6), np.uint8)
     mask[0, 0] = 255
-    mask[2:, 3:] = 1
-    np.testing.assert_allclose(object_share(mask, (2, 2)), [1 / 6, 0, 0, 1])
+    mask[2:, 3:] = 255
+    mask[2, 0] = 51
+    np.testing.assert_allclose(object_share(mask, (2, 2)), [1 / 6, 0, 0.2 / 6, 1])
 
 
 def test_cells_with_a_little_object_are_left_out() -> None:

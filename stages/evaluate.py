@@ -1,0 +1,131 @@
+"""evaluate: samples against real images (DESIGN §6; paper §4, Tables 1-5).
+
+Reads   samples, reference
+Writes  metrics.json and protocol.json, the way the numbers came about
+Params  evaluate
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from cluster.devices import device_of
+from cluster.shard_map import ShardJob, map_shards
+from evaluation.extractors import load_extractor
+from evaluation.protocol import Protocol, package_versions
+from evaluation.reference import Reference
+from evaluation.rows import FeatureRows, extract, in_batches
+from evaluation.samples import label_samples, read_samples, sample_shards
+from evaluation.scores import Real, Scores, accuracy_scores, sample_scores
+from workspace.errors import UserError
+from workspace.manifest import Manifest, read_manifest, write_json
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Params, Settings
+from workspace.stage import run_stage
+
+FEWEST = 4
+
+
+class EvaluateSettings(Settings):
+    """Section `evaluate`."""
+
+    num_images: PositiveInt | None = Field(description="score the first so many samples; null takes all")
+    batch: PositiveInt = Field(description="images a forward pass")
+    seed: NonNegativeInt = Field(description="of the random subsets of KID, precision and recall")
+
+
+SECTION, SETTINGS = "evaluate", EvaluateSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that the stage reads."""
+
+    samples: Path
+    reference: Path
+
+
+def check(params: Params) -> None:
+    """There must be as many samples as are to be scored."""
+    settings = params.section(EvaluateSettings)
+    made = params.sections["sample"].model_dump()["num_images"]
+    asked = made if settings.num_images is None else settings.num_images
+    if not FEWEST <= asked <= made:
+        raise UserError(
+            f"{params.path}: evaluate.num_images is {settings.num_images} and sample.num_images {made}; "
+            f"expected {FEWEST} ≤ evaluate.num_images ≤ sample.num_images"
+        )
+
+
+def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+    """Features of the samples shard by shard, then the scores."""
+    samples, reference = read_manifest(inputs.samples, "samples"), Reference.open(inputs.reference)
+    facts = reference.facts
+    made, size = samples.facts["count"], samples.facts["image_size"]
+    count = made if settings.num_images is None else settings.num_images
+    if size != facts.image_size or not FEWEST <= count <= made:
+        raise UserError(
+            f"{inputs.samples} holds {made} images of {size} pixels; expected at least {max(count, FEWEST)} "
+            f"of {facts.image_size}: run `dvc repro sample`"
+        )
+    if samples.facts["classes"] is not None and tuple(samples.facts["classes"]) != facts.classes:
+        raise UserError(
+            f"{inputs.samples} has classes that {inputs.reference} does not: run `dvc repro evaluate`"
+        )
+    work = folder.work.resolve()
+    make = partial(extracting, inputs.reference.resolve(), settings, compute.device)
+    jobs = [
+        ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
+        for index, path in enumerate(sample_shards(inputs.samples))
+    ]
+    map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
+    rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
+    rows = rows.first(count)
+    real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
+    scores = sample_scores(facts.features, real, rows, settings.seed)
+    scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
+    write_scores(scores, reference, samples, len(rows), folder.out)
+
+
+def extracting(
+    reference: Path, settings: EvaluateSettings, device: str
+) -> Callable[[ShardJob], dict[str, Any]]:
+    """Made once a worker: the function that writes the rows of one shard of samples."""
+    facts = Reference.open(reference).facts
+    extractor = load_extractor(reference, device_of(device))
+
+    def one(job: ShardJob) -> dict[str, Any]:
+        batches = in_batches(read_samples(job.input), settings.batch)
+        labelled = (label_samples(batch, facts) for batch in batches)
+        rows = extract(extractor, labelled, keep_logits=facts.features == "inception")
+        rows.save(job.output)
+        return {"images": len(rows)}
+
+    return one
+
+
+def write_scores(scores: Scores, reference: Reference, samples: Manifest, count: int, out: Path) -> None:
+    """Numbers, and beside them how they came about."""
+    facts = reference.facts
+    write_json(out / "metrics.json", {name: score.value for name, score in scores.items()})
+    Protocol(
+        reference=reference.manifest.fingerprint,
+        reference_split=facts.fid_split,
+        reference_count=facts.images[facts.fid_split],
+        count=count,
+        resize=facts.resize,
+        features=facts.network,
+        estimators={name: score.estimator for name, score in scores.items()},
+        settings=samples.facts["settings"],
+        seed=samples.facts["seed"],
+        made_from={"samples": samples.fingerprint} | dict(samples.made_from),
+        versions=package_versions(),
+    ).write(out)
+
+
+if __name__ == "__main__":
+    run_stage("evaluate")

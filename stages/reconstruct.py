@@ -1,0 +1,192 @@
+"""reconstruct: images through the MQ-VAE and back, and how good they are (paper §4, Figure 4, Tables 6 and 7).
+
+Reads   image shards, reference, MQ-VAE
+Writes  figure4.png, examples with their importance maps; scores in metrics/reconstruct
+Params  reconstruct
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from cluster.devices import device_of
+from cluster.shard_map import ShardJob, map_shards
+from evaluation.extractors import load_extractor
+from evaluation.protocol import Protocol, package_versions
+from evaluation.reconstructions import ImageScores, score_images, summarise
+from evaluation.reference import Reference, Split
+from evaluation.rows import FeatureRows, LabelledImages, chosen_images, extract, in_batches, label_images
+from evaluation.scores import Real, Scores, accuracy_scores, reconstruction_distance
+from models.masker import random_ranking
+from models.mqvae import MQVAE
+from reporting.figures import figure4
+from shards.images import ImageSample, ImageShards, to_float, to_uint8
+from shards.order import sample_seed
+from workspace.manifest import Manifest, read_manifest, write_json, write_manifest
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Settings
+from workspace.stage import run_stage
+
+
+class ReconstructSettings(Settings):
+    """Section `reconstruct`."""
+
+    batch: PositiveInt = Field(description="images a forward pass")
+    split: Split = Field(description="which images to reconstruct")
+    examples: PositiveInt = Field(description="images kept as pictures")
+    seed: NonNegativeInt = Field(description="of the draw of examples, and of random masks")
+
+
+SECTION, SETTINGS = "reconstruct", ReconstructSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that the stage reads."""
+
+    shards: Path
+    reference: Path
+    mqvae: Path
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """A batch on its way back: images uint8 [B, H, W, 3], importance [B, L], codes and positions int64 [B, N]."""
+
+    images: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+
+def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+    """Reconstruct the split shard by shard, score it, keep examples."""
+    shards, reference = ImageShards.open(inputs.shards), Reference.open(inputs.reference)
+    made_by = read_manifest(inputs.mqvae, "mqvae")
+    model = MQVAE.from_pretrained(inputs.mqvae)
+    shards.require(image_size=model.config.image_size)
+    paths = Inputs(inputs.shards.resolve(), inputs.reference.resolve(), inputs.mqvae.resolve())
+    make = partial(reconstructing, paths, settings, compute.device)
+    work = folder.work.resolve()
+    jobs = [
+        ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
+        for index, path in enumerate(shards.paths(settings.split))
+    ]
+    facts = map_shards(make, jobs, compute, work / "done", "reconstructions", folder.progress_file)
+    found = ImageScores.merged([ImageScores(**values) for values in facts])
+    rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
+    real = Real(reference.rows(settings.split), reference.moments(settings.split))
+    scores = summarise(found, model.quantizer.codebook_KD.numpy())
+    scores |= reconstruction_distance(reference.facts.features, real, rows)
+    scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
+    write_scores(scores, settings, reference, made_by, len(rows), folder.metrics)
+    keep_examples(settings, shards, model, folder.out)
+    manifests = {"shards": shards.manifest, "reference": reference.manifest, "mqvae": made_by}
+    made_from = {name: manifest.fingerprint for name, manifest in manifests.items()}
+    write_manifest(folder.out, "reconstructions", {"images": len(rows), "split": settings.split}, made_from)
+
+
+def reconstructing(
+    paths: Inputs, settings: ReconstructSettings, device: str
+) -> Callable[[ShardJob], dict[str, Any]]:
+    """Made once a worker: the function that reconstructs and scores one shard."""
+    shards, reference = ImageShards.open(paths.shards), Reference.open(paths.reference)
+    extractor = load_extractor(paths.reference, device_of(device))
+    model = MQVAE.from_pretrained(paths.mqvae).to(device_of(device))
+    mean_image = reference.mean_image()
+    grid = (model.config.grid, model.config.grid)
+
+    def one(job: ShardJob) -> dict[str, Any]:
+        index = shards.index(settings.split)
+        scored, made = [], []
+        for items in in_batches(index.indices_of(job.input), settings.batch):
+            samples = [index.read(item) for item in items]
+            back = reconstruct(model, samples, items, settings.seed)
+            counts = np.bincount(back.codes.ravel(), minlength=model.config.num_codes)
+            scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts))
+            labels = label_images(samples, extractor.heads, shards.facts.classes)
+            made.append(LabelledImages(back.images, labels.classes, labels.expected))
+        extract(extractor, made, keep_logits=False).save(job.output)
+        return ImageScores.merged(scored).to_json()
+
+    return one
+
+
+@torch.inference_mode()
+def reconstruct(model: MQVAE, samples: Sequence[ImageSample], indices: Sequence[int], seed: int) -> Reconstructed:
+    """Run samples, which have these indices in their split, through the model."""
+    parameter = next(model.parameters())
+    image_BCHW = torch.from_numpy(to_float(np.stack([sample.image for sample in samples]))).to(parameter)
+    ranking_BL = None
+    if model.config.mask == "random":
+        seeds = [sample_seed(seed, 0, index, "mask") for index in indices]
+        ranking_BL = random_ranking(seeds, model.config.num_positions).to(parameter)
+    output = model(image_BCHW, ranking_BL)
+    return Reconstructed(
+        images=to_uint8(output.reconstruction_BCHW.float().cpu().numpy()),
+        scores=output.scores_BL.float().cpu().numpy(),
+        codes=output.codes_BN.cpu().numpy(),
+        positions=output.positions_BN.cpu().numpy(),
+    )
+
+
+def write_scores(
+    scores: Scores, settings: ReconstructSettings, reference: Reference, mqvae: Manifest, count: int, metrics: Path
+) -> None:
+    """Numbers, and beside them how they came about."""
+    write_json(metrics / "metrics.json", {name: score.value for name, score in scores.items()})
+    Protocol(
+        reference=reference.manifest.fingerprint,
+        reference_split=settings.split,
+        reference_count=reference.facts.images[settings.split],
+        count=count,
+        resize=reference.facts.resize,
+        features=reference.facts.network,
+        estimators={name: score.estimator for name, score in scores.items()},
+        settings={},
+        seed=settings.seed,
+        made_from={"mqvae": mqvae.fingerprint},
+        versions=package_versions(),
+    ).write(metrics)
+
+
+def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQVAE, out: Path) -> None:
+    """Write figure4.png, examples.json, and each example's input and reconstruction."""
+    index = shards.index(settings.split)
+    items = [int(item) for item in chosen_images(len(index), settings.examples, settings.seed)]
+    samples = [index.read(item) for item in items]
+    back = reconstruct(model, samples, items, settings.seed)
+    grid = (model.config.grid, model.config.grid)
+    inputs = np.stack([sample.image for sample in samples])
+    figure4(inputs, back.scores, back.positions, back.images, grid).save(out / "figure4.png")
+    (out / "examples").mkdir(exist_ok=True)
+    told = []
+    for row, sample in enumerate(samples):
+        Image.fromarray(sample.image).save(out / "examples" / f"{sample.key}.input.png")
+        Image.fromarray(back.images[row]).save(out / "examples" / f"{sample.key}.reconstruction.png")
+        example = Example(sample.key, sample.cls, grid, back.scores[row].tolist(), back.positions[row].tolist())
+        told.append(asdict(example))
+    write_json(out / "examples.json", told)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One entry of examples.json: importance of the L cells in raster order, and the N kept positions."""
+
+    key: str
+    cls: int | None
+    grid: tuple[int, int]
+    scores: list[float]
+    kept: list[int]
+
+
+if __name__ == "__main__":
+    run_stage("reconstruct")

@@ -1,0 +1,227 @@
+"""Laws of the stages reference, reconstruct and evaluate, on a handful of shapes."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
+from evaluation.protocol import Protocol
+from evaluation.reference import Reference
+from models.mqvae import MQVAE, MQVAEConfig
+from models.quantizer import QuantizerConfig
+from shards.images import ImageFacts, ImageShards, write_image_manifest
+from shards.sources import SourceImage
+from shards.tar import TarWriter
+from shards.writing import Encoding, ShardPlan, write_lines, write_shard
+from stages import evaluate, reconstruct, reference
+from workspace.errors import UserError
+from workspace.manifest import read_json, sha256_file, write_manifest
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Params, Settings
+
+COUNTS = {"train": 72, "val": 36}
+PER_TAR = 36
+HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
+PROXY = reference.ProxySettings(width=4, batch=16, steps=20, learning_rate=1e-2)
+REFERENCE = reference.ReferenceSettings(
+    features="proxy", weights=None, fid_split="val", max_images=None, batch=16, seed=0, proxy=PROXY
+)
+RECONSTRUCT = reconstruct.ReconstructSettings(batch=10, split="val", examples=3, seed=0)
+EVALUATE = evaluate.EvaluateSettings(num_images=None, batch=16, seed=0)
+
+
+class Bytes:
+    """Bytes as a source's data."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+    def read(self) -> bytes:
+        return self.content
+
+
+def png(pixels: np.ndarray) -> bytes:
+    made = io.BytesIO()
+    Image.fromarray(pixels).save(made, "png")
+    return made.getvalue()
+
+
+def drawn(split: str, number: int, labelled: bool) -> SourceImage:
+    shape = draw_shape(Drawing(32, (0.3, 0.44), 0.4, 15.0), 0, split, number)
+    name, cls = f"{split}/{number}", KINDS.index(shape.kind)
+    if not labelled:
+        return SourceImage(name, Bytes(png(shape.image)), split, None)
+    return SourceImage(
+        name, Bytes(png(shape.image)), split, cls, (shape.caption,), shape.attributes, Bytes(png(shape.mask))
+    )
+
+
+def write_shards(folder: Path, labelled: bool = True) -> Path:
+    """Image shards of shapes: two tars for training, one for validation."""
+    sizes = {split: (PER_TAR,) * (count // PER_TAR) for split, count in COUNTS.items()}
+    for split, tars in sizes.items():
+        rows = []
+        for number in range(len(tars)):
+            numbers = range(number * PER_TAR, (number + 1) * PER_TAR)
+            images = [drawn(split, item, labelled) for item in numbers]
+            rows += write_shard(ShardPlan(split, number, numbers[0], tuple(images)), Encoding(32, "png", 95), folder)["rows"]
+        write_lines(folder / f"{split}.index.jsonl", rows)
+    attributes = {name: tuple(values) for name, values in attribute_values().items()}
+    facts = ImageFacts(
+        kind="shapes" if labelled else "folder",
+        image_size=32,
+        format="png",
+        classes=KINDS if labelled else None,
+        captions=labelled,
+        attributes=attributes if labelled else None,
+        masks=labelled,
+        counts=COUNTS,
+        shards=sizes,
+    )
+    write_image_manifest(folder, facts, made_from={})
+    return folder
+
+
+def write_mqvae(folder: Path, mask: str = "adaptive") -> Path:
+    quantizer = QuantizerConfig(kind="ema", decay=0.99, commitment=0.25, restart_every=20, restart_below=0.1)
+    config = MQVAEConfig(
+        image_size=32, stem=4, channels=8, multipliers=(1,), res_blocks=1, attention=False, code_dim=8, num_codes=16,
+        mask=mask, mask_ratio=0.5, scorer_width=8, demask="dcsa_update", demask_blocks=1, quantizer=quantizer,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    MQVAE(config).save_pretrained(folder)
+    write_manifest(folder, "mqvae", {"image_size": 32}, made_from={})
+    return folder
+
+
+def write_samples(folder: Path, shards: Path, count: int, classes: bool = True) -> Path:
+    """Samples that are real validation images, as if a perfect model had made them."""
+    folder.mkdir()
+    index = ImageShards.open(shards).index("val")
+    with TarWriter(folder / "000000.tar") as tar:
+        for number in range(count):
+            real = index.read(number)
+            told = {"index": number, "seed": 0} | ({"cls": real.cls} if classes else {"prompt": real.captions[0]})
+            tar.add(f"{number:08d}.png", png(real.image))
+            tar.add(f"{number:08d}.json", json.dumps(told).encode())
+    names = list(KINDS) if classes else None
+    facts = {"seed": 0, "count": count, "settings": {"guidance": 1}, "classes": names, "image_size": 32}
+    write_manifest(folder, "samples", facts, made_from={"stackformer": "0" * 64})
+    return folder
+
+
+def run_folder(root: Path) -> RunFolder:
+    folder = RunFolder(root)
+    for path in (folder.out, folder.metrics, folder.work):
+        path.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="module")
+def real(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = run_folder(tmp_path_factory.mktemp("reference"))
+    reference.run(REFERENCE, HERE, reference.Inputs(shards), folder)
+    return folder
+
+
+def test_a_reference_holds_every_image_of_both_splits(real: RunFolder, shards: Path) -> None:
+    opened = Reference.open(real.out)
+    assert opened.facts.images == COUNTS
+    assert opened.facts.class_head == "kind"
+    assert opened.rows("train").classes.tolist() == [number % len(KINDS) for number in range(COUNTS["train"])]
+    index = ImageShards.open(shards).index("train")
+    mean = np.mean([index.read(number).image for number in range(COUNTS["train"])], axis=0)
+    assert np.abs(opened.mean_image() - mean).max() <= 0.5
+
+
+def test_the_same_shards_and_seed_give_a_reference_of_the_same_bytes(
+    real: RunFolder, shards: Path, tmp_path: Path
+) -> None:
+    again = run_folder(tmp_path)
+    reference.run(REFERENCE, HERE, reference.Inputs(shards), again)
+    for name in ("manifest.json", "val.safetensors", "extractor.safetensors"):
+        assert sha256_file(again.out / name) == sha256_file(real.out / name)
+
+
+def test_a_reference_can_be_limited_to_a_draw_of_images(shards: Path, tmp_path: Path) -> None:
+    folder = run_folder(tmp_path)
+    limited = REFERENCE.model_copy(update={"max_images": 10, "proxy": PROXY.model_copy(update={"steps": 1})})
+    reference.run(limited, HERE, reference.Inputs(shards), folder)
+    opened = Reference.open(folder.out)
+    assert opened.facts.images == {"train": 10, "val": 10}
+    assert len(opened.rows("train")) == 10
+
+
+def test_a_proxy_of_unlabelled_shards_is_refused(tmp_path: Path) -> None:
+    unlabelled = write_shards(tmp_path / "shards", labelled=False)
+    with pytest.raises(UserError, match="these image shards have none; expected inception or squeezenet"):
+        reference.run(REFERENCE, HERE, reference.Inputs(unlabelled), run_folder(tmp_path / "run"))
+
+
+class Kind(Settings):
+    """Stands for the section `shard`."""
+
+    kind: str
+
+
+def test_a_proxy_for_a_kind_of_source_without_labels_is_known_before_any_work() -> None:
+    params = Params(Path("params.yaml"), {"shard": Kind(kind="folder"), "reference": REFERENCE}, HERE)
+    with pytest.raises(UserError, match="shard.kind folder has none; expected inception or squeezenet"):
+        reference.check(params)
+
+
+@pytest.mark.parametrize("mask", ["adaptive", "random"])
+def test_reconstructions_are_scored_and_shown(real: RunFolder, shards: Path, tmp_path: Path, mask: str) -> None:
+    mqvae, folder = write_mqvae(tmp_path / "mqvae", mask), run_folder(tmp_path / "run")
+    reconstruct.run(RECONSTRUCT, HERE, reconstruct.Inputs(shards, real.out, mqvae), folder)
+    numbers = read_json(folder.metrics / "metrics.json")
+    expected = {"psnr", "l1", "ssim", "codebook_usage", "codebook_perplexity", "proxy_rfd", "proxy_accuracy"}
+    aucs = {f"{name}_{kind}" for name in ("mask_auc", "gradient_auc") for kind in ("smooth", "textured")}
+    assert expected | aucs <= numbers.keys()
+    assert numbers["psnr_above_mean_image"] == pytest.approx(numbers["psnr"] - numbers["psnr_mean_image"])
+    assert numbers.keys() == Protocol.read(folder.metrics).estimators.keys()
+    examples = read_json(folder.out / "examples.json")
+    assert len(examples) == RECONSTRUCT.examples
+    assert all(len(example["scores"]) == 64 and len(example["kept"]) == 32 for example in examples)
+    assert (folder.out / "examples" / f"{examples[0]['key']}.reconstruction.png").is_file()
+    assert (folder.out / "figure4.png").is_file()
+
+
+def test_real_images_as_samples_have_the_best_scores(real: RunFolder, shards: Path, tmp_path: Path) -> None:
+    samples, folder = write_samples(tmp_path / "samples", shards, COUNTS["val"]), run_folder(tmp_path / "run")
+    evaluate.run(EVALUATE, HERE, evaluate.Inputs(samples, real.out), folder)
+    numbers = read_json(folder.out / "metrics.json")
+    assert numbers["proxy_fd"] == pytest.approx(0, abs=1e-3)
+    assert numbers["proxy_precision"] == numbers["proxy_recall"] == 1
+    assert numbers["within_class_variance_ratio"] == pytest.approx(1, rel=1e-4)
+    assert numbers["proxy_accuracy"] == pytest.approx(read_json(real.metrics / "metrics.json")["proxy_accuracy"])
+    protocol = Protocol.read(folder.out)
+    assert (protocol.reference_split, protocol.count, protocol.settings) == ("val", 36, {"guidance": 1})
+    assert "fid" not in numbers
+
+
+def test_samples_of_captions_are_judged_by_their_words(real: RunFolder, shards: Path, tmp_path: Path) -> None:
+    samples = write_samples(tmp_path / "samples", shards, 20, classes=False)
+    folder = run_folder(tmp_path / "run")
+    settings = EVALUATE.model_copy(update={"num_images": 12})
+    evaluate.run(settings, HERE, evaluate.Inputs(samples, real.out), folder)
+    numbers = read_json(folder.out / "metrics.json")
+    assert {"proxy_accuracy", "proxy_accuracy_pattern", "variance_ratio"} <= numbers.keys()
+    assert Protocol.read(folder.out).count == 12
+
+
+def test_more_images_than_there_are_samples_is_refused(real: RunFolder, shards: Path, tmp_path: Path) -> None:
+    samples = write_samples(tmp_path / "samples", shards, 6)
+    settings = EVALUATE.model_copy(update={"num_images": 7})
+    with pytest.raises(UserError, match="holds 6 images of 32 pixels; expected at least 7"):
+        evaluate.run(settings, HERE, evaluate.Inputs(samples, real.out), run_folder(tmp_path / "run"))
