@@ -96,8 +96,8 @@ class StackformerConfig:
             )
         if not self.network.position_layers and self.num_kept < self.num_positions:
             raise ValueError(
-                f"position_layers is 0, and {self.num_kept} of {self.num_positions} positions are kept; expected "
-                "≥ 1 (0 is for sequences that keep every position)"
+                f"position_layers is 0, and {self.num_kept} of {self.num_positions} positions are kept; "
+                "expected ≥ 1 (0 is for sequences that keep all)"
             )
         if self.condition != "text" and self.condition_length != 1:
             raise ValueError(

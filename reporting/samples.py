@@ -1,0 +1,38 @@
+"""Generated images as people look at them: a labelled grid, and plain PNG files."""
+
+import io
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from reporting.figures import image_grid
+from shards.tar import iterate_tar
+
+GRID_IMAGES, GRID_COLUMNS, GRID_CELL = 64, 8, 96
+
+
+def write_grid(shards: Sequence[Path], labels: Sequence[str], path: Path) -> None:
+    """The first 64 images of sample shards in a grid; image i is labelled `labels[i modulo their number]`.
+
+    Args:
+        shards: tars of KEY.png and KEY.json, in order.
+        labels: class names or prompts; empty for none.
+        path: the PNG to write.
+    """
+    pngs = (content for shard in shards for name, content in iterate_tar(shard) if name.endswith(".png"))
+    images = [np.asarray(Image.open(io.BytesIO(content))) for content in islice(pngs, GRID_IMAGES)]
+    told = [labels[index % len(labels)] for index in range(len(images))] if labels else None
+    scale = max(1, GRID_CELL // images[0].shape[1])
+    image_grid(np.stack(images), GRID_COLUMNS, scale, told).save(path)
+
+
+def write_png_files(shards: Sequence[Path], folder: Path) -> None:
+    """Each image of sample shards as a file KEY.png in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in shards:
+        for name, content in iterate_tar(shard):
+            if name.endswith(".png"):
+                (folder / name).write_bytes(content)

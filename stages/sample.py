@@ -1,0 +1,239 @@
+"""sample: Stackformer draws codes and positions, the MQ-VAE decodes them (paper section 3.3, Algorithm 1).
+
+Reads   Stackformer, MQ-VAE
+Writes  tars of KEY.png + KEY.json {index, seed, cls or prompt}, and grid.png
+Params  sample
+
+Image i depends on (seed, i), its class or prompt, and the batch size in its last bits; not on the workers.
+"""
+
+import io
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+from cluster.devices import device_of
+from cluster.shard_map import ShardJob, map_shards
+from models.mqvae import MQVAE
+from models.sampling import SamplingSettings, Truncation, sample
+from models.stackformer import Stackformer
+from reporting.samples import write_grid, write_png_files
+from shards.images import to_uint8
+from shards.order import sample_seed
+from shards.tar import TarWriter
+from shards.text import TextTokenizer
+from shards.tokens import TEXT_TOKENIZER
+from workspace.errors import UserError
+from workspace.manifest import Manifest, atomic_path, read_manifest, write_json, write_manifest
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Params, Settings
+from workspace.stage import run_stage
+
+
+class SampleSettings(Settings):
+    """Section `sample`."""
+
+    num_images: PositiveInt = Field(description="how many images to make")
+    batch: PositiveInt = Field(description="images at a time; the last batch is padded to it")
+    samples_per_shard: PositiveInt = Field(description="images a tar, a multiple of batch; the unit of work")
+    seed: NonNegativeInt = Field(description="image i's randomness follows from (seed, i)")
+    classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
+    prompts: list[str] | None = Field(description="captions; images cycle through them")
+    guidance: NonNegativeFloat = Field(description="g in null + g · (conditioned - null); 1 is unguided")
+    code: Truncation
+    position: Truncation
+    png_files: bool = Field(description="also write each image as a file below png/")
+
+
+SECTION, SETTINGS = "sample", SampleSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that the stage reads."""
+
+    stackformer: Path
+    mqvae: Path
+
+
+def check(params: Params) -> None:
+    """What must fit across settings before any work."""
+    settings = params.section(SampleSettings)
+    where = f"{params.path}: sample"
+    if settings.samples_per_shard % settings.batch:
+        raise UserError(
+            f"{where}.samples_per_shard {settings.samples_per_shard} is no multiple of batch {settings.batch}"
+        )
+    trained: dict[str, Any] = params.sections["stackformer"].model_dump()
+    condition = trained["condition"]
+    if condition == "text" and not settings.prompts:
+        raise UserError(
+            f"{where}.prompts is empty; expected at least one where stackformer.condition is text"
+        )
+    if condition != "text" and settings.prompts is not None:
+        raise UserError(
+            f"{where}.prompts needs stackformer.condition text, which is {condition}; expected null"
+        )
+    if condition != "class" and settings.classes != "all":
+        raise UserError(
+            f"{where}.classes needs stackformer.condition class, which is {condition}; expected all"
+        )
+    if settings.guidance != 1 and not trained["condition_drop"]:
+        raise UserError(
+            f"{where}.guidance is {settings.guidance} and stackformer.condition_drop 0 (nothing is learned "
+            "without the condition); expected guidance 1, or condition_drop > 0"
+        )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What images are asked for; image i takes entry i modulo their number.
+
+    Attributes:
+        condition: none, class or text.
+        labels: class names or prompts; empty for none.
+        classes: index of each class; empty unless condition is class.
+        codes: condition codes of each entry, N_c each.
+    """
+
+    condition: str
+    labels: tuple[str, ...]
+    classes: tuple[int, ...]
+    codes: tuple[tuple[int, ...], ...]
+
+    def told(self, index: int) -> dict[str, Any]:
+        """What image `index`'s JSON says of its condition."""
+        if self.condition == "none":
+            return {}
+        entry = index % len(self.labels)
+        return {"cls": self.classes[entry]} if self.classes else {"prompt": self.labels[entry]}
+
+    def tensor(self, indices: Sequence[int]) -> torch.Tensor:
+        """Conditions of the images at `indices`, int64 [B, N_c]."""
+        return torch.tensor([self.codes[index % len(self.codes)] for index in indices])
+
+
+def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+    """Draw range after range of images, then lay out the grid."""
+    stackformer, mqvae = (
+        read_manifest(inputs.stackformer, "stackformer"),
+        read_manifest(inputs.mqvae, "mqvae"),
+    )
+    require_same_codes(stackformer, mqvae, inputs)
+    asked = asked_for(settings, stackformer, inputs.stackformer)
+    make = partial(
+        sampling, inputs.stackformer.resolve(), inputs.mqvae.resolve(), settings, asked, compute.device
+    )
+    shards = -(-settings.num_images // settings.samples_per_shard)
+    out = folder.out.resolve()
+    jobs = [
+        ShardJob(inputs.stackformer.resolve(), out / f"{index:06d}.tar", index) for index in range(shards)
+    ]
+    work = (folder.work / "done").resolve()
+    done = map_shards(make, jobs, compute, work, "sample", folder.progress_file)
+    seconds = sum(shard["seconds"] for shard in done)
+    rates = {"images": settings.num_images, "images_per_second": settings.num_images / seconds}
+    write_json(folder.metrics / "metrics.json", rates)
+    write_grid([job.output for job in jobs], asked.labels, out / "grid.png")
+    if settings.png_files:
+        write_png_files([job.output for job in jobs], out / "png")
+    facts = {
+        "seed": settings.seed,
+        "count": settings.num_images,
+        "settings": settings.model_dump(mode="json"),
+        "condition": asked.condition,
+        "classes": stackformer.facts["classes"],
+        "image_size": mqvae.facts["image_size"],
+    }
+    made_from = {"stackformer": stackformer.fingerprint, "mqvae": mqvae.fingerprint}
+    write_manifest(out, "samples", facts, made_from)
+
+
+def require_same_codes(stackformer: Manifest, mqvae: Manifest, inputs: Inputs) -> None:
+    """The decoder must be the one whose codes the Stackformer learned.
+
+    Raises:
+        UserError: it is another.
+    """
+    expected, found = stackformer.facts["mqvae"], mqvae.fingerprint
+    if expected != found:
+        raise UserError(
+            f"{inputs.stackformer} learned tokens made by MQ-VAE {expected[:4]}…, {inputs.mqvae} is "
+            f"{found[:4]}…: run `dvc repro train_stackformer`, or sample with the first one"
+        )
+
+
+def asked_for(settings: SampleSettings, stackformer: Manifest, folder: Path) -> Asked:
+    """The conditions that the settings ask for, in the Stackformer's codes.
+
+    Raises:
+        UserError: a class that it does not know, or no prompts.
+    """
+    condition, known = stackformer.facts["condition"], stackformer.facts["classes"]
+    if condition == "none":
+        return Asked(condition, (), (), ((0,),))
+    if condition == "text":
+        if not settings.prompts:
+            raise UserError(f"sample.prompts is empty; {folder} draws from captions: expected at least one")
+        length = Stackformer.from_pretrained(folder).config.condition_length
+        codes = TextTokenizer.load(folder / TEXT_TOKENIZER).encode(settings.prompts, length)
+        return Asked(condition, tuple(settings.prompts), (), tuple(tuple(row) for row in codes.tolist()))
+    names = known if settings.classes == "all" else settings.classes
+    for name in names:
+        if name not in known:
+            raise UserError(f"sample.classes names {name}; {folder} knows {', '.join(known)}")
+    indices = tuple(known.index(name) for name in names)
+    return Asked(condition, tuple(names), indices, tuple((index,) for index in indices))
+
+
+def sampling(
+    stackformer: Path, mqvae: Path, settings: SampleSettings, asked: Asked, device: str
+) -> Callable[[ShardJob], dict[str, Any]]:
+    """Made once a worker: the function that writes the tar of one range of images."""
+    place = device_of(device)
+    model = Stackformer.from_pretrained(stackformer).to(place)
+    decoder = MQVAE.from_pretrained(mqvae).to(place)
+    chosen = SamplingSettings(settings.guidance, settings.code, settings.position)
+
+    def draw(first: int) -> NDArray[np.uint8]:
+        indices = range(first, first + settings.batch)
+        seeds = [sample_seed(settings.seed, 0, index, "sample") for index in indices]
+        tokens = sample(model, asked.tensor(indices), seeds, chosen)
+        image_BCHW = decoder.decode_tokens(tokens.codes_BN, tokens.positions_BN)
+        return to_uint8(image_BCHW.float().cpu().numpy())
+
+    def one(job: ShardJob) -> dict[str, Any]:
+        began = time.monotonic()
+        first = job.index * settings.samples_per_shard
+        end = min(first + settings.samples_per_shard, settings.num_images)
+        with atomic_path(job.output) as path, TarWriter(path) as tar:
+            for start in range(first, end, settings.batch):
+                images_BHWC = draw(start)
+                for index in range(start, min(start + settings.batch, end)):
+                    add_sample(tar, index, images_BHWC[index - start], settings.seed, asked)
+        return {"images": end - first, "seconds": time.monotonic() - began}
+
+    return one
+
+
+def add_sample(tar: TarWriter, index: int, image: NDArray[np.uint8], seed: int, asked: Asked) -> None:
+    """KEY.png, then KEY.json."""
+    png = io.BytesIO()
+    Image.fromarray(image).save(png, "png")
+    told = {"index": index, "seed": seed} | asked.told(index)
+    tar.add(f"{index:08d}.png", png.getvalue())
+    tar.add(f"{index:08d}.json", json.dumps(told, sort_keys=True).encode())
+
+
+if __name__ == "__main__":
+    run_stage("sample")

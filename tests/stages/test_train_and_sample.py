@@ -1,0 +1,333 @@
+"""Laws of the stages train_stackformer and sample, at sizes that take a second."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.mqvae import MQVAE, MQVAEConfig
+from models.quantizer import QuantizerConfig
+from models.stackformer import NetworkConfig, Stackformer
+from shards.tar import iterate_tar
+from shards.text import TextTokenizer
+from shards.tokens import (
+    TEXT_TOKENIZER,
+    TokenBlock,
+    TokenFacts,
+    pack_positions,
+    write_token_manifest,
+    write_token_shard,
+)
+from stages import sample, train_stackformer
+from workspace.errors import UserError
+from workspace.manifest import read_manifest, write_manifest
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Params, Settings
+
+HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
+QUANTIZER = QuantizerConfig(kind="gradient", decay=0.9, commitment=0.25, restart_every=0, restart_below=0.1)
+DECODER = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 6, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
+PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+TRAIN: dict[str, Any] = {
+    "steps": 2, "learning_rate": 1e-3, "seed": 0, "global_batch": 8, "micro_batch": 4, "warmup_steps": 0,
+    "final_rate": 0.1, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.01, "clip": 1.0, "ema_decay": 0.9,
+    "precision": "fp32", "compile": False, "init_from": None, "condition": "class", "condition_drop": 0.1,
+    "log_every": 1, "validate_every": 1, "validate_images": 8, "checkpoint_every": 1,
+    "model": NetworkConfig(16, 2, 1, 1, 0.0, "ascending"),
+}  # fmt: skip
+SAMPLE: dict[str, Any] = {
+    "num_images": 10, "batch": 4, "samples_per_shard": 4, "seed": 3, "classes": "all", "prompts": None,
+    "guidance": 2.0, "code": PLAIN, "position": PLAIN, "png_files": False,
+}  # fmt: skip
+
+
+def settings_of(**changes: Any) -> sample.SampleSettings:
+    """Of the stage sample."""
+    return sample.SampleSettings.model_validate(SAMPLE | changes)
+
+
+def training_of(**changes: Any) -> train_stackformer.StackformerSettings:
+    """Of the stage train_stackformer."""
+    return train_stackformer.StackformerSettings.model_validate(TRAIN | changes)
+
+
+def run_folder(path: Path) -> RunFolder:
+    """An empty one."""
+    folder = RunFolder(path)
+    for part in (folder.out, folder.metrics, folder.work):
+        part.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@dataclass(frozen=True)
+class World:
+    """Artifacts below a folder: mqvae, tokens."""
+
+    root: Path
+
+    def train(self, name: str = "stackformer", **changes: Any) -> Path:
+        """A trained Stackformer's artifact."""
+        folder = run_folder(self.root / name)
+        train_stackformer.run(
+            training_of(**changes), HERE, train_stackformer.Inputs(self.root / "tokens"), folder
+        )
+        return folder.out
+
+    def sample(self, name: str, stackformer: Path, mqvae: Path | None = None, **changes: Any) -> Path:
+        """A samples artifact."""
+        inputs = sample.Inputs(stackformer, mqvae or self.root / "mqvae")
+        sample.run(settings_of(**changes), HERE, inputs, run_folder(self.root / name))
+        return self.root / name / "out"
+
+
+def write_mqvae(path: Path, seed: int) -> str:
+    """An MQ-VAE with random weights; returns its fingerprint."""
+    torch.manual_seed(seed)
+    model = MQVAE(DECODER)
+    for weight in model.parameters():
+        weight.data.add_(0.2 * torch.randn_like(weight))
+    model.save_pretrained(path)
+    return write_manifest(path, "mqvae", {"image_size": 8}, {}).fingerprint
+
+
+def write_tokens(path: Path, mqvae: str, **changes: Any) -> None:
+    """Random tokens of 24 + 8 images in three classes, with captions."""
+    generator = np.random.default_rng(0)
+    words = ("a red circle", "a blue square", "two stars")
+    tokenizer = TextTokenizer.train(words, 280)
+    tokenizer.save(path / TEXT_TOKENIZER)
+    for split, count in (("train", 24), ("val", 8)):
+        cls = generator.integers(3, size=count).astype(np.uint16)
+        positions = np.stack([np.sort(generator.permutation(16)[:8]) for _ in range(count)])
+        block = TokenBlock(
+            keys=tuple(f"{i:03d}" for i in range(count)),
+            codes=generator.integers(6, size=(count, 8)).astype(np.uint16),
+            mask=pack_positions(positions, 16),
+            cls=cls,
+            text=tokenizer.encode([words[c] for c in cls], 4)[:, None],
+            caption_count=np.ones(count, np.uint8),
+        )
+        write_token_shard(path / split / "000000.tar", [block])
+    facts = TokenFacts(
+        (4, 4),
+        6,
+        8,
+        ("circle", "square", "star"),
+        4,
+        tokenizer.vocab,
+        {"train": 24, "val": 8},
+        "adaptive",
+        mqvae,
+    )
+    write_token_manifest(path, replace(facts, **changes), {"mqvae": mqvae})
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """An MQ-VAE, its tokens and a Stackformer."""
+    root = tmp_path_factory.mktemp("world")
+    write_tokens(root / "tokens", write_mqvae(root / "mqvae", 0))
+    made = World(root)
+    made.train()
+    return made
+
+
+def members(folder: Path) -> dict[str, bytes]:
+    """All members of all tars of a samples artifact."""
+    return {name: data for path in sorted(folder.glob("*.tar")) for name, data in iterate_tar(path)}
+
+
+def test_samples_hold_an_image_for_each_index_and_cycle_through_the_classes(world: World) -> None:
+    out = world.sample("samples", world.root / "stackformer" / "out", png_files=True)
+    found = members(out)
+    assert list(found) == [f"{i:08d}.{extension}" for i in range(10) for extension in ("png", "json")]
+    told = [json.loads(data) for name, data in found.items() if name.endswith("json")]
+    assert told == [{"index": i, "seed": 3, "cls": i % 3} for i in range(10)]
+    assert sorted(path.name for path in out.glob("*.tar")) == ["000000.tar", "000001.tar", "000002.tar"]
+    assert (out / "png" / "00000009.png").read_bytes() == found["00000009.png"]
+    with Image.open(out / "grid.png") as grid, Image.open(out / "png" / "00000000.png") as image:
+        assert image.size == (8, 8) and grid.width > 8 * image.width
+    manifest = read_manifest(out, "samples")
+    assert manifest.facts["count"] == 10 and manifest.facts["classes"] == ["circle", "square", "star"]
+
+
+def test_equal_seeds_give_equal_bytes_and_shards_do_not_matter(world: World) -> None:
+    stackformer = world.root / "stackformer" / "out"
+    first, again = world.sample("first", stackformer), world.sample("again", stackformer)
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == {
+        path.name: path.read_bytes() for path in again.iterdir()
+    }
+    wider = members(world.sample("wider", stackformer, samples_per_shard=8))
+    assert wider == members(first)
+    more = members(world.sample("more", stackformer, num_images=12))
+    assert {name: more[name] for name in members(first)} == members(first)
+    other = members(world.sample("other", stackformer, seed=4))
+    assert other["00000000.png"] != wider["00000000.png"]
+
+
+def test_chosen_classes_are_cycled_through_by_name(world: World) -> None:
+    out = world.sample("chosen", world.root / "stackformer" / "out", classes=["star", "circle"])
+    told = [json.loads(data)["cls"] for name, data in members(out).items() if name.endswith("json")]
+    assert told == [2, 0] * 5
+    with pytest.raises(UserError, match=r"sample.classes names heart; .* knows circle, square, star"):
+        world.sample("heart", world.root / "stackformer" / "out", classes=["heart"])
+
+
+def test_sampling_goes_on_after_the_shards_that_are_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stackformer = world.root / "stackformer" / "out"
+    whole = members(world.sample("uninterrupted", stackformer))
+    add, seen = sample.add_sample, list[int]()
+
+    def stopping(tar: Any, index: int, *rest: Any) -> None:
+        if index == 9 and 9 not in seen:
+            seen.append(index)
+            raise KeyboardInterrupt
+        seen.append(index)
+        add(tar, index, *rest)
+
+    monkeypatch.setattr(sample, "add_sample", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        world.sample("stopped", stackformer)
+    assert members(world.sample("stopped", stackformer)) == whole
+    assert seen == [*range(10), 8, 9]
+
+
+def test_another_mqvae_than_the_tokens_were_made_by_is_refused(world: World) -> None:
+    fingerprint = write_mqvae(world.root / "other_mqvae", 1)
+    expected = read_manifest(world.root / "mqvae", "mqvae").fingerprint
+    words = rf"made by MQ-VAE {expected[:4]}…, .*other_mqvae is {fingerprint[:4]}…: run `dvc repro"
+    with pytest.raises(UserError, match=words):
+        world.sample("refused", world.root / "stackformer" / "out", mqvae=world.root / "other_mqvae")
+
+
+def test_captions_travel_from_the_tokens_to_the_prompts(world: World) -> None:
+    stackformer = world.train("captioned", condition="text")
+    assert (stackformer / TEXT_TOKENIZER).read_bytes() == (
+        world.root / "tokens" / TEXT_TOKENIZER
+    ).read_bytes()
+    config = Stackformer.from_pretrained(stackformer).config
+    assert (config.condition, config.condition_length) == ("text", 4)
+    out = world.sample("prompted", stackformer, prompts=["two stars", "a red circle"])
+    told = [json.loads(data)["prompt"] for name, data in members(out).items() if name.endswith("json")]
+    assert told == ["two stars", "a red circle"] * 5
+    with pytest.raises(UserError, match=r"sample.prompts is empty"):
+        world.sample("unprompted", stackformer)
+
+
+def test_a_stackformer_without_condition_says_so(world: World) -> None:
+    stackformer = world.train("free", condition="none", condition_drop=0.0)
+    out = world.sample("freely", stackformer, guidance=1.0)
+    assert json.loads(members(out)["00000003.json"]) == {"index": 3, "seed": 3}
+
+
+def test_published_weights_are_a_start_for_others(world: World) -> None:
+    first = world.root / "stackformer" / "out"
+    again = world.train("started", init_from=first, steps=1, learning_rate=1e-9, ema_decay=0.0)
+    weights = [list(Stackformer.from_pretrained(path).parameters()) for path in (first, again)]
+    pairs = zip(*weights, strict=True)
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in pairs)
+
+
+def test_training_records_what_it_was_made_from_and_its_final_likelihood(world: World) -> None:
+    tokens = read_manifest(world.root / "tokens", "token-shards")
+    manifest = read_manifest(world.root / "stackformer" / "out", "stackformer")
+    assert manifest.made_from == {"tokens": tokens.fingerprint}
+    assert manifest.facts["mqvae"] == tokens.facts["mqvae"]
+    numbers = json.loads((world.root / "stackformer" / "metrics" / "metrics.json").read_text())
+    assert numbers["nats_per_image"] == pytest.approx(
+        numbers["code_nats_per_image"] + numbers["position_nats_per_image"], rel=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "changes", "message"),
+    [
+        (
+            {"classes": None},
+            {},
+            "stackformer.condition is class, and .* has no classes; expected none or text",
+        ),
+        (
+            {"text_length": None, "text_vocab": None},
+            {"condition": "text"},
+            "holds no captions: set tokenize.text_vocab",
+        ),
+        ({"counts": {"train": 24, "val": 0}}, {}, "holds no validation images; set shard.val_fraction > 0"),
+        (
+            {},
+            {"model": NetworkConfig(16, 2, 1, 0, 0.0, "ascending")},
+            "does not fit .*: position_layers is 0, and 8 of 16 positions are kept",
+        ),
+    ],
+)
+def test_tokens_that_lack_what_is_asked_for_are_refused(
+    tmp_path: Path, facts: dict[str, Any], changes: dict[str, Any], message: str
+) -> None:
+    write_tokens(tmp_path / "tokens", "f" * 64, **facts)
+    with pytest.raises(UserError, match=message):
+        World(tmp_path).train(**changes)
+
+
+class TokenizeSection(Settings):
+    """As much of the section `tokenize` as is looked at."""
+
+    text_vocab: int
+    text_length: int
+
+
+@pytest.mark.parametrize(
+    ("check", "training", "sampling", "message"),
+    [
+        (
+            train_stackformer.check,
+            {"micro_batch": 3},
+            {},
+            "global_batch 8 is not a multiple of micro_batch 3",
+        ),
+        (train_stackformer.check, {"condition": "none"}, {}, "condition_drop is 0.1; expected 0"),
+        (
+            train_stackformer.check,
+            {"condition": "text"},
+            {},
+            "tokenize.text_vocab 0, text_length 0; expected both > 0",
+        ),
+        (sample.check, {}, {"batch": 3}, "samples_per_shard 4 is no multiple of batch 3"),
+        (
+            sample.check,
+            {},
+            {"prompts": ["a star"]},
+            "sample.prompts needs stackformer.condition text, which is class",
+        ),
+        (sample.check, {"condition": "text"}, {}, "sample.prompts is empty"),
+        (
+            sample.check,
+            {"condition": "none"},
+            {"classes": ["star"]},
+            "sample.classes needs stackformer.condition class",
+        ),
+        (
+            sample.check,
+            {"condition_drop": 0.0},
+            {},
+            "sample.guidance is 2.0 and stackformer.condition_drop 0",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_before_any_work(
+    check: Callable[[Params], None], training: dict[str, Any], sampling: dict[str, Any], message: str
+) -> None:
+    sections: dict[str, Settings] = {
+        "stackformer": training_of(**training),
+        "sample": settings_of(**sampling),
+        "tokenize": TokenizeSection(text_vocab=0, text_length=0),
+    }
+    with pytest.raises(UserError, match=message):
+        check(Params(Path("params.yaml"), sections, HERE))
