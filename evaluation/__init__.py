@@ -1,1 +1,1 @@
-"""How good images are: features and their distances, pixels, masks, codebooks. Arrays or batches in, numbers out."""
+"""How good images are, by features, pixels, masks and codebooks: arrays or batches in, numbers out."""

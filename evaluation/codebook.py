@@ -23,11 +23,13 @@ def perplexity(counts: NDArray[np.integer]) -> float:
 
 
 def effective_rank(codebook: NDArray[np.floating]) -> float:
-    """exp of the entropy of the normalised singular values of the centred codebook [K, D] (Roy & Vetterli 2007).
+    """exp entropy of the normalised singular values of the centred codebook [K, D] (Roy & Vetterli 2007).
 
     Between 1 (all codes on a line) and min(K - 1, D); 0 where all codes are the same.
     """
-    values = np.linalg.svd(codebook.astype(np.float64) - codebook.mean(axis=0, dtype=np.float64), compute_uv=False)
+    values = np.linalg.svd(
+        codebook.astype(np.float64) - codebook.mean(axis=0, dtype=np.float64), compute_uv=False
+    )
     values = values[values > values.max(initial=0.0) * 1e-12]
     if values.size == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""The three feature extractors by name: installing one into a reference artifact, and loading it from there."""
+"""The three feature extractors by name: put one into a reference artifact, and load it from there."""
 
 from pathlib import Path
 from typing import Literal
@@ -47,7 +47,7 @@ def load_extractor(folder: Path, device: torch.device) -> Extractor:
 
 
 def score_name(features: str, score: str) -> str:
-    """What a score is called with these features: only Inception's may be called fid, rfid, kid, precision, recall.
+    """What a score is called with these features: only Inception's may be called fid, rfid, kid, ….
 
     Args:
         features: proxy, inception, squeezenet.

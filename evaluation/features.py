@@ -16,7 +16,8 @@ class Features:
 
     Attributes:
         features: float32 [B, D].
-        logits: head name → float32 [B, C]; one head for the ImageNet networks, one an attribute for the proxy.
+        logits: head name → float32 [B, C]; one head for the ImageNet networks, one an attribute
+            for the proxy.
     """
 
     features: NDArray[np.float32]
@@ -37,15 +38,19 @@ class Extractor(Protocol):
     @property
     def name(self) -> str:
         """proxy, inception or squeezenet."""
+
     @property
     def dim(self) -> int:
         """D, width of the features."""
+
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of its weights."""
+
     @property
     def resize(self) -> str:
         """What it does to an image before the network, in words."""
+
     @property
     def heads(self) -> Mapping[str, tuple[str, ...]]:
         """Head name → names of its values; empty where they are not the data's own labels."""

@@ -1,7 +1,7 @@
 """How near reconstructed images are to their originals, pixel by pixel.
 
-Conventions: uint8 images [B, H, W, 3] are taken to [0, 1]; every function gives one float64 number an image, [B], and
-a score of a data set is the mean of those (so PSNR is a mean of decibels, not the decibels of a mean).
+Conventions: uint8 images [B, H, W, 3] are taken to [0, 1]; every function gives one float64 number an image,
+[B], and a score of a data set is the mean of those (so PSNR is a mean of decibels, not the decibels of a mean).
 """
 
 import numpy as np
@@ -31,9 +31,10 @@ def psnr(a: Images, b: Images) -> Floats:
 
 
 def ssim(a: Images, b: Images) -> Floats:
-    """Structural similarity (Wang et al. 2004), in [-1, 1]: 11-pixel Gaussian window (σ 1.5), each channel, no padding.
+    """Structural similarity (Wang et al. 2004), in [-1, 1].
 
-    (2 μ₁μ₂ + c₁)(2 σ₁₂ + c₂) / ((μ₁² + μ₂² + c₁)(σ₁² + σ₂² + c₂)) with c₁ = 0.01², c₂ = 0.03², averaged over places.
+    (2 μ₁μ₂ + c₁)(2 σ₁₂ + c₂) / ((μ₁² + μ₂² + c₁)(σ₁² + σ₂² + c₂)) with c₁ = 0.01², c₂ = 0.03², in 11-pixel
+    Gaussian windows (σ 1.5) without padding, averaged over places and channels.
 
     Raises:
         ValueError: images smaller than the window.

@@ -22,7 +22,7 @@ SIDE = 299
 
 
 class InceptionExtractor:
-    """pool_3 features (2,048) and the logits of its 1,008 classes, without the bias as in the Inception score."""
+    """pool_3 features (2,048) and logits of 1,008 classes, without the bias, as the Inception score has it."""
 
     name = "inception"
     dim = 2048
@@ -69,7 +69,10 @@ def install_inception(weights: Path | None, folder: Path) -> None:
         found = sha256_file(temporary)
         if found != SHA256:
             what = weights or inception_url
-            raise UserError(f"{what} has SHA-256 {found[:12]}…, clean-fid's Inception has {SHA256[:12]}…: fetch {inception_url}")
+            raise UserError(
+                f"{what} has SHA-256 {found[:12]}…, clean-fid's Inception has {SHA256[:12]}…: "
+                f"fetch {inception_url}"
+            )
 
 
 def _download(url: str, path: Path) -> None:

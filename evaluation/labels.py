@@ -12,7 +12,9 @@ CLASS_HEAD = "class"
 UNKNOWN = -1
 
 
-def heads_of(classes: Sequence[str] | None, attributes: Mapping[str, Sequence[str]] | None) -> dict[str, tuple[str, ...]]:
+def heads_of(
+    classes: Sequence[str] | None, attributes: Mapping[str, Sequence[str]] | None
+) -> dict[str, tuple[str, ...]]:
     """One head an attribute with at least two values; else one for the class; none for unlabelled data."""
     heads = {name: tuple(values) for name, values in sorted((attributes or {}).items()) if len(values) >= 2}
     if heads or classes is None:
@@ -43,9 +45,13 @@ def expected_values(
 
 
 def expected_of_prompt(heads: Heads, prompt: str) -> list[int]:
-    """The label of each head that a caption asks for: the one value whose words stand in it, if it is only one."""
+    """The label of each head that a caption asks for: the value whose words stand in it, if only one does."""
     found = []
     for values in heads.values():
-        named = [index for index, value in enumerate(values) if re.search(rf"\b{re.escape(value)}\b", prompt, re.IGNORECASE)]
+        named = [
+            index
+            for index, value in enumerate(values)
+            if re.search(rf"\b{re.escape(value)}\b", prompt, re.IGNORECASE)
+        ]
         found.append(named[0] if len(named) == 1 else UNKNOWN)
     return found

@@ -2,8 +2,8 @@
 
     d(x, y) = Σ_l mean over places of w_l · (x̂_l - ŷ_l)²
 
-where x̂_l is layer l's activation, each place scaled to unit length, and w_l ≥ 0 the published linear head. Always in
-eval mode, frozen and in float32, so that it can be the perceptual loss of a training step: hand it over as a callable.
+where x̂_l is layer l's activation, each place scaled to unit length, and w_l ≥ 0 the published linear head.
+Always in eval mode, frozen and in float32, so that a training step can take it as its perceptual loss, a callable.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class LPIPS(nn.Module):
 
     @classmethod
     def squeezenet(cls, backbone: Path, heads: Path) -> Self:
-        """From SqueezeNet-1.1 weights and LPIPS heads, safetensors both, with torchvision's and lpips's key names.
+        """From SqueezeNet-1.1 weights and LPIPS heads: safetensors with torchvision's and lpips's key names.
 
         Raises:
             UserError: a file is missing or does not fit.
@@ -61,13 +61,17 @@ class LPIPS(nn.Module):
     @classmethod
     def _read(cls, network: nn.Sequential, backbone: Path, heads: Path, cuts: Sequence[int]) -> Self:
         prefix = "features."
-        tensors = {key.removeprefix(prefix): value for key, value in read_weights(backbone).items() if prefix in key}
+        tensors = {
+            key.removeprefix(prefix): value for key, value in read_weights(backbone).items() if prefix in key
+        }
         check_fit(network, tensors, backbone)
         found = read_weights(heads)
         names = [f"lin{index}.model.1.weight" for index in range(len(cuts))]
         missing = [name for name in names if name not in found]
         if missing:
-            raise UserError(f"the LPIPS heads {heads} lack {missing[0]}; expected {len(cuts)} heads, {names[0]} and on")
+            raise UserError(
+                f"the LPIPS heads {heads} lack {missing[0]}; expected {len(cuts)} heads, {names[0]} and on"
+            )
         return cls(network, cuts, [found[name] for name in names])
 
     def train(self, mode: bool = True) -> Self:
@@ -75,14 +79,16 @@ class LPIPS(nn.Module):
         return super().train(False)
 
     def forward(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
-        """Mean distance of the pairs of images [B, 3, H, W] in [-1, 1]: a scalar ≥ 0, differentiable in both."""
+        """Mean distance of pairs of images [B, 3, H, W] in [-1, 1]: a scalar ≥ 0, differentiable in both."""
         return self.distances(a_BCHW, b_BCHW).mean()
 
     def distances(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
         """Distance of each pair, float32 [B]."""
         with torch.autocast(a_BCHW.device.type, enabled=False):
             layers = zip(self.activations(a_BCHW), self.activations(b_BCHW), self.heads, strict=True)
-            return torch.stack([(head * (a - b) ** 2).sum(dim=1).mean(dim=(1, 2)) for a, b, head in layers]).sum(dim=0)
+            return torch.stack(
+                [(head * (a - b) ** 2).sum(dim=1).mean(dim=(1, 2)) for a, b, head in layers]
+            ).sum(dim=0)
 
     def activations(self, image_BCHW: Tensor) -> list[Tensor]:
         """The layers' activations, each place scaled to unit length over its channels."""
@@ -109,8 +115,11 @@ def load_lpips(network: str, backbone: Path | None, heads: Path | None) -> LPIPS
     """
     for name, path in (("backbone", backbone), ("heads", heads)):
         if path is None:
-            raise UserError(f"perceptual.{name} is null; expected a safetensors file for the {network} perceptual loss")
-    assert backbone is not None and heads is not None
+            raise UserError(
+                f"perceptual.{name} is null; expected a safetensors file for the {network} perceptual loss"
+            )
+    assert backbone is not None
+    assert heads is not None
     return LPIPS.vgg(backbone, heads) if network == "vgg" else LPIPS.squeezenet(backbone, heads)
 
 

@@ -1,8 +1,8 @@
 """Does the importance map find the object? Rank AUC of a cell's score against the ground-truth mask.
 
-Cells lie in raster order, L = rows × columns of the grid. A cell counts as *object* where the object covers 25 % or more and as
-*background* if the object does not touch it; the cells between are left out. The AUC is taken within each image, since the model ranks
-the cells of one image against each other, and averaged over the images that have both sorts of cell.
+Cells lie in raster order, L = rows × columns of the grid. A cell counts as *object* where the object covers 25 %
+or more and as *background* where it does not touch; the cells between are left out. The AUC is taken within each
+image, since the model ranks the cells of one image against each other, and averaged over the images with both.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ CONVENTION = "rank AUC within each image, cells with ≥ 25 % object against cel
 
 
 def object_share(mask: NDArray[np.uint8], grid: tuple[int, int]) -> Floats:
-    """Share of each cell that the object covers: mask [H, W], 255 where it is and grey at its edge → [L] in [0, 1].
+    """Share of each cell that the object covers: mask [H, W], 255 where it is, grey at its edge → [L].
 
     Raises:
         ValueError: the grid does not divide the mask.
@@ -32,7 +32,7 @@ def gradient_magnitude(image: NDArray[np.uint8], grid: tuple[int, int]) -> Float
 
 
 def mask_auc(scores: NDArray[np.floating], share: Floats) -> float | None:
-    """AUC of the scores [L] of one image against its object shares [L]; None where a sort of cell is missing."""
+    """AUC of the scores [L] of an image against its object shares [L]; None where a sort of cell is missing."""
     is_object, is_background = share >= OBJECT_FROM, share == 0
     if not is_object.any() or not is_background.any():
         return None
@@ -41,7 +41,7 @@ def mask_auc(scores: NDArray[np.floating], share: Floats) -> float | None:
 
 
 def rank_auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """Probability that a positive's score exceeds a negative's, a tie counting half (Mann-Whitney U / (n₊ n₋)).
+    """How often a positive's score exceeds a negative's, a tie counting half (Mann-Whitney U / (n₊ n₋)).
 
     Raises:
         ValueError: no positives, or no negatives.
@@ -49,7 +49,9 @@ def rank_auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float
     n_positive = int(positive.sum())
     n_negative = positive.size - n_positive
     if n_positive == 0 or n_negative == 0:
-        raise ValueError(f"AUC of {n_positive} positives and {n_negative} negatives; expected at least 1 each")
+        raise ValueError(
+            f"AUC of {n_positive} positives and {n_negative} negatives; expected at least 1 each"
+        )
     rank_sum = float(rankdata(scores)[positive].sum())
     return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative)
 

@@ -1,4 +1,4 @@
-"""What a score was measured with: without it a number says nothing, and numbers of unlike protocols are not compared."""
+"""How a score was measured: without it a number says nothing, and numbers of unlike protocols are not compared."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from evaluation.reference import Reference
+from evaluation.scores import Score
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 
@@ -58,16 +60,20 @@ class Protocol:
         values = read_json(folder / NAME)
         names = [field.name for field in fields(cls)]
         if sorted(values) != sorted(names):
-            raise UserError(f"{folder / NAME} holds {', '.join(sorted(values))}; expected {', '.join(sorted(names))}")
+            raise UserError(
+                f"{folder / NAME} holds {', '.join(sorted(values))}; expected {', '.join(sorted(names))}"
+            )
         return cls(**values)
 
     def conflicts(self, other: "Protocol", numbers: frozenset[str]) -> list[str]:
-        """Why the named numbers of two protocols may not be compared, one line a reason; empty where they may."""
+        """Why the named numbers of two protocols may not be compared, a line a reason; empty where they may."""
         found = []
         for name in MUST_MATCH:
             mine, others = getattr(self, name), getattr(other, name)
             if name == "estimators":
-                mine, others = ({key: value for key, value in arm.items() if key in numbers} for arm in (mine, others))
+                mine, others = (
+                    {key: value for key, value in arm.items() if key in numbers} for arm in (mine, others)
+                )
             if mine != others:
                 found.append(f"{name}: {mine} against {others}")
         return found
@@ -80,6 +86,45 @@ class Protocol:
             if mine != others:
                 found.append(f"{name}: {mine} against {others}")
         return found
+
+
+@dataclass(frozen=True)
+class Made:
+    """Where scored images come from: how many, under which settings and seed, from which artifacts."""
+
+    count: int
+    settings: Mapping[str, Any]
+    seed: int
+    made_from: Mapping[str, str]
+
+
+def write_scores(
+    scores: Mapping[str, Score], reference: Reference, split: str, made: Made, folder: Path
+) -> None:
+    """Write metrics.json, the numbers, and beside it protocol.json, how they came about.
+
+    Args:
+        scores: by name.
+        reference: what the images were held against.
+        split: its split.
+        made: what the images are.
+        folder: for both files.
+    """
+    facts = reference.facts
+    write_json(folder / "metrics.json", {name: score.value for name, score in scores.items()})
+    Protocol(
+        reference=reference.manifest.fingerprint,
+        reference_split=split,
+        reference_count=facts.images[split],
+        count=made.count,
+        resize=facts.resize,
+        features=facts.network,
+        estimators={name: score.estimator for name, score in scores.items()},
+        settings=made.settings,
+        seed=made.seed,
+        made_from=made.made_from,
+        versions=package_versions(),
+    ).write(folder)
 
 
 def package_versions() -> dict[str, str]:

@@ -1,12 +1,12 @@
-"""The proxy: a small classifier trained on the data's own labels in seconds, whose features stand in for Inception's.
+"""The proxy: a small classifier of the data's own labels, trained in seconds, that stands in for Inception.
 
-For small and offline data. Its distances are called proxy_fd and proxy_rfd, never FID. One head an attribute where
-the data has attributes (shapes: kind, colour, …), else one head for the class.
+For small and offline data. Its distances are called proxy_fd and proxy_rfd, never FID. One head an attribute
+where the data has attributes (shapes: kind, colour, …), else one head for the class.
 
 Shapes: B images, S the side in pixels that it sees them at (32, or less), W its width, D = 4 W features.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from evaluation.features import Features, Images
+from evaluation.labelled import LabelledImages
 from evaluation.labels import UNKNOWN
 from workspace.manifest import read_json, sha256_file, write_json
 
@@ -78,21 +78,14 @@ def _convolution(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...
     )
 
 
-@dataclass(frozen=True)
-class Labelled:
-    """A batch to learn from: uint8 images [B, H, W, 3] and the index of each head's value, int64 [B, heads], -1 unknown."""
-
-    images: Images
-    labels: NDArray[np.int64]
-
-
 def train_proxy(
     config: ProxyConfig,
-    batches: Iterable[Labelled],
+    batches: Iterable[LabelledImages],
     steps: int,
     learning_rate: float,
     seed: int,
     device: torch.device,
+    told: Callable[[int], None],
 ) -> Proxy:
     """Train a proxy by the sum of its heads' cross-entropies: AdamW, one cycle of the learning rate.
 
@@ -105,6 +98,7 @@ def train_proxy(
         learning_rate: the peak.
         seed: of the weights' start.
         device: where to train.
+        told: called with the number of steps done.
 
     Returns:
         The proxy on the CPU, in eval mode.
@@ -115,14 +109,15 @@ def train_proxy(
     proxy = proxy.to(device).train()
     optimizer = torch.optim.AdamW(proxy.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
-    for batch in islice(batches, steps):
-        targets = torch.from_numpy(batch.labels).to(device)
+    for done, batch in enumerate(islice(batches, steps), start=1):
+        targets = torch.from_numpy(batch.expected).to(device)
         logits = proxy(_to_float(batch.images, device))
         loss = torch.stack([_loss(head, targets[:, index]) for index, head in enumerate(logits)]).sum()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
+        told(done)
     return proxy.to("cpu").eval()
 
 
@@ -155,7 +150,9 @@ class ProxyExtractor:
         """Features of uint8 images [B, H, W, 3]."""
         pooled_BD = self.proxy.features(_to_float(images, self.device))
         heads = zip(self.heads, self.proxy.heads, strict=True)
-        return Features(pooled_BD.cpu().numpy(), {name: head(pooled_BD).cpu().numpy() for name, head in heads})
+        return Features(
+            pooled_BD.cpu().numpy(), {name: head(pooled_BD).cpu().numpy() for name, head in heads}
+        )
 
 
 def save_proxy(proxy: Proxy, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a reconstruction is worth: pixels, importance maps, codes; image by image, then as scores of a data set."""
+"""What reconstructions are worth, image by image and then as a data set: pixels, importance maps, codes."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -105,7 +105,10 @@ def summarise(found: ImageScores, codes: Floats) -> dict[str, Score]:
         "l1": (np.mean(found.l1), images.CONVENTION),
         "codebook_usage": (codebook.usage(counts), "share of the codes chosen at least once"),
         "codebook_perplexity": (codebook.perplexity(counts), "exp entropy of the codes' frequencies"),
-        "codebook_effective_rank": (codebook.effective_rank(codes), "exp entropy of the centred singular values"),
+        "codebook_effective_rank": (
+            codebook.effective_rank(codes),
+            "exp entropy of the centred singular values",
+        ),
     }
     if found.ssim:
         values["ssim"] = (np.mean(found.ssim), f"11-pixel Gaussian window, σ 1.5; {images.CONVENTION}")

@@ -1,12 +1,12 @@
-"""The reference artifact: features of real images, their moments, the extractor they came from, and the mean image.
+"""The reference artifact: features of real images, their moments, the extractor, and the mean image.
 
-    train.safetensors, val.safetensors   rows: features, classes, labels, predictions (see rows.py)
-    moments.safetensors                  mean and covariance of each split's features
-    extractor.json + weights             what made them; `load_extractor` reads it
-    mean_image.png                       mean of the training images: the floor that a PSNR is held against
+train.safetensors, val.safetensors   rows: features, classes, labels, predictions (see rows.py)
+moments.safetensors                  mean and covariance of each split's features
+extractor.json + weights             what made them; `load_extractor` reads it
+mean_image.png                       mean of the training images: the floor that a PSNR is held against
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from evaluation.labelled import LabelledImages
 from evaluation.rows import FeatureRows
-from evaluation.statistics import Moments
+from evaluation.statistics import Moments, moments
 from workspace.manifest import Manifest, atomic_path, read_manifest
 
 Split = Literal["train", "val"]
@@ -103,11 +104,41 @@ class Reference:
             return np.asarray(image.convert("RGB"))
 
 
+def save_pixel_sum(batches: Sequence[LabelledImages], side: int, rows: Path) -> None:
+    """Keep the sum of a shard's pixels, int64 [side, side, 3], beside its rows, for the mean image."""
+    total = np.zeros((side, side, 3), np.int64)
+    for batch in batches:
+        total += batch.images.sum(axis=0, dtype=np.int64)
+    with atomic_path(rows.with_suffix(".npy")) as temporary:
+        np.save(temporary, total)
+
+
+def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path) -> None:
+    """Merge the shards' rows into one file a split, with its moments, and write the mean training image.
+
+    Args:
+        shards: split → files of rows, in order, each with its pixel sum beside it.
+        training_images: how many the mean is taken over.
+        out: the artifact's folder.
+    """
+    found = {}
+    for split, paths in shards.items():
+        rows = FeatureRows.concatenate([FeatureRows.load(path) for path in paths])
+        rows.save(out / f"{split}.safetensors")
+        found[split] = moments(rows.features)
+    write_moments(out, found)
+    sums = [np.load(path.with_suffix(".npy"), allow_pickle=False) for path in shards["train"]]
+    write_mean_image(out, np.sum(sums, axis=0), training_images)
+
+
 def write_moments(folder: Path, by_split: Mapping[str, Moments]) -> None:
     """Write moments.safetensors."""
     tensors = {}
     for split, found in by_split.items():
-        tensors[f"{split}.mean"], tensors[f"{split}.covariance"] = found.mean, np.ascontiguousarray(found.covariance)
+        tensors[f"{split}.mean"], tensors[f"{split}.covariance"] = (
+            found.mean,
+            np.ascontiguousarray(found.covariance),
+        )
     with atomic_path(folder / MOMENTS) as temporary:
         save_file(tensors, temporary)
 

@@ -3,30 +3,19 @@
 Shapes: n images, D features, H heads, C logits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from evaluation.features import Extractor, Images
-from evaluation.labels import UNKNOWN, Heads, expected_values
-from shards.images import ImageSample
+from evaluation.features import Extractor
+from evaluation.labelled import LabelledImages
+from evaluation.labels import UNKNOWN
 from workspace.manifest import atomic_path
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """A batch: uint8 images [B, H, W, 3], the class of each int64 [B] (-1 unknown), each head's label int64 [B, H]."""
-
-    images: Images
-    classes: NDArray[np.int64]
-    expected: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -48,12 +37,16 @@ class FeatureRows:
     predicted: NDArray[np.int64]
 
     def __len__(self) -> int:
+        """n."""
         return len(self.features)
 
     def save(self, path: Path) -> None:
         """Write as safetensors, atomically."""
         with atomic_path(path) as temporary:
-            save_file({field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)}, temporary)
+            save_file(
+                {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)},
+                temporary,
+            )
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -64,14 +57,19 @@ class FeatureRows:
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """All rows of the parts (at least one), in order; empty parts are passed over."""
         parts = [part for part in parts if len(part)] or list(parts[:1])
-        return cls(**{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)})
+        return cls(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            }
+        )
 
     def first(self, count: int) -> Self:
         """The first rows."""
         return type(self)(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
 
     def accuracy(self, heads: Sequence[str]) -> dict[str, float]:
-        """Share of the rows with a known label whose prediction equals it, for each head that has such rows."""
+        """Share of the rows with a known label whose prediction equals it, for each head with such rows."""
         found = {}
         for column, name in enumerate(heads):
             known = self.expected[:, column] != UNKNOWN
@@ -79,23 +77,6 @@ class FeatureRows:
                 right = self.predicted[known, column] == self.expected[known, column]
                 found[name] = float(right.mean())
         return found
-
-
-def label_images(samples: Sequence[ImageSample], heads: Heads, classes: Sequence[str] | None) -> LabelledImages:
-    """Images of shards with their labels, as one batch."""
-    expected = [expected_values(heads, classes, sample.cls, sample.attributes) for sample in samples]
-    return LabelledImages(
-        images=np.stack([sample.image for sample in samples]),
-        classes=np.array([UNKNOWN if sample.cls is None else sample.cls for sample in samples], np.int64),
-        expected=np.array(expected, np.int64).reshape(len(samples), len(heads)),
-    )
-
-
-def chosen_images(count: int, most: int | None, seed: int) -> NDArray[np.int64]:
-    """Indices of the images to use, ascending: all `count`, or `most` of them drawn by seed."""
-    if most is None or most >= count:
-        return np.arange(count)
-    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def extract(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits: bool) -> FeatureRows:
@@ -125,15 +106,3 @@ def _extract(extractor: Extractor, batch: LabelledImages, keep_logits: bool) -> 
 
 def _imagenet(logits: Mapping[str, NDArray[np.float32]], count: int) -> NDArray[np.float32]:
     return logits["imagenet"] if "imagenet" in logits else np.zeros((count, 0), np.float32)
-
-
-def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of `size` items in order; the last may be shorter."""
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

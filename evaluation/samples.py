@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from evaluation.labelled import LabelledImages
 from evaluation.labels import UNKNOWN, expected_of_prompt, expected_values
 from evaluation.reference import ReferenceFacts
-from evaluation.rows import LabelledImages
 from shards.tar import iterate_tar
 from workspace.errors import UserError
 

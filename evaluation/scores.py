@@ -79,7 +79,9 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
     named = {score_name(features, name): score for name, score in found.items()}
     if features == "inception":
         score = inception_score(made.logits, seed)
-        named["is"] = Score(score.mean, f"exp mean KL without the last bias, mean of {SCORE_SPLITS} shuffled splits")
+        named["is"] = Score(
+            score.mean, f"exp mean KL without the last bias, mean of {SCORE_SPLITS} shuffled splits"
+        )
         named["is_deviation"] = Score(score.deviation, f"standard deviation over the {SCORE_SPLITS} splits")
     return named | variance_ratio(real.rows, made)
 

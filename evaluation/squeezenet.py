@@ -88,7 +88,9 @@ class SqueezeNetExtractor:
     @torch.inference_mode()
     def __call__(self, images: Images) -> Features:
         """Features of uint8 images [B, H, W, 3]."""
-        x_BCHW = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        x_BCHW = (
+            torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2).float() / 255
+        )
         x_BCHW = F.interpolate(x_BCHW, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
         mean, deviation = (x_BCHW.new_tensor(value).reshape(1, 3, 1, 1) for value in (MEAN, DEVIATION))
         maps_BDHW = self.network.features((x_BCHW - mean) / deviation)
@@ -152,7 +154,7 @@ def _download() -> dict[str, Tensor]:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"no SqueezeNet weights: {URL} cannot be fetched ({error}); fetch it elsewhere to {path}, "
-            f"or set reference.weights to a safetensors file with torchvision's key names"
+            "or set reference.weights to a safetensors file with torchvision's key names"
         ) from error
     if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(URL_SHA256):
         raise UserError(f"{path} is damaged: its SHA-256 does not start with {URL_SHA256}; delete it")

@@ -1,4 +1,4 @@
-"""Distances between two sets of features, in float64: Fréchet, kernel (KID), inception score, precision and recall.
+"""Distances between two sets of features in float64: Fréchet, KID, inception score, precision and recall.
 
 Features are [n, D] arrays, one row an image.
 """
@@ -82,7 +82,11 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def kernel_distance(
-    a: NDArray[np.floating], b: NDArray[np.floating], seed: int, subsets: int = KID_SUBSETS, subset: int = KID_SUBSET
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    seed: int,
+    subsets: int = KID_SUBSETS,
+    subset: int = KID_SUBSET,
 ) -> float:
     """KID (Bińkowski et al. 2018): unbiased squared MMD with the kernel (x·y / D + 1)³, averaged over random subsets.
 
@@ -93,7 +97,9 @@ def kernel_distance(
     """
     first, second = _float64(a), _float64(b)
     if first.shape[1] != second.shape[1]:
-        raise ValueError(f"features of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared")
+        raise ValueError(
+            f"features of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared"
+        )
     size = min(len(first), len(second), subset)
     if size < 2:
         raise ValueError(f"KID of {len(first)} and {len(second)} images; expected at least 2 each")
@@ -102,7 +108,8 @@ def kernel_distance(
     random = np.random.default_rng(seed)
     draws = [
         _unbiased_mmd(
-            first[random.choice(len(first), size, replace=False)], second[random.choice(len(second), size, replace=False)]
+            first[random.choice(len(first), size, replace=False)],
+            second[random.choice(len(second), size, replace=False)],
         )
         for _ in range(subsets)
     ]
@@ -138,7 +145,9 @@ def precision_recall(
         ValueError: a set has no more than `neighbours` rows.
     """
     if min(len(real), len(fake)) <= neighbours:
-        raise ValueError(f"precision of {len(fake)} against {len(real)} images; expected more than {neighbours} each")
+        raise ValueError(
+            f"precision of {len(fake)} against {len(real)} images; expected more than {neighbours} each"
+        )
     x, y = _float64(real), _float64(fake)
     return PrecisionRecall(_covered(y, x, neighbours), _covered(x, y, neighbours))
 
@@ -147,12 +156,15 @@ def _covered(points: Floats, centres: Floats, neighbours: int) -> float:
     """Share of the points that lie in at least one centre's ball, whose radius reaches its k-th neighbour."""
     radii = np.concatenate(
         [
-            np.partition(_squared_distances(centres[at : at + ROWS], centres), neighbours, axis=1)[:, neighbours]
+            np.partition(_squared_distances(centres[at : at + ROWS], centres), neighbours, axis=1)[
+                :, neighbours
+            ]
             for at in range(0, len(centres), ROWS)
         ]
     )
     inside = [
-        (_squared_distances(points[at : at + ROWS], centres) <= radii).any(axis=1) for at in range(0, len(points), ROWS)
+        (_squared_distances(points[at : at + ROWS], centres) <= radii).any(axis=1)
+        for at in range(0, len(points), ROWS)
     ]
     return float(np.concatenate(inside).mean())
 
@@ -171,7 +183,9 @@ def within_class_variance(features: NDArray[np.floating], classes: NDArray[np.in
     """
     rows = _float64(features)
     traces = [
-        rows[classes == cls].var(axis=0, ddof=1).sum() for cls in np.unique(classes) if (classes == cls).sum() >= 2
+        rows[classes == cls].var(axis=0, ddof=1).sum()
+        for cls in np.unique(classes)
+        if (classes == cls).sum() >= 2
     ]
     if not traces:
         raise ValueError("no class has 2 images, so there is no variance within one")

@@ -101,7 +101,7 @@ def encode_mask(data: bytes, size: int) -> bytes:
 
 def members_of(image: SourceImage, encoding: Encoding) -> dict[str, bytes]:
     """A sample's members by extension, in the order in which they are stored."""
-    members = {encoding.format: encode_image(image.data.read(), encoding)}
+    members: dict[str, bytes] = {encoding.format: encode_image(image.data.read(), encoding)}
     if image.cls is not None:
         members["cls"] = str(image.cls).encode()
     if image.captions:

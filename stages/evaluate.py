@@ -16,13 +16,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
-from evaluation.protocol import Protocol, package_versions
+from evaluation.labelled import in_batches
+from evaluation.protocol import Made, write_scores
 from evaluation.reference import Reference
-from evaluation.rows import FeatureRows, extract, in_batches
+from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
-from evaluation.scores import Real, Scores, accuracy_scores, sample_scores
+from evaluation.scores import Real, accuracy_scores, sample_scores
 from workspace.errors import UserError
-from workspace.manifest import Manifest, read_manifest, write_json
+from workspace.manifest import read_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -83,12 +84,13 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
         for index, path in enumerate(sample_shards(inputs.samples))
     ]
     map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
-    rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
-    rows = rows.first(count)
+    rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs]).first(count)
     real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
     scores = sample_scores(facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
-    write_scores(scores, reference, samples, len(rows), folder.out)
+    made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
+    made = Made(len(rows), samples.facts["settings"], samples.facts["seed"], made_from)
+    write_scores(scores, reference, facts.fid_split, made, folder.out)
 
 
 def extracting(
@@ -106,25 +108,6 @@ def extracting(
         return {"images": len(rows)}
 
     return one
-
-
-def write_scores(scores: Scores, reference: Reference, samples: Manifest, count: int, out: Path) -> None:
-    """Numbers, and beside them how they came about."""
-    facts = reference.facts
-    write_json(out / "metrics.json", {name: score.value for name, score in scores.items()})
-    Protocol(
-        reference=reference.manifest.fingerprint,
-        reference_split=facts.fid_split,
-        reference_count=facts.images[facts.fid_split],
-        count=count,
-        resize=facts.resize,
-        features=facts.network,
-        estimators={name: score.estimator for name, score in scores.items()},
-        settings=samples.facts["settings"],
-        seed=samples.facts["seed"],
-        made_from={"samples": samples.fingerprint} | dict(samples.made_from),
-        versions=package_versions(),
-    ).write(out)
 
 
 if __name__ == "__main__":

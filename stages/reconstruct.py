@@ -1,4 +1,4 @@
-"""reconstruct: images through the MQ-VAE and back, and how good they are (paper §4, Figure 4, Tables 6 and 7).
+"""reconstruct: images through the MQ-VAE and back, and how good they are (paper §4: Figure 4, Tables 6, 7).
 
 Reads   image shards, reference, MQ-VAE
 Writes  figure4.png, examples with their importance maps; scores in metrics/reconstruct
@@ -20,17 +20,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
-from evaluation.protocol import Protocol, package_versions
+from evaluation.labelled import LabelledImages, chosen_images, in_batches, label_images
+from evaluation.protocol import Made, write_scores
 from evaluation.reconstructions import ImageScores, score_images, summarise
 from evaluation.reference import Reference, Split
-from evaluation.rows import FeatureRows, LabelledImages, chosen_images, extract, in_batches, label_images
-from evaluation.scores import Real, Scores, accuracy_scores, reconstruction_distance
+from evaluation.rows import FeatureRows, extract
+from evaluation.scores import Real, accuracy_scores, reconstruction_distance
 from models.masker import random_ranking
 from models.mqvae import MQVAE
 from reporting.figures import figure4
 from shards.images import ImageSample, ImageShards, to_float, to_uint8
 from shards.order import sample_seed
-from workspace.manifest import Manifest, read_manifest, write_json, write_manifest
+from workspace.manifest import read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Settings
 from workspace.stage import run_stage
@@ -59,7 +60,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """A batch on its way back: images uint8 [B, H, W, 3], importance [B, L], codes and positions int64 [B, N]."""
+    """A batch on its way back: uint8 [B, H, W, 3], importance [B, L], codes and positions int64 [B, N]."""
 
     images: NDArray[np.uint8]
     scores: NDArray[np.float32]
@@ -87,7 +88,8 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     scores = summarise(found, model.quantizer.codebook_KD.numpy())
     scores |= reconstruction_distance(reference.facts.features, real, rows)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
-    write_scores(scores, settings, reference, made_by, len(rows), folder.metrics)
+    made = Made(len(rows), {}, settings.seed, {"mqvae": made_by.fingerprint})
+    write_scores(scores, reference, settings.split, made, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
     manifests = {"shards": shards.manifest, "reference": reference.manifest, "mqvae": made_by}
     made_from = {name: manifest.fingerprint for name, manifest in manifests.items()}
@@ -121,7 +123,9 @@ def reconstructing(
 
 
 @torch.inference_mode()
-def reconstruct(model: MQVAE, samples: Sequence[ImageSample], indices: Sequence[int], seed: int) -> Reconstructed:
+def reconstruct(
+    model: MQVAE, samples: Sequence[ImageSample], indices: Sequence[int], seed: int
+) -> Reconstructed:
     """Run samples, which have these indices in their split, through the model."""
     parameter = next(model.parameters())
     image_BCHW = torch.from_numpy(to_float(np.stack([sample.image for sample in samples]))).to(parameter)
@@ -138,26 +142,6 @@ def reconstruct(model: MQVAE, samples: Sequence[ImageSample], indices: Sequence[
     )
 
 
-def write_scores(
-    scores: Scores, settings: ReconstructSettings, reference: Reference, mqvae: Manifest, count: int, metrics: Path
-) -> None:
-    """Numbers, and beside them how they came about."""
-    write_json(metrics / "metrics.json", {name: score.value for name, score in scores.items()})
-    Protocol(
-        reference=reference.manifest.fingerprint,
-        reference_split=settings.split,
-        reference_count=reference.facts.images[settings.split],
-        count=count,
-        resize=reference.facts.resize,
-        features=reference.facts.network,
-        estimators={name: score.estimator for name, score in scores.items()},
-        settings={},
-        seed=settings.seed,
-        made_from={"mqvae": mqvae.fingerprint},
-        versions=package_versions(),
-    ).write(metrics)
-
-
 def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQVAE, out: Path) -> None:
     """Write figure4.png, examples.json, and each example's input and reconstruction."""
     index = shards.index(settings.split)
@@ -172,7 +156,9 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     for row, sample in enumerate(samples):
         Image.fromarray(sample.image).save(out / "examples" / f"{sample.key}.input.png")
         Image.fromarray(back.images[row]).save(out / "examples" / f"{sample.key}.reconstruction.png")
-        example = Example(sample.key, sample.cls, grid, back.scores[row].tolist(), back.positions[row].tolist())
+        example = Example(
+            sample.key, sample.cls, grid, back.scores[row].tolist(), back.positions[row].tolist()
+        )
         told.append(asdict(example))
     write_json(out / "examples.json", told)
 

@@ -1,12 +1,12 @@
-"""reference: image shards → features of real images that reconstructions and samples are held against (DESIGN §6).
+"""reference: image shards → features of real images, which others are held against (DESIGN §6).
 
 Reads   image shards
-Writes  features, labels and moments of both splits, the extractor itself (the proxy is trained here), the mean image
+Writes  features, labels and moments of both splits, the extractor (the proxy is trained here), the mean image
 Params  reference
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,24 +18,22 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from cluster.devices import device_of, threads_of, use_threads
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import FeaturesName, install_pretrained, load_extractor
+from evaluation.labelled import chosen_images, in_batches, label_images, training_batches
 from evaluation.labels import class_head, heads_of
-from evaluation.protocol import Protocol, package_versions
-from evaluation.proxy import CONFIG, Labelled, ProxyConfig, save_proxy, train_proxy
-from evaluation.reference import SPLITS, Reference, ReferenceFacts, Split, write_mean_image, write_moments
-from evaluation.rows import FeatureRows, chosen_images, extract, in_batches, label_images
+from evaluation.protocol import Made, write_scores
+from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
+from evaluation.reference import SPLITS, Reference, ReferenceFacts, Split, gather, save_pixel_sum
+from evaluation.rows import extract
 from evaluation.scores import accuracy_scores, real_distance
-from evaluation.statistics import moments
 from shards.images import ImageShards
-from shards.order import batch_indices
 from workspace.errors import UserError
-from workspace.manifest import atomic_path, write_json, write_manifest
+from workspace.manifest import write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
 UNLABELLED = ("folder", "coco")
-GROUP = 16
 
 
 class ProxySettings(Settings):
@@ -53,7 +51,9 @@ class ReferenceSettings(Settings):
     features: FeaturesName = Field(description="proxy (small labelled data), inception (FID), squeezenet")
     weights: Path | None = Field(description="the network's weights; null downloads them; not for proxy")
     fid_split: Split = Field(description="real images that samples are compared with")
-    max_images: PositiveInt | None = Field(description="images of a split at most, drawn by seed; null takes all")
+    max_images: PositiveInt | None = Field(
+        description="images of a split at most, drawn by seed; null takes all"
+    )
     batch: PositiveInt = Field(description="images a forward pass")
     seed: NonNegativeInt = Field(description="of the proxy's weights and order, and of the draw of images")
     proxy: ProxySettings
@@ -80,7 +80,9 @@ def check(params: Params) -> None:
             f"expected inception or squeezenet"
         )
     if settings.features == "proxy" and settings.weights is not None:
-        raise UserError(f"{where}.weights is {settings.weights}, and the proxy is trained here; expected null")
+        raise UserError(
+            f"{where}.weights is {settings.weights}, and the proxy is trained here; expected null"
+        )
 
 
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -94,17 +96,24 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     jobs = jobs_of(shards, folder.work.resolve() / "rows")
     work = folder.work.resolve() / "done"
     map_shards(make, jobs, compute, work, "features of real images", folder.progress_file)
-    gather(facts, jobs, folder.out)
+    rows = {split: [job.output for job in jobs if job.input.parent.name == split] for split in SPLITS}
+    gather(rows, facts.images["train"], folder.out)
     for path in extractor.iterdir():
         shutil.copyfile(path, folder.out / path.name)
-    write_manifest(folder.out, "reference", facts.to_json(), made_from={"shards": shards.manifest.fingerprint})
-    write_scores(Reference.open(folder.out), settings, folder.metrics)
+    write_manifest(
+        folder.out, "reference", facts.to_json(), made_from={"shards": shards.manifest.fingerprint}
+    )
+    reference = Reference.open(folder.out)
+    scores = accuracy_scores(reference.rows("val"), list(facts.heads), facts.class_head)
+    scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
+    made = Made(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
+    write_scores(scores, reference, "train", made, folder.metrics)
 
 
 def install(
     settings: ReferenceSettings, compute: Compute, shards: ImageShards, extractor: Path, folder: RunFolder
 ) -> None:
-    """Put the extractor into its folder: a published network, or a proxy trained on the training split's labels."""
+    """Put the extractor into its folder: a published network, or a proxy trained on the training labels."""
     if settings.features != "proxy":
         install_pretrained(settings.features, settings.weights, extractor)
         return
@@ -116,28 +125,25 @@ def install(
             "expected inception or squeezenet"
         )
     use_threads(threads_of(compute))
-    config = ProxyConfig(plan.width, heads)
-    batches = training_batches(settings, shards, folder.progress_file)
-    device = device_of(compute.device)
-    save_proxy(train_proxy(config, batches, plan.steps, plan.learning_rate, settings.seed, device), extractor)
-
-
-def training_batches(settings: ReferenceSettings, shards: ImageShards, progress_file: Path) -> Iterator[Labelled]:
-    """The proxy's batches in an order that follows from the seed."""
-    plan, index = settings.proxy, shards.index("train")
-    heads = heads_of(shards.facts.classes, shards.facts.attributes)
-    with Progress("proxy", plan.steps, "steps", progress_file) as progress:
-        for step in range(plan.steps):
-            asked = batch_indices(settings.seed, step, plan.batch, index.shard_sizes, GROUP)
-            batch = label_images([index.read(item) for _, item in asked], heads, shards.facts.classes)
-            yield Labelled(batch.images, batch.expected)
-            progress.update(step + 1)
+    with Progress("proxy", plan.steps, "steps", folder.progress_file) as progress:
+        proxy = train_proxy(
+            ProxyConfig(plan.width, heads),
+            training_batches(shards, heads, plan.batch, plan.steps, settings.seed),
+            plan.steps,
+            plan.learning_rate,
+            settings.seed,
+            device_of(compute.device),
+            progress.update,
+        )
+    save_proxy(proxy, extractor)
 
 
 def facts_of(settings: ReferenceSettings, shards: ImageShards, folder: Path) -> ReferenceFacts:
     """What the manifest will say."""
     extractor = load_extractor(folder, device_of("cpu"))
-    counts = {split: len(chosen_images(shards.count(split), settings.max_images, settings.seed)) for split in SPLITS}
+    counts = {
+        split: len(chosen_images(shards.count(split), settings.max_images, settings.seed)) for split in SPLITS
+    }
     return ReferenceFacts(
         features=extractor.name,
         dim=extractor.dim,
@@ -177,48 +183,11 @@ def extracting(
             label_images([index.read(int(item)) for item in items], extractor.heads, shards.facts.classes)
             for items in in_batches(mine, settings.batch)
         ]
+        save_pixel_sum(batches, shards.facts.image_size, job.output)
         extract(extractor, batches, keep_logits=False).save(job.output)
-        side = shards.facts.image_size
-        pixels = sum((batch.images.sum(axis=0, dtype=np.int64) for batch in batches), np.zeros((side, side, 3), np.int64))
-        with atomic_path(job.output.with_suffix(".npy")) as temporary:
-            np.save(temporary, pixels)
         return {"split": split, "images": len(mine)}
 
     return one
-
-
-def gather(facts: ReferenceFacts, jobs: list[ShardJob], out: Path) -> None:
-    """Merge the shards' rows into one file a split, with their moments, and write the mean training image."""
-    by_split = {split: [job for job in jobs if job.input.parent.name == split] for split in SPLITS}
-    found = {}
-    for split, mine in by_split.items():
-        rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in mine])
-        rows.save(out / f"{split}.safetensors")
-        found[split] = moments(rows.features)
-    write_moments(out, found)
-    sums = [np.load(job.output.with_suffix(".npy"), allow_pickle=False) for job in by_split["train"]]
-    write_mean_image(out, np.sum(sums, axis=0), facts.images["train"])
-
-
-def write_scores(reference: Reference, settings: ReferenceSettings, metrics: Path) -> None:
-    """How well the proxy reads held-out images, and how far apart the two splits of real images are."""
-    facts = reference.facts
-    scores = accuracy_scores(reference.rows("val"), list(facts.heads), facts.class_head)
-    scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
-    write_json(metrics / "metrics.json", {name: score.value for name, score in scores.items()})
-    Protocol(
-        reference=reference.manifest.fingerprint,
-        reference_split="train",
-        reference_count=facts.images["train"],
-        count=facts.images["val"],
-        resize=facts.resize,
-        features=facts.network,
-        estimators={name: score.estimator for name, score in scores.items()},
-        settings={},
-        seed=settings.seed,
-        made_from=dict(reference.manifest.made_from),
-        versions=package_versions(),
-    ).write(metrics)
 
 
 if __name__ == "__main__":

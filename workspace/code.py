@@ -17,9 +17,19 @@ PACKAGES = ("cluster", "demo", "evaluation", "models", "reporting", "shards", "s
 PIPELINES = ("dvc.yaml", "demo/dvc.yaml")
 
 
-def excluded(path: Path) -> bool:
-    """Whether a file cannot change a result: where work runs, and the workspace's own mechanics but for manifests."""
-    return path.parts[0] == "cluster" or (path.parts[0] == "workspace" and path.name != "manifest.py")
+EXCLUDED = ("cluster/", "workspace/", "training/curves.py")
+"""What cannot change a result: where work runs, the workspace's mechanics (but for manifests), logging."""
+
+EXCLUDED_IN_TRAINING = ("reporting/",)
+"""And in the training stages what draws pictures of a run on its way."""
+
+
+def excluded(path: Path, stage: str) -> bool:
+    """Whether a file of a stage's import closure cannot change its result."""
+    if path == Path("workspace/manifest.py"):
+        return False
+    prefixes = EXCLUDED + (EXCLUDED_IN_TRAINING if stage.startswith("train_") else ())
+    return path.as_posix().startswith(prefixes)
 
 
 def closure(module: str) -> list[Path]:
@@ -40,7 +50,7 @@ def closure(module: str) -> list[Path]:
 
 def result_files(stage: str) -> list[Path]:
     """The files that decide what a stage writes, relative to the root."""
-    return [path for path in closure(f"stages.{stage}") if not excluded(path)]
+    return [path for path in closure(f"stages.{stage}") if not excluded(path, stage)]
 
 
 def _files(module: str) -> Iterator[Path]:

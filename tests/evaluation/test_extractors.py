@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from evaluation import inception
 from evaluation.extractors import install_pretrained, load_extractor, score_name
 from evaluation.features import Features
-from evaluation.proxy import Labelled, Proxy, ProxyConfig, ProxyExtractor, save_proxy, train_proxy
+from evaluation.labelled import LabelledImages
+from evaluation.proxy import Proxy, ProxyConfig, ProxyExtractor, save_proxy, train_proxy
 from evaluation.squeezenet import SqueezeNet
 from workspace.errors import UserError
 from workspace.manifest import sha256_file
@@ -22,21 +23,27 @@ CPU = torch.device("cpu")
 CONFIG = ProxyConfig(width=4, heads={"colour": ("red", "green", "blue"), "shade": ("dark", "light")})
 
 
-def painted(seed: int, count: int) -> Labelled:
+def painted(seed: int, count: int) -> LabelledImages:
     """Images of one colour, dark or light, with noise."""
     random = np.random.default_rng(seed)
     labels = np.stack([random.integers(0, 3, count), random.integers(0, 2, count)], axis=1)
     images = random.integers(0, 40, (count, 8, 8, 3))
     images[np.arange(count), :, :, labels[:, 0]] += (80 + 100 * labels[:, 1])[:, None, None]
-    return Labelled(images.astype(np.uint8), labels.astype(np.int64))
+    return LabelledImages(images.astype(np.uint8), labels[:, 0], labels.astype(np.int64))
 
 
-def batches(count: int) -> Iterator[Labelled]:
+def steps_told(done: int) -> None:
+    assert done >= 1
+
+
+def batches(count: int) -> Iterator[LabelledImages]:
     return (painted(step, 16) for step in range(count))
 
 
 def trained(seed: int = 0, steps: int = 100) -> Proxy:
-    return train_proxy(CONFIG, batches(steps), steps, learning_rate=1e-2, seed=seed, device=CPU)
+    return train_proxy(
+        CONFIG, batches(steps), steps, learning_rate=1e-2, seed=seed, device=CPU, told=steps_told
+    )
 
 
 def apply(proxy: Proxy, images: NDArray[np.uint8]) -> Features:
@@ -47,7 +54,7 @@ def test_a_proxy_learns_every_head() -> None:
     held_out = painted(1000, 64)
     found = apply(trained(), held_out.images)
     for column, name in enumerate(CONFIG.heads):
-        assert (found.logits[name].argmax(axis=1) == held_out.labels[:, column]).mean() > 0.95
+        assert (found.logits[name].argmax(axis=1) == held_out.expected[:, column]).mean() > 0.95
 
 
 def test_the_same_seed_gives_the_same_proxy_and_another_gives_another() -> None:
@@ -75,7 +82,9 @@ def test_a_proxy_is_the_same_after_a_trip_to_disk(tmp_path: Path) -> None:
 def test_equal_proxies_are_equal_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         save_proxy(trained(steps=2), tmp_path / name)
-    assert sha256_file(tmp_path / "a/extractor.safetensors") == sha256_file(tmp_path / "b/extractor.safetensors")
+    assert sha256_file(tmp_path / "a/extractor.safetensors") == sha256_file(
+        tmp_path / "b/extractor.safetensors"
+    )
 
 
 def test_features_of_an_image_do_not_depend_on_its_batch() -> None:
@@ -166,7 +175,9 @@ def test_offline_without_weights_says_what_to_fetch_and_where_to_put_it(
     monkeypatch.setattr("urllib.request.urlopen", offline)
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    with pytest.raises(UserError, match=r"fetch it elsewhere, put it at data/inception-2015-12-05\.pt and set reference"):
+    with pytest.raises(
+        UserError, match=r"fetch it elsewhere, put it at data/inception-2015-12-05\.pt and set reference"
+    ):
         install_pretrained("inception", None, tmp_path / "extractor")
     with pytest.raises(UserError, match=r"fetch it elsewhere to .*squeezenet1_1-b8a52dc0\.pth"):
         install_pretrained("squeezenet", None, tmp_path / "extractor")

@@ -73,4 +73,4 @@ def test_images_smaller_than_the_window_have_no_ssim() -> None:
 
 def test_images_that_are_not_bytes_are_refused() -> None:
     with pytest.raises(ValueError, match="expected uint8"):
-        psnr(images(0).astype(np.float32), images(1))  # type: ignore[arg-type]
+        psnr(images(0).astype(np.float32), images(1))

@@ -25,7 +25,7 @@ def small(seed: int = 0) -> LPIPS:
 
 
 def literal_lpips(distance: LPIPS, x: Tensor, y: Tensor) -> Tensor:
-    """The package's formula: scale, run, unit vectors at each place, squared difference, 1×1 head, spatial mean."""
+    """The package's formula: scale, run, unit vectors, squared difference, 1×1 head, spatial mean."""
     totals = torch.zeros(len(x))
     for cut, head in zip(distance.cuts, distance.heads, strict=True):
         units = []
@@ -42,7 +42,9 @@ def test_lpips_equals_the_formula_of_its_package() -> None:
     torch.testing.assert_close(distance(x, y), literal_lpips(distance, x, y).mean())
 
 
-def test_published_weights_give_the_value_of_the_lpips_package(squeezenet_weights: Path, lpips_heads: Path) -> None:
+def test_published_weights_give_the_value_of_the_lpips_package(
+    squeezenet_weights: Path, lpips_heads: Path
+) -> None:
     distance = LPIPS.squeezenet(squeezenet_weights, lpips_heads)
     ramp = torch.linspace(-1, 1, 64).expand(1, 3, 64, 64)
     assert distance(ramp, ramp.flip(-1)).item() == pytest.approx(0.300455, rel=1e-4)
@@ -67,7 +69,7 @@ def test_the_distance_stays_frozen_in_eval_mode_and_in_float32() -> None:
 
 def test_the_gradient_is_finite_where_an_activation_is_all_zero() -> None:
     distance = small()
-    torch.nn.init.constant_(distance.backbone[0].bias, -1e3)
+    distance.get_parameter("backbone.0.bias").fill_(-1e3)
     x = images(0).requires_grad_()
     distance(x, images(1)).backward()
     assert x.grad is not None
@@ -79,7 +81,10 @@ def test_vgg_weights_are_taken_from_a_path(tmp_path: Path) -> None:
     network = vgg_features()
     weights = {f"features.{name}": value for name, value in network.state_dict().items()}
     save_file(weights | {"classifier.0.bias": torch.zeros(3)}, tmp_path / "vgg.safetensors")
-    heads = {f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1) for i, width in enumerate((64, 128, 256, 512, 512))}
+    heads = {
+        f"lin{i}.model.1.weight": torch.rand(1, width, 1, 1)
+        for i, width in enumerate((64, 128, 256, 512, 512))
+    }
     save_file(heads, tmp_path / "heads.safetensors")
     distance = load_lpips("vgg", tmp_path / "vgg.safetensors", tmp_path / "heads.safetensors")
     expected = LPIPS(network, VGG_CUTS, list(heads.values()))
@@ -87,7 +92,9 @@ def test_vgg_weights_are_taken_from_a_path(tmp_path: Path) -> None:
     torch.testing.assert_close(distance(x, y), expected(x, y))
 
 
-def test_heads_of_another_network_are_refused(tmp_path: Path, squeezenet_weights: Path, lpips_heads: Path) -> None:
+def test_heads_of_another_network_are_refused(
+    tmp_path: Path, squeezenet_weights: Path, lpips_heads: Path
+) -> None:
     few = dict(list(load_file(lpips_heads).items())[:3])
     save_file(few, tmp_path / "few.safetensors")
     with pytest.raises(UserError, match=r"lack lin3\.model\.1\.weight; expected 7 heads"):

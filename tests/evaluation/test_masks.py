@@ -23,7 +23,9 @@ def test_auc_equals_brute_force_over_pairs(cells: list[tuple[int, bool]]) -> Non
 
 
 @given(scored)
-def test_auc_does_not_change_with_a_monotone_scale_and_turns_with_the_sign(cells: list[tuple[int, bool]]) -> None:
+def test_auc_does_not_change_with_a_monotone_scale_and_turns_with_the_sign(
+    cells: list[tuple[int, bool]],
+) -> None:
     scores = np.array([score for score, _ in cells], np.float64)
     positive = np.array([flag for _, flag in cells])
     if positive.any() and not positive.all():

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def test_numbers_of_equal_protocols_may_be_compared() -> None:
 
 @pytest.mark.parametrize("name", [name for name in MUST_MATCH if name != "estimators"])
 def test_another_reference_count_resize_or_network_is_a_conflict(name: str) -> None:
-    value = 5 if name in ("count", "reference_count") else "other"
+    value: Any = 5 if name in ("count", "reference_count") else "other"
     other = replace(PROTOCOL, **{name: value})
     assert [line.partition(":")[0] for line in PROTOCOL.conflicts(other, frozenset({"proxy_fd"}))] == [name]
 
@@ -50,7 +51,11 @@ def test_another_estimator_is_a_conflict_for_its_number_alone() -> None:
 def test_other_sampling_settings_seeds_and_versions_are_only_shown() -> None:
     other = replace(PROTOCOL, settings={"top_k": 1}, seed=1, versions={"torch": "3"})
     assert PROTOCOL.conflicts(other, frozenset(PROTOCOL.estimators)) == []
-    assert [line.partition(":")[0] for line in PROTOCOL.differences(other)] == ["settings", "seed", "versions"]
+    assert [line.partition(":")[0] for line in PROTOCOL.differences(other)] == [
+        "settings",
+        "seed",
+        "versions",
+    ]
 
 
 def test_a_protocol_of_another_version_is_refused(tmp_path: Path) -> None:

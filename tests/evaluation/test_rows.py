@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.features import Features, Images
+from evaluation.labelled import LabelledImages, chosen_images, in_batches
 from evaluation.reference import Reference, ReferenceFacts, write_mean_image, write_moments
-from evaluation.rows import FeatureRows, LabelledImages, chosen_images, extract, in_batches
+from evaluation.rows import FeatureRows, extract
 from evaluation.scores import Real, accuracy_scores, sample_scores, variance_ratio
 from evaluation.statistics import moments
 from workspace.manifest import write_manifest

@@ -12,10 +12,11 @@ from PIL import Image
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
 from evaluation.protocol import Protocol
 from evaluation.reference import Reference
+from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from shards.images import ImageFacts, ImageShards, write_image_manifest
-from shards.sources import SourceImage
+from shards.sources import Location, SourceImage
 from shards.tar import TarWriter
 from shards.writing import Encoding, ShardPlan, write_lines, write_shard
 from stages import evaluate, reconstruct, reference
@@ -35,41 +36,38 @@ RECONSTRUCT = reconstruct.ReconstructSettings(batch=10, split="val", examples=3,
 EVALUATE = evaluate.EvaluateSettings(num_images=None, batch=16, seed=0)
 
 
-class Bytes:
-    """Bytes as a source's data."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-
-    def read(self) -> bytes:
-        return self.content
-
-
 def png(pixels: np.ndarray) -> bytes:
     made = io.BytesIO()
     Image.fromarray(pixels).save(made, "png")
     return made.getvalue()
 
 
-def drawn(split: str, number: int, labelled: bool) -> SourceImage:
+def drawn(folder: Path, split: str, number: int, labelled: bool) -> SourceImage:
     shape = draw_shape(Drawing(32, (0.3, 0.44), 0.4, 15.0), 0, split, number)
-    name, cls = f"{split}/{number}", KINDS.index(shape.kind)
+    name = f"{split}/{number}"
+    picture, mask = (folder / f"{split}-{number}-{part}.png" for part in ("picture", "mask"))
+    picture.write_bytes(png(shape.image))
+    mask.write_bytes(png(shape.mask))
+    data = Location(str(picture))
     if not labelled:
-        return SourceImage(name, Bytes(png(shape.image)), split, None)
-    return SourceImage(
-        name, Bytes(png(shape.image)), split, cls, (shape.caption,), shape.attributes, Bytes(png(shape.mask))
-    )
+        return SourceImage(name, data, split)
+    cls = KINDS.index(shape.kind)
+    return SourceImage(name, data, split, cls, (shape.caption,), shape.attributes, Location(str(mask)))
 
 
-def write_shards(folder: Path, labelled: bool = True) -> Path:
+def write_shards(root: Path, labelled: bool = True) -> Path:
     """Image shards of shapes: two tars for training, one for validation."""
+    folder, pictures = root / "shards", root / "pictures"
+    pictures.mkdir(parents=True)
     sizes = {split: (PER_TAR,) * (count // PER_TAR) for split, count in COUNTS.items()}
     for split, tars in sizes.items():
         rows = []
         for number in range(len(tars)):
             numbers = range(number * PER_TAR, (number + 1) * PER_TAR)
-            images = [drawn(split, item, labelled) for item in numbers]
-            rows += write_shard(ShardPlan(split, number, numbers[0], tuple(images)), Encoding(32, "png", 95), folder)["rows"]
+            images = [drawn(pictures, split, item, labelled) for item in numbers]
+            rows += write_shard(
+                ShardPlan(split, number, numbers[0], tuple(images)), Encoding(32, "png", 95), folder
+            )["rows"]
         write_lines(folder / f"{split}.index.jsonl", rows)
     attributes = {name: tuple(values) for name, values in attribute_values().items()}
     facts = ImageFacts(
@@ -87,7 +85,7 @@ def write_shards(folder: Path, labelled: bool = True) -> Path:
     return folder
 
 
-def write_mqvae(folder: Path, mask: str = "adaptive") -> Path:
+def write_mqvae(folder: Path, mask: MaskKind) -> Path:
     quantizer = QuantizerConfig(kind="ema", decay=0.99, commitment=0.25, restart_every=20, restart_below=0.1)
     config = MQVAEConfig(
         image_size=32, stem=4, channels=8, multipliers=(1,), res_blocks=1, attention=False, code_dim=8, num_codes=16,
@@ -106,7 +104,9 @@ def write_samples(folder: Path, shards: Path, count: int, classes: bool = True) 
     with TarWriter(folder / "000000.tar") as tar:
         for number in range(count):
             real = index.read(number)
-            told = {"index": number, "seed": 0} | ({"cls": real.cls} if classes else {"prompt": real.captions[0]})
+            told = {"index": number, "seed": 0} | (
+                {"cls": real.cls} if classes else {"prompt": real.captions[0]}
+            )
             tar.add(f"{number:08d}.png", png(real.image))
             tar.add(f"{number:08d}.json", json.dumps(told).encode())
     names = list(KINDS) if classes else None
@@ -124,7 +124,7 @@ def run_folder(root: Path) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_shards(tmp_path_factory.mktemp("shards"))
+    return write_shards(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_a_reference_can_be_limited_to_a_draw_of_images(shards: Path, tmp_path: 
 
 
 def test_a_proxy_of_unlabelled_shards_is_refused(tmp_path: Path) -> None:
-    unlabelled = write_shards(tmp_path / "shards", labelled=False)
+    unlabelled = write_shards(tmp_path / "data", labelled=False)
     with pytest.raises(UserError, match="these image shards have none; expected inception or squeezenet"):
         reference.run(REFERENCE, HERE, reference.Inputs(unlabelled), run_folder(tmp_path / "run"))
 
@@ -181,7 +181,9 @@ def test_a_proxy_for_a_kind_of_source_without_labels_is_known_before_any_work() 
 
 
 @pytest.mark.parametrize("mask", ["adaptive", "random"])
-def test_reconstructions_are_scored_and_shown(real: RunFolder, shards: Path, tmp_path: Path, mask: str) -> None:
+def test_reconstructions_are_scored_and_shown(
+    real: RunFolder, shards: Path, tmp_path: Path, mask: MaskKind
+) -> None:
     mqvae, folder = write_mqvae(tmp_path / "mqvae", mask), run_folder(tmp_path / "run")
     reconstruct.run(RECONSTRUCT, HERE, reconstruct.Inputs(shards, real.out, mqvae), folder)
     numbers = read_json(folder.metrics / "metrics.json")
@@ -204,7 +206,9 @@ def test_real_images_as_samples_have_the_best_scores(real: RunFolder, shards: Pa
     assert numbers["proxy_fd"] == pytest.approx(0, abs=1e-3)
     assert numbers["proxy_precision"] == numbers["proxy_recall"] == 1
     assert numbers["within_class_variance_ratio"] == pytest.approx(1, rel=1e-4)
-    assert numbers["proxy_accuracy"] == pytest.approx(read_json(real.metrics / "metrics.json")["proxy_accuracy"])
+    assert numbers["proxy_accuracy"] == pytest.approx(
+        read_json(real.metrics / "metrics.json")["proxy_accuracy"]
+    )
     protocol = Protocol.read(folder.out)
     assert (protocol.reference_split, protocol.count, protocol.settings) == ("val", 36, {"guidance": 1})
     assert "fid" not in numbers

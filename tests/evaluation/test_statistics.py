@@ -95,7 +95,9 @@ def test_kid_equals_a_literal_double_loop(seed: int, count: int, dim: int) -> No
 
 def test_kid_of_one_distribution_is_nothing_on_average() -> None:
     random = np.random.default_rng(0)
-    draws = [kernel_distance(random.normal(size=(40, 3)), random.normal(size=(40, 3)), seed=0) for _ in range(200)]
+    draws = [
+        kernel_distance(random.normal(size=(40, 3)), random.normal(size=(40, 3)), seed=0) for _ in range(200)
+    ]
     assert abs(np.mean(draws)) < 4 * np.std(draws) / np.sqrt(len(draws))
 
 
@@ -128,7 +130,9 @@ def test_precision_and_recall_equal_a_literal_search_of_balls(seed: int, n: int,
 
     def covered(points: Floats, centres: Floats) -> float:
         radii = [sorted(np.linalg.norm(centres - centre, axis=1))[3] for centre in centres]
-        inside = [any(np.linalg.norm(p - c) <= r for c, r in zip(centres, radii, strict=True)) for p in points]
+        inside = [
+            any(np.linalg.norm(p - c) <= r for c, r in zip(centres, radii, strict=True)) for p in points
+        ]
         return float(np.mean(inside))
 
     found = precision_recall(real, fake)

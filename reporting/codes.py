@@ -1,0 +1,89 @@
+"""The codebook by its first two principal components: a dot a code, larger the more it is used."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from workspace.errors import UserError
+
+SIDE, PADDING = 420.0, 26.0
+SMALLEST, LARGEST = 1.6, 7.0
+MOST = 4096
+"""So many dots at most: of a larger codebook the most used codes are shown."""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A code's place and radius in a square of SIDE, and its share of use (None where it was not counted)."""
+
+    code: int
+    x: float
+    y: float
+    radius: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """The dots, the share of variance along each axis, and how many codes there are in all."""
+
+    dots: list[Dot]
+    variance: tuple[float, float]
+    codes: int
+
+
+def read_scatter(folder: Path) -> Scatter:
+    """The codebook of an MQ-VAE artifact.
+
+    Raises:
+        UserError: its weights hold no codebook.
+    """
+    path = folder / "model.safetensors"
+    with safe_open(path, framework="numpy") as weights:
+        names = set(weights.keys())
+        if "quantizer.codebook_KD" not in names:
+            raise UserError(f"{path} holds no quantizer.codebook_KD: run `dvc repro train_mqvae`")
+        codebook_KD = weights.get_tensor("quantizer.codebook_KD").astype(np.float64)
+        counted = "quantizer.count_K" in names
+        count_K = weights.get_tensor("quantizer.count_K").astype(np.float64) if counted else None
+    return scatter(codebook_KD, count_K)
+
+
+def scatter(codebook_KD: NDArray[np.float64], count_K: NDArray[np.float64] | None) -> Scatter:
+    """Project codes to their first two principal components."""
+    place_K2, variance = principal(codebook_KD)
+    if count_K is None:
+        share_K, radius_K = None, np.full(len(codebook_KD), (SMALLEST + LARGEST) / 2)
+    else:
+        share_K = count_K / max(float(count_K.sum()), 1e-30)
+        relative = np.sqrt(share_K / max(float(share_K.max()), 1e-30))
+        radius_K = SMALLEST + (LARGEST - SMALLEST) * relative
+    reach = max(float(np.abs(place_K2).max()), 1e-30)
+    centre = SIDE / 2 + place_K2 / reach * (SIDE / 2 - PADDING) * np.array([1, -1])
+    largest_first = np.argsort(-radius_K, kind="stable")[:MOST]
+    dots = [
+        Dot(
+            code=int(k),
+            x=round(float(centre[k, 0]), 1),
+            y=round(float(centre[k, 1]), 1),
+            radius=round(float(radius_K[k]), 1),
+            share=None if share_K is None else float(share_K[k]),
+        )
+        for k in largest_first
+    ]
+    return Scatter(dots, variance, len(codebook_KD))
+
+
+def principal(codebook_KD: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Coordinates [K, 2] along the two directions of most variance, and each one's share of the variance."""
+    centred_KD = codebook_KD - codebook_KD.mean(axis=0)
+    left, sizes, _ = np.linalg.svd(centred_KD, full_matrices=False)
+    places = np.zeros((len(codebook_KD), 2))
+    axes = min(2, len(sizes))
+    places[:, :axes] = left[:, :axes] * sizes[:axes]
+    share = np.zeros(2)
+    share[:axes] = sizes[:axes] ** 2 / max(float((sizes**2).sum()), 1e-30)
+    return places, (float(share[0]), float(share[1]))

@@ -1,0 +1,197 @@
+"""Two sets of numbers side by side; those of unlike protocols are refused.
+
+    python -m reporting.compare A/metrics.json B/metrics.json   two files, each with its protocol.json beside it
+    python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision against the present one
+
+Numbers of another reference, count, resize, features or estimator are refused with a list of what differs; other
+settings, seeds and versions are told under the table. The exit status is 1 if anything was refused.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.protocol import NAME as PROTOCOL
+from evaluation.protocol import Protocol
+from reporting.numbers import meaning, read_values, shown
+from workspace.errors import UserError
+
+METRICS = Path("metrics")
+NUMBERS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Numbers by name and how they came about (None where the stage wrote no protocol)."""
+
+    values: Mapping[str, float]
+    protocol: Protocol | None
+
+    @classmethod
+    def read(cls, path: Path) -> "Measured":
+        """A metrics file, with the protocol.json beside it.
+
+        Raises:
+            UserError: the file is missing, or not numbers by name.
+        """
+        values = read_values(path)
+        protocol = Protocol.read(path.parent) if (path.parent / PROTOCOL).is_file() else None
+        return cls(values, protocol)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of numbers that may be compared: rows of a table, and what else differs."""
+
+    rows: list[tuple[str, str, str, str]]
+    notes: list[str]
+
+    def text(self, names: tuple[str, str]) -> str:
+        """The table under a head with the two sides' names."""
+        table = [("number", *names, "difference"), *self.rows]
+        widths = [max(len(row[column]) for row in table) for column in range(4)]
+        lines = [
+            f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip()
+            for row in table
+        ]
+        return "\n".join([*lines, *(f"  also differs: {note}" for note in self.notes)]) + "\n"
+
+
+def conflicts(a: Measured, b: Measured) -> list[str]:
+    """Why the numbers that both have may not be compared; empty where they may."""
+    if a.protocol is None or b.protocol is None:
+        return [] if a.protocol is b.protocol else [f"only one of them has a {PROTOCOL}"]
+    return a.protocol.conflicts(b.protocol, frozenset(a.values.keys() & b.values.keys()))
+
+
+def compare(a: Measured, b: Measured) -> Comparison:
+    """The table of two sets of numbers that do not conflict."""
+    names = list(dict.fromkeys([*a.values, *b.values]))
+    notes = a.protocol.differences(b.protocol) if a.protocol is not None and b.protocol is not None else []
+    return Comparison([_row(name, a.values, b.values) for name in names], notes)
+
+
+def _row(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> tuple[str, str, str, str]:
+    left, right = (shown(side[name]) if name in side else "–" for side in (a, b))
+    if name not in a or name not in b:
+        return name, left, right, ""
+    difference = b[name] - a[name]
+    better = meaning(name).better
+    verdict = ""
+    if better and difference:
+        verdict = " better" if (difference > 0) == (better == "higher") else " worse"
+    return name, left, right, f"{'+' if difference > 0 else ''}{shown(difference)}{verdict}"
+
+
+def compare_files(a: Path, b: Path) -> str:
+    """The text of `compare A B`.
+
+    Raises:
+        UserError: the numbers may not be compared.
+    """
+    left, right = Measured.read(a), Measured.read(b)
+    reasons = conflicts(left, right)
+    if reasons:
+        raise UserError("\n  ".join([f"{a} and {b} may not be compared:", *reasons]))
+    return compare(left, right).text((str(a), str(b)))
+
+
+def compare_revision(revision: str, metrics: Path) -> tuple[str, list[str]]:
+    """The text of `compare --rev`, stage by stage, and the names of stages that were refused.
+
+    Raises:
+        UserError: git knows no such revision, or it holds no numbers.
+    """
+    parts, refused = [], []
+    for stage in _stages_at(revision, metrics):
+        now = metrics / stage / NUMBERS
+        if not now.is_file():
+            parts.append(f"{stage}: no numbers now\n")
+            continue
+        then, present = _measured_at(revision, metrics / stage), Measured.read(now)
+        reasons = conflicts(then, present)
+        if reasons:
+            refused.append(stage)
+            parts.append("\n  ".join([f"{stage} may not be compared:", *reasons]) + "\n")
+        else:
+            parts.append(f"{stage}\n{compare(then, present).text((revision, 'now'))}")
+    return "\n".join(parts), refused
+
+
+def _stages_at(revision: str, metrics: Path) -> list[str]:
+    """Stages whose numbers a revision holds, by name."""
+    names = _git(
+        "ls-tree", "-r", "--name-only", "-z", "--end-of-options", revision, f"{metrics.as_posix()}/"
+    ).split("\0")
+    stages = sorted({Path(name).parent.name for name in names if Path(name).name == NUMBERS})
+    if not stages:
+        raise UserError(
+            f"revision {revision} holds no numbers below {metrics}: expected {metrics}/STAGE/{NUMBERS}"
+        )
+    return stages
+
+
+def _measured_at(revision: str, folder: Path) -> Measured:
+    """What a revision measured in metrics/STAGE."""
+    tracked = _git(
+        "ls-tree", "--name-only", "-z", "--end-of-options", revision, f"{folder.as_posix()}/"
+    ).split("\0")
+    with tempfile.TemporaryDirectory() as name:
+        for path in tracked:
+            if Path(path).name in (NUMBERS, PROTOCOL):
+                text = _git("show", "--end-of-options", f"{revision}:./{path}")
+                (Path(name) / Path(path).name).write_text(text, encoding="utf-8")
+        return Measured.read(Path(name) / NUMBERS)
+
+
+def _git(*arguments: str) -> str:
+    """What git says.
+
+    Raises:
+        UserError: git fails, in its own first line.
+    """
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        line = (done.stderr.strip().splitlines() or ["no reason given"])[0]
+        raise UserError(f"git {arguments[0]} failed: {line}")
+    return done.stdout
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m reporting.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="two metrics.json files")
+    parser.add_argument("--rev", help="compare metrics/ of this git revision with the present one")
+    parser.add_argument(
+        "--metrics", type=Path, default=METRICS, help="with --rev: the folder of metrics (metrics)"
+    )
+    arguments = parser.parse_args(words)
+    if len(arguments.files) != (2 if arguments.rev is None else 0):
+        parser.error("expected two metrics.json files, or --rev REVISION")
+    sys.exit(_compare(arguments))
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    """Write the comparison to stdout; the exit status."""
+    try:
+        if arguments.rev is None:
+            sys.stdout.write(compare_files(*arguments.files))
+            return 0
+        text, refused = compare_revision(arguments.rev, arguments.metrics)
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(text)
+    return 1 if refused else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""Numbers of the stages as they stand in metrics/: each with what it means and how it came about."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from evaluation.protocol import NAME as PROTOCOL
+from evaluation.protocol import Protocol
+from workspace.errors import UserError
+from workspace.manifest import read_json
+
+Better = Literal["higher", "lower", ""]
+
+_MEANINGS: tuple[tuple[str, str, Better], ...] = (
+    (r"psnr", "PSNR, dB", "higher"),
+    (r"psnr_mean_image", "PSNR of the mean image, dB", ""),
+    (r"psnr_above_mean_image", "PSNR above the mean image, dB", "higher"),
+    (r"ssim", "SSIM", "higher"),
+    (r"l1", "mean absolute difference", "lower"),
+    (r"lpips.*", "LPIPS", "lower"),
+    (r"codebook_usage", "codes in use", "higher"),
+    (r"codebook_perplexity", "perplexity of the codes", "higher"),
+    (r"codebook_effective_rank", "effective rank of the codebook", "higher"),
+    (r"(mask_auc)(_.*)?", "importance finds the object, AUC", "higher"),
+    (r"(gradient_auc)(_.*)?", "gradient magnitude finds it, AUC", ""),
+    (r"rfid", "rFID of reconstructions", "lower"),
+    (r"fid", "FID of samples", "lower"),
+    (r"(\w+_)rfd", "Fréchet distance of reconstructions", "lower"),
+    (r"(\w+_)fd", "Fréchet distance of samples", "lower"),
+    (r"(\w+_)?kid", "kernel distance of samples", "lower"),
+    (r"is", "Inception score", "higher"),
+    (r"(\w+_)?precision", "precision", "higher"),
+    (r"(\w+_)?recall", "recall", "higher"),
+    (r"proxy_accuracy(_.*)?", "read as asked by the proxy", "higher"),
+    (r"(within_class_)?variance_ratio", "variety beside real images (1 = alike)", ""),
+    (r"(\w+_)?(nll|nats|loss)(_\w+)?", "", "lower"),
+    (r".*per_second.*", "", "higher"),
+    (r"parameters", "weights that are learned", ""),
+)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What a number is: words for it, and which way is better ("" where neither is)."""
+
+    words: str
+    better: Better
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What metrics/STAGE/run.json says: seconds worked, the compute section used, versions of packages."""
+
+    seconds: float
+    compute: Mapping[str, Any]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class StageNumbers:
+    """The numbers of one stage.
+
+    Attributes:
+        stage: its name.
+        values: name → number; nested ones as `outer.inner`.
+        protocol: how scores came about; None for numbers that the stage counted itself.
+        run: None where the stage left no run.json.
+    """
+
+    stage: str
+    values: Mapping[str, float]
+    protocol: Protocol | None
+    run: RunFacts | None
+
+
+def meaning(name: str) -> Meaning:
+    """What a metric's name stands for."""
+    for pattern, words, better in _MEANINGS:
+        if re.fullmatch(pattern, name):
+            return Meaning(words or name.replace("_", " "), better)
+    return Meaning(name.replace("_", " "), "")
+
+
+def shown(value: float) -> str:
+    """A number as people read it: whole ones with separators, others with four digits that count."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    size = abs(value)
+    if size >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}" if size >= 1e-4 else f"{value:.2e}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people read them: 8.3 s, 1 min 35 s, 2 h 5 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def read_values(path: Path) -> dict[str, float]:
+    """The numbers of a metrics.json, flat.
+
+    Raises:
+        UserError: it is missing or holds something that is not a number.
+    """
+    return flat_values(read_json(path), str(path))
+
+
+def flat_values(tree: Any, where: str, prefix: str = "") -> dict[str, float]:
+    """Nested numbers → `outer.inner` → number; null is left out.
+
+    Raises:
+        UserError: a value that is not a number.
+    """
+    if not isinstance(tree, dict):
+        raise UserError(f"{where} holds {type(tree).__name__} where numbers by name were expected")
+    found: dict[str, float] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found |= flat_values(value, where, f"{prefix}{name}.")
+        elif isinstance(value, (int, float)):
+            found[f"{prefix}{name}"] = float(value)
+        elif value is not None:
+            raise UserError(f"{where}: {prefix}{name} is {value!r}, expected a number")
+    return found
+
+
+def read_stage(folder: Path, stage: str) -> StageNumbers:
+    """Numbers, protocol and run facts in metrics/STAGE; what was not written is empty."""
+    numbers, run = folder / "metrics.json", folder / "run.json"
+    return StageNumbers(
+        stage=stage,
+        values=read_values(numbers) if numbers.is_file() else {},
+        protocol=Protocol.read(folder) if (folder / PROTOCOL).is_file() else None,
+        run=_run_facts(run) if run.is_file() else None,
+    )
+
+
+def _run_facts(path: Path) -> RunFacts:
+    value = read_json(path)
+    return RunFacts(float(value["seconds"]), value["compute"], value["versions"])
+
+
+def read_all(root: Path) -> dict[str, StageNumbers]:
+    """Every stage's folder in metrics/, by name.
+
+    Raises:
+        UserError: there is no such folder, or reconstruct or evaluate left no numbers.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} does not exist: run `dvc repro evaluate`")
+    found = {path.name: read_stage(path, path.name) for path in sorted(root.iterdir()) if path.is_dir()}
+    for stage in ("reconstruct", "evaluate"):
+        if stage not in found or not found[stage].values:
+            raise UserError(f"{root / stage / 'metrics.json'} does not exist: run `dvc repro {stage}`")
+        if found[stage].protocol is None:
+            raise UserError(f"{root / stage / PROTOCOL} does not exist: run `dvc repro {stage}`")
+    return found

@@ -1,0 +1,151 @@
+"""The report's first words: what was trained on what, how much is kept, how good it is."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from evaluation.protocol import Protocol
+from reporting.curves import Training
+from reporting.numbers import StageNumbers, meaning, shown
+from shards.images import ImageFacts
+
+HEADLINES = {"reconstruct": (r"psnr", r"(.*_)?r(fd|fid)"), "evaluate": (r"(.*_)?(fd|fid)", r"proxy_accuracy")}
+"""Stage → names of the scores that stand first."""
+DRAWN = "images_per_second_of_a_worker"
+
+
+@dataclass(frozen=True)
+class Stage1Facts:
+    """What MQ-VAE's artifact says: grid (h, w), N, K, share of cells not kept, parameters."""
+
+    grid: tuple[int, int]
+    num_kept: int
+    num_codes: int
+    mask_ratio: float
+    parameters: int
+
+    @property
+    def num_positions(self) -> int:
+        """L."""
+        return self.grid[0] * self.grid[1]
+
+
+@dataclass(frozen=True)
+class Stage2Facts:
+    """What Stackformer's artifact says: its condition (none, class, text) and parameters."""
+
+    condition: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One entry of the summary: what, how much, and more words for whoever points at it."""
+
+    name: str
+    value: str
+    about: str
+
+
+@dataclass(frozen=True)
+class Group:
+    """Facts that belong together."""
+
+    title: str
+    facts: list[Fact]
+
+
+def groups(
+    data: ImageFacts,
+    one: Stage1Facts,
+    two: Stage2Facts,
+    numbers: Mapping[str, StageNumbers],
+    trainings: list[Training],
+) -> list[Group]:
+    """The summary: scores first, then data and models."""
+    rates = {training.stage: training.rate for training in trainings}
+    return [
+        Group("Reconstructions", list(_headlines(numbers["reconstruct"]))),
+        Group("Samples", [*_headlines(numbers["evaluate"]), *_rate("drawn, images/s", _drawn(numbers))]),
+        Group(
+            "Data",
+            [
+                Fact("set", data.kind, "the kind of source that the shards were made from"),
+                Fact("images", f"{data.counts['train']:,}", f"and {data.counts['val']:,} held out"),
+                Fact(
+                    "classes",
+                    f"{len(data.classes)}" if data.classes else "none",
+                    ", ".join(data.classes or ()),
+                ),
+                Fact("size", f"{data.image_size} × {data.image_size}", "pixels"),
+            ],
+        ),
+        Group(
+            "MQ-VAE",
+            [
+                Fact("cells kept", f"{one.num_kept} of {one.num_positions}", "N of L"),
+                Fact("mask ratio", f"{100 * one.mask_ratio:g} %", "share of the cells that is not quantised"),
+                Fact("codes K", f"{one.num_codes:,}", "entries of the codebook"),
+                Fact("parameters", millions(one.parameters), f"{one.parameters:,}"),
+                *_rate("trained, images/s", rates.get("train_mqvae")),
+            ],
+        ),
+        Group(
+            "Stackformer",
+            [
+                Fact("condition", two.condition, "what it is told before it draws"),
+                Fact("parameters", millions(two.parameters), f"{two.parameters:,}"),
+                *_rate("trained, images/s", rates.get("train_stackformer")),
+            ],
+        ),
+    ]
+
+
+def lede(data: ImageFacts, one: Stage1Facts, two: Stage2Facts) -> str:
+    """The page's first paragraph, for somebody who has not read the paper."""
+    classes = f" of {len(data.classes):,} classes" if data.classes else ""
+    keeps = f"keeps the {one.num_kept:,} that matter most and" if one.num_kept < one.num_positions else "and"
+    told = {"none": "nothing but chance", "class": "the name of a class", "text": "a sentence"}[two.condition]
+    return (
+        f"A picture generator in two stages, trained on {data.counts['train']:,} images{classes}. The first, "
+        f"MQ-VAE, cuts an image into {one.grid[0]} × {one.grid[1]} cells, {keeps} writes each as one of "
+        f"{one.num_codes:,} codes; its decoder paints the whole image back from them. The second, Stackformer, "
+        f"writes new codes, and the places where they belong, from {told}."
+    )
+
+
+def millions(count: int) -> str:
+    """A parameter count: 0.90 M, 307 M."""
+    return f"{count / 1e6:.2f} M" if count < 1e7 else f"{count / 1e6:,.1f} M"
+
+
+def protocol_line(protocol: Protocol) -> str:
+    """A protocol in one line."""
+    return (
+        f"{protocol.count:,} images against {protocol.reference_count:,} real ones ({protocol.reference_split}) of "
+        f"reference {protocol.reference[:12]}…; features {protocol.features}; resize {protocol.resize}; "
+        f"seed {protocol.seed}"
+    )
+
+
+def _headlines(of: StageNumbers) -> Iterator[Fact]:
+    for pattern in HEADLINES[of.stage]:
+        for name, value in of.values.items():
+            if re.fullmatch(pattern, name) and of.protocol is not None:
+                yield Fact(name, _short(name, value), f"{meaning(name).words}: {protocol_line(of.protocol)}")
+
+
+def _short(name: str, value: float) -> str:
+    if name == "psnr":
+        return f"{value:.2f} dB"
+    return f"{100 * value:.1f} %" if "accuracy" in name else shown(value)
+
+
+def _rate(name: str, rate: float | None) -> Iterator[Fact]:
+    if rate is not None:
+        yield Fact(name, f"{rate:,.0f}", "median over training" if name.startswith("trained") else "a worker")
+
+
+def _drawn(numbers: Mapping[str, StageNumbers]) -> float | None:
+    """Samples a second and worker, where the stage counted them."""
+    return numbers["sample"].values.get(DRAWN) if "sample" in numbers else None

@@ -1,0 +1,73 @@
+"""Captions as codes: a byte-level BPE trained on the training captions, with the `tokenizers` library."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.normalizers import NFC, Lowercase
+from tokenizers.normalizers import Sequence as Normalizers
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.trainers import BpeTrainer
+
+from workspace.errors import UserError
+from workspace.manifest import atomic_path
+
+PAD = "<pad>"
+
+
+@dataclass(frozen=True)
+class TextTokenizer:
+    """Text → codes in 0 … vocab-1; 0 is the pad."""
+
+    tokenizer: Tokenizer
+
+    @classmethod
+    def train(cls, captions: Iterable[str], vocab: int) -> "TextTokenizer":
+        """Learn at most `vocab` codes (the pad and the 256 bytes among them); equal captions give equal codes.
+
+        Raises:
+            UserError: no captions, or no room for the bytes.
+        """
+        found = sorted(captions)
+        if not found:
+            raise UserError("tokenize.text_vocab asks for captions, and the training images have none; set it to 0")
+        if vocab < 257:
+            raise UserError(f"tokenize.text_vocab is {vocab}; expected ≥ 257 (a pad and 256 bytes), or 0 for no captions")
+        tokenizer = Tokenizer(BPE())
+        tokenizer.normalizer = Normalizers([NFC(), Lowercase()])
+        tokenizer.pre_tokenizer = ByteLevel()
+        trainer = BpeTrainer(
+            vocab_size=vocab, special_tokens=[PAD], initial_alphabet=ByteLevel.alphabet(), show_progress=False
+        )
+        tokenizer.train_from_iterator(found, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> "TextTokenizer":
+        """Read what `save` wrote; UserError where there is none."""
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: these tokens hold no captions (tokenize.text_vocab)")
+        return cls(Tokenizer.from_file(str(path)))
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
+
+    @property
+    def vocab(self) -> int:
+        """How many codes there are, the pad counted."""
+        size: int = self.tokenizer.get_vocab_size()
+        return size
+
+    def encode(self, captions: Sequence[str], length: int) -> NDArray[np.uint16]:
+        """Captions → codes [len(captions), length], cut or padded with 0."""
+        codes = np.zeros((len(captions), length), np.uint16)
+        for row, encoded in enumerate(self.tokenizer.encode_batch(list(captions))):
+            ids = encoded.ids[:length]
+            codes[row, : len(ids)] = ids
+        return codes

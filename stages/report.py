@@ -1,0 +1,66 @@
+"""report: pictures, curves and every number with its protocol, on one HTML page.
+
+Reads   image shards (what they say of themselves), reconstructions, samples, MQ-VAE, Stackformer, metrics, dvc.yaml
+Writes  index.html, which needs nothing beside it
+Params  report
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from pydantic import Field, PositiveInt
+
+from reporting.page import PARTS, Manifests, Sources, read_report, render
+from workspace.manifest import atomic_path, write_manifest
+from workspace.progress import say
+from workspace.runs import RunFolder
+from workspace.settings import Compute, Settings
+from workspace.stage import run_stage
+
+
+class ReportSettings(Settings):
+    """Section `report`."""
+
+    title: str = Field(description="what stands at the top of the page")
+    samples: PositiveInt = Field(description="generated images shown, at most")
+    examples: PositiveInt = Field(description="reconstructions shown, at most")
+
+
+SECTION, SETTINGS = "report", ReportSettings
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Paths that the stage reads; `numbers` is the root of metrics/, `pipeline` the workflow's dvc.yaml."""
+
+    shards: Path
+    reconstructions: Path
+    samples: Path
+    mqvae: Path
+    stackformer: Path
+    numbers: Path
+    pipeline: Path
+
+
+def sources(settings: ReportSettings) -> Sequence[Path]:
+    """The page's template, style and script: they decide the result, and are no Python."""
+    return PARTS
+
+
+def run(settings: ReportSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+    """Gather, render, write."""
+    read = Sources(**vars(inputs))
+    report = read_report(read, settings.title, settings.samples, settings.examples)
+    page = render(report)
+    with atomic_path(folder.out / "index.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    manifests = Manifests.read(read)
+    made_from = {field.name: getattr(manifests, field.name).fingerprint for field in fields(manifests)}
+    facts = {"samples": len(report.samples), "examples": len(report.examples)}
+    write_manifest(folder.out, "report", facts, made_from)
+    say(f"the report has {len(page.encode()):,} bytes: open index.html")
+
+
+if __name__ == "__main__":
+    run_stage("report")

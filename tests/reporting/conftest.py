@@ -1,0 +1,255 @@
+"""Small artifacts in the real formats: what the report is made from, without a model having run."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from evaluation.protocol import Protocol
+from reporting.page import Sources
+from shards.images import ImageFacts
+from shards.tar import TarWriter
+from workspace.manifest import write_json, write_manifest
+
+PIPELINE = """
+stages:
+  shard: {desc: images → WebDataset tars, cmd: x, deps: ["${shard.source}", stages/shard.py],
+          outs: [artifacts/shards], metrics: [{metrics/shard/metrics.json: {cache: false}}]}
+  reference: {desc: what real images look like, cmd: x, deps: [artifacts/shards], outs: [artifacts/reference]}
+  train_mqvae: {desc: stage 1, cmd: x, deps: [artifacts/shards], outs: [artifacts/mqvae]}
+  reconstruct: {cmd: x, deps: [artifacts/shards, artifacts/reference, artifacts/mqvae],
+                outs: [artifacts/reconstructions, {metrics/reconstruct: {cache: false}}]}
+  tokenize: {cmd: x, deps: [artifacts/shards, artifacts/mqvae], outs: [artifacts/tokens]}
+  train_stackformer: {desc: stage 2, cmd: x, deps: [artifacts/tokens], outs: [artifacts/stackformer]}
+  sample: {cmd: x, deps: [artifacts/stackformer, artifacts/mqvae], outs: [artifacts/samples]}
+  evaluate: {cmd: x, deps: [artifacts/samples, artifacts/reference], outs: [metrics/evaluate]}
+  report: {cmd: x, deps: [artifacts/samples, artifacts/reconstructions, metrics/evaluate], outs: [artifacts/report]}
+"""
+SIZE, GRID, KEPT, CODES = 32, 8, 32, 128
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the fixtures wrote: the report's sources below `root`."""
+
+    root: Path
+    sources: Sources
+
+
+def picture(cls: int, number: int) -> np.ndarray:
+    """A shape of the class on a plain ground, uint8 [32, 32, 3]."""
+    rng = np.random.default_rng((cls, number))
+    y, x = np.mgrid[:SIZE, :SIZE] - (SIZE - 1) / 2 - rng.uniform(-3, 3, (2, 1, 1))
+    radius = rng.uniform(8, 12)
+    inside = (
+        np.hypot(x, y) < radius,
+        np.maximum(abs(x), abs(y)) < radius * 0.85,
+        abs(x) + abs(y) < radius * 1.2,
+    )
+    ground, figure = rng.uniform(30, 225, (2, 3))
+    colours = np.where(inside[cls % 3][..., None], figure, ground) + rng.normal(0, 5, (SIZE, SIZE, 3))
+    return colours.clip(0, 255).astype(np.uint8)
+
+
+def protocol(**changes: object) -> Protocol:
+    """A protocol as the stage evaluate writes it."""
+    values: dict[str, object] = {
+        "reference": "9f2c" * 16,
+        "reference_split": "val",
+        "reference_count": 900,
+        "count": 900,
+        "resize": "none, 32 px",
+        "features": "proxy 5a1b",
+        "estimators": {"proxy_fd": "squared Fréchet distance, float64", "psnr": "decibels"},
+        "settings": {"guidance": 2.0, "code": {"top_p": 0.9}},
+        "seed": 0,
+        "made_from": {"samples": "77c1" * 16},
+        "versions": {"torch": "2.13.0"},
+    }
+    return Protocol(**(values | changes))  # type: ignore[arg-type]
+
+
+def make_sources(root: Path, classes: tuple[str, ...], prompts: tuple[str, ...] = ()) -> Made:
+    """Write every artifact and metrics file that the report reads."""
+    art, metrics = root / "artifacts", root / "metrics"
+    facts = ImageFacts(
+        "shapes",
+        SIZE,
+        "png",
+        classes or None,
+        bool(prompts),
+        None,
+        False,
+        {"train": 10000, "val": 900},
+        {"train": (), "val": ()},
+    )
+    (art / "shards").mkdir(parents=True)
+    write_manifest(art / "shards", "image-shards", asdict(facts), {})
+    _reconstructions(art / "reconstructions", classes)
+    _samples(art / "samples", classes, prompts)
+    _models(art, "class" if classes else "none")
+    _metrics(metrics)
+    (root / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
+    names = ("shards", "reconstructions", "samples", "mqvae", "stackformer")
+    return Made(
+        root, Sources(**{name: art / name for name in names}, numbers=metrics, pipeline=root / "dvc.yaml")
+    )
+
+
+def _reconstructions(folder: Path, classes: tuple[str, ...]) -> None:
+    (folder / "examples").mkdir(parents=True)
+    told = []
+    for number in range(8):
+        cls = number % max(1, len(classes))
+        image = picture(cls, number)
+        noise = np.random.default_rng(number).normal(0, 14, image.shape)
+        back = (image + noise).clip(0, 255).astype(np.uint8)
+        cells = (
+            abs(image.astype(float) - image[0, 0]).reshape(GRID, 4, GRID, 4, 3).mean(axis=(1, 3, 4)).ravel()
+        )
+        scores = 1 / (1 + np.exp(2 - cells / 12))
+        kept = sorted(int(i) for i in np.argsort(-scores, kind="stable")[:KEPT])
+        Image.fromarray(image).save(folder / "examples" / f"v{number}.input.png")
+        Image.fromarray(back).save(folder / "examples" / f"v{number}.reconstruction.png")
+        told.append(
+            {
+                "key": f"v{number}",
+                "cls": cls if classes else None,
+                "grid": [GRID, GRID],
+                "scores": scores.tolist(),
+                "kept": kept,
+            }
+        )
+    write_json(folder / "examples.json", told)
+    write_manifest(folder, "reconstructions", {"images": 900, "split": "val"}, {})
+
+
+def _samples(folder: Path, classes: tuple[str, ...], prompts: tuple[str, ...]) -> None:
+    folder.mkdir(parents=True)
+    for shard in range(2):
+        with TarWriter(folder / f"{shard:06d}.tar") as tar:
+            for index in range(shard * 18, shard * 18 + 18):
+                told: dict[str, object] = {"index": index, "seed": 0}
+                if classes:
+                    told["cls"] = index % len(classes)
+                elif prompts:
+                    told["prompt"] = prompts[index % len(prompts)]
+                png = io.BytesIO()
+                Image.fromarray(picture(index % max(1, len(classes)), 100 + index)).save(png, "png")
+                tar.add(f"{index:08d}.png", png.getvalue())
+                tar.add(f"{index:08d}.json", json.dumps(told).encode())
+    facts = {
+        "seed": 0,
+        "count": 36,
+        "settings": {"guidance": 2.0, "code": {"top_p": 0.9}},
+        "image_size": SIZE,
+    }
+    write_manifest(folder, "samples", facts | {"classes": list(classes) or None}, {})
+
+
+def _models(art: Path, condition: str) -> None:
+    rng = np.random.default_rng(0)
+    (art / "mqvae").mkdir()
+    spread = rng.normal(size=(CODES, 3)) @ rng.normal(size=(3, 16)) + rng.normal(0, 0.3, (CODES, 16))
+    weights = {
+        "quantizer.codebook_KD": spread.astype(np.float32),
+        "quantizer.count_K": rng.gamma(0.7, 10, CODES).astype(np.float32),
+    }
+    save_file(weights, art / "mqvae" / "model.safetensors")
+    write_json(art / "mqvae" / "config.json", {"mask_ratio": 0.5})
+    facts = {
+        "grid": [GRID, GRID],
+        "num_kept": KEPT,
+        "num_codes": CODES,
+        "image_size": SIZE,
+        "parameters": 897123,
+    }
+    write_manifest(art / "mqvae", "mqvae", facts, {})
+    (art / "stackformer").mkdir()
+    write_manifest(art / "stackformer", "stackformer", {"condition": condition, "parameters": 851968}, {})
+
+
+def _metrics(metrics: Path) -> None:
+    seconds = {"shard": 9.4, "reference": 15.2, "train_mqvae": 95.1, "reconstruct": 7.7, "tokenize": 3.3}
+    seconds |= {"train_stackformer": 85.6, "sample": 4.1, "evaluate": 2.2}
+    for stage, took in seconds.items():
+        compute = {"device": "cpu", "workers": 0, "threads": 1, "loader_workers": 0, "ray_address": "local"}
+        run = {"seconds": took, "compute": compute, "cpus": 2, "versions": {"torch": "2.13.0"}, "adopted": []}
+        write_json(metrics / stage / "run.json", run)
+    write_json(metrics / "shard" / "metrics.json", {"train": 10000, "val": 900, "skipped": 0})
+    write_json(metrics / "sample" / "metrics.json", {"images": 900, "images_per_second_of_a_worker": 301.7})
+    scores = {"psnr": 23.24, "psnr_mean_image": 12.63, "psnr_above_mean_image": 10.61, "l1": 0.0412}
+    scores |= {
+        "ssim": 0.871,
+        "codebook_usage": 0.98,
+        "proxy_rfd": 4.318,
+        "proxy_accuracy": 0.971,
+        "mask_auc_smooth": 0.734,
+    }
+    write_json(metrics / "reconstruct" / "metrics.json", scores)
+    protocol(estimators={name: f"how {name} is estimated" for name in scores}).write(metrics / "reconstruct")
+    write_json(
+        metrics / "evaluate" / "metrics.json",
+        {"proxy_fd": 21.46, "proxy_accuracy": 0.753, "proxy_recall": 0.41},
+    )
+    protocol(estimators={"proxy_fd": "squared Fréchet distance", "proxy_accuracy": "share"}).write(
+        metrics / "evaluate"
+    )
+    rng = np.random.default_rng(1)
+    for stage, terms in (
+        ("train_mqvae", ("loss", "l1", "commitment")),
+        ("train_stackformer", ("loss", "code", "position")),
+    ):
+        for name, step, wobble in (("curves", 10, 0.05), ("validation", 200, 0.0)):
+            rows = ["\t".join(["step", *terms, *(["samples_per_second"] if wobble else [])])]
+            for at in range(step, 1201, step):
+                values = [
+                    (2.5 - i) * np.exp(-at / 300) + 0.1 * (i + 1) + rng.normal(0, wobble)
+                    for i in range(len(terms))
+                ]
+                rows.append(
+                    "\t".join([str(at), *(f"{v:.8g}" for v in values), *(["171.5"] if wobble else [])])
+                )
+            (metrics / stage / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Artifacts with three classes."""
+    return make_sources(tmp_path_factory.mktemp("made"), ("circle", "square", "diamond"))
+
+
+@pytest.fixture
+def copied(made: Made, tmp_path: Path) -> Callable[[], Made]:
+    """A copy of them that a test may spoil."""
+
+    def copy() -> Made:
+        shutil.copytree(made.root, tmp_path / "copy")
+        moved = {
+            name: tmp_path / "copy" / path.relative_to(made.root) for name, path in vars(made.sources).items()
+        }
+        return Made(tmp_path / "copy", Sources(**moved))
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[object]:
+    """Headless Chromium; tests skip where there is none."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with sync_api.sync_playwright() as play:
+        opened = play.chromium.launch(
+            executable_path=executable, args=["--headless", "--no-sandbox", "--disable-gpu"]
+        )
+        yield opened
+        opened.close()
