@@ -1,7 +1,7 @@
 """How near reconstructed images are to their originals, pixel by pixel.
 
 Conventions: uint8 images [B, H, W, 3] are taken to [0, 1]; every function gives one float64 number an image,
-[B], and a score of a data set is the mean of those (so PSNR is a mean of decibels, not the decibels of a mean).
+[B], and a score of a data set is the mean of those (so PSNR is a mean of decibels, not decibels of a mean).
 """
 
 import numpy as np

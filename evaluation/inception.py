@@ -22,7 +22,7 @@ SIDE = 299
 
 
 class InceptionExtractor:
-    """pool_3 features (2,048) and logits of 1,008 classes, without the bias, as the Inception score has it."""
+    """pool_3 features (2,048) and logits of 1,008 classes, without the bias as in the Inception score."""
 
     name = "inception"
     dim = 2048

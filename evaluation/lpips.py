@@ -3,7 +3,7 @@
     d(x, y) = Σ_l mean over places of w_l · (x̂_l - ŷ_l)²
 
 where x̂_l is layer l's activation, each place scaled to unit length, and w_l ≥ 0 the published linear head.
-Always in eval mode, frozen and in float32, so that a training step can take it as its perceptual loss, a callable.
+Always in eval mode, frozen and in float32, so that a training step can take it as a callable.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Does the importance map find the object? Rank AUC of a cell's score against the ground-truth mask.
 
-Cells lie in raster order, L = rows × columns of the grid. A cell counts as *object* where the object covers 25 %
-or more and as *background* where it does not touch; the cells between are left out. The AUC is taken within each
-image, since the model ranks the cells of one image against each other, and averaged over the images with both.
+Cells lie in raster order, L = rows × columns of the grid. A cell is *object* where the object covers 25 % or
+more and *background* where it does not touch; the cells between are left out. The AUC is taken within each
+image, since the model ranks the cells of one image against each other, and averaged over the images.
 """
 
 import numpy as np
@@ -32,7 +32,7 @@ def gradient_magnitude(image: NDArray[np.uint8], grid: tuple[int, int]) -> Float
 
 
 def mask_auc(scores: NDArray[np.floating], share: Floats) -> float | None:
-    """AUC of the scores [L] of an image against its object shares [L]; None where a sort of cell is missing."""
+    """AUC of an image's scores [L] against its object shares [L]; None where a sort of cell is missing."""
     is_object, is_background = share >= OBJECT_FROM, share == 0
     if not is_object.any() or not is_background.any():
         return None

@@ -1,4 +1,4 @@
-"""How a score was measured: without it a number says nothing, and numbers of unlike protocols are not compared."""
+"""How a score was measured: a number says nothing without it, and unlike protocols are not compared."""
 
 import importlib.metadata
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ class Protocol:
         return cls(**values)
 
     def conflicts(self, other: "Protocol", numbers: frozenset[str]) -> list[str]:
-        """Why the named numbers of two protocols may not be compared, a line a reason; empty where they may."""
+        """Why the named numbers of two protocols may not be compared, a line a reason; none if they may."""
         found = []
         for name in MUST_MATCH:
             mine, others = getattr(self, name), getattr(other, name)

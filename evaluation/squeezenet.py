@@ -145,7 +145,7 @@ def check_fit(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> Non
 
 
 def _download() -> dict[str, Tensor]:
-    """torchvision's published file: checked against its SHA-256, read as tensors only (no code in it is run)."""
+    """torchvision's published file: checked by its SHA-256, read as tensors only (no code in it is run)."""
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(URL).name
     try:
         if not path.is_file():

@@ -64,8 +64,8 @@ def moments(features: NDArray[np.floating]) -> Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """Squared Fréchet distance of two Gaussians: |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁ Σ₂)^½.
 
-    With Σ₁ = F Fᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Fᵀ Σ₂ F, so two symmetric eigenvalue problems
-    do what a matrix square root would, for singular covariances too.
+    With Σ₁ = F Fᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Fᵀ Σ₂ F, so two symmetric eigenvalue
+    problems do what a matrix square root would, for singular covariances too.
 
     Raises:
         ValueError: the features differ in width.
@@ -88,7 +88,7 @@ def kernel_distance(
     subsets: int = KID_SUBSETS,
     subset: int = KID_SUBSET,
 ) -> float:
-    """KID (Bińkowski et al. 2018): unbiased squared MMD with the kernel (x·y / D + 1)³, averaged over random subsets.
+    """KID (Bińkowski et al. 2018): unbiased squared MMD with the kernel (x·y / D + 1)³, mean over random subsets.
 
     Where a set has no more than `subset` images, all of it is in every subset. May be slightly negative.
 
@@ -125,7 +125,7 @@ def _unbiased_mmd(x: Floats, y: Floats) -> float:
 
 
 def inception_score(logits: NDArray[np.floating], seed: int, splits: int = SCORE_SPLITS) -> InceptionScore:
-    """exp E KL(p(y|x) ‖ p(y)) of logits [n, C], over `splits` parts of the shuffled images (fewer where n is less)."""
+    """exp E KL(p(y|x) ‖ p(y)) of logits [n, C], over `splits` parts of the shuffled images (at most n)."""
     rows = _float64(logits)[np.random.default_rng(seed).permutation(len(logits))]
     scores = []
     for part in np.array_split(rows, min(splits, len(rows))):
@@ -139,7 +139,7 @@ def inception_score(logits: NDArray[np.floating], seed: int, splits: int = SCORE
 def precision_recall(
     real: NDArray[np.floating], fake: NDArray[np.floating], neighbours: int = NEIGHBOURS
 ) -> PrecisionRecall:
-    """Improved precision and recall: a row counts if it lies within the k-th-neighbour ball of a row of the other set.
+    """Improved precision and recall: a row counts if it lies in the k-th-neighbour ball of a row of the other set.
 
     Raises:
         ValueError: a set has no more than `neighbours` rows.

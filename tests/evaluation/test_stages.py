@@ -88,9 +88,21 @@ def write_shards(root: Path, labelled: bool = True) -> Path:
 def write_mqvae(folder: Path, mask: MaskKind) -> Path:
     quantizer = QuantizerConfig(kind="ema", decay=0.99, commitment=0.25, restart_every=20, restart_below=0.1)
     config = MQVAEConfig(
-        image_size=32, stem=4, channels=8, multipliers=(1,), res_blocks=1, attention=False, code_dim=8, num_codes=16,
-        mask=mask, mask_ratio=0.5, scorer_width=8, demask="dcsa_update", demask_blocks=1, quantizer=quantizer,
-    )  # fmt: skip
+        image_size=32,
+        stem=4,
+        channels=8,
+        multipliers=(1,),
+        res_blocks=1,
+        attention=False,
+        code_dim=8,
+        num_codes=16,
+        mask=mask,
+        mask_ratio=0.5,
+        scorer_width=8,
+        demask="dcsa_update",
+        demask_blocks=1,
+        quantizer=quantizer,
+    )
     torch.manual_seed(0)
     MQVAE(config).save_pretrained(folder)
     write_manifest(folder, "mqvae", {"image_size": 32}, made_from={})
