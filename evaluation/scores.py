@@ -87,10 +87,10 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
 
 
 def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
-    """How varied samples are, 1 being as varied as real images: ratio of the traces of the features' covariance.
+    """How varied samples are, 1 being as varied as real images: ratio of the traces of covariances.
 
-    Within the classes that have two images in both, where there are any, so that a model that draws one picture
-    a class is seen.
+    Within the classes that have two images in both, where there are any, so that a model that draws one
+    picture a class is seen.
     """
     shared = np.intersect1d(_populous_classes(real), _populous_classes(made))
     if shared.size:
@@ -103,7 +103,7 @@ def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
 
 
 def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -> dict[str, Score]:
-    """How often the proxy reads what was asked for: `proxy_accuracy` of the class, `proxy_accuracy_HEAD` else."""
+    """How often the proxy reads what was asked: `proxy_accuracy` of the class, `proxy_accuracy_HEAD` else."""
     found = {}
     for name, value in rows.accuracy(heads).items():
         title = "proxy_accuracy" if name == main else f"proxy_accuracy_{name}"

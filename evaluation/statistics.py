@@ -88,7 +88,7 @@ def kernel_distance(
     subsets: int = KID_SUBSETS,
     subset: int = KID_SUBSET,
 ) -> float:
-    """KID (Bińkowski et al. 2018): unbiased squared MMD with the kernel (x·y / D + 1)³, mean over random subsets.
+    """KID (Bińkowski et al. 2018): unbiased MMD² with the kernel (x·y / D + 1)³, mean over random subsets.
 
     Where a set has no more than `subset` images, all of it is in every subset. May be slightly negative.
 
@@ -139,7 +139,7 @@ def inception_score(logits: NDArray[np.floating], seed: int, splits: int = SCORE
 def precision_recall(
     real: NDArray[np.floating], fake: NDArray[np.floating], neighbours: int = NEIGHBOURS
 ) -> PrecisionRecall:
-    """Improved precision and recall: a row counts if it lies in the k-th-neighbour ball of a row of the other set.
+    """Improved precision and recall: share of rows in a k-th-neighbour ball of a row of the other set.
 
     Raises:
         ValueError: a set has no more than `neighbours` rows.
