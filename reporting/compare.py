@@ -1,10 +1,10 @@
 """Two sets of numbers side by side; those of unlike protocols are refused.
 
-    python -m reporting.compare A/metrics.json B/metrics.json   two files, each with its protocol.json beside it
-    python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision against the present one
+    python -m reporting.compare A/metrics.json B/metrics.json   two files, each with its protocol.json beside
+    python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision against now
 
-Numbers of another reference, count, resize, features or estimator are refused with a list of what differs; other
-settings, seeds and versions are told under the table. The exit status is 1 if anything was refused.
+Numbers of another reference, count, resize, features or estimator are refused with a list of what differs;
+other settings, seeds and versions are told under the table. The exit status is 1 if anything was refused.
 """
 
 import argparse
@@ -53,9 +53,9 @@ class Comparison:
     def text(self, names: tuple[str, str]) -> str:
         """The table under a head with the two sides' names."""
         table = [("number", *names, "difference"), *self.rows]
-        widths = [max(len(row[column]) for row in table) for column in range(4)]
+        widths = [max(len(row[column]) for row in table) for column in range(3)]
         lines = [
-            f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}".rstrip()
+            f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
             for row in table
         ]
         return "\n".join([*lines, *(f"  also differs: {note}" for note in self.notes)]) + "\n"

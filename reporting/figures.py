@@ -67,7 +67,7 @@ def kept_cells(image: Pixels, kept_N: Integers, grid: tuple[int, int]) -> Pixels
     Raises:
         ValueError: a position outside the grid.
     """
-    if kept_N.size and not (0 <= kept_N.min() and kept_N.max() < grid[0] * grid[1]):
+    if kept_N.size and (kept_N.min() < 0 or kept_N.max() >= grid[0] * grid[1]):
         raise ValueError(f"positions {kept_N.min()} … {kept_N.max()} do not lie in a grid {grid}")
     kept_L = np.zeros(grid[0] * grid[1], dtype=bool)
     kept_L[kept_N] = True

@@ -155,6 +155,7 @@
     };
     const rest = () => {
       svg.classList.remove("reading");
+      index = places[finest].length - 1;
       readout.replaceChildren(...resting.map((node) => node.cloneNode(true)));
       marks.forEach((mark, i) => {
         mark.setAttribute("cx", ends[i][0]);

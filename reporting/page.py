@@ -1,6 +1,6 @@
-"""The report: one HTML file with everything in it (style, script, pictures, numbers); it asks the network nothing.
+"""The report: one HTML file with style, script, pictures and numbers in it; it asks the network nothing.
 
-A content security policy lets only this page's own style and script run, so that no caption or class name can.
+A content security policy lets only this page's own style and script run, no caption, no class name.
 """
 
 import base64
@@ -166,7 +166,8 @@ def render(report: Report) -> str:
     size = len(text.encode())
     if size > MOST_BYTES:
         raise UserError(
-            f"the report has {size:,} bytes, expected at most {MOST_BYTES:,}: lower report.samples or report.examples"
+            f"the report has {size:,} bytes, expected at most {MOST_BYTES:,}: lower report.samples or "
+            "report.examples"
         )
     return text
 

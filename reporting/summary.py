@@ -109,8 +109,8 @@ def lede(data: ImageFacts, one: Stage1Facts, two: Stage2Facts) -> str:
     return (
         f"A picture generator in two stages, trained on {data.counts['train']:,} images{classes}. The first, "
         f"MQ-VAE, cuts an image into {one.grid[0]} × {one.grid[1]} cells, {keeps} writes each as one of "
-        f"{one.num_codes:,} codes; its decoder paints the whole image back from them. The second, Stackformer, "
-        f"writes new codes, and the places where they belong, from {told}."
+        f"{one.num_codes:,} codes; its decoder paints the whole image back from them. The second, "
+        f"Stackformer, writes new codes, and the places where they belong, from {told}."
     )
 
 
@@ -121,9 +121,9 @@ def millions(count: int) -> str:
 
 def protocol_line(protocol: Protocol) -> str:
     """A protocol in one line."""
+    real = f"{protocol.reference_count:,} real ones ({protocol.reference_split})"
     return (
-        f"{protocol.count:,} images against {protocol.reference_count:,} real ones ({protocol.reference_split}) of "
-        f"reference {protocol.reference[:12]}…; features {protocol.features}; resize {protocol.resize}; "
+        f"{protocol.count:,} images against {real} of reference {protocol.reference[:12]}…; features {protocol.features}; resize {protocol.resize}; "
         f"seed {protocol.seed}"
     )
 

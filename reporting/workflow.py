@@ -33,7 +33,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The graph laid out in layers from left to right: boxes of BOX_WIDTH × BOX_HEIGHT and SVG paths of arrows."""
+    """The graph laid out in layers from left to right: boxes of BOX_WIDTH × BOX_HEIGHT, SVG paths."""
 
     boxes: list[Box]
     arrows: list[str]
@@ -97,7 +97,7 @@ def _reaches(start: int, goal: int, after: Mapping[int, set[int]]) -> bool:
 
 
 def draw(stages: Sequence[Stage]) -> Drawing:
-    """Lay the graph out: a column is the longest way there; the longest chain runs straight through the middle."""
+    """Lay the graph out: a column is the longest way there, the longest chain runs in the middle."""
     pairs = edges(stages)
     layers = _layers(len(stages), pairs)
     lanes = _lanes(layers, pairs)
@@ -138,7 +138,7 @@ def _lanes(layers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]
 
 
 def _longest_chain(free: Sequence[int], layers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Of free nodes; a node whose arrows reach beyond the next column ends a chain, for they run along its row."""
+    """Of free nodes; a node with arrows beyond the next column ends a chain: they run along its row."""
     best: dict[int, list[int]] = {}
     for node in sorted(free, key=lambda i: -layers[i]):
         readers = [j for i, j in pairs if i == node]

@@ -1,6 +1,6 @@
 """report: pictures, curves and every number with its protocol, on one HTML page.
 
-Reads   image shards (what they say of themselves), reconstructions, samples, MQ-VAE, Stackformer, metrics, dvc.yaml
+Reads   image shards (their manifest), reconstructions, samples, MQ-VAE, Stackformer, metrics, dvc.yaml
 Writes  index.html, which needs nothing beside it
 Params  report
 """

@@ -30,7 +30,7 @@ stages:
   train_stackformer: {desc: stage 2, cmd: x, deps: [artifacts/tokens], outs: [artifacts/stackformer]}
   sample: {cmd: x, deps: [artifacts/stackformer, artifacts/mqvae], outs: [artifacts/samples]}
   evaluate: {cmd: x, deps: [artifacts/samples, artifacts/reference], outs: [metrics/evaluate]}
-  report: {cmd: x, deps: [artifacts/samples, artifacts/reconstructions, metrics/evaluate], outs: [artifacts/report]}
+  report: {cmd: x, deps: [artifacts/samples, artifacts/reconstructions, metrics/evaluate], outs: [report]}
 """
 SIZE, GRID, KEPT, CODES = 32, 8, 32, 128
 
@@ -220,7 +220,19 @@ def _metrics(metrics: Path) -> None:
             (metrics / stage / f"{name}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def protocol_of() -> Callable[..., Protocol]:
+    """Protocols that differ from each other in the fields that are given."""
+    return protocol
+
+
+@pytest.fixture(scope="session")
+def make_artifacts() -> Callable[..., Made]:
+    """Writes artifacts with the classes, or the prompts, that are given."""
+    return make_sources
+
+
+@pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Artifacts with three classes."""
     return make_sources(tmp_path_factory.mktemp("made"), ("circle", "square", "diamond"))
