@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from reporting.axes import Axis, axis
+from reporting.axes import Axis, axis, count_axis
 from workspace.errors import UserError
 
 Floats = NDArray[np.float64]
@@ -123,7 +123,7 @@ def draw(term: str, tables: dict[str, Table]) -> Chart | None:
     values = np.concatenate([values for _, _, values in thinned])
     logarithmic = bool(values.min() > 0 and values.max() / values.min() > LOGARITHMIC)
     last = max(int(steps[-1]) for _, steps, _ in thinned)
-    x = axis(0, last, LEFT, WIDTH - RIGHT, logarithmic=False, ticks=4)
+    x = count_axis(last, LEFT, WIDTH - RIGHT, ticks=4)
     y = axis(values.min(), values.max(), HEIGHT - BOTTOM, TOP, logarithmic, ticks=4)
     return Chart(term, x, y, [_line(name, steps, values, x, y) for name, steps, values in thinned], stretch)
 

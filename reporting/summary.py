@@ -123,8 +123,8 @@ def protocol_line(protocol: Protocol) -> str:
     """A protocol in one line."""
     real = f"{protocol.reference_count:,} real ones ({protocol.reference_split})"
     return (
-        f"{protocol.count:,} images against {real} of reference {protocol.reference[:12]}…; features {protocol.features}; resize {protocol.resize}; "
-        f"seed {protocol.seed}"
+        f"{protocol.count:,} images against {real} of reference {protocol.reference[:12]}…; "
+        f"features {protocol.features}; resize {protocol.resize}; seed {protocol.seed}"
     )
 
 

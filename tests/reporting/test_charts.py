@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from reporting.axes import axis
 from reporting.codes import SIDE, principal, scatter
-from reporting.curves import HEIGHT, POINTS, WIDTH, Table, draw, read_table, read_training
+from reporting.curves import HEIGHT, POINTS, RIGHT, WIDTH, Table, draw, read_table, read_training
 from reporting.numbers import duration, flat_values, meaning, shown
 from reporting.workflow import BOX_HEIGHT, BOX_WIDTH, Stage, edges, read_stages
 from reporting.workflow import draw as draw_workflow
@@ -45,6 +45,7 @@ def test_a_chart_keeps_few_points_the_last_step_and_stays_in_its_box(count, spre
     (line,) = chart.lines
     assert len(line.values) <= POINTS
     assert line.steps[-1] == count
+    assert chart.x.place(count) == WIDTH - RIGHT
     assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in line.points)
     assert np.mean(values) == pytest.approx(np.mean(line.values), rel=0.2, abs=0.2)
 
