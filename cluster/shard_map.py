@@ -73,7 +73,7 @@ def map_shards(
     failed: list[tuple[str, str]] = []
     done = len(jobs) - len(waiting)
     with Progress(title, len(jobs), "shards", progress_file, done) as progress:
-        for number, outcome in _outcomes(make, [(number, jobs[number]) for number in waiting], compute):
+        for number, outcome in _outcomes(make, [(number, jobs[number]) for number in waiting], compute, work):
             if outcome.facts is None:
                 failed.append((jobs[number].input.name, outcome.error))
             else:
@@ -89,21 +89,21 @@ def map_shards(
 
 
 def _outcomes(
-    make: Callable[[], OneShard], jobs: Sequence[tuple[int, ShardJob]], compute: Compute
+    make: Callable[[], OneShard], jobs: Sequence[tuple[int, ShardJob]], compute: Compute, work: Path
 ) -> Iterator[tuple[int, Outcome]]:
     if not jobs:
         return
     if compute.workers:
-        yield from _on_ray(make, jobs, compute)
+        yield from _on_ray(make, jobs, compute, work)
         return
     use_threads(threads_of(compute))
     one = make()
     for number, job in jobs:
-        yield number, attempt(one, job)
+        yield number, attempt(one, job, work)
 
 
-def attempt(one: OneShard, job: ShardJob) -> Outcome:
-    """Try a job up to three times; a user's mistake is not tried again."""
+def attempt(one: OneShard, job: ShardJob, work: Path) -> Outcome:
+    """Try a job up to three times; a user's mistake is not tried again. Tracebacks of others are kept in `work`."""
     error = ""
     for _ in range(ATTEMPTS):
         try:
@@ -112,7 +112,7 @@ def attempt(one: OneShard, job: ShardJob) -> Outcome:
             return Outcome(None, str(told))
         except Exception as unexpected:
             error = f"{type(unexpected).__name__}: {unexpected}"
-            log = job.output.with_name(f"{job.output.name}.error.txt")
+            log = work / f"{job.output.name}.error.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), encoding="utf-8")
             error += f" (traceback in {log})"
@@ -122,17 +122,17 @@ def attempt(one: OneShard, job: ShardJob) -> Outcome:
 class Mapper:
     """What a Ray actor holds: the mapped function, made once."""
 
-    def __init__(self, make: Callable[[], OneShard], threads: int) -> None:
+    def __init__(self, make: Callable[[], OneShard], threads: int, work: Path) -> None:
         use_threads(threads)
-        self.one = make()
+        self.one, self.work = make(), work
 
     def run(self, number: int, job: ShardJob) -> tuple[int, Outcome]:
         """Try a job."""
-        return number, attempt(self.one, job)
+        return number, attempt(self.one, job, self.work)
 
 
 def _on_ray(
-    make: Callable[[], OneShard], jobs: Sequence[tuple[int, ShardJob]], compute: Compute
+    make: Callable[[], OneShard], jobs: Sequence[tuple[int, ShardJob]], compute: Compute, work: Path
 ) -> Iterator[tuple[int, Outcome]]:
     """Over a pool of actors; Ray restarts an actor that died and runs its job again."""
     with session(compute):
@@ -144,5 +144,5 @@ def _on_ray(
             Mapper
         )
         count = min(compute.workers, len(jobs))
-        pool = ActorPool([actor.remote(make, threads_of(compute)) for _ in range(count)])
+        pool = ActorPool([actor.remote(make, threads_of(compute), work) for _ in range(count)])
         yield from pool.map_unordered(lambda mapper, item: mapper.run.remote(*item), list(jobs))

@@ -118,7 +118,9 @@ def _to_bytes(values: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
 
 
-def _coverage(kind: str, side: int, radius: float, centre: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+def _coverage(
+    kind: str, side: int, radius: float, centre: NDArray[np.float64], turn: float
+) -> NDArray[np.float64]:
     """How much of each pixel the object covers, [H, W] in [0, 1], by supersampling."""
     fine = side * SUPERSAMPLING
     grid = (np.arange(fine) + 0.5) / fine

@@ -104,23 +104,35 @@ class Encoder(nn.Sequential):
         dim: D.
     """
 
-    def __init__(self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int):
+    def __init__(
+        self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int
+    ):
         widths = [channels * multiplier for multiplier in multipliers]
-        layers: list[nn.Module] = [nn.PixelUnshuffle(stem), nn.Conv2d(3 * stem * stem, channels, 3, padding=1)]
+        layers: list[nn.Module] = [
+            nn.PixelUnshuffle(stem),
+            nn.Conv2d(3 * stem * stem, channels, 3, padding=1),
+        ]
         before = channels
         for index, width in enumerate(widths):
             last = index == len(widths) - 1
             layers += _level(before, width, blocks, attention and last)
             layers += [] if last else [Downsample(width)]
             before = width
-        layers += [*_middle(before, attention), group_norm(before), nn.SiLU(), nn.Conv2d(before, dim, 3, padding=1)]
+        layers += [
+            *_middle(before, attention),
+            group_norm(before),
+            nn.SiLU(),
+            nn.Conv2d(before, dim, 3, padding=1),
+        ]
         super().__init__(*layers)
 
 
 class Decoder(nn.Sequential):
     """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one ResBlock more a level (VQGAN's)."""
 
-    def __init__(self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int):
+    def __init__(
+        self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int
+    ):
         widths = [channels * multiplier for multiplier in reversed(multipliers)]
         layers: list[nn.Module] = [nn.Conv2d(dim, widths[0], 3, padding=1), *_middle(widths[0], attention)]
         before = widths[0]

@@ -41,7 +41,9 @@ class DirectionConstrainedAttention(nn.Module):
         """Eq. 5-7 alone: normalised features → A v, [B, L, D]."""
         q_BLD, k_BLD, v_BLD = self.to_qkv(z_BLD).chunk(3, dim=-1)  # (5)
         heard_BLD = trust_BL[..., None].to(v_BLD.dtype) * v_BLD
-        return F.scaled_dot_product_attention(q_BLD[:, None], k_BLD[:, None], heard_BLD[:, None])[:, 0]  # (6), (7)
+        return F.scaled_dot_product_attention(q_BLD[:, None], k_BLD[:, None], heard_BLD[:, None])[
+            :, 0
+        ]  # (6), (7)
 
     def forward(self, z_BDHW: Tensor, trust_BL: Tensor) -> Tensor:
         """Grid [B, D, H, W] and trust in each cell, [B, L] in (0, 1] → grid."""

@@ -18,7 +18,9 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, highest: float) -> Tensor:
+def adaptive_weight(
+    reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, highest: float
+) -> Tensor:
     """λ = ||∇ L_rec|| / (||∇ L_adv|| + 10⁻⁴) at the decoder's last layer (VQGAN Eq. 7), clamped to [0, highest].
 
     At least float32; 0 where it is not finite.

@@ -90,7 +90,9 @@ class Masker(nn.Module):
         logits_BL = self.scorer(z_BLD).squeeze(-1)
         scores_BL = logits_BL.sigmoid()  # (2)
         modulated_BLD = self.norm(z_BLD) * scores_BL[..., None]  # (3)
-        positions_BN = top_positions(self._ranking(logits_BL.detach(), ranking_BL, exploration), self.kept)  # (4)
+        positions_BN = top_positions(
+            self._ranking(logits_BL.detach(), ranking_BL, exploration), self.kept
+        )  # (4)
         index_BND = positions_BN[..., None].expand(-1, -1, z_BLD.shape[-1])
         features_BND = self.to_code(modulated_BLD.gather(1, index_BND))
         kept_BL = torch.zeros_like(scores_BL, dtype=torch.bool).scatter(1, positions_BN, True)

@@ -57,13 +57,25 @@ class MQVAEConfig:
     quantizer: QuantizerConfig
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "stem", "channels", "res_blocks", "code_dim", "scorer_width", "demask_blocks"):
+        for name in (
+            "image_size",
+            "stem",
+            "channels",
+            "res_blocks",
+            "code_dim",
+            "scorer_width",
+            "demask_blocks",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
         if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers is {list(self.multipliers)}, expected one whole number ≥ 1 a level")
+            raise ValueError(
+                f"multipliers is {list(self.multipliers)}, expected one whole number ≥ 1 a level"
+            )
         if self.num_codes < 2 or self.num_codes > 65536:
-            raise ValueError(f"num_codes is {self.num_codes}, expected 2 ≤ num_codes ≤ 65536 (codes are stored as uint16)")
+            raise ValueError(
+                f"num_codes is {self.num_codes}, expected 2 ≤ num_codes ≤ 65536 (codes are stored as uint16)"
+            )
         if self.image_size % self.downsampling:
             raise ValueError(
                 f"image_size {self.image_size} is not divisible by the down-sampling {self.downsampling} "
@@ -136,11 +148,20 @@ class MQVAE(nn.Module):
     def __init__(self, config: MQVAEConfig) -> None:
         super().__init__()
         self.config = config
-        sizes = (config.stem, config.channels, config.multipliers, config.res_blocks, config.attention, config.code_dim)
+        sizes = (
+            config.stem,
+            config.channels,
+            config.multipliers,
+            config.res_blocks,
+            config.attention,
+            config.code_dim,
+        )
         self.encoder = Encoder(*sizes)
         self.masker = Masker(config.code_dim, config.num_kept, config.mask, config.scorer_width)
         self.quantizer = Quantizer(config.quantizer, config.num_codes, config.code_dim)
-        self.mask_code_D = nn.Parameter(torch.empty(config.code_dim).uniform_(-1 / config.code_dim, 1 / config.code_dim))
+        self.mask_code_D = nn.Parameter(
+            torch.empty(config.code_dim).uniform_(-1 / config.code_dim, 1 / config.code_dim)
+        )
         self.demasker = Demasker(config.code_dim, config.demask_blocks, config.demask)
         self.decoder = Decoder(*sizes)
 

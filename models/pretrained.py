@@ -34,7 +34,9 @@ def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
     for name in values:
         if name not in hints:
             near = difflib.get_close_matches(name, hints, n=1)
-            raise ValueError(f"{name} is not a field of {kind.__name__}{f'; did you mean {near[0]}?' if near else ''}")
+            raise ValueError(
+                f"{name} is not a field of {kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
+            )
     missing = sorted(hints.keys() - values.keys())
     if missing:
         raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
@@ -81,5 +83,7 @@ def load_pretrained(kind: type[M], config_kind: Any, folder: Path) -> M:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{folder / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}") from error
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}"
+        ) from error
     return model.eval()

@@ -108,7 +108,9 @@ class Quantizer(nn.Module):
     def nearest(self, z_BND: Tensor) -> Tensor:
         """Eq. 1: the index of the nearest code, int64 [B, N]; of equally near codes the first."""
         codebook_KD = self.codebook_KD.to(z_BND.dtype)
-        distance_BNK = codebook_KD.square().sum(-1) - 2 * z_BND @ codebook_KD.T  # + ||z||², the same for every k
+        distance_BNK = (
+            codebook_KD.square().sum(-1) - 2 * z_BND @ codebook_KD.T
+        )  # + ||z||², the same for every k
         return distance_BNK.argmin(-1)
 
     def lookup(self, codes_BN: Tensor) -> Tensor:
@@ -136,7 +138,9 @@ class Quantizer(nn.Module):
         self._trust_all(torch.ones_like(self.count_K, dtype=torch.bool), batch * kept / len(self.count_K))
 
     @torch.no_grad()
-    def update(self, seen: Sequence[Seen], batch: int, restart: bool, seed: int, reduce: Reduce) -> CodebookStep:
+    def update(
+        self, seen: Sequence[Seen], batch: int, restart: bool, seed: int, reduce: Reduce
+    ) -> CodebookStep:
         """Count the codes of the global batch and, where the codebook is an EMA, move it one step.
 
         Args:

@@ -60,7 +60,9 @@ class ImageFacts:
         attributes = value["attributes"]
         restored = {
             "classes": None if value["classes"] is None else tuple(value["classes"]),
-            "attributes": None if attributes is None else {name: tuple(found) for name, found in attributes.items()},
+            "attributes": None
+            if attributes is None
+            else {name: tuple(found) for name, found in attributes.items()},
             "shards": {split: tuple(sizes) for split, sizes in value["shards"].items()},
         }
         return cls(**{**value, **restored})
@@ -175,7 +177,9 @@ class ImageIndex:
         for extension, (offset, length) in row.members.items():
             members[extension] = os.pread(descriptor, length, offset)
             if len(members[extension]) != length:
-                raise UserError(f"{self._path(row.tar)} ends inside {row.key}.{extension}: run `dvc repro shard`")
+                raise UserError(
+                    f"{self._path(row.tar)} ends inside {row.key}.{extension}: run `dvc repro shard`"
+                )
         return decode(row.key, members)
 
     def _path(self, tar: int) -> Path:

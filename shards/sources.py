@@ -90,7 +90,9 @@ def list_source(kind: Kind, source: str) -> Source:
     }[kind]
     found = reader(source)
     if not found.images:
-        raise UserError(f"shard.source {source} holds no images ({', '.join(EXTENSIONS)}); expected kind {kind}")
+        raise UserError(
+            f"shard.source {source} holds no images ({', '.join(EXTENSIONS)}); expected kind {kind}"
+        )
     return found
 
 
@@ -118,10 +120,14 @@ def _names(source: str) -> tuple[Path, Iterable[str]]:
     if path.is_dir():
         return path, _walk(path)
     if not path.is_file():
-        raise UserError(f"shard.source {source} does not exist; expected a folder of images, or a listing by `python -m shards.list`")
+        raise UserError(
+            f"shard.source {source} does not exist; expected a folder of images, or a listing by `python -m shards.list`"
+        )
     header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
     if not header.startswith("# root: "):
-        raise UserError(f"shard.source {source} is a file and no listing; make one with `python -m shards.list FOLDER --out {source}`")
+        raise UserError(
+            f"shard.source {source} is a file and no listing; make one with `python -m shards.list FOLDER --out {source}`"
+        )
     return Path(header.removeprefix("# root: ")), sorted(row.split("\t")[0] for row in rows)
 
 
@@ -139,7 +145,9 @@ def _class_folder(source: str) -> Source:
         split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
         folders = parts[1:] if split else parts
         if len(folders) < 2:
-            raise UserError(f"{root / name} lies in no class folder; expected CLASS/NAME.jpg, or kind folder for unlabelled images")
+            raise UserError(
+                f"{root / name} lies in no class folder; expected CLASS/NAME.jpg, or kind folder for unlabelled images"
+            )
         rows.append((name, split, folders[0]))
     classes = tuple(sorted({row[2] for row in rows}))
     number = {name: index for index, name in enumerate(classes)}
@@ -152,7 +160,9 @@ def _coco(source: str) -> Source:
     root = Path(source)
     found = sorted((root / "annotations").glob("captions_*.json"))
     if not found:
-        raise UserError(f"{root / 'annotations'} holds no captions_*.json; expected COCO's layout (annotations/, train2017/, val2017/)")
+        raise UserError(
+            f"{root / 'annotations'} holds no captions_*.json; expected COCO's layout (annotations/, train2017/, val2017/)"
+        )
     images = []
     for path in found:
         folder = path.stem.removeprefix("captions_")
@@ -163,7 +173,9 @@ def _coco(source: str) -> Source:
             captions[row["image_id"]].append(" ".join(row["caption"].split()))
         for row in value["images"]:
             name = f"{folder}/{row['file_name']}"
-            images.append(SourceImage(name, Location(str(root / name)), split, captions=tuple(captions[row["id"]])))
+            images.append(
+                SourceImage(name, Location(str(root / name)), split, captions=tuple(captions[row["id"]]))
+            )
     return Source(sorted(images, key=lambda image: image.name))
 
 
@@ -204,7 +216,9 @@ def _webdataset(source: str) -> Source:
         raise UserError(f"shard.source {source} would run a shell; expected a path or a glob of tars")
     paths = sorted(glob.glob(source))
     if not paths:
-        raise UserError(f"shard.source {source} matches no file; expected a glob of tars, data/{{00..09}}.tar as data/*.tar")
+        raise UserError(
+            f"shard.source {source} matches no file; expected a glob of tars, data/{{00..09}}.tar as data/*.tar"
+        )
     images, labelled = [], 0
     for path in paths:
         for key, members in _tar_members(path).items():
@@ -223,7 +237,9 @@ def _webdataset(source: str) -> Source:
                 )
             )
     if labelled and labelled < len(images):
-        raise UserError(f"shard.source {source}: {labelled} of {len(images)} samples have a .cls; expected all or none")
+        raise UserError(
+            f"shard.source {source}: {labelled} of {len(images)} samples have a .cls; expected all or none"
+        )
     count = 1 + max((image.cls for image in images if image.cls is not None), default=-1)
     return Source(images, tuple(f"{number:04d}" for number in range(count)) or None)
 
@@ -238,7 +254,9 @@ def _tar_members(path: str) -> dict[str, dict[str, Location]]:
                 stem, _, extension = base.partition(".")
                 if info.isfile() and extension:
                     key = os.path.join(folder, stem)
-                    samples.setdefault(key, {})[extension.lower()] = Location(path, info.offset_data, info.size)
+                    samples.setdefault(key, {})[extension.lower()] = Location(
+                        path, info.offset_data, info.size
+                    )
     except tarfile.TarError as error:
         raise UserError(f"{path} is no plain tar: {error}") from error
     return samples

@@ -34,9 +34,13 @@ class TextTokenizer:
         """
         found = sorted(captions)
         if not found:
-            raise UserError("tokenize.text_vocab asks for captions, and the training images have none; set it to 0")
+            raise UserError(
+                "tokenize.text_vocab asks for captions, and the training images have none; set it to 0"
+            )
         if vocab < 257:
-            raise UserError(f"tokenize.text_vocab is {vocab}; expected ≥ 257 (a pad and 256 bytes), or 0 for no captions")
+            raise UserError(
+                f"tokenize.text_vocab is {vocab}; expected ≥ 257 (a pad and 256 bytes), or 0 for no captions"
+            )
         tokenizer = Tokenizer(BPE())
         tokenizer.normalizer = Normalizers([NFC(), Lowercase()])
         tokenizer.pre_tokenizer = ByteLevel()

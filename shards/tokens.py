@@ -108,7 +108,13 @@ class TokenSplit(TokenBlock):
     shard_sizes: tuple[int, ...]
 
 
-ARRAYS = {"codes": np.uint16, "mask": np.uint8, "cls": np.uint16, "text": np.uint16, "caption_count": np.uint8}
+ARRAYS = {
+    "codes": np.uint16,
+    "mask": np.uint8,
+    "cls": np.uint16,
+    "text": np.uint16,
+    "caption_count": np.uint8,
+}
 
 
 def write_token_shard(path: Path, blocks: Iterable[TokenBlock]) -> None:
@@ -177,7 +183,10 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     """
     length, kept = facts.num_positions, facts.num_kept
     count = len(block.keys)
-    for name, array, shape in (("codes", block.codes, (count, kept)), ("mask", block.mask, (count, -(-length // 8)))):
+    for name, array, shape in (
+        ("codes", block.codes, (count, kept)),
+        ("mask", block.mask, (count, -(-length // 8))),
+    ):
         if array.shape != shape:
             raise UserError(f"{where}: {name} has shape {array.shape}, expected {shape}")
     if count and int(block.codes.max()) >= facts.num_codes:
@@ -187,7 +196,9 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
         raise UserError(f"{where}: a pad bit of the mask is set beyond L = {length}")
     if (bits.sum(axis=1, dtype=np.int64) != kept).any():
         raise UserError(f"{where}: a row of the mask has not N = {kept} positions")
-    if facts.classes is not None and (block.cls is None or int(block.cls.max(initial=0)) >= len(facts.classes)):
+    if facts.classes is not None and (
+        block.cls is None or int(block.cls.max(initial=0)) >= len(facts.classes)
+    ):
         raise UserError(f"{where}: the classes are missing or not below {len(facts.classes)}")
     if facts.text_length is not None and (block.text is None or block.caption_count is None):
         raise UserError(f"{where}: the captions are missing")

@@ -95,7 +95,9 @@ def encode_image(data: bytes, encoding: Encoding) -> bytes:
 def encode_mask(data: bytes, size: int) -> bytes:
     """A mask, resized and cropped with its image → an 8-bit grey png."""
     made = io.BytesIO()
-    square(Image.open(io.BytesIO(data)).convert("L"), size, Image.Resampling.BOX).save(made, "png", compress_level=6)
+    square(Image.open(io.BytesIO(data)).convert("L"), size, Image.Resampling.BOX).save(
+        made, "png", compress_level=6
+    )
     return made.getvalue()
 
 
@@ -128,7 +130,13 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
         for number, image in enumerate(plan.images, start=plan.first):
             try:
                 members = members_of(image, encoding)
-            except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            except (
+                OSError,
+                UnidentifiedImageError,
+                Image.DecompressionBombError,
+                SyntaxError,
+                ValueError,
+            ) as error:
                 skipped.append({"source": image.name, "reason": reason(error)})
                 continue
             key = f"{number:07d}"

@@ -8,6 +8,7 @@ Params  shapes
 import io
 import json
 import os
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -37,8 +38,12 @@ class ShapesSettings(Settings):
     image_size: PositiveInt = Field(description="pixels a side")
     train: PositiveInt = Field(description="training pictures")
     val: PositiveInt = Field(description="validation pictures")
-    radius: tuple[PositiveFloat, PositiveFloat] = Field(description="smallest and largest, as shares of the side")
-    texture_contrast: NonNegativeFloat = Field(description="of textured backgrounds, of the full contrast", le=1)
+    radius: tuple[PositiveFloat, PositiveFloat] = Field(
+        description="smallest and largest, as shares of the side"
+    )
+    texture_contrast: NonNegativeFloat = Field(
+        description="of textured backgrounds, of the full contrast", le=1
+    )
     rotation: NonNegativeFloat = Field(description="largest rotation either way, degrees", le=180)
 
 
@@ -105,7 +110,7 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     return made.getvalue()
 
 
-def write_rows(path: Path, rows: list[dict[str, object]]) -> None:
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write JSON lines."""
     path.write_text("".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows), encoding="utf-8")
 

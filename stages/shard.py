@@ -30,7 +30,9 @@ class ShardSettings(Settings):
     image_size: PositiveInt = Field(description="pixels a side: short side resized, centre cropped")
     format: Format = Field(description="png (exact) or jpg")
     quality: PositiveInt = Field(description="of jpg", le=95)
-    val_fraction: NonNegativeFloat = Field(description="held out by hash of the name where the source has no split", lt=1)
+    val_fraction: NonNegativeFloat = Field(
+        description="held out by hash of the name where the source has no split", lt=1
+    )
     samples_per_shard: PositiveInt = Field(description="images a tar")
     max_skipped: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
     seed: NonNegativeInt = Field(description="of split and order")
@@ -66,13 +68,19 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     plans = plan_shards(source.images, settings.val_fraction, settings.seed, settings.samples_per_shard)
     encoding = Encoding(settings.image_size, settings.format, settings.quality)
     processes = min(compute.threads or os.cpu_count() or 1, len(plans))
-    written = write_shards(plans, encoding, folder.work, settings.max_skipped, processes, folder.progress_file)
+    written = write_shards(
+        plans, encoding, folder.work, settings.max_skipped, processes, folder.progress_file
+    )
     for split in SPLITS:
         shutil.copytree(folder.work / split, folder.out / split, copy_function=os.link, dirs_exist_ok=True)
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
     write_lines(folder.out / SKIPPED, written.skipped)
     facts = facts_of(settings, source, written)
-    made_from = {"shapes": read_manifest(Path(settings.source), "shapes").fingerprint} if settings.kind == "shapes" else {}
+    made_from = (
+        {"shapes": read_manifest(Path(settings.source), "shapes").fingerprint}
+        if settings.kind == "shapes"
+        else {}
+    )
     write_image_manifest(folder.out, facts, made_from)
     write_json(folder.metrics / "metrics.json", {**facts.counts, "skipped": len(written.skipped)})
 

@@ -24,7 +24,14 @@ from models.mqvae import MQVAE, Tokens
 from shards.images import SPLITS, ImageSample, ImageShards, to_float
 from shards.order import sample_seed
 from shards.text import TextTokenizer
-from shards.tokens import TEXT_TOKENIZER, TokenBlock, TokenFacts, pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import (
+    TEXT_TOKENIZER,
+    TokenBlock,
+    TokenFacts,
+    pack_positions,
+    write_token_manifest,
+    write_token_shard,
+)
 from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_json
 from workspace.runs import RunFolder
@@ -43,7 +50,9 @@ class TokenizeSettings(Settings):
 
     batch: PositiveInt = Field(description="images a forward pass")
     block: PositiveInt = Field(description="images a block of the token shards")
-    copies: list[Copy] = Field(description="versions of each training image; the first is the plain one", min_length=1)
+    copies: list[Copy] = Field(
+        description="versions of each training image; the first is the plain one", min_length=1
+    )
     text_vocab: NonNegativeInt = Field(description="BPE codes of captions; 0 stores no captions", le=65535)
     text_length: NonNegativeInt = Field(description="codes a caption")
     seed: NonNegativeInt = Field(description="of random masks")
@@ -78,13 +87,15 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
     config = MQVAE.from_pretrained(inputs.mqvae).config
     shards.require(image_size=config.image_size)
-    text = train_text(settings, shards, folder.work / TEXT_TOKENIZER)
+    text_path = folder.work.resolve() / TEXT_TOKENIZER if settings.text_vocab else None
+    text = None if text_path is None else train_text(settings, shards, text_path)
     tar_folder = folder.work.resolve() / "tars"
     paths = Inputs(inputs.shards.resolve(), inputs.mqvae.resolve())
-    make = partial(encoding, paths, settings, text and (folder.work / TEXT_TOKENIZER).resolve(), compute.device)
+    make = partial(encoding, paths, settings, text_path, compute.device)
     found = [(split, path) for split in SPLITS for path in shards.paths(split)]
     jobs = [
-        ShardJob(path.resolve(), tar_folder / f"{split}-{path.name}", number) for number, (split, path) in enumerate(found)
+        ShardJob(path.resolve(), tar_folder / f"{split}-{path.name}", number)
+        for number, (split, path) in enumerate(found)
     ]
     told = map_shards(make, jobs, compute, folder.work.resolve() / "done", "tokenize", folder.progress_file)
     for (split, path), job in zip(found, jobs, strict=True):
@@ -110,10 +121,8 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     write_json(folder.metrics / "metrics.json", numbers(facts, told, time.monotonic() - began, folder.out))
 
 
-def train_text(settings: TokenizeSettings, shards: ImageShards, path: Path) -> TextTokenizer | None:
-    """A BPE of the training captions, kept at `path` for the workers; None where no captions are wanted."""
-    if not settings.text_vocab:
-        return None
+def train_text(settings: TokenizeSettings, shards: ImageShards, path: Path) -> TextTokenizer:
+    """A BPE of the training captions, kept at `path` for the workers."""
     index = shards.index("train")
     captions = [caption for item in range(len(index)) for caption in index.read(item).captions]
     text = TextTokenizer.train(captions, settings.text_vocab)
@@ -140,13 +149,21 @@ def encoding(
             for number, copy in enumerate(settings.copies if split == "train" else settings.copies[:1]):
                 items = index.indices_of(job.input)
                 for first in range(0, len(items), settings.block):
-                    block = encode_block(model, index.read, items[first : first + settings.block], copy, number, settings)
+                    block = encode_block(
+                        model, index.read, items[first : first + settings.block], copy, number, settings
+                    )
                     counts.__iadd__(np.bincount(block.codes.ravel(), minlength=len(counts)))
-                    yield with_text(block, index.read, items[first : first + settings.block], text, settings, most)
+                    yield with_text(
+                        block, index.read, items[first : first + settings.block], text, settings, most
+                    )
 
         found = list(blocks())
         write_token_shard(job.output, found)
-        return {"split": split, "images": sum(len(block.keys) for block in found), "code_counts": counts.tolist()}
+        return {
+            "split": split,
+            "images": sum(len(block.keys) for block in found),
+            "code_counts": counts.tolist(),
+        }
 
     return one
 
@@ -170,7 +187,12 @@ def encode_block(
     samples = [read(item) for item in items]
     images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
     tokens = [
-        encode_batch(model, images[first : first + settings.batch], items[first : first + settings.batch], settings.seed)
+        encode_batch(
+            model,
+            images[first : first + settings.batch],
+            items[first : first + settings.batch],
+            settings.seed,
+        )
         for first in range(0, len(items), settings.batch)
     ]
     codes = np.concatenate([part.codes_BN.cpu().numpy() for part in tokens])
@@ -198,7 +220,12 @@ def encode_batch(model: MQVAE, images: NDArray[np.uint8], items: Sequence[int], 
 
 
 def with_text(
-    block: TokenBlock, read: Read, items: Sequence[int], text: TextTokenizer | None, settings: TokenizeSettings, most: int
+    block: TokenBlock,
+    read: Read,
+    items: Sequence[int],
+    text: TextTokenizer | None,
+    settings: TokenizeSettings,
+    most: int,
 ) -> TokenBlock:
     """The block with its captions in codes, where captions are wanted."""
     if text is None:

@@ -18,6 +18,7 @@ from evaluation.lpips import LPIPS
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from reporting.figures import figure4
 from shards.images import ImageShards, to_float, to_uint8
+from training.curves import Curves
 from training.images import ImageBatches
 from training.loop import LoopSettings, TrainingFolder, train
 from training.mqvae import (
@@ -26,10 +27,10 @@ from training.mqvae import (
     MQVAETrainee,
     MQVAETraining,
     Perceptual,
-    Precision,
 )
+from training.precision import Precision
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.manifest import write_json, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -92,9 +93,13 @@ def check(params: Params) -> None:
             f"{where}.global_batch {settings.global_batch} is not a multiple of micro_batch {settings.micro_batch}"
         )
     if settings.quantize_from >= settings.steps:
-        raise UserError(f"{where}.quantize_from is {settings.quantize_from}, expected less than steps {settings.steps}")
+        raise UserError(
+            f"{where}.quantize_from is {settings.quantize_from}, expected less than steps {settings.steps}"
+        )
     if settings.model.quantizer.kind == "ema" and settings.quantize_from == 0:
-        raise UserError(f"{where}.quantize_from is 0; an EMA codebook starts from a batch's features: expected ≥ 1")
+        raise UserError(
+            f"{where}.quantize_from is 0; an EMA codebook starts from a batch's features: expected ≥ 1"
+        )
     perceptual = settings.perceptual.network != "none"
     if bool(settings.loss.perceptual) != perceptual:
         raise UserError(
@@ -136,6 +141,8 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         "steps": settings.steps,
     }
     write_manifest(folder.out, "mqvae", facts, made_from={"shards": shards.manifest.fingerprint})
+    final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
+    write_json(folder.metrics / "metrics.json", final | {"parameters": facts["parameters"]})
 
 
 def train_worker(work: Work, workers: WorkerGroup) -> None:
@@ -166,7 +173,15 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
 
 def loop_settings(settings: MQVAESettings) -> LoopSettings:
     """The loop's part of the settings."""
-    names = ("steps", "global_batch", "micro_batch", "seed", "log_every", "validate_every", "checkpoint_every")
+    names = (
+        "steps",
+        "global_batch",
+        "micro_batch",
+        "seed",
+        "log_every",
+        "validate_every",
+        "checkpoint_every",
+    )
     return LoopSettings(**{name: getattr(settings, name) for name in names})
 
 
@@ -188,7 +203,9 @@ def perceptual_of(settings: MQVAESettings, device: torch.device) -> Perceptual |
 def held_out(shards: ImageShards, count: int) -> Tensor:
     """The first validation images, [n, 3, H, W] in [-1, 1]."""
     index = shards.index("val")
-    return torch.stack([torch.from_numpy(to_float(index.read(i).image)) for i in range(min(count, len(index)))])
+    return torch.stack(
+        [torch.from_numpy(to_float(index.read(i).image)) for i in range(min(count, len(index)))]
+    )
 
 
 @dataclass(frozen=True)

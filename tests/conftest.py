@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-settings.register_profile("project", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "project", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("project")
 
 

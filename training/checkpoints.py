@@ -40,10 +40,15 @@ def save_checkpoint(
         state = optimizer.state_dict()
         groups[name] = state["param_groups"]
         for index, values in state["state"].items():
-            tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()}
+            tensors |= {
+                f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()
+            }
     folder.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / "state.safetensors")
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        beside / "state.safetensors",
+    )
     write_json(beside / "state.json", {"step": step, "optimizers": groups})
     target = folder / f"step-{step:09d}"
     if target.exists():

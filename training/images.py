@@ -34,7 +34,9 @@ class _MicroBatches(Dataset[ImageBatch]):
     def __getitem__(self, request: tuple[int, list[tuple[int, int]]]) -> ImageBatch:
         first, samples = request
         images = [
-            augment(torch.from_numpy(to_float(self.index.read(item).image)), self.seed, epoch, item, self.flip)
+            augment(
+                torch.from_numpy(to_float(self.index.read(item).image)), self.seed, epoch, item, self.flip
+            )
             for epoch, item in samples
         ]
         seeds = [sample_seed(self.seed, epoch, item, "mask") for epoch, item in samples]

@@ -47,11 +47,20 @@ class LoopSettings:
     checkpoint_every: int
 
     def __post_init__(self) -> None:
-        for name in ("steps", "global_batch", "micro_batch", "log_every", "validate_every", "checkpoint_every"):
+        for name in (
+            "steps",
+            "global_batch",
+            "micro_batch",
+            "log_every",
+            "validate_every",
+            "checkpoint_every",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
         if self.global_batch % self.micro_batch:
-            raise ValueError(f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}")
+            raise ValueError(
+                f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}"
+            )
 
     @property
     def micro_batches(self) -> int:
@@ -162,7 +171,11 @@ def train(
 
 
 def _step(
-    trainee: Trainee[Batch_contra], batches: Sequence[Batch_contra], step: int, settings: LoopSettings, workers: Workers
+    trainee: Trainee[Batch_contra],
+    batches: Sequence[Batch_contra],
+    step: int,
+    settings: LoopSettings,
+    workers: Workers,
 ) -> dict[str, float]:
     """One optimiser step over the global batch; returns loss terms (means over it) and the trainee's numbers."""
     for optimizer in trainee.optimizers.values():
@@ -179,7 +192,9 @@ def _step(
     terms = dict(zip(sums, totals, strict=True))
     for name, value in terms.items():
         if not math.isfinite(value):
-            raise ValueError(f"step {step + 1}: the loss term {name} is {value}; lower the learning rate, or clip gradients")
+            raise ValueError(
+                f"step {step + 1}: the loss term {name} is {value}; lower the learning rate, or clip gradients"
+            )
     return terms | trainee.finish_step(step, reduce)
 
 
@@ -222,7 +237,9 @@ class _Recorder:
     def after_step(self, done: int, terms: dict[str, float], trainee: Trainee[Batch_contra]) -> None:
         """Show, log and validate as the settings say."""
         last = done == self.settings.steps
-        self.bar.update(done, **{name: value for name, value in terms.items() if name in ("loss", "code", "position")})
+        self.bar.update(
+            done, **{name: value for name, value in terms.items() if name in ("loss", "code", "position")}
+        )
         if last or done % self.settings.log_every == 0:
             now = time.monotonic()
             rate = (done - self._counted) * self.settings.global_batch / max(now - self._clock, 1e-9)

@@ -5,7 +5,7 @@ Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D fea
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +18,9 @@ from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEOutput
 from models.quantizer import Reduce, Seen
 from training.ema import Ema
+from training.precision import Precision, autocast, weight_dtype
 from training.schedules import anneal, learning_rate, set_learning_rate
 
-Precision = Literal["fp32", "bf16", "float64"]
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
 
@@ -160,10 +160,12 @@ class MQVAETrainee:
         draw: Callable[[int, Tensor, MQVAEOutput], None],
     ) -> None:
         if training.loss.perceptual and perceptual is None:
-            raise ValueError(f"the weight of the perceptual loss is {training.loss.perceptual}, and there is no such loss")
+            raise ValueError(
+                f"the weight of the perceptual loss is {training.loss.perceptual}, and there is no such loss"
+            )
         self.training, self.global_batch, self.perceptual = training, global_batch, perceptual
         self.device, self.draw, self.held_out = device, draw, held_out
-        self.dtype = torch.float64 if training.precision == "float64" else torch.float32
+        self.dtype = weight_dtype(training.precision)
         self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
         self.model = self._place(model)
         self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if training.compile else self.model
@@ -174,7 +176,9 @@ class MQVAETrainee:
             "model": Adam(self.model.parameters(), lr=training.learning_rate, betas=betas, foreach=True)
         }
         if training.loss.adversarial:
-            self.critic = self._place(PatchDiscriminator(training.loss.disc_channels, training.loss.disc_layers))
+            self.critic = self._place(
+                PatchDiscriminator(training.loss.disc_channels, training.loss.disc_layers)
+            )
             self.modules["critic"] = self.critic
             self.optimizers["critic"] = Adam(
                 self.critic.parameters(), lr=training.loss.disc_learning_rate, betas=betas, foreach=True
@@ -188,7 +192,7 @@ class MQVAETrainee:
         return image_BCHW.to(self.device, self.dtype, memory_format=self.memory_format, non_blocking=True)
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16")
+        return autocast(self.training.precision, self.device)
 
     def micro_step(self, batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward of one micro-batch; see `training.loop.Trainee`."""
@@ -219,7 +223,9 @@ class MQVAETrainee:
         if force:
             terms["critic"] = self._critic_step(image_BCHW, output.reconstruction_BCHW, share)
         self._seen.append(Seen(batch.first, output.features_BND.detach(), output.codes_BN))
-        return {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
+        return (
+            {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
+        )
 
     def _ranking(self, batch: ImageBatch, exploration: float) -> Tensor | None:
         config = self.model.config

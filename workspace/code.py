@@ -1,7 +1,7 @@
 """Which first-party files decide a stage's result: its import closure, less what cannot change a result.
 
-    python -m workspace.code           check that dvc.yaml names them
-    python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
+python -m workspace.code           check that dvc.yaml names them
+python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
 """
 
 import argparse
@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("cluster", "demo", "evaluation", "models", "reporting", "shards", "stages", "training", "workspace")
+PACKAGES = (
+    "cluster",
+    "demo",
+    "evaluation",
+    "models",
+    "reporting",
+    "shards",
+    "stages",
+    "training",
+    "workspace",
+)
 PIPELINES = ("dvc.yaml", "demo/dvc.yaml")
 
 
@@ -91,7 +101,9 @@ def is_code(dependency: Any) -> bool:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m workspace.code", description="Code dependencies in dvc.yaml.")
+    parser = argparse.ArgumentParser(
+        prog="python -m workspace.code", description="Code dependencies in dvc.yaml."
+    )
     parser.add_argument("--write", action="store_true", help="rewrite them")
     write = parser.parse_args().write
     from ruamel.yaml import YAML

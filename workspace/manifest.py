@@ -117,19 +117,24 @@ def read_json(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path} does not exist")
     if path.stat().st_size > MAX_JSON_BYTES:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes; a JSON file here has at most {MAX_JSON_BYTES:,}")
+        raise UserError(
+            f"{path} has {path.stat().st_size:,} bytes; a JSON file here has at most {MAX_JSON_BYTES:,}"
+        )
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
 
 
-def write_manifest(folder: Path, kind: str, facts: Mapping[str, Any], made_from: Mapping[str, str]) -> Manifest:
+def write_manifest(
+    folder: Path, kind: str, facts: Mapping[str, Any], made_from: Mapping[str, str]
+) -> Manifest:
     """Hash every file below `folder` and write its `manifest.json`; the last thing done to an artifact."""
     assert kind in PRODUCER, kind
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     files = {
-        path.relative_to(folder).as_posix(): FileEntry(path.stat().st_size, sha256_file(path)) for path in paths
+        path.relative_to(folder).as_posix(): FileEntry(path.stat().st_size, sha256_file(path))
+        for path in paths
     }
     manifest = Manifest(kind, dict(made_from), json.loads(canonical_json(dict(facts))), files)
     write_json(folder / NAME, manifest.to_json())
@@ -147,7 +152,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         raise UserError(f"{folder} holds no finished artifact ({NAME} is missing): {remake}")
     value = read_json(folder / NAME)
     if value.get("schema") != SCHEMA:
-        raise UserError(f"{folder / NAME} has schema {value.get('schema')}, this version reads {SCHEMA}: {remake}")
+        raise UserError(
+            f"{folder / NAME} has schema {value.get('schema')}, this version reads {SCHEMA}: {remake}"
+        )
     if value["kind"] != kind:
         raise UserError(f"{folder} is an artifact of kind {value['kind']}, expected {kind}: {remake}")
     files = {name: FileEntry(**entry) for name, entry in value["files"].items()}
@@ -170,4 +177,6 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
         found = sha256_file(folder / name)
         if found != entry.sha256:
             remake = f"run `dvc repro {PRODUCER[manifest.kind]}`"
-            raise UserError(f"{folder / name} was changed: SHA-256 {found[:12]}…, expected {entry.sha256[:12]}…: {remake}")
+            raise UserError(
+                f"{folder / name} was changed: SHA-256 {found[:12]}…, expected {entry.sha256[:12]}…: {remake}"
+            )

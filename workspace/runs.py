@@ -124,7 +124,9 @@ def locked(folder: RunFolder) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{folder.root} is being worked on by another process: wait for it, or stop it") from error
+            raise UserError(
+                f"{folder.root} is being worked on by another process: wait for it, or stop it"
+            ) from error
         yield
 
 
@@ -171,7 +173,9 @@ def listing_fingerprint(path: Path) -> str:
         names.sort()
         for name in sorted(files):
             stat = os.stat(os.path.join(folder, name))
-            lines.append(f"{os.path.relpath(os.path.join(folder, name), path)}\t{stat.st_size}\t{stat.st_mtime_ns}")
+            lines.append(
+                f"{os.path.relpath(os.path.join(folder, name), path)}\t{stat.st_size}\t{stat.st_mtime_ns}"
+            )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -189,7 +193,9 @@ def find_run(name: str) -> RunFolder:
 
 
 def _matches(path: Path, name: str) -> bool:
-    return path.is_dir() and (f"{path.parent.name}/{path.name}".startswith(name) or path.name.startswith(name))
+    return path.is_dir() and (
+        f"{path.parent.name}/{path.name}".startswith(name) or path.name.startswith(name)
+    )
 
 
 def list_runs() -> list[str]:
@@ -202,7 +208,9 @@ def list_runs() -> list[str]:
             seen = read_json(folder.progress_file)
             progress = f"{seen['done']:,}/{seen['total']:,} {seen['unit']}"
         name = f"{folder.root.parent.name}/{folder.root.name}"
-        lines.append(f"{name}  {'done' if folder.done else 'unfinished'}  {progress}  {folder.state()['seconds']:,.0f} s")
+        lines.append(
+            f"{name}  {'done' if folder.done else 'unfinished'}  {progress}  {folder.state()['seconds']:,.0f} s"
+        )
     return lines
 
 
@@ -214,7 +222,9 @@ def adopt(folder: RunFolder, identity: Identity) -> RunFolder:
     """
     target = RunFolder(folder.root.parent / identity.fingerprint)
     if target.root != folder.root and target.root.exists():
-        raise UserError(f"{target.root} exists already: drop it first with `python -m workspace.runs drop {target.root.name}`")
+        raise UserError(
+            f"{target.root} exists already: drop it first with `python -m workspace.runs drop {target.root.name}`"
+        )
     state = folder.state()
     (folder.root / "done.json").unlink(missing_ok=True)
     adopted = [*state["adopted"], folder.root.name]
@@ -230,14 +240,18 @@ def mark_done(folder: RunFolder) -> None:
 
 def main() -> None:
     """The command line: list, drop, adopt."""
-    parser = argparse.ArgumentParser(prog="python -m workspace.runs", description="Runs of the stages, finished or not.")
+    parser = argparse.ArgumentParser(
+        prog="python -m workspace.runs", description="Runs of the stages, finished or not."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every run: stage/fingerprint, state, progress, seconds")
     for name, text in (
         ("drop", "forget a run and its checkpoints"),
         ("adopt", "let it go on under the present params and code"),
     ):
-        commands.add_parser(name, help=text).add_argument("run", help="stage/fingerprint, or the start of a fingerprint")
+        commands.add_parser(name, help=text).add_argument(
+            "run", help="stage/fingerprint, or the start of a fingerprint"
+        )
     arguments = parser.parse_args()
     try:
         _command(arguments)

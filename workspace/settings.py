@@ -44,8 +44,12 @@ class Compute(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
     workers: NonNegativeInt = Field(description="Ray workers; 0 runs the same functions in this process")
     threads: NonNegativeInt = Field(description="torch threads a worker; 0 shares the machine's cores out")
-    loader_workers: NonNegativeInt = Field(description="processes that read and decode images for each worker")
-    ray_address: str = Field(description="local (a running head of ours, or a new one), auto, or a cluster's address")
+    loader_workers: NonNegativeInt = Field(
+        description="processes that read and decode images for each worker"
+    )
+    ray_address: str = Field(
+        description="local (a running head of ours, or a new one), auto, or a cluster's address"
+    )
 
 
 S = TypeVar("S", bound=Settings)
@@ -117,7 +121,9 @@ def _override(tree: dict[str, Any], text: str) -> None:
     for depth, key in enumerate([*parents, last]):
         if not isinstance(node, dict) or key not in node:
             near = _nearest(key, node) if isinstance(node, dict) else ""
-            raise UserError(f"--set {text}: {'.'.join([*parents, last][: depth + 1])} is not a setting.{near}")
+            raise UserError(
+                f"--set {text}: {'.'.join([*parents, last][: depth + 1])} is not a setting.{near}"
+            )
         if depth < len(parents):
             node = node[key]
     node[last] = yaml.safe_load(value)

@@ -61,7 +61,9 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
     )
     usual = _usual_paths(name)
     for field in fields(module.Inputs):
-        parser.add_argument(_option(field.name), type=Path, default=usual.get(field.name), help=_usually(usual, field.name))
+        parser.add_argument(
+            _option(field.name), type=Path, default=usual.get(field.name), help=_usually(usual, field.name)
+        )
     parser.add_argument("--out", type=Path, help=_usually(usual, "out"))
     parser.add_argument("--metrics", type=Path, help=_usually(usual, "metrics"))
     parser.add_argument("--params", type=Path, default=PARAMS, help="the params file (params.yaml)")
@@ -89,7 +91,11 @@ def _usual_paths(name: str) -> dict[str, Path]:
         stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
         if name in stages:
             words = shlex.split(stages[name]["cmd"])
-            return {word[2:].replace("-", "_"): Path(value) for word, value in pairwise(words) if word.startswith("--")}
+            return {
+                word[2:].replace("-", "_"): Path(value)
+                for word, value in pairwise(words)
+                if word.startswith("--")
+            }
     return {}
 
 
@@ -120,7 +126,9 @@ def present_identity(name: str) -> Identity:
 def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     usual = _usual_paths(name)
     if arguments.set and arguments.out is None:
-        raise UserError("--set needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting")
+        raise UserError(
+            "--set needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
+        )
     ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
     out = arguments.out or usual.get("out", Path())
     metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
@@ -140,7 +148,9 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
             changed = identity.differences(_identity(name, module, settings, inputs))
             if changed:
                 what = "; ".join(changed)
-                raise UserError(f"while this ran, something it depends on changed ({what}); {folder.root} is kept: run again")
+                raise UserError(
+                    f"while this ran, something it depends on changed ({what}); {folder.root} is kept: run again"
+                )
             mark_done(folder)
         publish(folder.out, out, link=True)
         if metrics is not None:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from models.demasker import Demasker, DirectionConstrainedAttention
 from models.discriminator import PatchDiscriminator
 from models.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
-from torch import Tensor
 
 TINY = MQVAEConfig(
     image_size=16,
@@ -33,7 +34,15 @@ TINY = MQVAEConfig(
     quantizer=QuantizerConfig(kind="ema", decay=0.99, commitment=0.25, restart_every=20, restart_below=0.1),
 )
 PAPER = dataclasses.replace(
-    TINY, image_size=256, stem=1, channels=128, res_blocks=2, code_dim=256, num_codes=1024, scorer_width=256, demask_blocks=8
+    TINY,
+    image_size=256,
+    stem=1,
+    channels=128,
+    res_blocks=2,
+    code_dim=256,
+    num_codes=1024,
+    scorer_width=256,
+    demask_blocks=8,
 )
 
 
@@ -66,7 +75,9 @@ def test_scaled_values_equal_masking_after_the_softmax(length: int, seed: int) -
     layer = DirectionConstrainedAttention(8).double()
     z_BLD = torch.randn(2, length, 8, dtype=torch.float64)
     trust_BL = torch.rand(2, length, dtype=torch.float64)
-    expected = torch.stack([literal_eq_5_to_7(layer, z, trust) for z, trust in zip(z_BLD, trust_BL, strict=True)])
+    expected = torch.stack(
+        [literal_eq_5_to_7(layer, z, trust) for z, trust in zip(z_BLD, trust_BL, strict=True)]
+    )
     torch.testing.assert_close(layer.attend(z_BLD, trust_BL), expected)
 
 
@@ -83,7 +94,9 @@ def trusts_seen(kind: str) -> list[Tensor]:
 def test_trust_is_square_rooted_after_every_sub_module_as_in_eq_8() -> None:
     expected = 0.02
     for trust_BL in trusts_seen("dcsa_update"):
-        torch.testing.assert_close(trust_BL, torch.tensor([[1.0, expected, 1.0, expected]], dtype=torch.float64))
+        torch.testing.assert_close(
+            trust_BL, torch.tensor([[1.0, expected, 1.0, expected]], dtype=torch.float64)
+        )
         expected = math.sqrt(expected)
     assert len(trusts_seen("dcsa_update")) == 4
 
@@ -104,9 +117,13 @@ def test_a_new_de_mask_module_is_the_identity(kind: str) -> None:
 def test_tokens_decode_to_the_reconstruction_in_any_order() -> None:
     made, image = model(), torch.rand(3, 3, 16, 16, dtype=torch.float64) * 2 - 1
     tokens, output = made.tokenize(image), made(image)
-    assert torch.equal(tokens.codes_BN, output.codes_BN) and torch.equal(tokens.positions_BN, output.positions_BN)
+    assert torch.equal(tokens.codes_BN, output.codes_BN) and torch.equal(
+        tokens.positions_BN, output.positions_BN
+    )
     assert (tokens.positions_BN.diff() > 0).all() and tokens.codes_BN.shape == (3, made.config.num_kept)
-    torch.testing.assert_close(made.decode_tokens(tokens.codes_BN, tokens.positions_BN), output.reconstruction_BCHW)
+    torch.testing.assert_close(
+        made.decode_tokens(tokens.codes_BN, tokens.positions_BN), output.reconstruction_BCHW
+    )
     shuffle = torch.randperm(made.config.num_kept)
     shuffled = made.decode_tokens(tokens.codes_BN[:, shuffle], tokens.positions_BN[:, shuffle])
     torch.testing.assert_close(shuffled, output.reconstruction_BCHW)
@@ -161,9 +178,12 @@ def test_impossible_sizes_are_refused_by_name(change: dict[str, object], message
 
 
 @pytest.mark.parametrize(
-    ("multipliers", "grid", "millions"), [((1, 1, 2, 2), 32, 37.5), ((1, 1, 2, 2, 4), 16, 84.6), ((1, 1, 2, 2, 4, 4), 8, 112.9)]
+    ("multipliers", "grid", "millions"),
+    [((1, 1, 2, 2), 32, 37.5), ((1, 1, 2, 2, 4), 16, 84.6), ((1, 1, 2, 2, 4, 4), 8, 112.9)],
 )
-def test_the_paper_sizes_have_the_parameters_we_state(multipliers: tuple[int, ...], grid: int, millions: float) -> None:
+def test_the_paper_sizes_have_the_parameters_we_state(
+    multipliers: tuple[int, ...], grid: int, millions: float
+) -> None:
     """The paper gives 44.4 M at f8; ours, counted here, has fewer: its own layer list is not published."""
     with torch.device("meta"):
         made = MQVAE(dataclasses.replace(PAPER, multipliers=multipliers))

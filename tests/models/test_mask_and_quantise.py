@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
+
 from models.masker import Masker, fill, num_kept, random_ranking, top_positions
 from models.quantizer import Quantizer, QuantizerConfig, Seen
-from torch import Tensor
 
 EMA = QuantizerConfig(kind="ema", decay=0.9, commitment=0.25, restart_every=2, restart_below=0.1)
 GRADIENT = dataclasses.replace(EMA, kind="gradient")
@@ -27,7 +28,10 @@ def masker(dim: int, kept: int, mask: str = "adaptive") -> Masker:
 @torch.no_grad()
 def literal_eq_2(layer: Masker, z: Tensor) -> float:
     first, _, second = layer.scorer
-    hidden = [sum(w * x for w, x in zip(row, z, strict=True)) + b for row, b in zip(first.weight, first.bias, strict=True)]
+    hidden = [
+        sum(w * x for w, x in zip(row, z, strict=True)) + b
+        for row, b in zip(first.weight, first.bias, strict=True)
+    ]
     active = [h * 0.5 * (1 + math.erf(h / math.sqrt(2))) for h in hidden]
     logit = sum(w * a for w, a in zip(second.weight[0], active, strict=True)) + second.bias[0]
     return 1 / (1 + math.exp(-float(logit)))
@@ -96,7 +100,9 @@ def test_of_equal_ranks_the_earlier_cell_wins() -> None:
 
 
 @given(st.integers(1, 3), st.integers(1, 10), st.integers(0, 99))
-def test_filling_puts_each_feature_where_it_sat_and_the_mask_code_elsewhere(batch: int, length: int, seed: int) -> None:
+def test_filling_puts_each_feature_where_it_sat_and_the_mask_code_elsewhere(
+    batch: int, length: int, seed: int
+) -> None:
     positions_BN = top_positions(random_ranking(range(seed, seed + batch), length), (length + 1) // 2)
     features_BND, mask_code_D = torch.randn(batch, positions_BN.shape[1], 4), torch.randn(4)
     grid_BLD = fill(features_BND, positions_BN, mask_code_D, length)
@@ -121,7 +127,10 @@ def test_the_code_is_the_nearest_of_the_codebook_as_in_eq_1(config: QuantizerCon
     out = layer(z_BND)
     for b in range(2):
         for n in range(5):
-            distances = [sum((z - e) ** 2 for z, e in zip(z_BND[b, n], code, strict=True)) for code in layer.codebook_KD]
+            distances = [
+                sum((z - e) ** 2 for z, e in zip(z_BND[b, n], code, strict=True))
+                for code in layer.codebook_KD
+            ]
             assert out.codes_BN[b, n] == min(range(6), key=lambda k: distances[k])
             torch.testing.assert_close(out.vectors_BND[b, n], layer.codebook_KD[out.codes_BN[b, n]])
 

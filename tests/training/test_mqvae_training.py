@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
-from torch import Tensor
 from training.checkpoints import list_checkpoints
 from training.loop import LoopSettings, TrainingFolder, train
 from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
@@ -84,7 +85,9 @@ def pictures(count: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     colours = torch.rand(count, 2, 3, 1, 1, generator=generator) * 2 - 1
     edge = torch.randint(1, 7, (count, 1, 1, 1), generator=generator)
-    return torch.where(torch.arange(8) < edge, colours[:, 0], colours[:, 1]).expand(-1, -1, 8, -1).contiguous()
+    return (
+        torch.where(torch.arange(8) < edge, colours[:, 0], colours[:, 1]).expand(-1, -1, 8, -1).contiguous()
+    )
 
 
 def batches(loop: LoopSettings) -> Callable[[int], Sequence[ImageBatch]]:
@@ -163,7 +166,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: 
     short = dataclasses.replace(LOOP, steps=5)
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
         settings = dataclasses.replace(short, seed=seed)
-        train(trainee(dataclasses.replace(TRAINING, seed=seed)), batches(LOOP), settings, Alone(), folder(tmp_path / name))
+        train(
+            trainee(dataclasses.replace(TRAINING, seed=seed)),
+            batches(LOOP),
+            settings,
+            Alone(),
+            folder(tmp_path / name),
+        )
     assert newest(tmp_path / "a") == newest(tmp_path / "b") != newest(tmp_path / "c")
 
 

@@ -6,8 +6,16 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from workspace.errors import UserError
-from workspace.manifest import atomic_path, canonical_json, read_json, read_manifest, verify_files, write_manifest
+from workspace.manifest import (
+    atomic_path,
+    canonical_json,
+    read_json,
+    read_manifest,
+    verify_files,
+    write_manifest,
+)
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -45,7 +53,9 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
 
 def test_damage_is_told_by_file_with_the_command_that_mends_it(tmp_path: Path) -> None:
     folder = artifact(tmp_path / "one")
-    with pytest.raises(UserError, match="is an artifact of kind mqvae, expected image-shards: run `dvc repro shard`"):
+    with pytest.raises(
+        UserError, match="is an artifact of kind mqvae, expected image-shards: run `dvc repro shard`"
+    ):
         read_manifest(folder, "image-shards")
     manifest = read_manifest(folder, "mqvae")
     (folder / "a.txt").write_text("eno")

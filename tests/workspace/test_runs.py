@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+
 from workspace.errors import UserError
 from workspace.runs import (
     Identity,
@@ -48,7 +49,11 @@ def test_an_unfinished_run_is_found_again_and_finished_ones_go_when_another_star
 
 def test_two_processes_do_not_work_in_one_run() -> None:
     folder = open_run("shard", IDENTITY, keep_others=False)
-    with locked(folder), pytest.raises(UserError, match="is being worked on by another process"), locked(folder):
+    with (
+        locked(folder),
+        pytest.raises(UserError, match="is being worked on by another process"),
+        locked(folder),
+    ):
         pytest.fail("held twice")
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from workspace.errors import UserError
 from workspace.settings import load_params
 

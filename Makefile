@@ -1,0 +1,45 @@
+# make repro | test | check | deps | help …  Each makes .venv first, once, from pyproject.toml and constraints.txt.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/installed
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)
+export RAY_USAGE_STATS_ENABLED := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test check deps clean flow
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+install: $(STAMP)  ## .venv from pyproject.toml + constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,dev]'
+	touch $@
+
+repro: $(STAMP)  ## run everything that is out of date (PRESET=faces takes presets/faces.yaml first)
+	@$(if $(PRESET),python -m pipelines.preset $(PRESET),true)
+	@trap 'python -m cluster.head stop' EXIT; \
+	python -m cluster.head start && dvc repro && echo "open artifacts/report/index.html"
+
+flow: $(STAMP)  ## the same as a Prefect flow
+	@trap 'python -m cluster.head stop' EXIT; python -m cluster.head start && python -m pipelines.reproduce
+
+test: $(STAMP)  ## all tests, at most 12 minutes on two cores
+	python -m pytest
+
+check: $(STAMP)  ## ruff, mypy, and dvc.yaml's code dependencies
+	ruff check .
+	ruff format --check .
+	mypy
+	python -m workspace.code
+
+deps: $(STAMP)  ## rewrite the code dependencies in dvc.yaml
+	python -m workspace.code --write
+
+clean:  ## forget runs and artifacts (the DVC cache and .venv stay)
+	rm -rf .runs artifacts .mypy_cache .ruff_cache .hypothesis

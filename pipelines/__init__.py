@@ -1,0 +1,1 @@
+"""Prefect flows. They run DVC as a process, and import no first-party code."""
