@@ -141,7 +141,8 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     identity = _identity(name, module, settings, inputs)
     folder = open_run(name, identity, keep_others=ad_hoc)
     with locked(folder):
-        if folder.done:
+        done_before = folder.done
+        if done_before:
             say(f"[{name}] finished before as {folder.root}: publishing it again")
         else:
             _work(name, module, params, inputs, folder)
@@ -155,7 +156,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
         publish(folder.out, out, link=True)
         if metrics is not None:
             publish(folder.metrics, metrics, link=False)
-    if ad_hoc:
+    if ad_hoc and not done_before:
         shutil.rmtree(folder.root)
     say(f"[{name}] → {out}")
 

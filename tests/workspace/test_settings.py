@@ -22,7 +22,7 @@ def tree(root: Path) -> dict[str, Any]:
 def error_of(tree: object, tmp_path: Path, *overrides: str) -> str:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree))
-    with pytest.raises(UserError, match="") as caught:
+    with pytest.raises(UserError, match=".") as caught:
         load_params(path, overrides)
     text = str(caught.value)
     assert "\n" not in text

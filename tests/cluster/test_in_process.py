@@ -1,0 +1,92 @@
+"""Laws of `map_shards` and `fit` without Ray: idempotent, resumable, honest about what failed."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cluster.session import preflight
+from cluster.shard_map import ShardJob, map_shards
+from cluster.training import WorkerGroup, fit
+from workspace.errors import UserError
+from workspace.manifest import atomic_path
+from workspace.settings import Compute
+
+HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
+
+
+def doubling(bad: str, log: Path) -> Callable[[ShardJob], dict[str, Any]]:
+    """A function that doubles a file's text; it fails on the input named `bad`."""
+    with log.open("a") as file:
+        file.write("made\n")
+
+    def one(job: ShardJob) -> dict[str, Any]:
+        with log.open("a") as file:
+            file.write(f"{job.input.name}\n")
+        if job.input.name == bad:
+            raise RuntimeError("half way")
+        text = job.input.read_text() * 2
+        with atomic_path(job.output) as temporary:
+            temporary.write_text(text)
+        return {"length": len(text)}
+
+    return one
+
+
+def jobs(folder: Path, count: int = 4) -> list[ShardJob]:
+    (folder / "in").mkdir(exist_ok=True)
+    for number in range(count):
+        (folder / "in" / f"{number}.txt").write_text(str(number) * (number + 1))
+    return [
+        ShardJob(folder / "in" / f"{number}.txt", folder / "out" / f"{number}.txt", number)
+        for number in range(count)
+    ]
+
+
+def run(folder: Path, bad: str = "", compute: Compute = HERE) -> list[dict[str, Any]]:
+    make = partial(doubling, bad, folder / "log")
+    return map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
+
+
+def test_facts_come_in_the_order_of_the_jobs_and_the_model_is_made_once(tmp_path: Path) -> None:
+    assert [fact["length"] for fact in run(tmp_path)] == [2, 4, 6, 8]
+    assert (tmp_path / "out" / "3.txt").read_text() == "33333333"
+    assert (tmp_path / "log").read_text().count("made") == 1
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    first = run(tmp_path)
+    before = (tmp_path / "log").read_text()
+    assert run(tmp_path) == first
+    assert (tmp_path / "log").read_text() == before
+
+
+def test_a_failing_shard_is_tried_three_times_and_named_and_the_others_are_kept(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"doubling: 1 of 4 shards failed \(1.txt\): RuntimeError: half way"):
+        run(tmp_path, bad="1.txt")
+    assert (tmp_path / "log").read_text().count("1.txt") == 3
+    assert (tmp_path / "out" / "3.txt").is_file() and not (tmp_path / "out" / "1.txt").exists()
+    assert [path.name for path in (tmp_path / "out").iterdir()].count("1.txt.error.txt") == 0
+    assert [fact["length"] for fact in run(tmp_path)] == [2, 4, 6, 8]
+    assert (tmp_path / "log").read_text().count("0.txt") == 1
+
+
+def test_in_one_process_a_worker_is_alone(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def worker(config: str, group: WorkerGroup) -> None:
+        group.report({"loss": 1.0}, None)
+        seen.append((config, group.rank, group.size))
+
+    fit(worker, "config", HERE, tmp_path)
+    assert seen == [("config", 0, 1)]
+
+
+def test_asking_for_more_than_there_is_is_refused_with_both_numbers() -> None:
+    many = HERE.model_copy(update={"workers": 8})
+    with pytest.raises(UserError, match="compute.workers = 8 needs 8 CPUs; this Ray cluster has 2"):
+        preflight(many, {"CPU": 2.0})
+    gpus = many.model_copy(update={"device": "cuda"})
+    with pytest.raises(UserError, match="needs 8 GPUs; this Ray cluster has 0. .*set compute.device: cpu"):
+        preflight(gpus, {"CPU": 64.0})

@@ -1,0 +1,135 @@
+"""The import arrows, and dvc.yaml's claims about code and params, as laws."""
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from workspace.code import PACKAGES, closure, code_deps, is_code, result_files
+from workspace.settings import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+EVERYONE = frozenset(PACKAGES)
+ARROWS = {
+    "workspace": frozenset({"workspace"}),
+    "models": frozenset({"models"}),
+    "shards": frozenset({"shards", "workspace"}),
+    "demo": frozenset({"demo", "workspace"}),
+    "training": frozenset({"training", "models", "shards", "workspace"}),
+    "cluster": frozenset({"cluster", "workspace"}),
+    "evaluation": frozenset({"evaluation", "shards", "workspace"}),
+    "reporting": frozenset({"reporting", "evaluation", "shards", "workspace"}),
+    "stages": EVERYONE - {"stages"},
+    "pipelines": frozenset({"pipelines"}),
+}
+MODELS_MAY_USE = {"torch", "einops", "safetensors", "models"}
+OWNERS = {
+    "ray": "cluster",
+    "dvc": "pipelines",
+    "prefect": "pipelines",
+    "dvclive": "training",
+    "cleanfid": "evaluation",
+}
+FILES = sorted(path for package in (*PACKAGES, "pipelines") for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(path: Path) -> list[tuple[str, bool]]:
+    """Top-level names of what a file imports, and whether at its top (not inside a function)."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = {id(node) for node in tree.body}
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name.split(".")[0], id(node) in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found.append((node.module.split(".")[0], id(node) in top))
+    return found
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def stages_of(name: str) -> dict[str, dict[str, Any]]:
+    value: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["stages"]
+    return value
+
+
+ENTRIES = stages_of("dvc.yaml") | stages_of("demo/dvc.yaml")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_follow_the_arrows(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    first_party = {name for name, _ in imported(path) if name in EVERYONE}
+    assert first_party <= ARROWS[package], f"{name_of(path)} imports {sorted(first_party - ARROWS[package])}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_each_service_is_imported_by_its_owner_alone_and_lazily_outside_pipelines(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+    for name, at_top in imported(path):
+        if name in OWNERS:
+            assert package == OWNERS[name], f"{name_of(path)} imports {name}"
+            assert package == "pipelines" or not at_top, f"{name_of(path)} imports {name} at its top"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "models").glob("*.py")), ids=name_of)
+def test_models_need_torch_einops_and_safetensors_alone(path: Path) -> None:
+    import sys
+
+    outside = {name for name, _ in imported(path)} - MODELS_MAY_USE - set(sys.stdlib_module_names)
+    assert not outside, f"{name_of(path)} imports {sorted(outside)}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_its_import_closure(name: str) -> None:
+    declared = [dep for dep in ENTRIES[name]["deps"] if is_code(dep)]
+    assert declared == code_deps(ENTRIES[name]), "run `make deps`"
+
+
+def test_the_closure_sees_imports_inside_functions_and_leaves_out_what_cannot_change_a_result() -> None:
+    files = {path.as_posix() for path in closure("stages.train_mqvae")}
+    assert {"models/masker.py", "training/loop.py", "cluster/training.py", "workspace/stage.py"} <= files
+    results = {path.as_posix() for path in result_files("train_mqvae")}
+    assert {"models/masker.py", "training/loop.py", "workspace/manifest.py"} <= results
+    assert (
+        not {"cluster/training.py", "workspace/stage.py", "training/curves.py", "reporting/figures.py"}
+        & results
+    )
+    assert "models/stackformer.py" not in {path.as_posix() for path in result_files("tokenize")}
+    assert "models/masker.py" not in {path.as_posix() for path in result_files("train_stackformer")}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_declares_the_section_that_it_reads_and_reads_no_other(name: str) -> None:
+    module = import_module(f"stages.{name}")
+    assert ENTRIES[name]["params"] == [module.SECTION]
+    source = inspect.getsource(module.run)
+    assert (
+        "load_params" not in inspect.getsource(module)
+        and "params" not in inspect.signature(module.run).parameters
+    )
+    assert "environ" not in source and "argv" not in source
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_says_in_its_help_what_it_reads_and_writes(name: str) -> None:
+    text = import_module(f"stages.{name}").__doc__ or ""
+    assert "Reads " in text and "Writes " in text and "Params " in text
+
+
+def test_the_workflow_and_the_stages_are_the_same_list() -> None:
+    files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
+    assert set(ENTRIES) == files == set(STAGES)
+
+
+def test_no_file_reads_a_pickle_that_can_run_code() -> None:
+    for path in FILES:
+        text = path.read_text(encoding="utf-8")
+        for word in ("pickle.load", "allow_pickle=True", "weights_only=False"):
+            assert word not in text, f"{name_of(path)} has {word}"
+        assert text.count("torch.load(") == text.count("weights_only=True"), name_of(path)

@@ -1,0 +1,264 @@
+"""The workflow itself, as users run it: real DVC, real processes, real kills, real Ray, a real Prefect server.
+
+One copy of the repository runs `presets/tiny` from scratch; the laws are checked on it. The tests that change it undo it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+AFTER_STACKFORMER = {"train_stackformer", "sample", "evaluate", "report"}
+AFTER_MQVAE = {"train_mqvae", "reconstruct", "tokenize", *AFTER_STACKFORMER}
+BIN = Path(sys.executable).parent
+
+
+def run(folder: Path, *command: str, seconds: float = 300, check: bool = True) -> str:
+    """Run a program of the virtual environment in a folder; returns everything that it said."""
+    done = subprocess.run(
+        [str(BIN / command[0]), *command[1:]],
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert not check or done.returncode == 0, said
+    return said
+
+
+def environment(folder: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def copy_of_the_repository(folder: Path) -> Path:
+    """The files that git knows, with tiny settings, as a repository of their own."""
+    names = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, names):
+        if name.endswith("dvc.lock") or name.startswith("metrics/") or not (ROOT / name).is_file():
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    shutil.copyfile(folder / "presets" / "tiny.yaml", folder / "params.yaml")
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "tiny"]):
+        subprocess.run([*git, *command], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository in which `dvc repro` has just run everything at tiny scale."""
+    folder = copy_of_the_repository(tmp_path_factory.mktemp("tiny"))
+    said = run(folder, "dvc", "repro")
+    assert stages_run(said) == {"demo/dvc.yaml:draw_shapes", "shard", "reference", *AFTER_MQVAE}
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    subprocess.run([*git, "add", "-A"], cwd=folder, check=True, capture_output=True)
+    subprocess.run([*git, "commit", "-q", "-m", "results"], cwd=folder, check=True, capture_output=True)
+
+
+def stages_run(said: str) -> set[str]:
+    """Which stages DVC said that it ran."""
+    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")}
+
+
+def stale(folder: Path) -> set[str]:
+    """Which stages DVC says are out of date by themselves."""
+    return set(json.loads(run(folder, "dvc", "status", "--json")))
+
+
+@contextmanager
+def edited(path: Path, old: str, new: str) -> Iterator[None]:
+    """A file with an edit, undone at the end."""
+    text = path.read_text(encoding="utf-8")
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(text, encoding="utf-8")
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_reproducing_again_runs_nothing(tiny: Path) -> None:
+    assert stages_run(run(tiny, "dvc", "repro")) == set()
+    assert "Data and pipelines are up to date" in run(tiny, "dvc", "repro")
+
+
+def test_twice_from_scratch_gives_the_same_bytes(tiny: Path, tmp_path: Path) -> None:
+    again = copy_of_the_repository(tmp_path / "again")
+    run(again, "dvc", "repro", "evaluate", "reconstruct")
+    for name in (
+        "shapes",
+        "shards",
+        "reference",
+        "mqvae",
+        "reconstructions",
+        "tokens",
+        "stackformer",
+        "samples",
+    ):
+        first, second = files_below(tiny / "artifacts" / name), files_below(again / "artifacts" / name)
+        assert first.keys() == second.keys()
+        assert [key for key in first if first[key] != second[key]] == [], name
+
+
+def test_no_artifact_names_this_machine(tiny: Path) -> None:
+    for path in (tiny / "artifacts").rglob("*"):
+        if path.is_file() and path.suffix in (".json", ".jsonl", ".html", ".md"):
+            assert str(tiny) not in path.read_text(encoding="utf-8"), path
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        (
+            "models/masker.py",
+            '"""The adaptive',
+            '"""An adaptive',
+            {"train_mqvae", "reconstruct", "tokenize", "sample"},
+        ),
+        ("models/stackformer.py", '"""Stackformer', '"""A Stackformer', {"train_stackformer", "sample"}),
+        ("cluster/training.py", '"""`fit`', '"""Here is `fit`', set()),
+        ("workspace/progress.py", '"""What', '"""All that', set()),
+        ("params.yaml", "workers: 0", "workers: 1", set()),
+        ("params.yaml", "guidance: 2.0", "guidance: 2.5", {"sample"}),
+    ],
+)
+def test_an_edit_makes_stale_what_it_can_change_and_nothing_else(
+    tiny: Path, file: str, old: str, new: str, expected: set[str]
+) -> None:
+    with edited(tiny / file, old, new):
+        assert stale(tiny) == expected
+    assert stale(tiny) == set()
+
+
+def test_an_experiment_on_stackformer_reuses_the_tokens(tiny: Path) -> None:
+    said = run(tiny, "dvc", "exp", "run", "--set-param", "stackformer.learning_rate=0.002")
+    assert stages_run(said) == AFTER_STACKFORMER
+    assert "stackformer.learning_rate" in run(tiny, "dvc", "params", "diff")
+    assert "code_nats_per_image" in run(tiny, "dvc", "metrics", "diff")
+    run(tiny, "dvc", "plots", "diff", "--out", ".runs/plots")
+    assert (tiny / ".runs" / "plots" / "index.html").is_file()
+    subprocess.run(["git", "checkout", "-q", "."], cwd=tiny, check=True)
+    run(tiny, "dvc", "checkout")
+    assert stale(tiny) == set()
+
+
+def test_with_a_folder_of_ones_own_draw_shapes_does_not_run(tiny: Path) -> None:
+    shutil.copytree(tiny / "artifacts" / "shapes" / "train", tiny / "data" / "mine", dirs_exist_ok=True)
+    with (
+        edited(tiny / "params.yaml", "kind: shapes", "kind: class_folder"),
+        edited(tiny / "params.yaml", "source: artifacts/shapes", "source: data/mine"),
+    ):
+        said = run(tiny, "dvc", "repro", "--dry", "shard")
+        assert stages_run(said) == {"shard"}
+        run(tiny, "python", "-m", "stages.shard", "--out", "elsewhere")
+    facts = json.loads((tiny / "elsewhere" / "manifest.json").read_text())["facts"]
+    assert facts["counts"]["train"] + facts["counts"]["val"] == 256 and len(facts["classes"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("stage", "artifact"), [("train_mqvae", "mqvae"), ("train_stackformer", "stackformer")]
+)
+def test_a_training_killed_in_the_middle_goes_on_to_the_same_bytes(
+    tiny: Path, stage: str, artifact: str
+) -> None:
+    shutil.rmtree(tiny / ".runs" / stage)
+    command = [str(BIN / "python"), "-m", f"stages.{stage}", "--out", f"again/{artifact}"]
+    process = subprocess.Popen(command, cwd=tiny, env=environment(tiny), stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not list((tiny / ".runs" / stage).glob("*/work/step-000000008")):
+        assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not (tiny / "again" / artifact).exists() and not list((tiny / ".runs" / stage).glob("*/done.json"))
+    run(tiny, *["python", *command[1:]])
+    assert files_below(tiny / "again" / artifact) == files_below(tiny / "artifacts" / artifact)
+
+
+def test_two_ray_workers_train_as_one(tiny: Path) -> None:
+    curves = {}
+    for workers in (0, 2):
+        out = f"again/workers-{workers}"
+        settings = ("mqvae.precision=float64", f"compute.workers={workers}", "mqvae.channels_last=false")
+        changes = [part for setting in settings for part in ("--set", setting)]
+        command = ["-m", "stages.train_mqvae", "--out", out, "--metrics", f"{out}-metrics", *changes]
+        run(tiny, "python", *command)
+        header, *rows = (tiny / f"{out}-metrics" / "curves.tsv").read_text().splitlines()
+        column = header.split("\t").index("loss")
+        curves[workers] = [float(row.split("\t")[column]) for row in rows]
+    assert curves[2] == pytest.approx(curves[0], rel=1e-5)
+
+
+def test_shards_mapped_over_ray_actors_are_those_of_one_process(tiny: Path) -> None:
+    shutil.rmtree(tiny / ".runs" / "tokenize")
+    run(tiny, "python", "-m", "stages.tokenize", "--out", "again/tokens", "--set", "compute.workers=2")
+    assert files_below(tiny / "again" / "tokens") == files_below(tiny / "artifacts" / "tokens")
+
+
+def test_the_prefect_flow_runs_what_is_stale_and_shows_the_rest_as_cached(tiny: Path) -> None:
+    with edited(tiny / "params.yaml", "evaluate: {num_images: null, batch: 64, seed: 0}",
+                "evaluate: {num_images: null, batch: 64, seed: 1}"):  # fmt: skip
+        said = run(tiny, "python", "-m", "pipelines.reproduce")
+        told = dict(
+            reversed(line.split()) for line in said.splitlines() if line.startswith(("cached ", "ran "))
+        )
+    assert {name for name, what in told.items() if what == "ran"} == {"evaluate", "report"}
+    assert {name for name, what in told.items() if what == "cached"} == {
+        "draw_shapes", "shard", "reference", *AFTER_MQVAE} - {"evaluate", "report"}  # fmt: skip
+    assert "Cached" in said
+    run(tiny, "dvc", "repro")
+
+
+def test_a_users_mistake_is_one_line_and_no_traceback(tiny: Path) -> None:
+    said = run(tiny, "python", "-m", "stages.sample", "--set", "sample.guidnace=3", "--out", "x", check=False)
+    assert said.count("\n") == 1 and "sample.guidnace is not a setting. Did you mean guidance" in said
+    said = run(tiny, "python", "-m", "stages.sample", "--set", "sample.guidance=3", check=False)
+    assert said.count("\n") == 1 and "--set needs --out" in said
+    said = run(
+        tiny, "python", "-m", "stages.sample", "--mqvae", "artifacts/shards", "--out", "x", check=False
+    )
+    assert said.count("\n") == 1 and "is an artifact of kind image-shards, expected mqvae" in said
+
+
+def test_samples_asked_for_by_hand_come_as_plain_files(tiny: Path) -> None:
+    settings = (
+        "sample.num_images=4",
+        "sample.batch=4",
+        "sample.samples_per_shard=4",
+        "sample.png_files=true",
+    )
+    changes = [part for setting in settings for part in ("--set", setting)]
+    run(tiny, "python", "-m", "stages.sample", "--out", "by-hand", *changes)
+    assert (
+        len(list((tiny / "by-hand" / "png").glob("*.png"))) == 4 and (tiny / "by-hand" / "grid.png").is_file()
+    )
