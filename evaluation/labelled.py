@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from shards.order import batch_indices
 T = TypeVar("T")
 GROUP = 16
 """Shards that are mixed with each other while the proxy is trained."""
+KEPT_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
@@ -54,11 +56,16 @@ def chosen_images(count: int, most: int | None, seed: int) -> NDArray[np.int64]:
 def training_batches(
     shards: ImageShards, heads: Heads, batch: int, steps: int, seed: int
 ) -> Iterator[LabelledImages]:
-    """Batches of the training split in an order that follows from the seed, one a step."""
+    """Batches of the training split in an order that follows from the seed, one a step.
+
+    Images are decoded once where they fit into `KEPT_BYTES` of memory.
+    """
     index = shards.index("train")
+    fits = len(index) * 4 * shards.facts.image_size**2 <= KEPT_BYTES
+    read = lru_cache(maxsize=None if fits else 0)(index.read)
     for step in range(steps):
         asked = batch_indices(seed, step, batch, index.shard_sizes, GROUP)
-        yield label_images([index.read(item) for _, item in asked], heads, shards.facts.classes)
+        yield label_images([read(item) for _, item in asked], heads, shards.facts.classes)
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

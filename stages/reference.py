@@ -128,6 +128,7 @@ def install(
     with Progress("proxy", plan.steps, "steps", folder.progress_file) as progress:
         proxy = train_proxy(
             ProxyConfig(plan.width, heads),
+            class_head(heads, shards.facts.classes),
             training_batches(shards, heads, plan.batch, plan.steps, settings.seed),
             plan.steps,
             plan.learning_rate,
