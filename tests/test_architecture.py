@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from workspace.code import PACKAGES, closure, code_deps, is_code, result_files
 from workspace.settings import STAGES
 

@@ -4,7 +4,6 @@ A checkpoint is a folder `step-000123/` (123 steps are done). All randomness of 
 sample), so the step is also the state of every generator and of the data order.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -53,7 +52,7 @@ def save_checkpoint(
     target = folder / f"step-{step:09d}"
     if target.exists():
         shutil.rmtree(target)
-    os.rename(beside, target)
+    beside.rename(target)
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
     return target

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from cluster.session import preflight
 from cluster.shard_map import ShardJob, map_shards
 from cluster.training import WorkerGroup, fit
