@@ -1,30 +1,80 @@
-"""The README that stands in every token data set: what it is, and the lines that load it with numpy alone."""
+"""What a token data set says of itself to readers who have none of this code: its README, and its members by name."""
+
+MEMBERS = {
+    "codes.npy": "uint16 [B, N]: codes in 0 … K-1, in raster order of their positions",
+    "mask.npy": "uint8 [B, ceil(L/8)]: bit l, big-endian, is 1 where cell l of the grid (raster order) was kept; pad bits 0",
+    "cls.npy": "uint16 [B]: index into classes",
+    "text.npy": "uint16 [B, C, N_c]: captions in the codes of text_tokenizer.json, pad 0",
+    "caption_count.npy": "uint8 [B]: how many of the C are captions",
+    "keys.json": "B strings, unique in a split; augmented copies of KEY are KEY+1, KEY+2, …",
+}
+"""Extension of each member of a block → dtype, shape and meaning; it stands in the manifest too."""
+
+OPTIONAL = {
+    "cls.npy": 'classes = stack("cls")\n',
+    "text.npy": 'captions, caption_count = stack("text"), stack("caption_count")\n',
+}
+"""The line that loads a member which not every data set has."""
 
 README = """# A token data set
 
-{images} images, each as N = {N} of the {height} × {width} = {L} cells of its grid: a code of K = {K} for each kept cell, and
-where it sat. Made by an MQ-VAE whose fingerprint is in manifest.json, which also states counts, class names and checksums.
+{images} images, each as N = {N} of the {height} × {width} = {L} cells of a grid: a code out of K = {K} for each kept cell, and
+where it sat. Positions run 0 … {last} in raster order. `manifest.json` states all this under `facts`, with class names, the
+fingerprint of the MQ-VAE that made (and decodes) the codes, and a SHA-256 for each file.
 
-Each tar holds blocks of B images: `codes` uint16 [B, N] in raster order; `mask` uint8 [B, ceil(L/8)], one bit a cell (bits
-big-endian), set where the cell was kept: the positions, ascending; `cls` uint16 [B] or `text` uint16 [B, C, N_c] (pad 0) with
-`caption_count` uint8 [B]; `keys`. To load a split with numpy alone:
+The samples of `{{train,val}}/000000.tar`, … are blocks of B images:
+
+{members}
+
+To load a split with numpy alone, from this folder:
 
 ```python
 import glob, io, json, tarfile
 import numpy as np
 
-facts = json.load(open("manifest.json"))["facts"]
-codes, positions = [], []
-for path in sorted(glob.glob("train/*.tar")):
-    with tarfile.open(path) as tar:
-        files = {{member.name: tar.extractfile(member).read() for member in tar}}
-    for name in sorted(name for name in files if name.endswith(".codes.npy")):
-        mask = np.load(io.BytesIO(files[name.replace(".codes.", ".mask.")]))
-        kept = np.unpackbits(mask, axis=1, count=facts["grid"][0] * facts["grid"][1], bitorder="big")
-        codes.append(np.load(io.BytesIO(files[name])))
-        positions.append(np.nonzero(kept)[1].reshape(len(kept), facts["num_kept"]))
-codes, positions = np.concatenate(codes), np.concatenate(positions)
-```
+tars = [tarfile.open(path) for path in sorted(glob.glob("train/*.tar"))]
+files = {{member.name: tar.extractfile(member).read() for tar in tars for member in tar}}
+blocks = sorted({{name.split(".")[0] for name in files}})
+stack = lambda field: np.concatenate([np.load(io.BytesIO(files[f"{{block}}.{{field}}.npy"])) for block in blocks])
+codes = stack("codes")
+positions = np.nonzero(np.unpackbits(stack("mask"), axis=1))[1].reshape(codes.shape)
+keys = [key for block in blocks for key in json.loads(files[f"{{block}}.keys.json"])]
+{lines}```
 
-Or with `webdataset.WebDataset("train/000000.tar", shardshuffle=False).decode()`, a block a sample.
+Or a block at a time: `webdataset.WebDataset("train/000000.tar", shardshuffle=False).decode()`.
 """
+
+
+def members_of(classes: bool, captions: bool) -> dict[str, str]:
+    """The members that the blocks of a data set have, with or without classes and captions."""
+    absent = set() if classes else {"cls.npy"}
+    absent |= set() if captions else {"text.npy", "caption_count.npy"}
+    return {name: text for name, text in MEMBERS.items() if name not in absent}
+
+
+def readme(
+    counts: str, grid: tuple[int, int], num_codes: int, num_kept: int, classes: bool, captions: bool
+) -> str:
+    """The text of README.md.
+
+    Args:
+        counts: how many images of which split, in words.
+        grid: cells down and across.
+        num_codes: K.
+        num_kept: N.
+        classes: whether blocks hold classes.
+        captions: whether blocks hold captions.
+    """
+    height, width = grid
+    members = members_of(classes, captions)
+    return README.format(
+        images=counts,
+        N=num_kept,
+        height=height,
+        width=width,
+        L=height * width,
+        last=height * width - 1,
+        K=num_codes,
+        members="\n".join(f"- `BLOCK.{name}` {text}" for name, text in members.items()),
+        lines="".join(line for name, line in OPTIONAL.items() if name in members),
+    )

@@ -1,22 +1,31 @@
 """Captions as codes: a byte-level BPE trained on the training captions, with the `tokenizers` library."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.normalizers import NFC, Lowercase
 from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
+from shards.tar import iterate_tar
 from workspace.errors import UserError
 from workspace.manifest import atomic_path
 
 PAD = "<pad>"
+
+
+def captions_of(path: Path) -> Iterator[tuple[str, ...]]:
+    """The captions of each sample of an image shard that has any, in order; no image is decoded."""
+    for name, data in iterate_tar(path):
+        if name.partition(".")[2] == "txt":
+            yield tuple(data.decode().splitlines())
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class TextTokenizer:
             )
         tokenizer = Tokenizer(BPE())
         tokenizer.normalizer = Normalizers([NFC(), Lowercase()])
-        tokenizer.pre_tokenizer = ByteLevel()
+        tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(), ByteLevelDecoder()
         trainer = BpeTrainer(
             vocab_size=vocab, special_tokens=[PAD], initial_alphabet=ByteLevel.alphabet(), show_progress=False
         )
@@ -75,3 +84,8 @@ class TextTokenizer:
             ids = encoded.ids[:length]
             codes[row, : len(ids)] = ids
         return codes
+
+    def decode(self, codes: Sequence[int]) -> str:
+        """Codes → the caption in lower case, without its pads (and without its end, where it was cut)."""
+        text: str = self.tokenizer.decode([int(code) for code in codes if code])
+        return text.strip()

@@ -13,8 +13,9 @@ The bitmask is the positions: raster order makes them ascend.
 
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.images import SPLITS
-from shards.readme import README
+from shards.readme import members_of, readme
 from shards.tar import TarWriter, iterate_tar
 from workspace.errors import UserError
-from workspace.manifest import Manifest, atomic_path, read_manifest, write_manifest
+from workspace.manifest import Manifest, atomic_path, read_manifest, sha256_file, write_manifest
 
 TEXT_TOKENIZER = "text_tokenizer.json"
 
@@ -65,13 +66,25 @@ class TokenFacts:
     def from_json(cls, value: Mapping[str, Any]) -> "TokenFacts":
         """From a manifest's facts."""
         classes = None if value["classes"] is None else tuple(value["classes"])
-        return cls(**{**value, "grid": tuple(value["grid"]), "classes": classes})
+        own = {field.name: value[field.name] for field in fields(cls)}
+        return cls(**{**own, "grid": tuple(value["grid"]), "classes": classes})
 
 
 def pack_positions(positions_BN: NDArray[np.integer], num_positions: int) -> NDArray[np.uint8]:
-    """Positions [B, N], distinct, in 0 … L-1 → bitmasks [B, ceil(L/8)], big-endian bits, pad bits 0."""
+    """Positions [B, N] in any order → bitmasks [B, ceil(L/8)], big-endian bits, pad bits 0.
+
+    Raises:
+        ValueError: a position outside 0 … L-1, or the same one twice in a row.
+    """
+    positions_BN = positions_BN.astype(np.int64)
+    if positions_BN.size and not 0 <= positions_BN.min() <= positions_BN.max() < num_positions:
+        raise ValueError(
+            f"positions run {positions_BN.min()} … {positions_BN.max()}, expected 0 … {num_positions - 1}"
+        )
     kept_BL = np.zeros((len(positions_BN), num_positions), np.bool_)
-    np.put_along_axis(kept_BL, positions_BN.astype(np.int64), True, axis=1)
+    np.put_along_axis(kept_BL, positions_BN, True, axis=1)
+    if (kept_BL.sum(axis=1) != positions_BN.shape[1]).any():
+        raise ValueError("a position stands twice in a row, expected N different ones")
     return np.packbits(kept_BL, axis=1, bitorder="big")
 
 
@@ -115,6 +128,8 @@ ARRAYS = {
     "text": np.uint16,
     "caption_count": np.uint8,
 }
+DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OSError, OverflowError, MemoryError)
+"""What numpy and json raise at bytes that are not what they should be."""
 
 
 def write_token_shard(path: Path, blocks: Iterable[TokenBlock]) -> None:
@@ -158,50 +173,79 @@ def _block(path: Path, name: str, members: Mapping[str, bytes]) -> TokenBlock:
         if field not in members:
             raise UserError(f"{path}: the block {name} lacks {field}")
     try:
-        keys = tuple(json.loads(members["keys.json"]))
+        keys = tuple(str(key) for key in json.loads(members["keys.json"]))
         arrays = {
             field: np.load(io.BytesIO(members[f"{field}.npy"]), allow_pickle=False)
             for field in ARRAYS
             if f"{field}.npy" in members
         }
-    except (ValueError, EOFError) as error:
+    except DAMAGE as error:
         raise UserError(f"{path}: the block {name} is damaged: {error}") from error
     for field, array in arrays.items():
-        if array.dtype != ARRAYS[field] or len(array) != len(keys):
+        if array.dtype != ARRAYS[field] or array.shape[:1] != (len(keys),):
             raise UserError(
-                f"{path}: {name}.{field}.npy is {array.dtype} with {len(array)} rows; "
-                f"expected {np.dtype(ARRAYS[field])} with {len(keys)}"
+                f"{path}: {name}.{field}.npy is {array.dtype} with shape {array.shape}; "
+                f"expected {np.dtype(ARRAYS[field])} with {len(keys)} rows"
             )
     return TokenBlock(keys, **{field: arrays.get(field) for field in ARRAYS})  # type: ignore[arg-type]
 
 
 def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
-    """Check a block against the facts of its data set.
+    """Check a block against the facts of its data set; `where` stands before what is wrong.
 
     Raises:
-        UserError: a wrong shape, a code ≥ K, a row without N positions, a pad bit that is set, a class that has no name.
+        UserError: a wrong shape, a code ≥ K, a row without N positions, a pad bit that is set, a class without a name,
+            captions that do not fit.
     """
-    length, kept = facts.num_positions, facts.num_kept
-    count = len(block.keys)
-    for name, array, shape in (
-        ("codes", block.codes, (count, kept)),
-        ("mask", block.mask, (count, -(-length // 8))),
-    ):
-        if array.shape != shape:
-            raise UserError(f"{where}: {name} has shape {array.shape}, expected {shape}")
-    if count and int(block.codes.max()) >= facts.num_codes:
-        raise UserError(f"{where}: code {int(block.codes.max())} is not below K = {facts.num_codes}")
+    length, kept, count = facts.num_positions, facts.num_kept, len(block.keys)
+    expect(
+        block.codes.shape == (count, kept), where, f"codes {block.codes.shape} have not N = {kept} columns"
+    )
+    top = int(block.codes.max(initial=0))
+    expect(top < facts.num_codes, where, f"code {top} is not below K = {facts.num_codes}")
+    packed = -(-length // 8)
+    expect(
+        block.mask.shape == (count, packed), where, f"mask {block.mask.shape} has not {packed} bytes a row"
+    )
     bits = np.unpackbits(block.mask, axis=1, bitorder="big")
-    if bits[:, length:].any():
-        raise UserError(f"{where}: a pad bit of the mask is set beyond L = {length}")
-    if (bits.sum(axis=1, dtype=np.int64) != kept).any():
-        raise UserError(f"{where}: a row of the mask has not N = {kept} positions")
-    if facts.classes is not None and (
-        block.cls is None or int(block.cls.max(initial=0)) >= len(facts.classes)
-    ):
-        raise UserError(f"{where}: the classes are missing or not below {len(facts.classes)}")
-    if facts.text_length is not None and (block.text is None or block.caption_count is None):
-        raise UserError(f"{where}: the captions are missing")
+    expect(not bits[:, length:].any(), where, f"a pad bit of the mask is set, beyond L = {length}")
+    found = bits.sum(axis=1, dtype=np.int64)
+    row = int(np.argmax(found != kept)) if count else 0
+    expect(
+        not (found != kept).any(),
+        where,
+        f"row {row} of the mask has {found[row : row + 1]} positions, not {kept}",
+    )
+    check_condition(block, facts, where)
+
+
+def check_condition(block: TokenBlock, facts: TokenFacts, where: str) -> None:
+    """The part of `check_block` that is about classes and captions."""
+    expect((block.cls is None) == (facts.classes is None), where, "classes are not where the manifest says")
+    if block.cls is not None and facts.classes is not None:
+        top, names = int(block.cls.max(initial=0)), len(facts.classes)
+        expect(block.cls.ndim == 1 and top < names, where, f"class {top} is not one of {names}")
+    for array in (block.text, block.caption_count):
+        expect(
+            (array is None) == (facts.text_length is None), where, "captions are not where the manifest says"
+        )
+    if block.text is None or block.caption_count is None or facts.text_vocab is None:
+        return
+    shape, top = block.text.shape, int(block.text.max(initial=0))
+    expect(
+        len(shape) == 3 and shape[2] == facts.text_length,
+        where,
+        f"text {shape} has not N_c = {facts.text_length}",
+    )
+    expect(top < facts.text_vocab, where, f"text code {top} is not below {facts.text_vocab}")
+    most = int(block.caption_count.max(initial=0))
+    expect(most <= shape[1], where, f"{most} captions are counted where there is room for {shape[1]}")
+
+
+def expect(holds: bool, where: str, wrong: str) -> None:
+    """Raise a UserError that says where and what is wrong, unless it holds."""
+    if not holds:
+        raise UserError(f"{where}: {wrong}: run `dvc repro tokenize`")
 
 
 @dataclass(frozen=True)
@@ -232,42 +276,47 @@ class TokenShards:
         """The whole split in memory, checked.
 
         Raises:
-            UserError: a block that does not fit the facts, a key that is there twice, another count than stated.
+            UserError: bytes that changed since they were written, a block that does not fit the facts, a key that is
+                there twice, another count than stated; the file is named, and the block.
         """
         blocks, sizes = [], []
         for path in self.paths(split):
+            entry = self.manifest.files[path.relative_to(self.folder).as_posix()]
+            expect(
+                sha256_file(path) == entry.sha256,
+                str(path),
+                "its bytes are not those of the manifest's SHA-256",
+            )
             found = list(read_token_shard(path))
             for number, block in enumerate(found):
                 check_block(block, self.facts, f"{path}, block {number}")
             blocks += found
             sizes.append(sum(len(block.keys) for block in found))
-        keys = [key for block in blocks for key in block.keys]
-        if len(set(keys)) != len(keys):
-            raise UserError(f"{self.folder}: a key stands twice in the split {split}")
-        if len(keys) != self.facts.counts[split]:
-            raise UserError(
-                f"{self.folder}: the split {split} has {len(keys):,} images, its manifest says {self.facts.counts[split]:,}"
-            )
-        return TokenSplit(tuple(keys), **_concatenated(blocks), shard_sizes=tuple(sizes))
+        where = f"{self.folder}, split {split}"
+        keys = tuple(key for block in blocks for key in block.keys)
+        twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+        expect(twice is None, where, f"the key {twice} stands twice")
+        stated = self.facts.counts.get(split, 0)
+        expect(len(keys) == stated, where, f"{len(keys):,} images, and its manifest says {stated:,}")
+        expect(len(keys) > 0, where, "there are no images")
+        return TokenSplit(keys, **_concatenated(blocks, where), shard_sizes=tuple(sizes))
 
 
-def _concatenated(blocks: Sequence[TokenBlock]) -> dict[str, Any]:
+def _concatenated(blocks: Sequence[TokenBlock], where: str) -> dict[str, Any]:
+    texts = {block.text.shape[1:] for block in blocks if block.text is not None}
+    expect(len(texts) <= 1, where, f"blocks have room for different numbers of captions: {sorted(texts)}")
     found: dict[str, Any] = {}
     for field in ARRAYS:
         arrays = [getattr(block, field) for block in blocks]
-        found[field] = None if not arrays or arrays[0] is None else np.concatenate(arrays)
+        found[field] = None if arrays[0] is None else np.concatenate(arrays)
     return found
 
 
 def write_token_manifest(folder: Path, facts: TokenFacts, made_from: Mapping[str, str]) -> Manifest:
-    """Write the README of the data set and, last of all, its manifest."""
-    text = README.format(
-        images=", ".join(f"{facts.counts[split]:,} {split}" for split in SPLITS),
-        N=facts.num_kept,
-        L=facts.num_positions,
-        K=facts.num_codes,
-        height=facts.grid[0],
-        width=facts.grid[1],
-    )
+    """Write the README of the data set and, last of all, its manifest, in which each member is described too."""
+    classes, captions = facts.classes is not None, facts.text_length is not None
+    counts = ", ".join(f"{facts.counts[split]:,} {split}" for split in SPLITS)
+    text = readme(counts, facts.grid, facts.num_codes, facts.num_kept, classes, captions)
     (folder / "README.md").write_text(text, encoding="utf-8")
-    return write_manifest(folder, "token-shards", asdict(facts), made_from)
+    stated = {**asdict(facts), "members": members_of(classes, captions)}
+    return write_manifest(folder, "token-shards", stated, made_from)
