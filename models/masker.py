@@ -72,7 +72,9 @@ class Masker(nn.Module):
             self.norm = nn.LayerNorm(dim, elementwise_affine=False)
             self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
 
-    def forward(self, z_BLD: Tensor, ranking_BL: Tensor | None = None, exploration: float = 0.0) -> Masked:
+    def forward(
+        self, z_BLD: Tensor, ranking_BL: Tensor | None = None, exploration: float = 0.0, frozen: bool = False
+    ) -> Masked:
         """Keep the N most important cells.
 
         Args:
@@ -81,6 +83,7 @@ class Masker(nn.Module):
                 noise of the exploration.
             exploration: weight of that noise against the logits of the scores over their standard deviation; 0 is
                 the paper's ranking to the letter.
+            frozen: the scores get no gradient, neither the scorer nor, through it, the encoder.
 
         Raises:
             ValueError: mask is random and no ranking was given.
@@ -89,6 +92,7 @@ class Masker(nn.Module):
             return self._keep_all(z_BLD)
         logits_BL = self.scorer(z_BLD).squeeze(-1)
         scores_BL = logits_BL.sigmoid()  # (2)
+        scores_BL = scores_BL.detach() if frozen else scores_BL
         modulated_BLD = self.norm(z_BLD) * scores_BL[..., None]  # (3)
         positions_BN = top_positions(
             self._ranking(logits_BL.detach(), ranking_BL, exploration), self.kept

@@ -190,10 +190,11 @@ class MQVAE(nn.Module):
         image_BCHW: Tensor,
         ranking_BL: Tensor | None = None,
         exploration: float = 0.0,
+        frozen_scores: bool = False,
         bypass_quantizer: bool = False,
     ) -> MQVAEOutput:
-        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for the ranking and the exploration."""
-        masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration)
+        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration and freezing."""
+        masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores)
         quantized = self.quantizer(masked.features_BND, bypass_quantizer)
         return MQVAEOutput(
             reconstruction_BCHW=self.decode(quantized.vectors_BND, masked.positions_BN),

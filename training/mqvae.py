@@ -68,7 +68,7 @@ class ExplorationConfig:
     Attributes:
         noise: weight of standard normal noise against the scores' logits over their standard deviation.
         until, gone_by: shares of the run: full noise until the one, annealed to none by the other.
-        freeze_from: share of the run from which the scorer is no longer trained; 1 never freezes it.
+        freeze_from: share of the run from which the scores get no gradient; 1 never freezes them.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -198,14 +198,13 @@ class MQVAETrainee:
         """Forward and backward of one micro-batch; see `training.loop.Trainee`."""
         plan, loss = self.training.exploration, self.training.loss
         exploration = plan.noise * anneal(step, self.training.steps, plan.until, plan.gone_by)
-        if self.model.config.mask != "none":
-            self.model.masker.scorer.requires_grad_(step < plan.freeze_from * self.training.steps)
         image_BCHW = self._images(batch.image_BCHW)
         with self._autocast():
             output = self.run(
                 image_BCHW,
                 self._ranking(batch, exploration),
                 exploration,
+                step >= plan.freeze_from * self.training.steps,
                 step < self.training.quantize_from,
             )
         terms = self._reconstruction_terms(image_BCHW, output)

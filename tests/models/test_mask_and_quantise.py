@@ -73,6 +73,22 @@ def test_the_gradient_reaches_the_scorer_through_kept_cells_alone() -> None:
     assert (z_BLD.grad[masked.kept_BL].abs().sum(-1) > 0).all()
 
 
+def test_frozen_scores_still_modulate_and_pass_no_gradient() -> None:
+    layer, z_BLD = masker(6, 3), torch.randn(2, 8, 6, dtype=torch.float64)
+    frozen, free = layer(z_BLD, frozen=True), layer(z_BLD)
+    torch.testing.assert_close(frozen.features_BND, free.features_BND)
+    frozen.features_BND.square().sum().backward()
+    assert all(parameter.grad is None for parameter in layer.scorer.parameters())
+
+
+def test_noise_changes_the_ranking_of_an_adaptive_mask_as_far_as_it_is_weighed() -> None:
+    layer, z_BLD = masker(6, 3), torch.randn(2, 8, 6, dtype=torch.float64)
+    ranking_BL = random_ranking([1, 2], 8).double()
+    plain = layer(z_BLD).positions_BN
+    assert torch.equal(layer(z_BLD, ranking_BL, exploration=0.0).positions_BN, plain)
+    assert torch.equal(layer(z_BLD, ranking_BL, exploration=1e9).positions_BN, top_positions(ranking_BL, 3))
+
+
 def test_a_random_mask_ranks_by_the_numbers_given_and_still_modulates() -> None:
     layer, z_BLD = masker(6, 3, "random"), torch.randn(2, 8, 6, dtype=torch.float64)
     ranking_BL = random_ranking([1, 2], 8)
