@@ -64,7 +64,10 @@ class TextTokenizer:
         """Read what `save` wrote; UserError where there is none."""
         if not path.is_file():
             raise UserError(f"{path} does not exist: these tokens hold no captions (tokenize.text_vocab)")
-        return cls(Tokenizer.from_file(str(path)))
+        try:
+            return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # tokenizers raises nothing narrower
+            raise UserError(f"{path} is no text tokenizer: {error}") from error
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -84,6 +87,19 @@ class TextTokenizer:
             ids = encoded.ids[:length]
             codes[row, : len(ids)] = ids
         return codes
+
+    def encode_lists(self, captions: Sequence[Sequence[str]], most: int, length: int) -> NDArray[np.uint16]:
+        """The captions of B images, at most `most` each → codes [B, most, length], cut or padded with 0."""
+        codes = np.zeros((len(captions), most, length), np.uint16)
+        for row, found in enumerate(captions):
+            codes[row, : len(found)] = self.encode(found, length)
+        return codes
+
+    def lengths(self, captions: Sequence[str]) -> NDArray[np.int64]:
+        """How many codes each caption has, uncut: [len(captions)]."""
+        return np.array(
+            [len(encoded.ids) for encoded in self.tokenizer.encode_batch(list(captions))], np.int64
+        )
 
     def decode(self, codes: Sequence[int]) -> str:
         """Codes → the caption in lower case, without its pads (and without its end, where it was cut)."""

@@ -5,10 +5,12 @@ Writes  token shards: blocks of codes and position bitmasks (DESIGN section 3)
 Params  tokenize
 """
 
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,12 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
+from evaluation.codebook import perplexity, usage
 from models.masker import random_ranking
-from models.mqvae import MQVAE, Tokens
-from shards.images import SPLITS, ImageSample, ImageShards, to_float
+from models.mqvae import MQVAE, MQVAEConfig
+from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, read_shard, to_float
 from shards.order import sample_seed
-from shards.text import TextTokenizer
+from shards.text import TextTokenizer, captions_of
 from shards.tokens import (
     TEXT_TOKENIZER,
     TokenBlock,
@@ -34,6 +37,7 @@ from shards.tokens import (
 )
 from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_json
+from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -69,6 +73,14 @@ class Inputs:
     mqvae: Path
 
 
+@dataclass(frozen=True)
+class Captions:
+    """How captions are stored: with the tokenizer at a path, in room for `most` of them an image (C)."""
+
+    tokenizer: Path
+    most: int
+
+
 def check(params: Params) -> None:
     """The first copy is the image itself; captions need a length."""
     settings = params.section(TokenizeSettings)
@@ -83,174 +95,176 @@ def check(params: Params) -> None:
 
 def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Encode shard by shard, then write down what is true of all of them."""
-    began = time.monotonic()
     shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
     config = MQVAE.from_pretrained(inputs.mqvae).config
     shards.require(image_size=config.image_size)
-    text_path = folder.work.resolve() / TEXT_TOKENIZER if settings.text_vocab else None
-    text = None if text_path is None else train_text(settings, shards, text_path)
-    tar_folder = folder.work.resolve() / "tars"
-    paths = Inputs(inputs.shards.resolve(), inputs.mqvae.resolve())
-    make = partial(encoding, paths, settings, text_path, compute.device)
-    found = [(split, path) for split in SPLITS for path in shards.paths(split)]
+    work = folder.work.resolve()
+    captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
+    make = partial(encoder, inputs.mqvae.resolve(), shards.facts, settings, captions, compute.device)
+    paths = [path.resolve() for split in SPLITS for path in shards.paths(split)]
     jobs = [
-        ShardJob(path.resolve(), tar_folder / f"{split}-{path.name}", number)
-        for number, (split, path) in enumerate(found)
+        ShardJob(path, work / "tars" / f"{path.parent.name}-{path.name}", number)
+        for number, path in enumerate(paths)
     ]
-    told = map_shards(make, jobs, compute, folder.work.resolve() / "done", "tokenize", folder.progress_file)
-    for (split, path), job in zip(found, jobs, strict=True):
-        target = folder.out / split / path.name
-        target.parent.mkdir(exist_ok=True)
-        target.hardlink_to(job.output)
-    if text is not None:
-        text.save(folder.out / TEXT_TOKENIZER)
-    counts = {split: sum(fact["images"] for fact in told if fact["split"] == split) for split in SPLITS}
-    facts = TokenFacts(
+    told = map_shards(make, jobs, compute, work / "done", "tokenize", folder.progress_file)
+    for job in jobs:
+        place(job.output, folder.out / job.input.parent.name / job.input.name)
+    if captions is not None:
+        place(captions.tokenizer, folder.out / TEXT_TOKENIZER)
+    facts = facts_of(settings, config, shards.facts, captions, told, made_by.fingerprint)
+    made_from = {"shards": shards.manifest.fingerprint, "mqvae": made_by.fingerprint}
+    write_token_manifest(folder.out, facts, made_from)
+    workers = min(max(1, compute.workers), len(jobs))
+    write_json(folder.metrics / "metrics.json", numbers(facts, told, workers))
+
+
+def learn_captions(settings: TokenizeSettings, shards: ImageShards, path: Path) -> Captions:
+    """Train the BPE on the training captions and keep it at `path`; every caption is counted.
+
+    Raises:
+        UserError: no training captions, or an image with more than 255.
+    """
+    found = {
+        split: [captions for tar in shards.paths(split) for captions in captions_of(tar)] for split in SPLITS
+    }
+    train = [caption for captions in found["train"] for caption in captions]
+    text = TextTokenizer.train(train, settings.text_vocab)
+    cut = float((text.lengths(train) > settings.text_length).mean())
+    if cut:
+        say(f"{cut:.1%} of the captions are cut to tokenize.text_length = {settings.text_length} codes")
+    most = max(len(captions) for split in SPLITS for captions in found[split])
+    if most > 255:
+        raise UserError(f"an image of {shards.folder} has {most} captions; expected at most 255")
+    text.save(path)
+    return Captions(path, most)
+
+
+def facts_of(
+    settings: TokenizeSettings,
+    config: MQVAEConfig,
+    images: ImageFacts,
+    captions: Captions | None,
+    told: Sequence[dict[str, Any]],
+    mqvae: str,
+) -> TokenFacts:
+    """What is true of all the tokens; N and K are the MQ-VAE's."""
+    return TokenFacts(
         grid=(config.grid, config.grid),
         num_codes=config.num_codes,
         num_kept=config.num_kept,
-        classes=shards.facts.classes,
-        text_length=settings.text_length or None,
-        text_vocab=None if text is None else text.vocab,
-        counts=counts,
+        classes=images.classes,
+        text_length=None if captions is None else settings.text_length,
+        text_vocab=None if captions is None else TextTokenizer.load(captions.tokenizer).vocab,
+        counts={split: sum(job["images"] for job in told if job["split"] == split) for split in SPLITS},
         mask=config.mask,
-        mqvae=made_by.fingerprint,
+        mqvae=mqvae,
     )
-    made_from = {"shards": shards.manifest.fingerprint, "mqvae": made_by.fingerprint}
-    write_token_manifest(folder.out, facts, made_from)
-    write_json(folder.metrics / "metrics.json", numbers(facts, told, time.monotonic() - began, folder.out))
 
 
-def train_text(settings: TokenizeSettings, shards: ImageShards, path: Path) -> TextTokenizer:
-    """A BPE of the training captions, kept at `path` for the workers."""
-    index = shards.index("train")
-    captions = [caption for item in range(len(index)) for caption in index.read(item).captions]
-    text = TextTokenizer.train(captions, settings.text_vocab)
-    text.save(path)
-    return text
+def place(made: Path, target: Path) -> None:
+    """Let `target` be the finished file `made`: a hard link, or a copy where there are none."""
+    target.parent.mkdir(exist_ok=True)
+    try:
+        target.hardlink_to(made)
+    except OSError:
+        shutil.copyfile(made, target)
 
 
-def encoding(
-    paths: Inputs, settings: TokenizeSettings, text_path: Path | None, device: str
-) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that turns an image shard into a token shard."""
-    shards = ImageShards.open(paths.shards)
-    model = MQVAE.from_pretrained(paths.mqvae).to(device_of(device))
-    text = None if text_path is None else TextTokenizer.load(text_path)
-    most = max_captions(shards) if text is not None else 0
-    indices = {split: shards.index(split) for split in SPLITS}
+def encoder(
+    mqvae: Path, images: ImageFacts, settings: TokenizeSettings, captions: Captions | None, device: str
+) -> "Encoder":
+    """Made once a worker: what turns an image shard into a token shard."""
+    model = MQVAE.from_pretrained(mqvae).to(device_of(device))
+    text = None if captions is None else TextTokenizer.load(captions.tokenizer)
+    return Encoder(model, images, settings, text, 0 if captions is None else captions.most)
 
-    def one(job: ShardJob) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class Encoder:
+    """A worker's MQ-VAE, what is known of the images, the settings, and how captions are stored (where they are)."""
+
+    model: MQVAE
+    images: ImageFacts
+    settings: TokenizeSettings
+    text: TextTokenizer | None
+    most: int
+
+    def __call__(self, job: ShardJob) -> dict[str, Any]:
+        """Write a shard's tokens; returns its split, images, bytes, seconds and how often each code was chosen."""
+        began = time.monotonic()
         split = job.input.parent.name
-        index = indices[split]
-        counts = np.zeros(model.config.num_codes, np.int64)
-
-        def blocks() -> Iterator[TokenBlock]:
-            for number, copy in enumerate(settings.copies if split == "train" else settings.copies[:1]):
-                items = index.indices_of(job.input)
-                for first in range(0, len(items), settings.block):
-                    block = encode_block(
-                        model, index.read, items[first : first + settings.block], copy, number, settings
-                    )
-                    counts.__iadd__(np.bincount(block.codes.ravel(), minlength=len(counts)))
-                    yield with_text(
-                        block, index.read, items[first : first + settings.block], text, settings, most
-                    )
-
-        found = list(blocks())
-        write_token_shard(job.output, found)
+        copies = self.settings.copies if split == "train" else self.settings.copies[:1]
+        samples = read_shard(job.input)
+        blocks = []
+        while chunk := list(islice(samples, self.settings.block)):
+            blocks += [self.block(chunk, copy, number) for number, copy in enumerate(copies)]
+        images = sum(len(block.keys) for block in blocks)
+        expected = self.images.shards[split][int(job.input.stem)] * len(copies)
+        if images != expected:
+            wrong = f"{images:,} images with their copies, its manifest says {expected:,}"
+            raise UserError(f"{job.input} gives {wrong}: run `dvc repro shard`")
+        write_token_shard(job.output, blocks)
+        counts = sum(
+            np.bincount(block.codes.ravel(), minlength=self.model.config.num_codes) for block in blocks
+        )
         return {
             "split": split,
-            "images": sum(len(block.keys) for block in found),
-            "code_counts": counts.tolist(),
+            "images": images,
+            "bytes": job.output.stat().st_size,
+            "seconds": time.monotonic() - began,
+            "code_counts": np.asarray(counts).tolist(),
         }
 
-    return one
-
-
-def max_captions(shards: ImageShards) -> int:
-    """C: the most captions that any image has."""
-    most = 0
-    for split in SPLITS:
-        index = shards.index(split)
-        most = max(most, *(len(index.read(item).captions) for item in range(len(index))))
-    return most
-
-
-Read = Callable[[int], ImageSample]
-
-
-def encode_block(
-    model: MQVAE, read: Read, items: Sequence[int], copy: Copy, number: int, settings: TokenizeSettings
-) -> TokenBlock:
-    """Codes, positions, keys and classes of some images, in one version of them."""
-    samples = [read(item) for item in items]
-    images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
-    tokens = [
-        encode_batch(
-            model,
-            images[first : first + settings.batch],
-            items[first : first + settings.batch],
-            settings.seed,
+    def block(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> TokenBlock:
+        """Version `number` of some images as a block."""
+        keys = tuple(f"{sample.key}+{number}" if number else sample.key for sample in samples)
+        images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
+        codes, positions = self.tokens(images, keys)
+        classes = [sample.cls for sample in samples if sample.cls is not None]
+        captions = [sample.captions for sample in samples]
+        return TokenBlock(
+            keys=keys,
+            codes=codes,
+            mask=pack_positions(positions, self.model.config.num_positions),
+            cls=np.array(classes, np.uint16) if self.images.classes is not None else None,
+            text=None
+            if self.text is None
+            else self.text.encode_lists(captions, self.most, self.settings.text_length),
+            caption_count=None
+            if self.text is None
+            else np.array([len(found) for found in captions], np.uint8),
         )
-        for first in range(0, len(items), settings.batch)
-    ]
-    codes = np.concatenate([part.codes_BN.cpu().numpy() for part in tokens])
-    positions = np.concatenate([part.positions_BN.cpu().numpy() for part in tokens])
-    classes = [sample.cls for sample in samples]
-    return TokenBlock(
-        keys=tuple(f"{sample.key}+{number}" if number else sample.key for sample in samples),
-        codes=codes.astype(np.uint16),
-        mask=pack_positions(positions, model.config.num_positions),
-        cls=None if None in classes else np.array(classes, np.uint16),
-        text=None,
-        caption_count=None,
-    )
+
+    def tokens(
+        self, images: NDArray[np.uint8], keys: Sequence[str]
+    ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        """Codes and positions [B, N] of images uint8 [B, H, W, 3]; a random ranking follows from (seed, key)."""
+        weight = next(self.model.parameters())
+        parts = []
+        for first in range(0, len(keys), self.settings.batch):
+            chosen = slice(first, first + self.settings.batch)
+            ranking_BL = None
+            if self.model.config.mask == "random":
+                seeds = [sample_seed(self.settings.seed, 0, 0, f"mask/{key}") for key in keys[chosen]]
+                ranking_BL = random_ranking(seeds, self.model.config.num_positions).to(weight)
+            parts.append(
+                self.model.tokenize(torch.from_numpy(to_float(images[chosen])).to(weight), ranking_BL)
+            )
+        codes = np.concatenate([part.codes_BN.cpu().numpy() for part in parts])
+        return codes.astype(np.uint16), np.concatenate([part.positions_BN.cpu().numpy() for part in parts])
 
 
-def encode_batch(model: MQVAE, images: NDArray[np.uint8], items: Sequence[int], seed: int) -> Tokens:
-    """Images uint8 [B, H, W, 3], which have these indices in their split → tokens."""
-    parameter = next(model.parameters())
-    image_BCHW = torch.from_numpy(to_float(images)).to(parameter)
-    ranking_BL = None
-    if model.config.mask == "random":
-        seeds = [sample_seed(seed, 0, item, "mask") for item in items]
-        ranking_BL = random_ranking(seeds, model.config.num_positions).to(parameter)
-    return model.tokenize(image_BCHW, ranking_BL)
-
-
-def with_text(
-    block: TokenBlock,
-    read: Read,
-    items: Sequence[int],
-    text: TextTokenizer | None,
-    settings: TokenizeSettings,
-    most: int,
-) -> TokenBlock:
-    """The block with its captions in codes, where captions are wanted."""
-    if text is None:
-        return block
-    codes = np.zeros((len(items), most, settings.text_length), np.uint16)
-    counts = np.zeros(len(items), np.uint8)
-    for row, item in enumerate(items):
-        captions = read(item).captions
-        counts[row] = len(captions)
-        codes[row, : len(captions)] = text.encode(captions, settings.text_length)
-    return TokenBlock(block.keys, block.codes, block.mask, block.cls, codes, counts)
-
-
-def numbers(facts: TokenFacts, told: Sequence[dict[str, Any]], seconds: float, out: Path) -> dict[str, float]:
-    """Counts, rate, codebook usage and perplexity over the training split, bytes an image."""
-    counts = np.sum([fact["code_counts"] for fact in told if fact["split"] == "train"], axis=0)
-    share = counts / counts.sum()
+def numbers(facts: TokenFacts, told: Sequence[dict[str, Any]], workers: int) -> dict[str, float]:
+    """Images, images a second of all workers together, how the training images use the codebook, bytes an image."""
+    counts = np.sum([job["code_counts"] for job in told if job["split"] == "train"], axis=0)
     images = sum(facts.counts.values())
-    stored = sum(path.stat().st_size for path in out.rglob("*.tar"))
     return {
+        "images": images,
         **{f"images_{split}": count for split, count in facts.counts.items()},
-        "images_per_second": images / seconds,
-        "codebook_usage": float((counts > 0).mean()),
-        "codebook_perplexity": float(np.exp(-np.sum(share * np.log(np.maximum(share, 1e-12))))),
-        "bytes_per_image": stored / images,
+        "images_per_second": images * workers / sum(job["seconds"] for job in told),
+        "codebook_usage": usage(counts),
+        "codebook_perplexity": perplexity(counts),
+        "bytes_per_image": sum(job["bytes"] for job in told) / images,
     }
 
 

@@ -1,0 +1,113 @@
+"""What an artifact holds, in words: `python -m shards.describe DIR`.
+
+Of any artifact its kind, facts, files and what it was made from; of token shards also one image as it is stored.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from shards.text import TextTokenizer
+from shards.tokens import (
+    TEXT_TOKENIZER,
+    TokenBlock,
+    TokenFacts,
+    TokenShards,
+    check_block,
+    read_token_shard,
+    unpack_positions,
+)
+from workspace.errors import UserError
+from workspace.manifest import NAME, PRODUCER, Manifest, read_json, read_manifest
+
+SHOWN = 160
+
+
+def describe(folder: Path) -> str:
+    """The description of an artifact, some lines of text.
+
+    Raises:
+        UserError: no artifact, or a damaged one.
+    """
+    if not (folder / NAME).is_file():
+        raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected a folder below artifacts/")
+    kind = str(read_json(folder / NAME).get("kind"))
+    if kind not in PRODUCER:
+        raise UserError(f"{folder / NAME} is of kind {kind}; expected one of {', '.join(PRODUCER)}")
+    manifest = read_manifest(folder, kind)
+    lines = [f"{folder}: {kind}, fingerprint {manifest.fingerprint[:16]}", *_origin(manifest)]
+    lines += [f"  {name}: {_short(value)}" for name, value in manifest.facts.items() if name != "members"]
+    lines += _folders(manifest)
+    if kind == "token-shards":
+        lines += _tokens(TokenShards.open(folder))
+    return "\n".join(lines) + "\n"
+
+
+def _origin(manifest: Manifest) -> Iterator[str]:
+    for name, fingerprint in manifest.made_from.items():
+        yield f"  made from {name} {fingerprint[:16]}"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        text = ", ".join(f"{name} {_short(inner)}" for name, inner in value.items())
+    elif isinstance(value, list):
+        text = ", ".join(_short(inner) for inner in value)
+    else:
+        text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _folders(manifest: Manifest) -> Iterator[str]:
+    """Each folder's files and bytes, a line a folder."""
+    found: dict[str, list[int]] = {}
+    for name, entry in manifest.files.items():
+        found.setdefault(Path(name).parent.as_posix(), []).append(entry.bytes)
+    for name, sizes in sorted(found.items()):
+        plural = "" if len(sizes) == 1 else "s"
+        yield f"  {name}/ {len(sizes):,} file{plural}, {sum(sizes):,} bytes"
+
+
+def _tokens(shards: TokenShards) -> Iterator[str]:
+    """Bytes an image, and the first training image: its grid, its codes, its class or captions."""
+    facts = shards.facts
+    tars = sum(entry.bytes for name, entry in shards.manifest.files.items() if name.endswith(".tar"))
+    plain = facts.num_kept * 2 + -(-facts.num_positions // 8)
+    images = sum(facts.counts.values())
+    yield f"  {tars / images:,.1f} bytes an image in tars, of which {plain:,} are codes and bitmask"
+    path = shards.paths("train")[0]
+    block = next(read_token_shard(path))
+    check_block(block, facts, f"{path}, block 0")
+    yield f"  for example {block.keys[0]} of {path.relative_to(shards.folder)}:"
+    yield from (f"    {row}" for row in grid_of(block, facts, 0))
+    yield f"    codes {_short(block.codes[0].tolist())}"
+    if block.cls is not None and facts.classes is not None:
+        yield f"    class {facts.classes[int(block.cls[0])]}"
+    if block.text is not None and block.caption_count is not None:
+        tokenizer = TextTokenizer.load(shards.folder / TEXT_TOKENIZER)
+        for caption in block.text[0, : int(block.caption_count[0])]:
+            yield f"    caption {tokenizer.decode(caption.tolist())}"
+
+
+def grid_of(block: TokenBlock, facts: TokenFacts, image: int) -> list[str]:
+    """The rows of an image's grid, ■ where a cell was kept and · where not."""
+    height, width = facts.grid
+    positions = unpack_positions(block.mask[image : image + 1], facts.num_positions, facts.num_kept)[0]
+    kept = set(positions.tolist())
+    return [" ".join("■" if y * width + x in kept else "·" for x in range(width)) for y in range(height)]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m shards.describe", description=__doc__)
+    parser.add_argument("folder", type=Path, help="an artifact, artifacts/tokens for example")
+    try:
+        sys.stdout.write(describe(parser.parse_args().folder))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
