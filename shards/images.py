@@ -141,6 +141,7 @@ class ImageIndex:
     """A split as a list: samples are read by offset, in any order, from any process."""
 
     def __init__(self, folder: Path, split: str, shard_sizes: tuple[int, ...]) -> None:
+        self._files: dict[int, int] = {}
         self.folder, self.split, self.shard_sizes = folder, split, shard_sizes
         lines = (folder / f"{split}.index.jsonl").read_text(encoding="utf-8").splitlines()
         self.rows = [IndexRow(**json.loads(line)) for line in lines]
@@ -149,7 +150,6 @@ class ImageIndex:
                 f"{folder}/{split}.index.jsonl has {len(self.rows):,} lines, its manifest says {sum(shard_sizes):,} samples: "
                 "run `dvc repro shard`"
             )
-        self._files: dict[int, int] = {}
 
     def __len__(self) -> int:
         """Samples in the split."""

@@ -18,6 +18,7 @@ from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest
 
 Kind = Literal["folder", "class_folder", "coco", "shapes", "webdataset"]
+ROOT = "# root: "
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 
@@ -98,12 +99,12 @@ def list_source(kind: Kind, source: str) -> Source:
 
 def hashed_unit(seed: int, name: str) -> float:
     """A number in [0, 1) that depends on seed and name alone."""
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Relative paths of the images below a folder, or the lines of a listing, sorted."""
+def walk(root: Path) -> Iterator[str]:
+    """Relative paths of the images below a folder, sorted."""
     names = []
     for folder, _, files in os.walk(root, followlinks=True):
         names += [os.path.relpath(os.path.join(folder, name), root) for name in files if _is_image(name)]
@@ -118,17 +119,17 @@ def _names(source: str) -> tuple[Path, Iterable[str]]:
     """The root of a source and the relative paths of its images: of a folder, or of a listing file."""
     path = Path(source)
     if path.is_dir():
-        return path, _walk(path)
+        return path, walk(path)
     if not path.is_file():
         raise UserError(
             f"shard.source {source} does not exist; expected a folder of images, or a listing by `python -m shards.list`"
         )
-    header, *rows = path.read_text(encoding="utf-8").splitlines() or [""]
-    if not header.startswith("# root: "):
+    header, *rows = path.read_text(encoding="utf-8", errors="surrogateescape").removesuffix("\n").split("\n")
+    if not header.startswith(ROOT):
         raise UserError(
             f"shard.source {source} is a file and no listing; make one with `python -m shards.list FOLDER --out {source}`"
         )
-    return Path(header.removeprefix("# root: ")), sorted(row.split("\t")[0] for row in rows)
+    return Path(header.removeprefix(ROOT)), sorted(row.split("\t")[0] for row in rows)
 
 
 def _folder(source: str) -> Source:
@@ -170,7 +171,8 @@ def _coco(source: str) -> Source:
         captions: dict[int, list[str]] = defaultdict(list)
         value = read_json(path)
         for row in value["annotations"]:
-            captions[row["image_id"]].append(" ".join(row["caption"].split()))
+            if row["caption"].strip():
+                captions[row["image_id"]].append(" ".join(row["caption"].split()))
         for row in value["images"]:
             name = f"{folder}/{row['file_name']}"
             images.append(
@@ -187,7 +189,7 @@ def _shapes(source: str) -> Source:
     captions = _by_name(root / "captions.jsonl", "caption")
     attributes = _by_name(root / "attributes.jsonl", "attributes")
     images = []
-    for name in _walk(root):
+    for name in walk(root):
         if name.startswith("masks"):
             continue
         split, cls, _ = Path(name).parts
@@ -220,6 +222,7 @@ def _webdataset(source: str) -> Source:
             f"shard.source {source} matches no file; expected a glob of tars, data/{{00..09}}.tar as data/*.tar"
         )
     images, labelled = [], 0
+    root = os.path.commonpath([Path(path).parent for path in paths])
     for path in paths:
         for key, members in _tar_members(path).items():
             extension = next((name for name in members if f".{name}" in EXTENSIONS), None)
@@ -229,10 +232,12 @@ def _webdataset(source: str) -> Source:
             labelled += label is not None
             images.append(
                 SourceImage(
-                    f"{os.path.basename(path)}/{key}.{extension}",
+                    f"{os.path.relpath(path, root)}/{key}.{extension}",
                     members[extension],
-                    cls=None if label is None else int(label.read()),
-                    captions=tuple(members["txt"].read().decode().splitlines()) if "txt" in members else (),
+                    cls=None if label is None else _class_number(label, key),
+                    captions=tuple(members["txt"].read().decode(errors="replace").splitlines())
+                    if "txt" in members
+                    else (),
                     mask=members.get("mask.png"),
                 )
             )
@@ -242,6 +247,17 @@ def _webdataset(source: str) -> Source:
         )
     count = 1 + max((image.cls for image in images if image.cls is not None), default=-1)
     return Source(images, tuple(f"{number:04d}" for number in range(count)) or None)
+
+
+def _class_number(label: Location, key: str) -> int:
+    text = label.read()
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise UserError(f"{label.path}: {key}.cls says {text[:20]!r}; expected a class number, 0 or more")
+    return number
 
 
 def _tar_members(path: str) -> dict[str, dict[str, Location]]:
@@ -257,6 +273,11 @@ def _tar_members(path: str) -> dict[str, dict[str, Location]]:
                     samples.setdefault(key, {})[extension.lower()] = Location(
                         path, info.offset_data, info.size
                     )
+            assert tar.fileobj is not None
+            tar.fileobj.seek(tar.offset)
+            end = tar.fileobj.read(tarfile.BLOCKSIZE)
+            if end and end != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"it is torn after {len(samples):,} samples")
     except tarfile.TarError as error:
         raise UserError(f"{path} is no plain tar: {error}") from error
     return samples

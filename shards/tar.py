@@ -10,6 +10,9 @@ from typing import Self
 
 from workspace.errors import UserError
 
+END = 2 * tarfile.BLOCKSIZE
+"""Zero bytes that end a tar; `tarfile` itself takes a torn header after the first member for the end."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -64,5 +67,9 @@ def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
                     raise UserError(f"{path} is truncated in {info.name}")
                 yield info.name, data
                 last = info.name
+            assert tar.fileobj is not None
+            tar.fileobj.seek(tar.offset)
+            if tar.fileobj.read(END) != bytes(END):
+                raise UserError(f"{path} is truncated or damaged after {last}")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(f"{path} is missing or damaged ({error}); the last whole member is {last}") from error

@@ -210,12 +210,8 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     bits = np.unpackbits(block.mask, axis=1, bitorder="big")
     expect(not bits[:, length:].any(), where, f"a pad bit of the mask is set, beyond L = {length}")
     found = bits.sum(axis=1, dtype=np.int64)
-    row = int(np.argmax(found != kept)) if count else 0
-    expect(
-        not (found != kept).any(),
-        where,
-        f"row {row} of the mask has {found[row : row + 1]} positions, not {kept}",
-    )
+    for row in np.flatnonzero(found != kept)[:1]:
+        raise UserError(f"{where}: row {row} of the mask has {found[row]} positions, not N = {kept}")
     check_condition(block, facts, where)
 
 
@@ -237,6 +233,7 @@ def check_condition(block: TokenBlock, facts: TokenFacts, where: str) -> None:
         where,
         f"text {shape} has not N_c = {facts.text_length}",
     )
+    expect(block.caption_count.ndim == 1, where, "caption_count is not one number an image")
     expect(top < facts.text_vocab, where, f"text code {top} is not below {facts.text_vocab}")
     most = int(block.caption_count.max(initial=0))
     expect(most <= shape[1], where, f"{most} captions are counted where there is room for {shape[1]}")

@@ -2,6 +2,8 @@
 
 import io
 import json
+import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -20,6 +22,18 @@ from workspace.manifest import atomic_path, read_json, write_json
 from workspace.progress import Progress, say
 
 Format = Literal["png", "jpg"]
+BAD = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What PIL raises at files that are no pictures, or broken ones."""
 
 
 @dataclass(frozen=True)
@@ -130,13 +144,7 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
         for number, image in enumerate(plan.images, start=plan.first):
             try:
                 members = members_of(image, encoding)
-            except (
-                OSError,
-                UnidentifiedImageError,
-                Image.DecompressionBombError,
-                SyntaxError,
-                ValueError,
-            ) as error:
+            except BAD as error:
                 skipped.append({"source": image.name, "reason": reason(error)})
                 continue
             key = f"{number:07d}"
@@ -221,7 +229,7 @@ def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: 
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON lines, atomically."""
+    """Write JSON lines in ASCII (a name may hold anything that a file system allows), atomically."""
     with atomic_path(path) as temporary:
-        text = "".join(f"{json.dumps(row, ensure_ascii=False, sort_keys=True)}\n" for row in rows)
+        text = "".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows)
         temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,55 @@
+"""A listing of a folder's images, made once for millions of files: `python -m shards.list FOLDER --out LISTING`.
+
+The first line is `# root: ` and the folder's absolute path; each other line a path relative to it, a tab, and the
+file's bytes. `shard.source` may name a listing in place of its folder.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from shards.sources import ROOT, list_source, walk
+from workspace.errors import UserError
+from workspace.manifest import atomic_path
+from workspace.progress import say
+
+
+def write_listing(folder: Path, out: Path) -> int:
+    """List the images below a folder, sorted; returns how many there are.
+
+    Raises:
+        UserError: no such folder, no images in it, or a name that a line cannot hold.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no folder; expected a folder of images")
+    root = folder.resolve()
+    names = list(walk(root))
+    if not names:
+        list_source("folder", str(folder))
+    torn = next((name for name in [str(root), *names] if any(mark in name for mark in "\t\r\n")), None)
+    if torn is not None:
+        raise UserError(
+            f"{folder}: the name {torn!r} holds a tab or a line's end, and a listing cannot: rename it"
+        )
+    rows = [f"{name}\t{os.stat(root / name).st_size}\n" for name in names if (root / name).is_file()]
+    with atomic_path(out) as temporary:
+        temporary.write_text(f"{ROOT}{root}\n" + "".join(rows), encoding="utf-8", errors="surrogateescape")
+    return len(rows)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m shards.list", description=__doc__)
+    parser.add_argument("folder", type=Path, help="the images' folder")
+    parser.add_argument("--out", type=Path, required=True, help="the listing to write")
+    asked = parser.parse_args()
+    try:
+        count = write_listing(asked.folder, asked.out)
+    except UserError as error:
+        sys.exit(str(error))
+    say(f"{asked.out}: {count:,} images of {asked.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+"""Whether shards are whole and hold what they should: `python -m shards.verify DIR`.
+
+Reads every byte of an artifact of kind image-shards or token-shards: checksums, counts, keys, sizes, ranges, positions.
+One line and exit status 0 where all is well; one line that says what is wrong, and status 1, where not.
+"""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
+from shards.tokens import TokenShards, unpack_positions
+from workspace.errors import UserError
+from workspace.manifest import NAME, read_json, verify_files
+from workspace.progress import say, track
+
+REMAKE = "run `dvc repro shard`"
+
+
+def verify(folder: Path) -> str:
+    """Check an artifact of shards; returns one line about what was found whole.
+
+    Raises:
+        UserError: what is wrong, and where.
+    """
+    if not (folder / NAME).is_file():
+        raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected image or token shards")
+    kind = read_json(folder / NAME).get("kind")
+    if kind == "image-shards":
+        return verify_images(ImageShards.open(folder))
+    if kind == "token-shards":
+        return verify_tokens(TokenShards.open(folder))
+    raise UserError(f"{folder} is an artifact of kind {kind}; expected image-shards or token-shards")
+
+
+def verify_images(shards: ImageShards) -> str:
+    """Every sample decoded by order and by offset, and checked against the facts.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    verify_files(shards.folder, shards.manifest)
+    for split in SPLITS:
+        index, keys = shards.index(split), list[str]()
+        if (found := len(index)) != shards.count(split):
+            raise UserError(
+                f"{shards.folder}, split {split}: {found:,} images, its manifest says {shards.count(split):,}: {REMAKE}"
+            )
+        for path in track(shards.paths(split), split, "tars"):
+            samples = list(read_shard(path))
+            rows = index.indices_of(path)
+            if len(samples) != len(rows):
+                raise UserError(f"{path}: {len(samples):,} images, its index says {len(rows):,}: {REMAKE}")
+            for row, sample in zip(rows, samples, strict=True):
+                check_image(sample, shards.facts, str(path))
+                if not same(sample, index.read(row)):
+                    raise UserError(
+                        f"{path}: {sample.key} is not what {split}.index.jsonl points at: {REMAKE}"
+                    )
+                keys.append(sample.key)
+        check_unique(keys, f"{shards.folder}, split {split}")
+    return f"{shards.folder}: {_counts(shards.facts.counts.items())} images are whole"
+
+
+def check_image(sample: ImageSample, facts: ImageFacts, path: str) -> None:
+    """Check one sample against what is true of all.
+
+    Raises:
+        UserError: another size, a class without a name, an attribute or a mask that does not fit.
+    """
+    side, where = facts.image_size, f"{path}: {sample.key}"
+    if sample.image.shape != (side, side, 3):
+        raise UserError(f"{where} has shape {sample.image.shape}, expected {(side, side, 3)}: {REMAKE}")
+    names = facts.classes
+    if (sample.cls is None) != (names is None):
+        raise UserError(f"{where} has class {sample.cls}, and the manifest's classes are {names}: {REMAKE}")
+    if names is not None and sample.cls is not None and not 0 <= sample.cls < len(names):
+        raise UserError(f"{where} has class {sample.cls}, expected 0 … {len(names) - 1}: {REMAKE}")
+    if facts.masks and (sample.mask is None or sample.mask.shape != (side, side)):
+        raise UserError(f"{where} has no mask of {side} × {side}: {REMAKE}")
+    for name, value in (sample.attributes or {}).items():
+        if value not in (facts.attributes or {}).get(name, ()):
+            raise UserError(f"{where} has {name} {value}, which is none of the manifest's values: {REMAKE}")
+
+
+def same(one: ImageSample, other: ImageSample) -> bool:
+    """Whether two samples are equal in everything."""
+    rest = ("key", "cls", "captions", "attributes")
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in rest)
+        and np.array_equal(one.image, other.image)
+        and (one.mask is None) == (other.mask is None)
+        and (one.mask is None or other.mask is None or np.array_equal(one.mask, other.mask))
+    )
+
+
+def check_unique(keys: Iterable[str], where: str) -> None:
+    """UserError where a key stands twice."""
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(f"{where}: the key {twice} stands twice: {REMAKE}")
+
+
+def verify_tokens(shards: TokenShards) -> str:
+    """Every block loaded and checked; positions ascend strictly within the grid.
+
+    Raises:
+        UserError: the first thing that is wrong.
+    """
+    verify_files(shards.folder, shards.manifest)
+    facts = shards.facts
+    for split in SPLITS:
+        loaded = shards.load(split)
+        positions_BN = unpack_positions(loaded.mask, facts.num_positions, facts.num_kept)
+        if (np.diff(positions_BN, axis=1) <= 0).any():
+            raise UserError(
+                f"{shards.folder}, split {split}: positions do not ascend: run `dvc repro tokenize`"
+            )
+    stored = f"N = {facts.num_kept} of L = {facts.num_positions} cells, K = {facts.num_codes}"
+    return f"{shards.folder}: {_counts(facts.counts.items())} images are whole, {stored}"
+
+
+def _counts(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{count:,} {split}" for split, count in counts)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m shards.verify", description=__doc__)
+    parser.add_argument("folder", type=Path, help="an artifact: artifacts/shards, artifacts/tokens")
+    try:
+        say(verify(parser.parse_args().folder))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
