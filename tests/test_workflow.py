@@ -149,7 +149,7 @@ def test_no_artifact_names_this_machine(tiny: Path) -> None:
         ("cluster/training.py", '"""`fit`', '"""Here is `fit`', set()),
         ("workspace/progress.py", '"""What', '"""All that', set()),
         ("params.yaml", "workers: 0", "workers: 1", set()),
-        ("params.yaml", "guidance: 2.0", "guidance: 2.5", {"sample"}),
+        ("params.yaml", "guidance: 3.0", "guidance: 2.5", {"sample"}),
     ],
 )
 def test_an_edit_makes_stale_what_it_can_change_and_nothing_else(
