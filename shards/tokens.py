@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -128,8 +129,8 @@ ARRAYS = {
     "text": np.uint16,
     "caption_count": np.uint8,
 }
-DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OSError, OverflowError, MemoryError)
-"""What numpy and json raise at bytes that are not what they should be."""
+DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OSError, OverflowError, MemoryError, TokenError)
+"""What numpy and json raise at bytes that are not what they should be (TokenError: at a cut-off npy header)."""
 
 
 def write_token_shard(path: Path, blocks: Iterable[TokenBlock]) -> None:
