@@ -1,12 +1,15 @@
 """One Ray head for all stages of a run, on this machine: starting one takes seconds, so stages share it.
 
-    python -m cluster.head start | stop | status
+    python -m cluster.head start [--params params.yaml]    with --params: only if its compute section wants one
+    python -m cluster.head stop | status
 
-No dashboard, a small object store, loopback, stopped by its own process id (never `ray stop`, which would end others').
+No dashboard, a small object store, stopped by its own process id (never `ray stop`, which would end others'). It asks for
+loopback; where the machine has another address Ray takes that one all the same, and its token guards it.
 """
 
 import argparse
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,50 +20,74 @@ from pathlib import Path
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
+from workspace.settings import load_params
 
-STATE, LOG = Path(".runs/ray_head.json"), Path(".runs/ray_head.log")
+STATE, LOG, TOKEN = Path(".runs/ray_head.json"), Path(".runs/ray_head.log"), Path(".runs/ray_token")
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 10.0
+NO_DRAINING = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0"}
+"""A head is stopped when nothing runs on it: Ray need not wait half a minute for what does."""
+
+
+def token_environment() -> dict[str, str]:
+    """What a process must have in its environment, before it imports Ray, to talk to the head: its token."""
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(TOKEN.resolve())}
+
+
+def _make_token() -> None:
+    """A secret of 32 bytes that only this user can read."""
+    TOKEN.unlink(missing_ok=True)
+    TOKEN.touch(mode=0o600)
+    TOKEN.write_text(secrets.token_hex(32), encoding="ascii")
 
 
 def running_head() -> str | None:
-    """The address of the head that was started here and lives, or None."""
+    """The address of the head that was started here and answers, or None."""
     if not STATE.is_file():
         return None
-    state = read_json(STATE)
-    return str(state["address"]) if _alive(state["pid"]) else None
+    address = str(read_json(STATE)["address"])
+    return address if _answers(address) else None
 
 
-def _alive(pid: int) -> bool:
-    """Whether this process id is a Ray head of ours (a zombie or another program under a reused id is not)."""
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        socket.create_connection((host, int(port)), timeout=1.0).close()
     except OSError:
         return False
-    return b"--head" in command
+    return True
 
 
 def start() -> str:
-    """Start a head, wait until it answers, and return its address; one that lives is taken as it is.
+    """Start a head, wait until it answers, and return its address; one that answers is taken as it is.
 
     Raises:
-        UserError: it did not come up; its log is named.
+        UserError: Ray is not installed, or it did not come up; its log is named.
     """
     found = running_head()
     if found is not None:
         return found
+    program = Path(sys.executable).with_name("ray")
+    if not program.is_file():
+        raise UserError(f'{program} is missing: pip install "ray[train]", or set compute.workers: 0')
     STATE.parent.mkdir(exist_ok=True)
     port = _free_port()
+    _make_token()
     command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", f"--port={port}",
-        "--node-ip-address=127.0.0.1", "--include-dashboard=false", "--object-store-memory=100000000",
-        "--disable-usage-stats",
+        str(program), "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1",
+        "--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats",
     ]  # fmt: skip
     with LOG.open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | NO_DRAINING,
+        )
     address = f"127.0.0.1:{port}"
-    _wait_until_up(process, port)
     write_json(STATE, {"pid": process.pid, "address": address})
+    _wait_until_up(process)
     return address
 
 
@@ -71,37 +98,43 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_up(process: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait_until_up(process: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UserError(f"the Ray head ended with status {process.returncode}; see {LOG}")
         if b"Ray runtime started" in LOG.read_bytes():
             return
-        time.sleep(0.2)
+        time.sleep(0.1)
     os.killpg(process.pid, signal.SIGKILL)
-    raise UserError(f"the Ray head did not answer at port {port} within {START_SECONDS:.0f} s; see {LOG}")
+    raise UserError(f"the Ray head was not up within {START_SECONDS:.0f} s; see {LOG}")
 
 
 def stop() -> bool:
-    """Stop the head that was started here; False if there is none."""
-    if running_head() is None:
-        STATE.unlink(missing_ok=True)
-        return False
-    pid: int = read_json(STATE)["pid"]
-    os.killpg(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _group_lives(pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if _group_lives(pid):
-        os.killpg(pid, signal.SIGKILL)
-    STATE.unlink()
-    return True
+    """Stop the head that was started here, and all of its processes; False if none answers."""
+    address = running_head()
+    if address is not None:
+        pid: int = read_json(STATE)["pid"]
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while _answers(address) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        try:
+            os.killpg(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # all of them ended by themselves
+    STATE.unlink(missing_ok=True)
+    return address is not None
 
 
-def _group_lives(pid: int) -> bool:
-    """Whether the head's first process still runs."""
-    return _alive(pid)
+def wanted(params: Path) -> bool:
+    """Whether a params file computes on a Ray of this machine.
+
+    Raises:
+        UserError: a mistake in the file.
+    """
+    compute = load_params(params).compute
+    return compute.workers > 0 and compute.ray_address == "local"
 
 
 def main() -> None:
@@ -110,12 +143,15 @@ def main() -> None:
         prog="python -m cluster.head", description="One Ray head for all stages."
     )
     parser.add_argument("command", choices=("start", "stop", "status"))
-    command = parser.parse_args().command
+    parser.add_argument("--params", type=Path, help="start one only if this file's compute section wants it")
+    arguments = parser.parse_args()
     try:
-        if command == "start":
-            say(f"Ray head at {start()}")
-        elif command == "stop":
-            say("stopped the Ray head" if stop() else "no Ray head of ours is running")
+        if arguments.command == "start":
+            if arguments.params is None or wanted(arguments.params):
+                say(f"Ray head at {start()}")
+        elif arguments.command == "stop":
+            if stop():
+                say("stopped the Ray head")
         else:
             say(f"Ray head at {running_head()}" if running_head() else "no Ray head of ours is running")
     except UserError as error:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.head import running_head
+from cluster.head import running_head, token_environment
 from workspace.errors import UserError
 from workspace.settings import Compute
 
@@ -32,8 +32,10 @@ def session(compute: Compute) -> Iterator[None]:
     if compute.workers == 0:
         yield
         return
-    ray = _ray()
     address = running_head() if compute.ray_address == "local" else compute.ray_address
+    if compute.ray_address == "local" and address is not None:
+        os.environ.update(token_environment())
+    ray = _ray()
     environment = {"env_vars": {"PYTHONPATH": str(ROOT)} | QUIET}
     shared: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "runtime_env": environment}
     try:
