@@ -1,0 +1,209 @@
+"""`python -m shards.list`, `.verify`, `.describe`: what they say, and what they notice."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shards import describe, verify
+from shards import list as listing
+from shards.images import ImageFacts, ImageShards, write_image_manifest
+from shards.sources import list_source
+from shards.tar import TarWriter, iterate_tar
+from shards.tokens import TokenBlock, TokenFacts, pack_positions, write_token_manifest, write_token_shard
+from tests.shards.making import encoded, picture, write_pictures
+from workspace.errors import UserError
+from workspace.manifest import write_manifest
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a module's `main`; returns its exit status: a message is 1, as the interpreter has it."""
+
+    def run(module: Any, *arguments: object) -> int:
+        monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, arguments)])
+        try:
+            module.main()
+        except SystemExit as ended:
+            return 1 if isinstance(ended.code, str) and "\n" not in ended.code else 2
+        return 0
+
+    return run
+
+
+def tokens(folder: Path) -> Path:
+    """Token shards of 6 + 2 images: 3 of the 9 cells of a grid."""
+    facts = TokenFacts(
+        (3, 3), 16, 3, ("circle", "square"), None, None, {"train": 6, "val": 2}, "adaptive", "f" * 64
+    )
+    for split, count in facts.counts.items():
+        positions = np.array([np.random.default_rng(n).choice(9, 3, replace=False) for n in range(count)])
+        block = TokenBlock(
+            tuple(f"{number:07d}" for number in range(count)),
+            np.arange(3 * count).reshape(count, 3).astype(np.uint16) % 16,
+            pack_positions(positions, 9),
+            np.arange(count).astype(np.uint16) % 2,
+            None,
+            None,
+        )
+        write_token_shard(folder / split / "000000.tar", [block])
+    write_token_manifest(folder, facts, {"mqvae": "f" * 64})
+    return folder
+
+
+def test_a_listing_lists_what_its_folder_lists(tmp_path: Path, command: Run) -> None:
+    names = ["a/1.png", "a/größe\u2028.png", "b/3.jpg", "top.png"]
+    write_pictures(tmp_path / "raw", names)
+    out = tmp_path / "listing.tsv"
+    assert command(listing, tmp_path / "raw", "--out", out) == 0
+    header, *rows = out.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    assert header == f"# root: {(tmp_path / 'raw').resolve()}"
+    sizes = {row.split("\t")[0]: int(row.split("\t")[1]) for row in rows}
+    assert sizes == {name: (tmp_path / "raw" / name).stat().st_size for name in names}
+    assert list_source("folder", str(out)) == list_source("folder", str((tmp_path / "raw").resolve()))
+
+
+def test_a_listing_serves_class_folders_too(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "raw", ["train/a/1.png", "val/b/2.png"])
+    assert listing.write_listing(tmp_path / "raw", tmp_path / "l") == 2
+    found = list_source("class_folder", str(tmp_path / "l"))
+    assert [(image.split, image.cls) for image in found.images] == [("train", 0), ("val", 1)]
+
+
+def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:
+    with pytest.raises(UserError, match="nowhere is no folder"):
+        listing.write_listing(tmp_path / "nowhere", tmp_path / "l")
+    with pytest.raises(UserError, match="holds no images"):
+        listing.write_listing(tmp_path, tmp_path / "l")
+    write_pictures(tmp_path, ["a\tb.png"])
+    with pytest.raises(UserError, match="holds a tab or a line's end"):
+        listing.write_listing(tmp_path, tmp_path / "l")
+    assert command(listing, tmp_path / "nowhere", "--out", tmp_path / "l") == 1
+    assert not (tmp_path / "l").exists()
+
+
+def test_whole_shards_are_told_to_be_whole(labelled: ImageShards, tmp_path: Path, command: Run) -> None:
+    assert verify.verify(labelled.folder).endswith(": 12 train, 4 val images are whole")
+    told = verify.verify(tokens(tmp_path / "tokens"))
+    assert told.endswith(": 6 train, 2 val images are whole, N = 3 of L = 9 cells, K = 16")
+    assert command(verify, labelled.folder) == 0
+
+
+def test_a_changed_byte_anywhere_in_an_artifact_is_noticed(
+    labelled: ImageShards, tmp_path: Path, command: Run
+) -> None:
+    for folder in (labelled.folder, tokens(tmp_path / "tokens")):
+        path = folder / "val" / "000000.tar"
+        whole = bytearray(path.read_bytes())
+        whole[len(whole) // 2] ^= 1
+        path.write_bytes(bytes(whole))
+        with pytest.raises(UserError, match=r"val/000000\.tar was changed: SHA-256"):
+            verify.verify(folder)
+        assert command(verify, folder) == 1
+
+
+def rewrite(shards: ImageShards, change: Callable[[str, bytes], tuple[str, bytes] | None]) -> None:
+    """Change members of the val tar (None: leave out), and let the manifest agree with the new bytes."""
+    path = shards.paths("val")[0]
+    members = [change(name, data) for name, data in iterate_tar(path)]
+    with TarWriter(path) as tar:
+        for member in members:
+            if member is not None:
+                tar.add(*member)
+    write_image_manifest(shards.folder, shards.facts, {})
+
+
+@pytest.mark.parametrize(
+    ("extension", "data", "message"),
+    [
+        ("png", encoded(picture(0, (9, 9))), r"0000000 has shape \(9, 9, 3\), expected \(8, 8, 3\)"),
+        ("cls", b"2", r"0000000 has class 2, expected 0 … 1"),
+        ("cls", None, r"0000000 has class None, and the manifest's classes are"),
+        ("mask.png", None, r"0000000 has no mask of 8 × 8"),
+        ("attributes.json", b'{"kind": "blob"}', "0000000 has kind blob, which is none of"),
+        ("png", encoded(picture(99)), r"0000000 is not what val\.index\.jsonl points at"),
+    ],
+)
+def test_samples_that_do_not_fit_the_facts_are_named(
+    labelled: ImageShards, extension: str, data: bytes | None, message: str
+) -> None:
+    def change(name: str, old: bytes) -> tuple[str, bytes] | None:
+        if name != f"0000000.{extension}":
+            return name, old
+        return None if data is None else (name, data)
+
+    rewrite(labelled, change)
+    if message.endswith("points at"):
+        path = labelled.folder / "val.index.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows[0]["members"] = rows[1]["members"]
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        write_image_manifest(labelled.folder, labelled.facts, {})
+    with pytest.raises(UserError, match=message):
+        verify.verify(labelled.folder)
+
+
+def test_a_tar_with_fewer_images_than_its_index_is_named(labelled: ImageShards) -> None:
+    rewrite(labelled, lambda name, data: None if name.startswith("0000002.") else (name, data))
+    with pytest.raises(UserError, match=r"val/000000\.tar: 2 images, its index says 3"):
+        verify.verify(labelled.folder)
+
+
+def test_a_wrong_count_in_the_manifest_is_noticed(labelled: ImageShards) -> None:
+    facts = ImageFacts(**{**labelled.facts.__dict__, "counts": {"train": 12, "val": 5}})
+    write_image_manifest(labelled.folder, facts, {})
+    with pytest.raises(UserError, match="split val: 4 images, its manifest says 5"):
+        verify.verify(labelled.folder)
+
+
+def test_a_key_that_stands_twice_is_noticed() -> None:
+    with pytest.raises(UserError, match="split val: the key b stands twice"):
+        verify.check_unique(["a", "b", "c", "b"], "split val")
+
+
+def test_only_shards_can_be_verified(tmp_path: Path, command: Run) -> None:
+    with pytest.raises(UserError, match=r"holds no artifact \(manifest\.json is missing\)"):
+        verify.verify(tmp_path)
+    write_manifest(tmp_path, "report", {}, {})
+    with pytest.raises(UserError, match="of kind report; expected image-shards or token-shards"):
+        verify.verify(tmp_path)
+    assert command(verify, tmp_path) == 1
+
+
+def test_shards_are_described_in_a_few_lines(
+    labelled: ImageShards, tmp_path: Path, command: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(describe, labelled.folder) == 0
+    told = capsys.readouterr().out
+    assert told.startswith(
+        f"{labelled.folder}: image-shards, fingerprint {labelled.manifest.fingerprint[:16]}"
+    )
+    for fact in ("classes: circle, square", "counts: train 12, val 4", "image_size: 8", "train/ 4 files"):
+        assert fact in told
+    assert command(describe, tokens(tmp_path / "tokens")) == 0
+    told = capsys.readouterr().out
+    for fact in (
+        "token-shards",
+        "made from mqvae ffffffffffffffff",
+        "num_kept: 3",
+        "codes 0, 1, 2",
+        "class circle",
+    ):
+        assert fact in told
+    assert told.count("■") == 3 and told.count("·") == 6
+    assert told.count("\n") < 40
+
+
+def test_only_artifacts_can_be_described(tmp_path: Path, command: Run) -> None:
+    with pytest.raises(UserError, match=r"holds no artifact \(manifest\.json is missing\)"):
+        describe.describe(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"kind": "cake"}')
+    with pytest.raises(UserError, match="is of kind cake; expected one of shapes"):
+        describe.describe(tmp_path)
+    assert command(describe, tmp_path) == 1
