@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from workspace.errors import UserError
@@ -83,11 +84,16 @@ def start() -> str:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | NO_DRAINING,
+            env=os.environ | NO_DRAINING | token_environment(),
         )
     address = f"127.0.0.1:{port}"
+    try:
+        _wait_until_up(process)
+    except BaseException:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
     write_json(STATE, {"pid": process.pid, "address": address})
-    _wait_until_up(process)
     return address
 
 
@@ -106,7 +112,6 @@ def _wait_until_up(process: "subprocess.Popen[bytes]") -> None:
         if b"Ray runtime started" in LOG.read_bytes():
             return
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
     raise UserError(f"the Ray head was not up within {START_SECONDS:.0f} s; see {LOG}")
 
 
@@ -119,10 +124,8 @@ def stop() -> bool:
         deadline = time.monotonic() + STOP_SECONDS
         while _answers(address) and time.monotonic() < deadline:
             time.sleep(0.1)
-        try:
+        with suppress(ProcessLookupError):  # all of them may have ended by themselves
             os.killpg(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # all of them ended by themselves
     STATE.unlink(missing_ok=True)
     return address is not None
 
