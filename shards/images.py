@@ -222,7 +222,12 @@ class ImageShards:
     def open(cls, folder: Path) -> "ImageShards":
         """Read and check the manifest; UserError where something is missing."""
         manifest = read_manifest(folder, "image-shards")
-        return cls(folder, manifest, ImageFacts.from_json(manifest.facts))
+        try:
+            facts = ImageFacts.from_json(manifest.facts)
+        except (KeyError, TypeError, AttributeError) as error:
+            wrong = f"the manifest of {folder} does not state the facts of image shards ({error})"
+            raise UserError(f"{wrong}: run `dvc repro shard`") from error
+        return cls(folder, manifest, facts)
 
     def paths(self, split: str) -> list[Path]:
         """The split's tars, in order."""

@@ -82,6 +82,8 @@ def check_image(sample: ImageSample, facts: ImageFacts, path: str) -> None:
         raise UserError(f"{where} has class {sample.cls}, expected 0 … {len(names) - 1}: {REMAKE}")
     if facts.masks and (sample.mask is None or sample.mask.shape != (side, side)):
         raise UserError(f"{where} has no mask of {side} × {side}: {REMAKE}")
+    if sample.captions and not facts.captions:
+        raise UserError(f"{where} has captions, and its manifest says there are none: {REMAKE}")
     for name, value in (sample.attributes or {}).items():
         if value not in (facts.attributes or {}).get(name, ()):
             raise UserError(f"{where} has {name} {value}, which is none of the manifest's values: {REMAKE}")

@@ -5,6 +5,7 @@ Writes  image shards (DESIGN section 3), skipped.jsonl
 Params  shard
 """
 
+import glob
 import os
 import shutil
 from dataclasses import dataclass
@@ -58,8 +59,9 @@ def check(params: Params) -> None:
 
 def sources(settings: ShardSettings) -> list[Path]:
     """What the fingerprint of a run covers beside the settings."""
-    path = Path(settings.source)
-    return [path] if settings.kind != "webdataset" else sorted(path.parent.glob(path.name))
+    if settings.kind != "webdataset":
+        return [Path(settings.source)]
+    return [Path(path) for path in sorted(glob.glob(settings.source))]
 
 
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -72,7 +74,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         plans, encoding, folder.work, settings.max_skipped, processes, folder.progress_file
     )
     for split in SPLITS:
-        shutil.copytree(folder.work / split, folder.out / split, copy_function=os.link, dirs_exist_ok=True)
+        shutil.copytree(folder.work / split, folder.out / split, copy_function=link, dirs_exist_ok=True)
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
     write_lines(folder.out / SKIPPED, written.skipped)
     facts = facts_of(settings, source, written)
@@ -83,6 +85,14 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     )
     write_image_manifest(folder.out, facts, made_from)
     write_json(folder.metrics / "metrics.json", {**facts.counts, "skipped": len(written.skipped)})
+
+
+def link(source: str, target: str) -> None:
+    """A hard link, or a copy where the file system has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:

@@ -13,6 +13,7 @@ from shards.images import SPLITS, ImageIndex, ImageSample, ImageShards, decode, 
 from shards.verify import same
 from tests.shards.making import COLOURS, KINDS, labelled_images, make_shards, mask_of, picture
 from workspace.errors import UserError
+from workspace.manifest import write_manifest
 
 
 def test_all_256_values_come_back_from_float() -> None:
@@ -156,3 +157,9 @@ def test_same_sees_a_difference_in_every_field(labelled: ImageShards) -> None:
     assert same(sample, sample)
     for name, value in changes.items():
         assert not same(sample, replace(sample, **{name: value})), name  # type: ignore[arg-type]
+
+
+def test_a_manifest_without_the_facts_is_told_in_words(labelled: ImageShards) -> None:
+    write_manifest(labelled.folder, "image-shards", {"kind": "folder"}, {})
+    with pytest.raises(UserError, match="does not state the facts of image shards"):
+        ImageShards.open(labelled.folder)

@@ -1,0 +1,118 @@
+"""Laws of the stages draw_shapes and shard: the same bytes each time, and mistakes told before any work."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo.drawing import KINDS
+from shards.images import ImageShards
+from shards.tar import TarWriter
+from shards.verify import verify
+from stages import draw_shapes, shard
+from workspace.errors import UserError
+from workspace.manifest import read_manifest
+from workspace.runs import RunFolder
+from workspace.settings import Compute, load_params
+
+HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
+
+
+def run_folder(path: Path) -> RunFolder:
+    folder = RunFolder(path)
+    for part in (folder.out, folder.metrics, folder.work):
+        part.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def draw(path: Path, seed: int = 0) -> Path:
+    settings = draw_shapes.ShapesSettings(
+        seed=seed, image_size=12, train=27, val=9, radius=(0.3, 0.44), texture_contrast=0.4, rotation=15.0
+    )
+    folder = run_folder(path)
+    draw_shapes.run(settings, HERE, draw_shapes.Inputs(), folder)
+    return folder.out
+
+
+def settings_of(source: object, **changes: Any) -> shard.ShardSettings:
+    values: dict[str, Any] = {
+        "kind": "shapes", "source": str(source), "image_size": 12, "format": "png", "quality": 95,
+        "val_fraction": 0.5, "samples_per_shard": 10, "max_skipped": 0.0, "seed": 0,
+    }  # fmt: skip
+    return shard.ShardSettings.model_validate(values | changes)
+
+
+def make_shards(path: Path, settings: shard.ShardSettings) -> ImageShards:
+    folder = run_folder(path)
+    shard.run(settings, HERE, shard.Inputs(), folder)
+    return ImageShards.open(folder.out)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def test_shapes_are_the_same_files_twice_and_others_by_another_seed(tmp_path: Path) -> None:
+    one, two, other = draw(tmp_path / "1"), draw(tmp_path / "2"), draw(tmp_path / "3", seed=1)
+    assert files_of(one) == files_of(two) != files_of(other)
+    facts = read_manifest(one, "shapes").facts
+    assert facts["counts"] == {"train": 27, "val": 9}
+    assert tuple(facts["classes"]) == KINDS
+
+
+def test_shapes_become_shards_with_everything_that_is_known_of_them(tmp_path: Path) -> None:
+    drawn = draw(tmp_path / "shapes")
+    shards = make_shards(tmp_path / "shards", settings_of(drawn))
+    assert shards.facts.counts == {"train": 27, "val": 9}
+    assert shards.facts.shards == {"train": (10, 10, 7), "val": (9,)}
+    assert (shards.facts.masks, shards.facts.captions, shards.facts.classes) == (True, True, KINDS)
+    assert shards.manifest.made_from == {"shapes": read_manifest(drawn, "shapes").fingerprint}
+    assert verify(shards.folder).endswith("27 train, 9 val images are whole")
+    index = shards.index("val")
+    for number, row in enumerate(index.rows):
+        sample = index.read(number)
+        assert sample.cls is not None and row.source.split("/")[:2] == ["val", KINDS[sample.cls]]
+
+
+def test_a_finished_shard_stage_that_is_asked_again_makes_the_same(tmp_path: Path) -> None:
+    drawn = draw(tmp_path / "shapes")
+    first = files_of(make_shards(tmp_path / "shards", settings_of(drawn)).folder)
+    assert files_of(make_shards(tmp_path / "other", settings_of(drawn)).folder) == first
+
+
+def test_a_tar_of_the_source_that_changes_makes_the_stage_run_again(tmp_path: Path) -> None:
+    for name in ("a/0.tar", "b/0.tar"):
+        (tmp_path / name).parent.mkdir()
+        with TarWriter(tmp_path / name):
+            pass
+    settings = settings_of(tmp_path / "*" / "0.tar", kind="webdataset")
+    assert shard.sources(settings) == [tmp_path / "a" / "0.tar", tmp_path / "b" / "0.tar"]
+    assert shard.sources(settings_of("somewhere")) == [Path("somewhere")]
+
+
+@pytest.mark.parametrize("radius", ["[0.4,0.3]", "[0.3,0.5]"])
+def test_a_radius_that_leaves_no_room_is_told(root: Path, radius: str) -> None:
+    with pytest.raises(
+        UserError, match=r"shapes\.radius is \[0\.\d, 0\.\d\]; expected smallest ≤ largest < 0\.5"
+    ):
+        load_params(root / "presets" / "tiny.yaml", [f"shapes.radius={radius}"])
+
+
+def test_shards_of_another_size_than_the_model_takes_are_told_before_any_work(root: Path) -> None:
+    with pytest.raises(UserError, match=r"shard\.image_size is 32 and mqvae\.model\.image_size is 16"):
+        load_params(root / "presets" / "tiny.yaml", ["shard.image_size=32"])
+
+
+def test_shards_are_copied_where_links_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(source: str, target: str) -> None:
+        raise OSError("no links here")
+
+    drawn = draw(tmp_path / "shapes")
+    linked = make_shards(tmp_path / "linked", settings_of(drawn))
+    monkeypatch.setattr("stages.shard.os.link", refuses)
+    copied = make_shards(tmp_path / "copied", settings_of(drawn))
+    assert files_of(copied.folder) == files_of(linked.folder)
