@@ -32,7 +32,7 @@ SETTINGS: dict[str, Any] = {
     "batch": 2, "block": 3, "copies": [PLAIN], "text_vocab": 0, "text_length": 0, "seed": 0,
 }  # fmt: skip
 SIZES = {"train": (5, 4), "val": (4,)}
-CAPTIONS = (("a red circle", "something round"), (), ("A BLUE square",))
+CAPTIONS = (("A BLUE square",), (), ("a red circle", "something round"))
 
 
 def settings_of(**changes: Any) -> tokenize.TokenizeSettings:
@@ -273,7 +273,7 @@ def test_images_of_another_size_are_refused(world: World) -> None:
     [
         (
             lambda data: data.replace(b"0005.cls", b"0005.clz"),
-            r"tokenize: 1 of 3 shards failed \(000001\.tar\)",
+            r"tokenize: 1 of 3 shards failed \(train/000001\.tar\)",
         ),
         (
             lambda data: data[:1024] + bytes(len(data) - 1024),
