@@ -5,7 +5,6 @@ file's bytes. `shard.source` may name a listing in place of its folder.
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
 
@@ -32,10 +31,15 @@ def write_listing(folder: Path, out: Path) -> int:
         raise UserError(
             f"{folder}: the name {torn!r} holds a tab or a line's end, and a listing cannot: rename it"
         )
-    rows = [f"{name}\t{os.stat(root / name).st_size}\n" for name in names if (root / name).is_file()]
+    rows = [f"{name}\t{_size(root / name)}\n" for name in names]
     with atomic_path(out) as temporary:
         temporary.write_text(f"{ROOT}{root}\n" + "".join(rows), encoding="utf-8", errors="surrogateescape")
     return len(rows)
+
+
+def _size(path: Path) -> int:
+    """A file's bytes; 0 for a link to nothing, which `shard` then tells as missing."""
+    return path.stat().st_size if path.is_file() else 0
 
 
 def main() -> None:

@@ -64,7 +64,7 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_a_failing_shard_is_tried_three_times_and_named_and_the_others_are_kept(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"doubling: 1 of 4 shards failed \(1.txt\): RuntimeError: half way"):
+    with pytest.raises(UserError, match=r"doubling: 1 of 4 shards failed \(in/1.txt\): RuntimeError: half way"):
         run(tmp_path, bad="1.txt")
     assert (tmp_path / "log").read_text().count("1.txt") == 3
     assert (tmp_path / "out" / "3.txt").is_file() and not (tmp_path / "out" / "1.txt").exists()
