@@ -1,10 +1,12 @@
 """Random token data sets for the tests of shards/."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shards.text import TextTokenizer
 from shards.tokens import (
@@ -85,3 +87,8 @@ def write(
 
 
 USUAL = Kind(images=3, kept=4, length=13, codes=7, classes=True, captions=2)
+
+
+def joined(blocks: Sequence[TokenBlock], field: str) -> NDArray[Any]:
+    """A member of several blocks, one after the other."""
+    return np.concatenate([getattr(block, field) for block in blocks])

@@ -1,8 +1,6 @@
-"""Laws of token shards: what is written is read, by us, by webdataset and by numpy alone; what is damaged is noticed."""
+"""Laws of token shards: what is written is read; what is damaged is noticed."""
 
-import json
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,8 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shards.describe import describe, main
-from shards.images import SPLITS
 from shards.tokens import (
     ARRAYS,
     TokenBlock,
@@ -28,11 +24,9 @@ from shards.tokens import (
     write_token_manifest,
     write_token_shard,
 )
-from tests.shards.random_tokens import Kind, Written, block_of, facts_of, write
+from tests.shards.random_tokens import USUAL, Kind, Written, block_of, facts_of, joined, write
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest
-
-USUAL = Kind(images=3, kept=4, length=13, codes=7, classes=True, captions=2)
 
 
 @pytest.fixture
@@ -64,11 +58,6 @@ def assert_same(one: TokenBlock, other: TokenBlock) -> None:
         if mine is not None:
             assert mine.dtype == others.dtype == dtype
             np.testing.assert_array_equal(mine, others)
-
-
-def joined(blocks: tuple[TokenBlock, ...], field: str) -> NDArray[Any]:
-    """A member of several blocks, one after the other."""
-    return np.concatenate([getattr(block, field) for block in blocks])
 
 
 @given(kind=kinds(), seed=st.integers(0, 1000))
@@ -144,70 +133,6 @@ def test_the_same_blocks_give_the_same_bytes(tmp_path: Path, usual: Written) -> 
         assert (usual.folder / name).read_bytes() == (again.folder / name).read_bytes(), name
     fingerprints = {read_manifest(made.folder, "token-shards").fingerprint for made in (usual, again)}
     assert len(fingerprints) == 1
-
-
-def test_plain_webdataset_gives_the_same_arrays(usual: Written) -> None:
-    webdataset = pytest.importorskip("webdataset")
-    for number, block in enumerate(usual.train):
-        path = usual.folder / "train" / f"{number:06d}.tar"
-        (sample,) = webdataset.WebDataset(str(path), shardshuffle=False).decode()
-        assert sample["keys.json"] == list(block.keys)
-        for field, dtype in ARRAYS.items():
-            assert sample[f"{field}.npy"].dtype == dtype
-            np.testing.assert_array_equal(sample[f"{field}.npy"], getattr(block, field))
-
-
-def lines_of_readme(folder: Path) -> str:
-    """The python between the fences of a data set's README."""
-    return (folder / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-
-
-@pytest.mark.parametrize("classes", [True, False])
-@pytest.mark.parametrize("captions", [0, 2])
-def test_the_lines_in_the_readme_load_the_same_arrays_with_numpy_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: bool, captions: int
-) -> None:
-    made = write(tmp_path, replace(USUAL, classes=classes, captions=captions))
-    lines = lines_of_readme(tmp_path)
-    assert len([line for line in lines.splitlines() if line]) <= 11
-    monkeypatch.chdir(tmp_path)
-    found: dict[str, Any] = {}
-    exec(lines, found)
-    assert found["keys"] == [key for block in made.train for key in block.keys]
-    np.testing.assert_array_equal(found["codes"], joined(made.train, "codes"))
-    expected = unpack_positions(joined(made.train, "mask"), USUAL.length, USUAL.kept)
-    np.testing.assert_array_equal(found["positions"], expected)
-    assert ("classes" in found, "captions" in found) == (classes, bool(captions))
-    if classes:
-        np.testing.assert_array_equal(found["classes"], joined(made.train, "cls"))
-    if captions:
-        np.testing.assert_array_equal(found["captions"], joined(made.train, "text"))
-        np.testing.assert_array_equal(found["caption_count"], joined(made.train, "caption_count"))
-
-
-def test_the_manifest_states_k_n_the_grid_and_the_counts_as_integers_and_describes_every_member(
-    usual: Written,
-) -> None:
-    facts = read_json(usual.folder / "manifest.json")["facts"]
-    assert (facts["num_codes"], facts["num_kept"], facts["grid"]) == (7, 4, [1, 13])
-    assert facts["counts"] == {"train": 6, "val": 3}
-    blocks = [block for split in SPLITS for block in (usual.folder / split).glob("*.tar")]
-    assert set(facts["members"]) == {name.partition(".")[2] for path in blocks for name in names_in(path)}
-    for name, text in facts["members"].items():
-        field = name.removesuffix(".npy")
-        assert field == "keys.json" or np.dtype(ARRAYS[field]).name in text
-    assert all(
-        isinstance(number, int)
-        for number in (facts["num_codes"], facts["num_kept"], *facts["grid"], *facts["counts"].values())
-    )
-
-
-def names_in(path: Path) -> list[str]:
-    """Members of a tar."""
-    import tarfile
-
-    with tarfile.open(path) as tar:
-        return tar.getnames()
 
 
 def with_(
@@ -363,30 +288,3 @@ def test_facts_come_back_from_the_manifest_as_they_were(usual: Written) -> None:
     assert {field.name: type(getattr(found, field.name)) for field in fields(found)} == {
         field.name: type(getattr(usual.facts, field.name)) for field in fields(usual.facts)
     }
-
-
-def test_describe_shows_the_facts_and_one_image_as_it_is_stored(
-    usual: Written, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["describe", str(usual.folder)])
-    main()
-    said = capsys.readouterr().out
-    assert said == describe(usual.folder)
-    assert "token-shards" in said and "num_kept: 4" in said and "counts: train 6, val 3" in said
-    kept = unpack_positions(usual.train[0].mask[:1], 13, 4)[0].tolist()
-    assert " ".join("■" if cell in kept else "·" for cell in range(13)) in said
-    assert f"codes {', '.join(map(str, usual.train[0].codes[0].tolist()))}" in said
-    assert f"class {('cat', 'dog')[int(usual.train[0].cls[0])]}" in said  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(None, "holds no artifact"), (json.dumps({"kind": "cake"}), "is of kind cake; expected one of")],
-)
-def test_describe_says_in_a_line_what_is_no_artifact(
-    tmp_path: Path, content: str | None, message: str
-) -> None:
-    if content is not None:
-        (tmp_path / "manifest.json").write_text(content)
-    with pytest.raises(UserError, match=message):
-        describe(tmp_path)
