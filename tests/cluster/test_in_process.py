@@ -1,6 +1,5 @@
 """Laws of `map_shards` and `fit` without Ray: idempotent, resumable, honest about what failed."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,52 +7,23 @@ from typing import Any
 import pytest
 
 from cluster.session import preflight
-from cluster.shard_map import ShardJob, map_shards
+from cluster.shard_map import Mapper, ShardJob, Task, map_shards
 from cluster.training import WorkerGroup, fit
+from tests.cluster.work import doubling, jobs
 from workspace.errors import UserError
-from workspace.manifest import atomic_path
 from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 
 
-def doubling(bad: str, log: Path) -> Callable[[ShardJob], dict[str, Any]]:
-    """A function that doubles a file's text; it fails on the input named `bad`."""
-    with log.open("a") as file:
-        file.write("made\n")
-
-    def one(job: ShardJob) -> dict[str, Any]:
-        with log.open("a") as file:
-            file.write(f"{job.input.name}\n")
-        if job.input.name == bad:
-            raise RuntimeError("half way")
-        text = job.input.read_text() * 2
-        with atomic_path(job.output) as temporary:
-            temporary.write_text(text)
-        return {"length": len(text)}
-
-    return one
-
-
-def jobs(folder: Path, count: int = 4) -> list[ShardJob]:
-    (folder / "in").mkdir(exist_ok=True)
-    for number in range(count):
-        (folder / "in" / f"{number}.txt").write_text(str(number) * (number + 1))
-    return [
-        ShardJob(folder / "in" / f"{number}.txt", folder / "out" / f"{number}.txt", number)
-        for number in range(count)
-    ]
-
-
 def run(folder: Path, bad: str = "", compute: Compute = HERE) -> list[dict[str, Any]]:
-    make = partial(doubling, bad, folder / "log")
+    make = partial(doubling, bad, "fails", folder / "log")
     return map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
 
 
-def test_facts_come_in_the_order_of_the_jobs_and_the_model_is_made_once(tmp_path: Path) -> None:
+def test_facts_come_in_the_order_of_the_jobs(tmp_path: Path) -> None:
     assert [fact["length"] for fact in run(tmp_path)] == [2, 4, 6, 8]
     assert (tmp_path / "out" / "3.txt").read_text() == "33333333"
-    assert (tmp_path / "log").read_text().count("made") == 1
 
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
@@ -64,13 +34,32 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
 
 
 def test_a_failing_shard_is_tried_three_times_and_named_and_the_others_are_kept(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"doubling: 1 of 4 shards failed \(in/1.txt\): RuntimeError: half way"):
+    with pytest.raises(
+        UserError, match=r"doubling: 1 of 4 shards failed \(in/1.txt\): RuntimeError: half way"
+    ):
         run(tmp_path, bad="1.txt")
     assert (tmp_path / "log").read_text().count("1.txt") == 3
     assert (tmp_path / "out" / "3.txt").is_file() and not (tmp_path / "out" / "1.txt").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()].count("1.txt.error.txt") == 0
     assert [fact["length"] for fact in run(tmp_path)] == [2, 4, 6, 8]
     assert (tmp_path / "log").read_text().count("0.txt") == 1
+
+
+def test_many_failed_shards_are_named_in_part(tmp_path: Path) -> None:
+    make = partial(doubling, "", "no output", tmp_path / "log")
+    many = [
+        ShardJob(tmp_path / f"{number}.txt", tmp_path / "out" / str(number), number) for number in range(9)
+    ]
+    with pytest.raises(
+        UserError, match=r"9 of 9 shards failed \(.*/0.txt, .*/4.txt and 4 more\): FileNotFound"
+    ):
+        map_shards(make, many, HERE, tmp_path / "done", "doubling", tmp_path / "progress.json")
+
+
+def test_a_mistake_in_making_the_function_is_told_of_every_shard(tmp_path: Path) -> None:
+    mapper = Mapper(partial(doubling, "", "no model", tmp_path / "log"), 1)
+    [job] = jobs(tmp_path, count=1)
+    assert mapper.run(Task(job, tmp_path / "done")) == "there is no model"
 
 
 def test_in_one_process_a_worker_is_alone(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Laws of the head, `fit` and `map_shards` on a real Ray with two workers; one head for all of them."""
+
+import os
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.head import running_head, start, stop
+from cluster.shard_map import map_shards
+from cluster.training import fit
+from tests.cluster.work import Lesson, doubling, jobs, learn
+from workspace.errors import UserError
+from workspace.manifest import read_json
+from workspace.settings import Compute
+
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("ray") is None, reason="Ray is not installed"
+    ),  # it reads its token when imported
+    pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two Ray workers need two cores"),
+]
+TWO = Compute(device="cpu", workers=2, threads=3, loader_workers=0, ray_address="local")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A head started here, used by every `session` of this file, stopped at the end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("head"))
+        address = start()
+        yield address
+        assert stop() and running_head() is None and not stop()
+
+
+def double(folder: Path, bad: str = "", how: str = "", compute: Compute = TWO) -> list[dict[str, Any]]:
+    make = partial(doubling, bad, how, folder / "log")
+    return map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
+
+
+def test_a_head_that_answers_is_taken_as_it_is(head: str) -> None:
+    assert start() == running_head() == head
+
+
+def test_two_workers_are_a_group_that_agrees(tmp_path: Path) -> None:
+    fit(learn, Lesson(tmp_path, mistake=""), TWO, tmp_path)
+    seen = [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)]
+    assert [one["sum"] for one in seen] == [[1.0, 3.0, 5.0]] * 2
+    assert [one["size"] for one in seen] == [2, 2] and [one["threads"] for one in seen] == [3, 3]
+    assert len({one["pid"] for one in seen} | {os.getpid()}) == 3
+    assert read_json(tmp_path / "progress.json")["shown"] == {"total": 9.0}
+
+
+def test_a_users_mistake_in_a_worker_is_the_drivers(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^mqvae.steps is wrong$"):
+        one = TWO.model_copy(update={"workers": 1})
+        fit(learn, Lesson(tmp_path, mistake="mqvae.steps is wrong"), one, tmp_path)
+
+
+def test_a_shard_that_kills_its_worker_is_named_and_the_rest_is_kept_and_equals_one_process(
+    tmp_path: Path,
+) -> None:
+    for name in ("ray", "here"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=r"doubling: 1 of 4 shards failed \(in/1.txt\): its worker died"):
+        double(tmp_path / "ray", bad="1.txt", how="dies")
+    log = (tmp_path / "ray" / "log").read_text()
+    assert log.count("1.txt") == 3 and [log.count(f"{number}.txt") for number in (0, 2, 3)] == [1, 1, 1]
+
+    here = TWO.model_copy(update={"workers": 0, "threads": 1})
+    assert double(tmp_path / "ray", compute=here) == double(tmp_path / "here", compute=here)
+    assert (tmp_path / "ray" / "log").read_text().removeprefix(log) == "1.txt\n"
+    for number in range(4):
+        made = [(tmp_path / name / "out" / f"{number}.txt").read_text() for name in ("ray", "here")]
+        assert made[0] == made[1] == str(number) * (2 * number + 2)
+
+
+def test_asking_for_more_than_the_cluster_has_is_refused_at_once(tmp_path: Path) -> None:
+    many = TWO.model_copy(update={"workers": 10_000})
+    with pytest.raises(
+        UserError, match=r"compute.workers = 10000 needs 10000 CPUs; this Ray cluster has \d+"
+    ):
+        fit(learn, Lesson(tmp_path, mistake=""), many, tmp_path)
