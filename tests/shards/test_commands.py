@@ -169,9 +169,16 @@ def test_a_wrong_count_in_the_manifest_is_noticed(labelled: ImageShards) -> None
         verify.verify(labelled.folder)
 
 
-def test_a_key_that_stands_twice_is_noticed() -> None:
-    with pytest.raises(UserError, match="split val: the key b stands twice"):
-        verify.check_unique(["a", "b", "c", "b"], "split val")
+def test_a_key_that_stands_twice_is_noticed(labelled: ImageShards) -> None:
+    path, index = labelled.paths("train")[1], labelled.folder / "train.index.jsonl"
+    members = [(name.replace("0000004.", "0000001."), data) for name, data in iterate_tar(path)]
+    with TarWriter(path) as tar:
+        for name, data in members:
+            tar.add(name, data)
+    index.write_text(index.read_text().replace('"0000004"', '"0000001"'))
+    write_image_manifest(labelled.folder, labelled.facts, {})
+    with pytest.raises(UserError, match="split train: the key 0000001 stands twice"):
+        verify.verify(labelled.folder)
 
 
 def test_only_shards_can_be_verified(tmp_path: Path, command: Run) -> None:
