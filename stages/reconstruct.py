@@ -111,7 +111,7 @@ def reconstructing(
         scored, made = [], []
         for items in in_batches(index.indices_of(job.input), settings.batch):
             samples = [index.read(item) for item in items]
-            back = reconstruct(model, samples, items, settings.seed)
+            back = reconstruct(model, samples, settings.seed)
             counts = np.bincount(back.codes.ravel(), minlength=model.config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts))
             labels = label_images(samples, extractor.heads, shards.facts.classes)
@@ -123,15 +123,13 @@ def reconstructing(
 
 
 @torch.inference_mode()
-def reconstruct(
-    model: MQVAE, samples: Sequence[ImageSample], indices: Sequence[int], seed: int
-) -> Reconstructed:
-    """Run samples, which have these indices in their split, through the model."""
+def reconstruct(model: MQVAE, samples: Sequence[ImageSample], seed: int) -> Reconstructed:
+    """Run samples through the model; a random mask follows from (seed, key), as in tokenize."""
     parameter = next(model.parameters())
     image_BCHW = torch.from_numpy(to_float(np.stack([sample.image for sample in samples]))).to(parameter)
     ranking_BL = None
     if model.config.mask == "random":
-        seeds = [sample_seed(seed, 0, index, "mask") for index in indices]
+        seeds = [sample_seed(seed, 0, 0, f"mask/{sample.key}") for sample in samples]
         ranking_BL = random_ranking(seeds, model.config.num_positions).to(parameter)
     output = model(image_BCHW, ranking_BL)
     return Reconstructed(
@@ -147,7 +145,7 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     index = shards.index(settings.split)
     items = [int(item) for item in chosen_images(len(index), settings.examples, settings.seed)]
     samples = [index.read(item) for item in items]
-    back = reconstruct(model, samples, items, settings.seed)
+    back = reconstruct(model, samples, settings.seed)
     grid = (model.config.grid, model.config.grid)
     inputs = np.stack([sample.image for sample in samples])
     figure4(inputs, back.scores, back.positions, back.images, grid).save(out / "figure4.png")

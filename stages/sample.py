@@ -135,14 +135,16 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
         sampling, inputs.stackformer.resolve(), inputs.mqvae.resolve(), settings, asked, compute.device
     )
     shards = -(-settings.num_images // settings.samples_per_shard)
-    out = folder.out.resolve()
+    out, tars = folder.out.resolve(), folder.work.resolve() / "tars"
     jobs = [
-        ShardJob(inputs.stackformer.resolve(), out / f"{index:06d}.tar", index) for index in range(shards)
+        ShardJob(inputs.stackformer.resolve(), tars / f"{index:06d}.tar", index) for index in range(shards)
     ]
     work = (folder.work / "done").resolve()
     done = map_shards(make, jobs, compute, work, "sample", folder.progress_file)
+    for job in jobs:
+        (out / job.output.name).hardlink_to(job.output)
     seconds = sum(shard["seconds"] for shard in done)
-    rates = {"images": settings.num_images, "images_per_second": settings.num_images / seconds}
+    rates = {"images": settings.num_images, "images_per_second_of_a_worker": settings.num_images / seconds}
     write_json(folder.metrics / "metrics.json", rates)
     write_grid([job.output for job in jobs], asked.labels, out / "grid.png")
     if settings.png_files:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -254,8 +255,10 @@ def copied(made: Made, tmp_path: Path) -> Callable[[], Made]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
-    """Headless Chromium; tests skip where there is none."""
+    """Headless Chromium; tests skip where there is none, and fail there if MQVAE_REQUIRE_CHROMIUM is set (as in CI)."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None and os.environ.get("MQVAE_REQUIRE_CHROMIUM"):
+        pytest.fail("no chromium on this machine, and MQVAE_REQUIRE_CHROMIUM is set")
     if executable is None:
         pytest.skip("no chromium on this machine")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
