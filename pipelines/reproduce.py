@@ -5,8 +5,8 @@
     python -m pipelines.reproduce -S sample.guidance=3  with another setting in params.yaml
     python -m pipelines.reproduce --force               every stage again
 
-dvc.yaml stays the only DAG: the flow asks DVC once what is stale, then runs each stale stage and what follows from it,
-one at a time, as `dvc repro --single-item`.
+dvc.yaml stays the only DAG: the flow asks DVC of each stage, when its turn comes, whether it is stale, and runs it as
+`dvc repro --single-item`: so what an upstream stage made again to the same bytes runs nothing after it.
 """
 
 import argparse
@@ -14,7 +14,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +26,10 @@ from prefect import flow, get_run_logger, task
 from prefect.client.schemas import State
 from prefect.states import Completed
 
-DVC = str(Path(sys.executable).with_name("dvc"))
+BIN = Path(sys.executable).parent
 STOP_SECONDS = 10.0
+UNRUN = ("is cached - skipping run", "didn't change, skipping")
+"""What DVC says of a stage whose outputs it took from its cache, or left as they were."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,11 @@ class Step:
         address: what DVC calls it ("train_mqvae", "demo/dvc.yaml:draw_shapes").
         name: its own name.
         needs: addresses of the stages that it depends on directly.
-        stale: whether DVC says that it is out of date by itself.
     """
 
     address: str
     name: str
     needs: tuple[str, ...]
-    stale: bool
 
 
 def read_dag(targets: Sequence[str]) -> list[Step]:
@@ -62,74 +64,82 @@ def read_dag(targets: Sequence[str]) -> list[Step]:
             )
         wanted = set(roots).union(*(networkx.descendants(graph, stage) for stage in roots))
         order = [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in wanted]
-        status = repo.status([stage.addressing for stage in order])
         return [
             Step(
                 stage.addressing,
                 stage.name,
                 tuple(needed.addressing for needed in graph.successors(stage)),
-                stage.addressing in status,
             )
             for stage in order
         ]
 
 
-def to_run(steps: Sequence[Step], force: bool) -> set[str]:
-    """Addresses of the steps that must run: stale ones, and all that follows from them."""
-    running: set[str] = set()
-    for step in steps:
-        if force or step.stale or running.intersection(step.needs):
-            running.add(step.address)
-    return running
+def is_stale(step: Step) -> bool:
+    """Whether DVC says that a stage is out of date, what it needs aside."""
+    with Repo(".") as repo:
+        return step.address in repo.status([step.address])
 
 
 @task
-def run_stage(step: Step, due: bool, force: bool) -> State[str]:
-    """Run one stage through DVC, with its output in this task's log."""
+def run_stage(step: Step, force: bool) -> State[str]:
+    """Run one stage through DVC, with its output in this task's log.
+
+    Raises:
+        RuntimeError: it failed.
+    """
     log = get_run_logger()
-    if not due:
+    if not force and not is_stale(step):
         return Completed(name="Cached", message=f"{step.name} is up to date")
-    command = [DVC, "repro", "--single-item", *(["--force"] if force else []), step.address]
-    log.info("%s", " ".join(["dvc", *command[1:]]))
+    command = ["dvc", "repro", "--single-item", *(["--force"] if force else []), step.address]
+    log.info("%s", " ".join(command))
+    ran = True
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        [str(BIN / command[0]), *command[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
     )
     try:
         assert process.stdout is not None
-        for line in process.stdout:
-            if line.strip():
-                log.info("%s", line.rstrip())
+        for line in filter(str.strip, process.stdout):
+            log.info("%s", line.rstrip())
+            ran = ran and not any(words in line for words in UNRUN)
         status = process.wait()
     finally:
-        stop_group(process)
+        if process.poll() != 0:
+            stop_group(process)
     if status:
-        raise RuntimeError(
-            f"{step.name} ended with status {status}; `dvc repro {step.address}` goes on from where it was"
-        )
+        again = f"`dvc repro {step.address}` goes on from where it was"
+        raise RuntimeError(f"{step.name} ended with status {status}; {again}")
+    if not ran:
+        return Completed(name="Cached", message=f"{step.name} was in DVC's cache")
     return Completed(message=f"{step.name} ran")
 
 
 def stop_group(process: "subprocess.Popen[str]") -> None:
-    """End a process and everything that it started, if it still runs."""
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(STOP_SECONDS)
-    except subprocess.TimeoutExpired:
+    """End what still runs of a process and of everything that it started: politely, then by force."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while time.monotonic() < deadline:
+            process.poll()
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 @flow(name="reproduce")
 def reproduce(targets: list[str], force: bool = False) -> dict[str, str]:
     """Bring the targets (empty: everything) up to date; returns what became of each stage: ran or cached."""
-    steps = read_dag(targets)
-    due = to_run(steps, force)
+    states: dict[str, State[str]] = {}
     told = {}
-    for step in steps:
+    for step in read_dag(targets):
         named = run_stage.with_options(name=step.name, task_run_name=step.name)
-        state = named(step, step.address in due, force, return_state=True)
+        before = [states[address] for address in step.needs]
+        states[step.address] = state = named(step, force, return_state=True, wait_for=before)
         state.result()
         told[step.name] = "cached" if state.name == "Cached" else "ran"
     return told
