@@ -7,8 +7,11 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)
 export RAY_USAGE_STATS_ENABLED := 0
 
+# One Ray head for all stages, where params.yaml wants one on this machine; stopped whatever happens.
+WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
+
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check deps clean flow
+.PHONY: help install repro flow preset test check deps clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -16,18 +19,19 @@ help:  ## this list
 install: $(STAMP)  ## .venv from pyproject.toml + constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,dev]'
-	touch $@
+	@echo "installing into $(VENV): once, some minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,dev]'
+	@touch $@
 
-repro: $(STAMP)  ## run everything that is out of date (PRESET=faces takes presets/faces.yaml first)
-	@$(if $(PRESET),python -m pipelines.preset $(PRESET),true)
-	@trap 'python -m cluster.head stop' EXIT; \
-	python -m cluster.head start && dvc repro && echo "open artifacts/report/index.html"
+repro: $(STAMP) preset  ## run everything that is out of date (PRESET=faces takes presets/faces.yaml first)
+	@$(WITH_RAY) dvc repro && echo "the report: file://$(CURDIR)/artifacts/report/index.html"
 
-flow: $(STAMP)  ## the same as a Prefect flow
-	@trap 'python -m cluster.head stop' EXIT; python -m cluster.head start && python -m pipelines.reproduce
+flow: $(STAMP) preset  ## the same as a Prefect flow
+	@$(WITH_RAY) python -m pipelines.reproduce
+
+preset: $(STAMP)
+	@$(if $(PRESET),python -m pipelines.preset $(PRESET),:)
 
 test: $(STAMP)  ## all tests, at most 12 minutes on two cores
 	python -m pytest

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
+psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 pytest.importorskip("dvc", reason="DVC is not installed")
 pytest.importorskip("prefect", reason="Prefect is not installed")
 
