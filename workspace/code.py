@@ -1,16 +1,22 @@
 """Which first-party files decide a stage's result: its import closure, less what cannot change a result.
 
+A file that lies beside a module and that the module names in a string (a page's template) counts as imported by it.
+
 python -m workspace.code           check that dvc.yaml names them
 python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
 """
 
 import argparse
 import ast
+import io
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from workspace.progress import say
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -25,7 +31,8 @@ PACKAGES = (
     "workspace",
 )
 PIPELINES = ("dvc.yaml", "demo/dvc.yaml")
-
+DATA = re.compile(r"[\w.-]+\.\w+")
+"""What a string looks like that may name a file beside its module."""
 
 EXCLUDED = ("cluster/", "workspace/", "training/curves.py")
 """What cannot change a result: where work runs, the workspace's mechanics (but for manifests), logging."""
@@ -53,8 +60,9 @@ def closure(module: str) -> list[Path]:
     while waiting:
         for path in _files(waiting.pop()):
             if path not in found:
-                found.add(path)
-                waiting += _imports(path)
+                imported, beside = _needs(path)
+                found.update((path, *beside))
+                waiting += imported
     return sorted(found)
 
 
@@ -75,16 +83,19 @@ def _files(module: str) -> Iterator[Path]:
 
 
 @cache
-def _imports(path: Path) -> tuple[str, ...]:
-    """Names that a file imports; `from a import b` gives a and a.b, of which one is a module."""
+def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Modules that a file imports (`from a import b` gives a and a.b, of which one is a module), and data files beside it."""
     names: list[str] = []
+    beside = []
     # settings.py imports every stage by name, inside one function: DESIGN section 2 leaves that out of the closure.
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DATA.fullmatch(node.value):
+            beside += [path.with_name(node.value)] if (ROOT / path).with_name(node.value).is_file() else []
+    return tuple(names), tuple(beside)
 
 
 def code_deps(stage: dict[str, Any]) -> list[str]:
@@ -95,8 +106,43 @@ def code_deps(stage: dict[str, Any]) -> list[str]:
 
 
 def is_code(dependency: Any) -> bool:
-    """Whether an entry of a stage's deps is first-party code."""
-    return isinstance(dependency, str) and dependency.split("/")[0] in PACKAGES and dependency.endswith(".py")
+    """Whether an entry of a stage's deps is a first-party file (no input lies in a package)."""
+    return isinstance(dependency, str) and dependency.split("/")[0] in PACKAGES
+
+
+def rewrite(tree: dict[str, Any]) -> list[str]:
+    """Put the code that each stage needs in its deps, after its inputs.
+
+    Args:
+        tree: a dvc.yaml as it was read; changed in place.
+
+    Returns:
+        Names of the stages whose deps were others.
+    """
+    changed = []
+    for name, stage in tree["stages"].items():
+        deps = list(stage.get("deps", []))
+        wanted = [dep for dep in deps if not is_code(dep)] + code_deps(stage)
+        if deps != wanted:
+            stage["deps"] = wanted
+            changed.append(name)
+    return changed
+
+
+def rewritten(text: str) -> tuple[str, list[str]]:
+    """The text of a dvc.yaml with its code deps rewritten, all else as it is, and the stages that this changed."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 1_000_000  # no line is broken
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    tree = yaml.load(text)
+    changed = rewrite(tree)
+    if not changed:
+        return text, []
+    out = io.StringIO()
+    yaml.dump(tree, out)
+    return out.getvalue(), changed
 
 
 def main() -> None:
@@ -106,24 +152,13 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="rewrite them")
     write = parser.parse_args().write
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.width = 120
-    yaml.indent(mapping=2, sequence=4, offset=2)
     for name in PIPELINES:
-        path = ROOT / name
-        tree = yaml.load(path.read_text(encoding="utf-8"))
-        for stage, entry in tree["stages"].items():
-            wanted = [dep for dep in entry.get("deps", []) if not is_code(dep)] + code_deps(entry)
-            if list(entry.get("deps", [])) == wanted:
-                continue
-            if not write:
-                sys.exit(f"{name}: the deps of {stage} are not its imports: run `make deps`")
-            entry["deps"] = wanted
-        if write:
-            with path.open("w", encoding="utf-8") as file:
-                yaml.dump(tree, file)
+        text, changed = rewritten((ROOT / name).read_text(encoding="utf-8"))
+        if changed and not write:
+            sys.exit(f"{name}: the deps of {', '.join(changed)} are not its imports: run `make deps`")
+        if changed:
+            (ROOT / name).write_text(text, encoding="utf-8")
+            say(f"{name}: rewrote the deps of {', '.join(changed)}")
 
 
 if __name__ == "__main__":

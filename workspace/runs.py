@@ -169,14 +169,13 @@ def listing_fingerprint(path: Path) -> str:
     if path.is_file():
         return sha256_file(path)
     lines = []
-    for folder, names, files in os.walk(path):
+    for folder, names, files in os.walk(path, followlinks=True):
         names.sort()
         for name in sorted(files):
-            stat = os.stat(os.path.join(folder, name))
-            lines.append(
-                f"{os.path.relpath(os.path.join(folder, name), path)}\t{stat.st_size}\t{stat.st_mtime_ns}"
-            )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+            file = os.path.join(folder, name)
+            stat = os.stat(file) if os.path.exists(file) else os.lstat(file)  # a dangling link is itself
+            lines.append(f"{os.path.relpath(file, path)}\t{stat.st_size}\t{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def find_run(name: str) -> RunFolder:

@@ -100,5 +100,12 @@ def test_a_source_is_known_by_its_names_sizes_and_times(tmp_path: Path) -> None:
     assert listing_fingerprint(source) == before
     (source / "b").write_text("2")
     assert listing_fingerprint(source) != before
+    before = listing_fingerprint(source)
+    (tmp_path / "elsewhere").mkdir()
+    (source / "linked").symlink_to(tmp_path / "elsewhere")
+    (source / "dangling").symlink_to(tmp_path / "nothing")
+    with_links = listing_fingerprint(source)
+    (tmp_path / "elsewhere" / "c").write_text("3")
+    assert len({before, with_links, listing_fingerprint(source)}) == 3
     with pytest.raises(UserError, match="does not exist"):
         listing_fingerprint(tmp_path / "nowhere")
