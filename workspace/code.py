@@ -121,10 +121,12 @@ def rewrite(tree: dict[str, Any]) -> list[str]:
     """
     changed = []
     for name, stage in tree["stages"].items():
-        deps = list(stage.get("deps", []))
-        wanted = [dep for dep in deps if not is_code(dep)] + code_deps(stage)
-        if deps != wanted:
-            stage["deps"] = wanted
+        deps, code = stage.setdefault("deps", []), code_deps(stage)
+        if [dep for dep in deps if is_code(dep)] != code:
+            for index in reversed(range(len(deps))):  # in place: the other entries keep their comments
+                if is_code(deps[index]):
+                    del deps[index]
+            deps.extend(code)
             changed.append(name)
     return changed
 
