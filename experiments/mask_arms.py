@@ -30,9 +30,10 @@ def stage(name: str, changes: Sequence[str], *options: str) -> None:
     subprocess.run([sys.executable, "-m", f"stages.{name}", *options, *sets], check=True)
 
 
-def run_arm(arm: str, changes: Sequence[str], seed: int) -> dict[str, float]:
+def run_arm(arm: str, changes: Sequence[str], seed: int, steps: int) -> dict[str, float]:
     """Train and score one arm with one seed; returns its numbers."""
-    folder = OUT / f"{arm.replace(' ', '-').replace(',', '')}-{seed}"
+    changes = [*changes, f"mqvae.steps={steps}", f"mqvae.quantize_from={steps // 10}"]
+    folder = OUT / f"{arm.replace(' ', '-').replace(',', '').replace(chr(39), '')}-{steps}-{seed}"
     numbers = folder / "numbers" / "metrics.json"
     if not (folder / "mqvae" / "manifest.json").is_file():
         stage("train_mqvae", [*changes, f"mqvae.seed={seed}"], "--out", str(folder / "mqvae"))
@@ -69,15 +70,17 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--steps", type=int, default=1210, help="of each arm; a tenth of them unquantised")
+    arguments = parser.parse_args()
+    seeds, steps = arguments.seeds, arguments.steps
     found: dict[str, list[dict[str, float]]] = {arm: [] for arm in ARMS}
     for seed in seeds:
         for arm, changes in ARMS.items():
-            found[arm].append(run_arm(arm, changes, seed))
+            found[arm].append(run_arm(arm, changes, seed, steps))
     pairs = zip(found["adaptive, explored"], found["random"], strict=True)
     held = [adaptive["psnr"] > chance["psnr"] for adaptive, chance in pairs]
     RESULTS.mkdir(parents=True, exist_ok=True)
-    value = {"seeds": seeds, "arms": found, "adaptive_beats_random_in_psnr": held}
+    value = {"seeds": seeds, "steps": steps, "arms": found, "adaptive_beats_random_in_psnr": held}
     (RESULTS / "mask_arms.json").write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
     (RESULTS / "mask_arms.md").write_text(table(found), encoding="utf-8")
 

@@ -56,6 +56,7 @@ def model(config: MQVAEConfig = TINY) -> MQVAE:
     return made.eval()
 
 
+@torch.no_grad()
 def literal_eq_5_to_7(layer: DirectionConstrainedAttention, z_LD: Tensor, trust_L: Tensor) -> Tensor:
     length, dim = z_LD.shape
     w_q, w_k, w_v = layer.to_qkv.weight.chunk(3)
