@@ -70,6 +70,12 @@ def test_imports_follow_the_arrows(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_imports_are_absolute_so_that_the_closure_sees_them(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_each_service_is_imported_by_its_owner_alone_and_lazily_outside_pipelines(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     for name, at_top in imported(path):
