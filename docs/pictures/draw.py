@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
 from reporting.figures import importance, kept_cells
 from shards.tar import iterate_tar
 
-RECONSTRUCTIONS, SAMPLES, OUT = Path("artifacts/reconstructions"), Path("artifacts/samples"), Path("docs/pictures/demo.png")
+RECONSTRUCTIONS, SAMPLES, OUT = (
+    Path("artifacts/reconstructions"),
+    Path("artifacts/samples"),
+    Path("docs/pictures/demo.png"),
+)
 COLUMNS, SCALE, GAP = 18, 2, 4
 Pixels = NDArray[np.uint8]
 
@@ -47,7 +52,9 @@ def main() -> None:
     parts = reconstructions()
     between = np.full((3 * GAP, parts[0].shape[1], 3), 255, np.uint8)
     picture = Image.fromarray(np.concatenate([*parts, between, *samples()]))
-    picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST).save(OUT, optimize=True)
+    picture.resize((picture.width * SCALE, picture.height * SCALE), Image.Resampling.NEAREST).save(
+        OUT, optimize=True
+    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is n
 pytest.importorskip("dvc", reason="DVC is not installed")
 pytest.importorskip("prefect", reason="Prefect is not installed")
 
-from pipelines.reproduce import is_stale, read_dag, reproduce, set_params, stop_group
+from pipelines.reproduce import is_stale, read_dag, reproduce, set_params, stop_group  # noqa: E402  (needs both)
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = ["letters", "count", "other"]
