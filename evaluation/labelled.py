@@ -1,7 +1,7 @@
 """Batches of real images with their labels, read from image shards."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluation.features import Images
 from evaluation.labels import UNKNOWN, Heads, expected_values
 from shards.images import ImageSample, ImageShards
-from shards.order import batch_indices
+from shards.order import batch_indices, sample_seed
 
 T = TypeVar("T")
 GROUP = 16
@@ -53,19 +53,33 @@ def chosen_images(count: int, most: int | None, seed: int) -> NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
+def soften(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A 3 × 3 mean of each pixel (edges repeat), twice: about as soft as a reconstruction. uint8 [H, W, 3] → the same."""
+    soft = image.astype(np.float32)
+    for _ in range(2):
+        padded = np.pad(soft, ((1, 1), (1, 1), (0, 0)), mode="edge")
+        rows = padded[:-2] + padded[1:-1] + padded[2:]
+        soft = (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    return np.rint(soft).astype(np.uint8)
+
+
 def training_batches(
-    shards: ImageShards, heads: Heads, batch: int, steps: int, seed: int
+    shards: ImageShards, heads: Heads, batch: int, steps: int, seed: int, softened: float
 ) -> Iterator[LabelledImages]:
     """Batches of the training split in an order that follows from the seed, one a step.
 
-    Images are decoded once where they fit into `KEPT_BYTES` of memory.
+    The share `softened` of the images is softened, chosen by (seed, epoch, image), so that a classifier trained on them
+    judges what is seen and not how sharp its edges are. Images are decoded once where they fit into `KEPT_BYTES` of memory.
     """
     index = shards.index("train")
     fits = len(index) * 4 * shards.facts.image_size**2 <= KEPT_BYTES
     read = lru_cache(maxsize=None if fits else 0)(index.read)
     for step in range(steps):
         asked = batch_indices(seed, step, batch, index.shard_sizes, GROUP)
-        yield label_images([read(item) for _, item in asked], heads, shards.facts.classes)
+        found = label_images([read(item) for _, item in asked], heads, shards.facts.classes)
+        chosen = [sample_seed(seed, epoch, item, "soften") < softened * 2**63 for epoch, item in asked]
+        images = [soften(image) if soft else image for image, soft in zip(found.images, chosen, strict=True)]
+        yield replace(found, images=np.stack(images))
 
 
 def in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

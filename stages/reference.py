@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cluster.devices import device_of, threads_of, use_threads
 from cluster.shard_map import ShardJob, map_shards
@@ -43,6 +43,7 @@ class ProxySettings(Settings):
     batch: PositiveInt = Field(description="images a training step")
     steps: PositiveInt = Field(description="training steps")
     learning_rate: PositiveFloat = Field(description="peak of AdamW's rate")
+    softened: NonNegativeFloat = Field(description="share of training images that are blurred a little", le=1)
 
 
 class ReferenceSettings(Settings):
@@ -129,7 +130,7 @@ def install(
         proxy = train_proxy(
             ProxyConfig(plan.width, heads),
             class_head(heads, shards.facts.classes),
-            training_batches(shards, heads, plan.batch, plan.steps, settings.seed),
+            training_batches(shards, heads, plan.batch, plan.steps, settings.seed, plan.softened),
             plan.steps,
             plan.learning_rate,
             settings.seed,

@@ -28,7 +28,7 @@ from workspace.settings import Compute, Params, Settings
 COUNTS = {"train": 72, "val": 36}
 PER_TAR = 36
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
-PROXY = reference.ProxySettings(width=4, batch=16, steps=20, learning_rate=1e-2)
+PROXY = reference.ProxySettings(width=4, batch=16, steps=20, learning_rate=1e-2, softened=0.5)
 REFERENCE = reference.ReferenceSettings(
     features="proxy", weights=None, fid_split="val", max_images=None, batch=16, seed=0, proxy=PROXY
 )
