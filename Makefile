@@ -34,7 +34,7 @@ preset: $(STAMP)
 	@$(if $(PRESET),python -m pipelines.preset $(PRESET),:)
 
 test: $(STAMP)  ## all tests, at most 12 minutes on two cores
-	python -m pytest
+	python -m pytest --numprocesses=2 --dist=loadfile
 
 check: $(STAMP)  ## ruff, mypy, and dvc.yaml's code dependencies
 	ruff check .
