@@ -27,6 +27,10 @@ COLOURS = {
 SMOOTH, TEXTURED = ("plain", "shaded"), ("striped", "checked", "dotted")
 SIZES = ("small", "medium", "large")
 SUPERSAMPLING = 4
+MUTED, GREY = 0.5, 128.0
+"""Share of grey in a background's colour: as bright as the objects, backgrounds would be as important (docs/log.md)."""
+SHADING = 0.5
+"""Change of brightness across a shaded background, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,7 @@ def _star(x: NDArray[np.float64], y: NDArray[np.float64], inner: float = 0.42) -
 def _background(
     pattern: str, colour: tuple[int, int, int], drawing: Drawing, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The background's pixels [H, W, 3] in 0 … 255, darker than the objects so that edges stand out."""
+    """The background's pixels [H, W, 3] in 0 … 255, darker and greyer than the objects so that edges stand out."""
     side = drawing.image_size
     y, x = np.mgrid[0:side, 0:side] / side
     phase = generator.uniform(0, 2 * math.pi, 2)
@@ -177,12 +181,13 @@ def _background(
         case "plain":
             wave = np.zeros((side, side))
         case "shaded":
-            wave = 0.8 * (slant - slant.mean())
+            wave = SHADING * (slant - slant.mean())
         case "striped":
             wave = 0.5 * drawing.texture_contrast * np.sign(np.sin(turns * slant + phase[0]))
         case "checked":
             wave = 0.5 * drawing.texture_contrast * np.sign(waves[0] * waves[1])
         case _:
             wave = 0.5 * drawing.texture_contrast * np.sign((waves[0] + waves[1]) / 2 - 0.35)
-    base = np.array(colour, np.float64) * generator.uniform(0.55, 0.7)
+    muted = (1 - MUTED) * np.array(colour, np.float64) + MUTED * GREY
+    base = muted * generator.uniform(0.55, 0.7)
     return base * (1 + wave[..., None])
