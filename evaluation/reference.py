@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from evaluation.labelled import LabelledImages
+from evaluation.labelled import LabelledImages, chosen_images
 from evaluation.rows import FeatureRows
 from evaluation.statistics import Moments, moments
 from workspace.manifest import Manifest, atomic_path, read_manifest
@@ -40,6 +40,8 @@ class ReferenceFacts:
         classes: class names, or null.
         image_size: pixels a side.
         images: split → number of images behind the features.
+        drawn_from: split → number of images in the shards.
+        seed: of the draw of images.
         fid_split: the split that samples are compared with.
     """
 
@@ -52,6 +54,8 @@ class ReferenceFacts:
     classes: tuple[str, ...] | None
     image_size: int
     images: Mapping[str, int]
+    drawn_from: Mapping[str, int]
+    seed: int
     fid_split: str
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +68,10 @@ class ReferenceFacts:
         heads = {name: tuple(names) for name, names in values["heads"].items()}
         classes = None if values["classes"] is None else tuple(values["classes"])
         return cls(**{**values, "heads": heads, "classes": classes})
+
+    def items(self, split: str) -> NDArray[np.int64]:
+        """Index of each row's image in its split of the image shards, ascending."""
+        return chosen_images(self.drawn_from[split], self.images[split], self.seed)
 
     @property
     def network(self) -> str:

@@ -1,7 +1,7 @@
 """evaluate: samples against real images (DESIGN §6; paper §4, Tables 1-5).
 
 Reads   samples, reference
-Writes  metrics.json and protocol.json, the way the numbers came about
+Writes  the samples' nearest training images; scores in metrics/evaluate, with the way they came about
 Params  evaluate
 """
 
@@ -11,19 +11,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
 from evaluation.labelled import in_batches
+from evaluation.neighbours import SHOWN, Neighbours, copy_scores, nearest
 from evaluation.protocol import Made, write_scores
 from evaluation.reference import Reference
 from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
 from evaluation.scores import Real, accuracy_scores, sample_scores
 from workspace.errors import UserError
-from workspace.manifest import read_manifest
+from workspace.manifest import read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -88,9 +90,32 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
     scores = sample_scores(facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
+    neighbours = neighbours_of(rows, reference)
+    neighbours.save(folder.out)
+    scores |= copy_scores(
+        facts.features, neighbours.distances[:, 0], neighbours.held_out, facts.images["train"]
+    )
     made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
     made = Made(len(rows), samples.facts["settings"], samples.facts["seed"], made_from)
-    write_scores(scores, reference, facts.fid_split, made, folder.out)
+    write_scores(scores, reference, facts.fid_split, made, folder.metrics)
+    found = {"images": len(rows), "features": facts.features, "training_images": facts.images["train"]}
+    write_manifest(
+        folder.out,
+        "evaluation",
+        found,
+        {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint},
+    )
+
+
+def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
+    """The nearest training images of samples, and how near held-out images come to theirs."""
+    training = reference.rows("train").features
+    made, real = nearest(rows.features, training, SHOWN), nearest(reference.rows("val").features, training, 1)
+    return Neighbours(
+        items=reference.facts.items("train")[made.items],
+        distances=made.distances.astype(np.float32),
+        held_out=real.distances[:, 0].astype(np.float32),
+    )
 
 
 def extracting(

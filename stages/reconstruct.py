@@ -6,7 +6,7 @@ Params  reconstruct
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ class ReconstructSettings(Settings):
 
 
 SECTION, SETTINGS = "reconstruct", ReconstructSettings
+SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
+"""Examples are also reconstructed from these shares of the cells."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,22 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """A batch on its way back: uint8 [B, H, W, 3], importance [B, L], codes and positions int64 [B, N]."""
+    """A batch on its way back: uint8 [B, H, W, 3], importance and what cells were ranked by [B, L], codes and positions
+    int64 [B, N].
+    """
 
     images: NDArray[np.uint8]
     scores: NDArray[np.float32]
+    ranking: NDArray[np.float32]
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Cells from the first that is kept to the last, int64 [B, L]; the first N are those that the model kept."""
+        kept = np.zeros(self.scores.shape, dtype=bool)
+        np.put_along_axis(kept, self.positions, True, axis=1)
+        return np.lexsort((-self.ranking, ~kept), axis=1)
 
 
 def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -135,6 +147,7 @@ def reconstruct(model: MQVAE, samples: Sequence[ImageSample], seed: int) -> Reco
     return Reconstructed(
         images=to_uint8(output.reconstruction_BCHW.float().cpu().numpy()),
         scores=output.scores_BL.float().cpu().numpy(),
+        ranking=(output.scores_BL if ranking_BL is None else ranking_BL).float().cpu().numpy(),
         codes=output.codes_BN.cpu().numpy(),
         positions=output.positions_BN.cpu().numpy(),
     )
@@ -150,26 +163,75 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     inputs = np.stack([sample.image for sample in samples])
     figure4(inputs, back.scores, back.positions, back.images, grid).save(out / "figure4.png")
     (out / "examples").mkdir(exist_ok=True)
+    others = from_other_counts(model, inputs, back)
+    pictures = {"input": inputs, "reconstruction": back.images} | {
+        f"from-{n}": of for n, of in others.items()
+    }
     told = []
     for row, sample in enumerate(samples):
-        Image.fromarray(sample.image).save(out / "examples" / f"{sample.key}.input.png")
-        Image.fromarray(back.images[row]).save(out / "examples" / f"{sample.key}.reconstruction.png")
+        for name, images in pictures.items():
+            Image.fromarray(images[row]).save(out / "examples" / f"{sample.key}.{name}.png")
         example = Example(
-            sample.key, sample.cls, grid, back.scores[row].tolist(), back.positions[row].tolist()
+            key=sample.key,
+            cls=sample.cls,
+            grid=grid,
+            scores=back.scores[row].tolist(),
+            kept=back.positions[row].tolist(),
+            codes=back.codes[row].tolist(),
+            order=back.order[row].tolist(),
+            counts=sorted(others),
         )
         told.append(asdict(example))
     write_json(out / "examples.json", told)
 
 
+@torch.inference_mode()
+def from_other_counts(
+    model: MQVAE, inputs: NDArray[np.uint8], back: Reconstructed
+) -> dict[int, NDArray[np.uint8]]:
+    """Reconstructions of uint8 [B, H, W, 3] from the n best cells, for the n of SHARES other than N: n → the same shape.
+
+    They show what the model makes of fewer or more cells, though it was trained at N; there are none where nothing is masked.
+    """
+    config = model.config
+    counts = {max(1, round(share * config.num_positions)) for share in SHARES} - {config.num_kept}
+    if config.mask == "none":
+        return {}
+    all_cells = MQVAE(replace(config, mask_ratio=0.0)).eval()
+    all_cells.load_state_dict(model.state_dict())
+    image_BCHW, order_BL = torch.from_numpy(to_float(inputs)), torch.from_numpy(back.order)
+    codes_BL = all_cells.tokenize(image_BCHW, torch.from_numpy(back.ranking)).codes_BN
+    made = {}
+    for count in sorted(counts):
+        positions_BN = order_BL[:, :count]
+        image = model.decode_tokens(codes_BL.gather(1, positions_BN), positions_BN)
+        made[count] = to_uint8(image.numpy())
+    return made
+
+
 @dataclass(frozen=True)
 class Example:
-    """One entry of examples.json: importance of the L cells in raster order, and the N kept positions."""
+    """One entry of examples.json.
+
+    Attributes:
+        key: in the shards.
+        cls: index of its class, or null.
+        grid: (h, w).
+        scores: importance of the L cells in raster order.
+        kept: the N positions that are kept, ascending.
+        codes: their codes.
+        order: all L cells, from the first that is kept to the last.
+        counts: numbers n of cells for which KEY.from-n.png shows what the model makes of the n first cells.
+    """
 
     key: str
     cls: int | None
     grid: tuple[int, int]
     scores: list[float]
     kept: list[int]
+    codes: list[int]
+    order: list[int]
+    counts: list[int]
 
 
 if __name__ == "__main__":

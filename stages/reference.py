@@ -156,6 +156,8 @@ def facts_of(settings: ReferenceSettings, shards: ImageShards, folder: Path) -> 
         classes=shards.facts.classes,
         image_size=shards.facts.image_size,
         images=counts,
+        drawn_from={split: shards.count(split) for split in SPLITS},
+        seed=settings.seed,
         fid_split=settings.fid_split,
     )
 

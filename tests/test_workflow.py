@@ -124,6 +124,7 @@ def test_twice_from_scratch_gives_the_same_bytes(tiny: Path, tmp_path: Path) -> 
         "tokens",
         "stackformer",
         "samples",
+        "evaluation",
     ):
         first, second = files_below(tiny / "artifacts" / name), files_below(again / "artifacts" / name)
         assert first.keys() == second.keys()

@@ -169,9 +169,8 @@ def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path]
         module.run(params.sections[module.SECTION], params.compute, module.Inputs(**inputs), folder)
     finally:
         folder.add_seconds(time.monotonic() - began)
-    only_numbers = not (folder.out / NAME).is_file()
-    assert only_numbers == (name == "evaluate"), f"{name} wrote no manifest"
-    write_json((folder.out if only_numbers else folder.metrics) / "run.json", _run_facts(params, folder))
+    assert (folder.out / NAME).is_file(), f"{name} wrote no manifest"
+    write_json(folder.metrics / "run.json", _run_facts(params, folder))
 
 
 def _run_facts(params: Params, folder: RunFolder) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,19 @@ import torch
 from PIL import Image
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
+from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
 from evaluation.reference import Reference
 from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
-from shards.images import ImageFacts, ImageShards, write_image_manifest
+from shards.images import ImageFacts, ImageShards, to_float, to_uint8, write_image_manifest
 from shards.sources import Location, SourceImage
 from shards.tar import TarWriter
 from shards.writing import Encoding, ShardPlan, write_lines, write_shard
 from stages import evaluate, reconstruct, reference
 from workspace.errors import UserError
-from workspace.manifest import read_json, sha256_file, write_manifest
+from workspace.manifest import read_json, read_manifest, sha256_file, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 
@@ -109,10 +111,10 @@ def write_mqvae(folder: Path, mask: MaskKind) -> Path:
     return folder
 
 
-def write_samples(folder: Path, shards: Path, count: int, classes: bool = True) -> Path:
-    """Samples that are real validation images, as if a perfect model had made them."""
+def write_samples(folder: Path, shards: Path, count: int, classes: bool = True, split: str = "val") -> Path:
+    """Samples that are real images: of the split val, as if a perfect model had made them."""
     folder.mkdir()
-    index = ImageShards.open(shards).index("val")
+    index = ImageShards.open(shards).index(split)
     with TarWriter(folder / "000000.tar") as tar:
         for number in range(count):
             real = index.read(number)
@@ -209,21 +211,81 @@ def test_reconstructions_are_scored_and_shown(
     assert all(len(example["scores"]) == 64 and len(example["kept"]) == 32 for example in examples)
     assert (folder.out / "examples" / f"{examples[0]['key']}.reconstruction.png").is_file()
     assert (folder.out / "figure4.png").is_file()
+    for example in examples:
+        assert sorted(example["order"][:32]) == example["kept"]
+        assert sorted(example["order"]) == list(range(64))
+        assert len(example["codes"]) == 32
+        assert example["counts"] == [4, 8, 16, 24, 40, 48, 56, 64]
+
+
+@torch.inference_mode()
+def test_a_picture_from_every_cell_is_what_the_same_weights_make_without_a_mask(
+    real: RunFolder, shards: Path, tmp_path: Path
+) -> None:
+    mqvae, folder = write_mqvae(tmp_path / "mqvae", "adaptive"), run_folder(tmp_path / "run")
+    reconstruct.run(RECONSTRUCT, HERE, reconstruct.Inputs(shards, real.out, mqvae), folder)
+    model = MQVAE.from_pretrained(mqvae)
+    unmasked = MQVAE(replace(model.config, mask_ratio=0.0)).eval()
+    unmasked.load_state_dict(model.state_dict())
+    for example in read_json(folder.out / "examples.json"):
+        stem = folder.out / "examples" / example["key"]
+        with Image.open(f"{stem}.input.png") as picture:
+            image = to_float(np.asarray(picture))
+        made = to_uint8(unmasked(torch.from_numpy(image)[None]).reconstruction_BCHW.numpy())[0]
+        with Image.open(f"{stem}.from-64.png") as picture:
+            assert np.abs(np.asarray(picture).astype(int) - made).max() <= 1
 
 
 def test_real_images_as_samples_have_the_best_scores(real: RunFolder, shards: Path, tmp_path: Path) -> None:
     samples, folder = write_samples(tmp_path / "samples", shards, COUNTS["val"]), run_folder(tmp_path / "run")
     evaluate.run(EVALUATE, HERE, evaluate.Inputs(samples, real.out), folder)
-    numbers = read_json(folder.out / "metrics.json")
+    numbers = read_json(folder.metrics / "metrics.json")
     assert numbers["proxy_fd"] == pytest.approx(0, abs=1e-3)
     assert numbers["proxy_precision"] == numbers["proxy_recall"] == 1
     assert numbers["within_class_variance_ratio"] == pytest.approx(1, rel=1e-4)
     assert numbers["proxy_accuracy"] == pytest.approx(
         read_json(real.metrics / "metrics.json")["proxy_accuracy"]
     )
-    protocol = Protocol.read(folder.out)
+    protocol = Protocol.read(folder.metrics)
     assert (protocol.reference_split, protocol.count, protocol.settings) == ("val", 36, {"guidance": 1})
     assert "fid" not in numbers
+    assert numbers["proxy_nearest_train_ratio"] == pytest.approx(1, abs=1e-4)
+    assert numbers["proxy_close_copies"] <= 1 / 36
+
+
+def test_samples_that_repeat_training_images_are_found_out_and_their_originals_named(
+    real: RunFolder, shards: Path, tmp_path: Path
+) -> None:
+    samples, folder = (
+        write_samples(tmp_path / "samples", shards, 20, split="train"),
+        run_folder(tmp_path / "run"),
+    )
+    evaluate.run(EVALUATE, HERE, evaluate.Inputs(samples, real.out), folder)
+    numbers = read_json(folder.metrics / "metrics.json")
+    assert numbers["proxy_nearest_train_ratio"] == pytest.approx(0, abs=1e-3)
+    assert numbers["proxy_close_copies"] == 1
+    found = Neighbours.load(folder.out)
+    assert found.items[:, 0].tolist() == list(range(20))
+    assert found.held_out.min() > 0
+    assert read_manifest(folder.out, "evaluation").facts["training_images"] == COUNTS["train"]
+
+
+def test_neighbours_among_a_draw_of_images_are_named_by_their_place_in_the_split(
+    shards: Path, tmp_path: Path
+) -> None:
+    limited = REFERENCE.model_copy(update={"max_images": 30, "proxy": PROXY.model_copy(update={"steps": 1})})
+    real = run_folder(tmp_path / "reference")
+    reference.run(limited, HERE, reference.Inputs(shards), real)
+    samples, folder = (
+        write_samples(tmp_path / "samples", shards, 72, split="train"),
+        run_folder(tmp_path / "run"),
+    )
+    evaluate.run(EVALUATE, HERE, evaluate.Inputs(samples, real.out), folder)
+    drawn = Reference.open(real.out).facts.items("train")
+    assert len(drawn) == 30
+    found = Neighbours.load(folder.out)
+    assert found.items[drawn, 0].tolist() == drawn.tolist()
+    assert set(found.items.ravel().tolist()) <= set(drawn.tolist())
 
 
 def test_samples_of_captions_are_judged_by_their_words(real: RunFolder, shards: Path, tmp_path: Path) -> None:
@@ -231,9 +293,10 @@ def test_samples_of_captions_are_judged_by_their_words(real: RunFolder, shards: 
     folder = run_folder(tmp_path / "run")
     settings = EVALUATE.model_copy(update={"num_images": 12})
     evaluate.run(settings, HERE, evaluate.Inputs(samples, real.out), folder)
-    numbers = read_json(folder.out / "metrics.json")
+    numbers = read_json(folder.metrics / "metrics.json")
     assert {"proxy_accuracy", "proxy_accuracy_pattern", "variance_ratio"} <= numbers.keys()
-    assert Protocol.read(folder.out).count == 12
+    assert Protocol.read(folder.metrics).count == 12
+    assert len(Neighbours.load(folder.out).items) == 12
 
 
 def test_more_images_than_there_are_samples_is_refused(real: RunFolder, shards: Path, tmp_path: Path) -> None:

@@ -1,0 +1,132 @@
+"""The nearest training images of generated ones, in feature space: does the generator repeat what it was shown?
+
+A distance alone says little, so the same is measured for held-out images, which nobody can have copied: samples that lie
+about as far from the training images as those do are no copies.
+
+Shapes: n images, m training images, D features, k neighbours.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from evaluation.extractors import score_name
+from evaluation.scores import Score
+from workspace.manifest import atomic_path
+
+NAME = "neighbours.safetensors"
+SHOWN = 4
+"""Neighbours that are kept of each sample."""
+SPARE = 8
+"""So many more are looked at again in float64, since the search itself is in float32."""
+ROWS, COLUMNS = 1024, 16384
+CLOSE = 0.01
+"""A sample is a close copy if this share of the held-out images lies no farther from a training image."""
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The k nearest training images of n images, the nearest first.
+
+    Attributes:
+        items: int64 [n, k], rows of the training features; of equally near ones the first comes first.
+        distances: float64 [n, k], Euclidean.
+    """
+
+    items: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """What the artifact of `evaluate` holds.
+
+    Attributes:
+        items: int64 [n, k], the samples' nearest images, as indices into the training split of the image shards.
+        distances: float32 [n, k], Euclidean, in feature space.
+        held_out: float32 [v], distance of each held-out image to its nearest training image.
+    """
+
+    items: NDArray[np.int64]
+    distances: NDArray[np.float32]
+    held_out: NDArray[np.float32]
+
+    def save(self, folder: Path) -> None:
+        """Write neighbours.safetensors, atomically."""
+        tensors = {name: np.ascontiguousarray(values) for name, values in vars(self).items()}
+        with atomic_path(folder / NAME) as temporary:
+            save_file(tensors, temporary)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**load_file(folder / NAME))
+
+
+def nearest(images: NDArray[np.float32], training: NDArray[np.float32], count: int) -> Nearest:
+    """The `count` nearest rows of `training` [m, D] (all, if there are fewer) of each row of `images` [n, D].
+
+    Raises:
+        ValueError: the features differ in width, or there are no training rows.
+    """
+    if len(training) == 0 or images.shape[1:] != training.shape[1:]:
+        raise ValueError(
+            f"neighbours of rows {images.shape} among rows {training.shape}; expected [n, D], [m ≥ 1, D]"
+        )
+    found = [_nearest(images[at : at + ROWS], training, count) for at in range(0, len(images), ROWS)]
+    empty = Nearest(
+        np.zeros((0, min(count, len(training))), np.int64), np.zeros((0, min(count, len(training))))
+    )
+    parts = found or [empty]
+    return Nearest(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in ("items", "distances"))
+    )
+
+
+def _nearest(images: NDArray[np.float32], training: NDArray[np.float32], count: int) -> Nearest:
+    """Candidates by |y|² - 2 x·y in float32, tile by tile; then their distances by the differences in float64."""
+    kept = min(count + SPARE, len(training))
+    items = np.zeros((len(images), 0), np.int64)
+    values = np.zeros((len(images), 0), np.float32)
+    for at in range(0, len(training), COLUMNS):
+        tile = training[at : at + COLUMNS]
+        near = np.einsum("md,md->m", tile, tile) - 2 * (images @ tile.T)
+        items = np.hstack([items, np.broadcast_to(np.arange(at, at + len(tile)), near.shape)])
+        values = np.hstack([values, near])
+        if values.shape[1] > kept:
+            best = np.argpartition(values, kept - 1, axis=1)[:, :kept]
+            items, values = np.take_along_axis(items, best, axis=1), np.take_along_axis(values, best, axis=1)
+    items.sort(axis=1)
+    gaps = images[:, None].astype(np.float64) - training[items]
+    distances = np.sqrt(np.einsum("nkd,nkd->nk", gaps, gaps))
+    order = np.argsort(distances, axis=1, kind="stable")[:, :count]
+    return Nearest(np.take_along_axis(items, order, axis=1), np.take_along_axis(distances, order, axis=1))
+
+
+def copy_scores(
+    features: str, samples: NDArray[np.floating], held_out: NDArray[np.floating], training: int
+) -> dict[str, Score]:
+    """How near samples come to the training images, beside held-out images.
+
+    Args:
+        features: the extractor's name.
+        samples: distance of each sample to its nearest training image, [n], n ≥ 1.
+        held_out: the same of held-out images, [v], v ≥ 1.
+        training: how many training images were looked through.
+    """
+    close = np.quantile(held_out, CLOSE)
+    ratio = float(np.median(samples) / max(float(np.median(held_out)), np.finfo(np.float64).tiny))
+    among = f"among {training:,} training images, Euclidean in feature space"
+    return {
+        score_name(features, "nearest_train_ratio"): Score(
+            ratio, f"median distance to the nearest {among}, samples ÷ held-out images"
+        ),
+        score_name(features, "close_copies"): Score(
+            float((samples < close).mean()),
+            f"share of samples nearer to a training image than {1 - CLOSE:.0%} of the held-out images are, {among}",
+        ),
+    }
