@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow preset test check deps clean
+.PHONY: help install repro flow preset test check deps clean table6 table7 figure6 real
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -35,6 +35,16 @@ preset: $(STAMP)
 
 test: $(STAMP)  ## all tests, at most 12 minutes on two cores
 	python -m pytest --numprocesses=2 --dist=loadfile
+
+# Seed by seed, so that a stop leaves whole seeds; what is up to date does not run again.
+SEEDS = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/arms.yaml"))["seeds"]["shapes"])')
+table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then docs/results/table6.md
+	@for seed in $(SEEDS); do dvc repro --glob "experiments/$@/dvc.yaml:*@*-$$seed" || exit 1; done
+	@python -m experiments.table --table experiments/$@/params.yaml --runs artifacts/arms --out docs/results/$@
+
+real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
+	@dvc repro experiments/real/dvc.yaml
+	@python -m experiments.table --table experiments/real/params.yaml --runs artifacts/real --out docs/results/real
 
 check: $(STAMP)  ## ruff, mypy, and dvc.yaml's code dependencies
 	ruff check .

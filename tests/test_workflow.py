@@ -87,8 +87,9 @@ def stages_run(said: str) -> set[str]:
 
 
 def stale(folder: Path) -> set[str]:
-    """Which stages DVC says are out of date by themselves."""
-    return set(json.loads(run(folder, "dvc", "status", "--json")))
+    """Which stages of the workflow DVC says are out of date by themselves; experiments are not part of it."""
+    status = json.loads(run(folder, "dvc", "status", "--json"))
+    return {name for name in status if not name.startswith("experiments/")}
 
 
 @contextmanager

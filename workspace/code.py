@@ -23,6 +23,7 @@ PACKAGES = (
     "cluster",
     "demo",
     "evaluation",
+    "experiments",
     "models",
     "reporting",
     "shards",
@@ -30,7 +31,16 @@ PACKAGES = (
     "training",
     "workspace",
 )
-PIPELINES = ("dvc.yaml", "demo/dvc.yaml")
+PIPELINES = (
+    "dvc.yaml",
+    "demo/dvc.yaml",
+    "experiments/table6/dvc.yaml",
+    "experiments/table7/dvc.yaml",
+    "experiments/figure6/dvc.yaml",
+    "experiments/real/dvc.yaml",
+)
+ARM = "experiments.arm"
+"""The module that becomes a stage: its first word is the stage's name."""
 DATA = re.compile(r"[\w.-]+\.\w+")
 """What a string looks like that may name a file beside its module."""
 
@@ -101,8 +111,9 @@ def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
 def code_deps(stage: dict[str, Any]) -> list[str]:
     """The code part of a stage's deps in dvc.yaml, as the closure of its command's module says."""
     words = stage["cmd"].split()
-    module = words[words.index("-m") + 1].removeprefix("stages.")
-    return [path.as_posix() for path in result_files(module)]
+    module, first = words[words.index("-m") + 1 :][:2]
+    name = first if module == ARM else module.removeprefix("stages.")
+    return [path.as_posix() for path in result_files(name)]
 
 
 def is_code(dependency: Any) -> bool:

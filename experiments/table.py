@@ -1,0 +1,285 @@
+"""Render a table of arms × seeds: mean ± standard deviation beside the paper's numbers, and which orderings hold.
+
+python -m experiments.table --table experiments/table6/params.yaml --runs artifacts/arms --out docs/results/table6
+
+writes OUT.json and OUT.md, and puts the table into docs/results.md where that has a place for it. An ordering compares two arms
+seed by seed (equal data order, equal seed): it held, or did not, where the mean of the differences is beyond the 95 % point of
+Student's t over the seeds, one-sided; else it is not resolved.
+"""
+
+import argparse
+import math
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from scipy.stats import t as student
+
+from experiments.arm import ARMS
+from workspace.errors import UserError
+from workspace.manifest import atomic_path, read_json, write_json
+from workspace.progress import say
+
+CONFIDENCE = 0.95
+DOCUMENT = Path("docs/results.md")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A number of an arm.
+
+    Attributes:
+        stage: whose metrics hold it.
+        names: what it may be called there; it goes by the features that made it.
+        sign: 1 where more is better, -1 where less is.
+        digits: after the point.
+    """
+
+    stage: str
+    names: tuple[str, ...]
+    sign: int
+    digits: int
+
+
+COLUMNS = {
+    "rfd": Column("reconstruct", ("rfid", "proxy_rfd", "squeezenet_rfd"), -1, 2),
+    "psnr": Column("reconstruct", ("psnr",), 1, 2),
+    "codebook_usage": Column("reconstruct", ("codebook_usage",), 1, 3),
+    "codebook_perplexity": Column("reconstruct", ("codebook_perplexity",), 1, 1),
+    "codebook_effective_rank": Column("reconstruct", ("codebook_effective_rank",), 1, 2),
+    "kind_right": Column("reconstruct", ("proxy_accuracy",), 1, 3),
+    "mask_auc": Column("reconstruct", ("mask_auc_smooth", "mask_auc"), 1, 3),
+    "fd": Column("evaluate", ("fid", "proxy_fd", "squeezenet_fd"), -1, 2),
+    "nats": Column("train_stackformer", ("nats_per_image",), -1, 1),
+    "images_per_second": Column("sample", ("images_per_second_of_a_worker",), 1, 0),
+}
+SIZES = {"mqvae": "train_mqvae", "stackformer": "train_stackformer"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row.
+
+    Attributes:
+        name: as in arms.yaml.
+        title: as shown.
+        params: parameters of each model that was trained.
+        values: column → one value a seed.
+        paper: column → the paper's number.
+    """
+
+    name: str
+    title: str
+    params: Mapping[str, int]
+    values: Mapping[str, Sequence[float]]
+    paper: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """One expected ordering and what became of it.
+
+    Attributes:
+        text: the sentence.
+        verdict: held, not held, not resolved.
+        differences: by how much the arm that should be better is, one a seed; > 0 is the right way round.
+        paper: whether the paper's own numbers have it so; None where it has none.
+    """
+
+    text: str
+    verdict: str
+    differences: Sequence[float]
+    paper: bool | None
+
+
+def verdict(differences: Sequence[float]) -> str:
+    """Whether paired differences are beyond their spread: held, not held, or not resolved (one seed never is)."""
+    if len(differences) < 2:
+        return "not resolved"
+    mean = statistics.mean(differences)
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    if abs(mean) <= student.ppf(CONFIDENCE, len(differences) - 1) * error or mean == 0:
+        return "not resolved"
+    return "held" if mean > 0 else "not held"
+
+
+def numbers_of(folder: Path, column: Column) -> tuple[str, float] | None:
+    """The column's number in an arm's metrics, with its name there; None where the stage does not belong to this table.
+
+    Raises:
+        UserError: the stage ran and has no such number.
+    """
+    path = folder / "metrics" / column.stage / "metrics.json"
+    if not path.is_file():
+        return None
+    found = read_json(path)
+    for name in column.names:
+        if name in found:
+            return name, float(found[name])
+    return None
+
+
+def read_arm(row: Mapping[str, Any], runs: Path, seeds: Sequence[int], needed: Sequence[str]) -> Arm:
+    """A row of the table from its metrics.
+
+    Raises:
+        UserError: a run that the table needs is missing.
+    """
+    values: dict[str, list[float]] = {}
+    for name, column in COLUMNS.items():
+        found = [numbers_of(runs / row["arm"] / str(seed), column) for seed in seeds]
+        if all(found):
+            values[name] = [value for _, value in filter(None, found)]
+        elif name in needed:
+            seed = seeds[found.index(None)]
+            raise UserError(
+                f"{runs}/{row['arm']}/{seed} has no {name}: its table's `make` runs what is missing"
+            )
+    first = runs / row["arm"] / str(seeds[0]) / "metrics"
+    sizes = {
+        model: int(read_json(first / stage / "metrics.json")["parameters"])
+        for model, stage in SIZES.items()
+        if (first / stage / "metrics.json").is_file()
+    }
+    return Arm(row["arm"], row["title"], sizes, values, row["paper"])
+
+
+def orderings(table: Mapping[str, Any], arms: Mapping[str, Arm], called: Mapping[str, str]) -> list[Ordering]:
+    """The table's expected orderings with their verdicts, one a column."""
+    found = []
+    for expected in table["orderings"]:
+        better, worse = arms[expected["better"]], arms[expected["worse"]]
+        for name in expected["columns"]:
+            sign = COLUMNS[name].sign
+            pairs = zip(better.values[name], worse.values[name], strict=True)
+            differences = [sign * (one - other) for one, other in pairs]
+            agrees = None
+            if name in better.paper and name in worse.paper:
+                agrees = sign * (better.paper[name] - worse.paper[name]) > 0
+            text = f"{better.title} is better than {worse.title} in {called.get(name, name)}"
+            found.append(Ordering(text, verdict(differences), differences, agrees))
+    return found
+
+
+def cell(values: Sequence[float], digits: int) -> str:
+    """Mean ± standard deviation over seeds."""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+def markdown(
+    table: Mapping[str, Any], arms: Sequence[Arm], held: Sequence[Ordering], called: Mapping[str, str]
+) -> str:
+    """The table and its orderings as Markdown."""
+    columns = table["columns"]
+    heads = [
+        part
+        for name in columns
+        for part in (
+            [called.get(name, name), f"paper's {PAPER[name]}"] if name in PAPER else [called.get(name, name)]
+        )
+    ]
+    lines = ["| arm | " + " | ".join(heads) + " | parameters |", "|---" * (len(heads) + 2) + "|"]
+    for arm in arms:
+        cells = []
+        for name in columns:
+            cells.append(cell(arm.values[name], COLUMNS[name].digits) if name in arm.values else "–")
+            if name in PAPER:
+                cells.append(str(arm.paper.get(name, "–")))
+        sizes = " + ".join(f"{count / 1e6:.2f} M" for count in arm.params.values())
+        lines.append(f"| {arm.title} | " + " | ".join(cells) + f" | {sizes} |")
+    lines += ["", "| expected | verdict | difference by seed | in the paper |", "|---|---|---|---|"]
+    paper = {True: "so", False: "the other way", None: "–"}
+    for one in held:
+        by_seed = ", ".join(f"{value:+.3g}" for value in one.differences)
+        lines.append(f"| {one.text} | **{one.verdict}** | {by_seed} | {paper[one.paper]} |")
+    return "\n".join(lines) + "\n"
+
+
+PAPER = {"rfd": "rFID", "fd": "FID", "codebook_usage": "usage"}
+"""Columns that the paper prints, by its names."""
+
+
+def names_of(runs: Path, arms: Sequence[Arm], seed: int) -> dict[str, str]:
+    """Column → what its number is really called in these runs (proxy_rfd, …)."""
+    found = {}
+    for name in ("rfd", "fd"):
+        for arm in arms:
+            seen = numbers_of(runs / arm.name / str(seed), COLUMNS[name])
+            if seen is not None:
+                found[name] = seen[0]
+    return found
+
+
+def commit_of(folder: Path) -> str:
+    """The commit of the tree that holds the runs."""
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def place(text: str, name: str, document: Path) -> None:
+    """Put a table between its two markers in a document, if it has them."""
+    if not document.is_file():
+        return
+    whole = document.read_text(encoding="utf-8")
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    filled = re.sub(pattern, lambda found: found[1] + text + found[2], whole, flags=re.DOTALL)
+    if filled != whole:
+        with atomic_path(document) as path:
+            path.write_text(filled, encoding="utf-8")
+
+
+def render(table_path: Path, runs: Path, out: Path, command: str) -> None:
+    """Read, judge, write OUT.json and OUT.md."""
+    table = yaml.safe_load(table_path.read_text(encoding="utf-8"))
+    seeds = yaml.safe_load(ARMS.read_text(encoding="utf-8"))["seeds"][table["base"]]
+    arms = [read_arm(row, runs, seeds, table["columns"]) for row in table["rows"]]
+    called = names_of(runs, arms, seeds[0])
+    judged = orderings(table, {arm.name: arm for arm in arms}, called)
+    text = markdown(table, arms, judged, called)
+    value = {
+        "title": table["title"],
+        "command": command,
+        "commit": commit_of(runs),
+        "seeds": seeds,
+        "columns": called,
+        "arms": [asdict(arm) for arm in arms],
+        "orderings": [asdict(one) for one in judged],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out.with_suffix(".json"), value)
+    out.with_suffix(".md").write_text(f"# {table['title']}\n\n{text}", encoding="utf-8")
+    place(text, out.name, DOCUMENT)
+    counts = {
+        kind: sum(one.verdict == kind for one in judged) for kind in ("held", "not held", "not resolved")
+    }
+    say(f"{out}.md: {', '.join(f'{count} orderings {kind}' for kind, count in counts.items())}")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.table",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--table", type=Path, required=True, help="its rows, the paper's numbers, the orderings"
+    )
+    parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED/metrics")
+    parser.add_argument("--out", type=Path, required=True, help="path without extension")
+    arguments = parser.parse_args()
+    try:
+        render(arguments.table, arguments.runs, arguments.out, f"make {arguments.out.name}")
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
