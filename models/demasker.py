@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.autoencoder import ResBlock, group_norm
 
-DemaskKind = Literal["none", "sa", "dcsa", "dcsa_update"]
+DemaskKind = Literal["none", "sa", "dcsa", "dcsa_update", "dcsa_renormalised"]
 TRUST_IN_MASKED = 0.02
 
 
@@ -27,10 +27,15 @@ class DirectionConstrainedAttention(nn.Module):
     The paper multiplies the softmax by B after normalising, one factor per key. That equals scaling the values:
     (softmax(q kᵀ/√d) ⊙ B) v = softmax(q kᵀ/√d)(B ⊙ v), so no L × L matrix is built and flash kernels apply.
     The projection after it starts at zero, so that a new block is the identity.
+
+    Args:
+        dim: D.
+        renormalised: divide each row of A by its sum, which the paper does not: the softmax of the scores + log B.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, renormalised: bool = False) -> None:
         super().__init__()
+        self.renormalised = renormalised
         self.norm = group_norm(dim)
         self.to_qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.to_out = nn.Linear(dim, dim)
@@ -40,6 +45,10 @@ class DirectionConstrainedAttention(nn.Module):
     def attend(self, z_BLD: Tensor, trust_BL: Tensor) -> Tensor:
         """Eq. 5-7 alone: normalised features → A v, [B, L, D]."""
         q_BLD, k_BLD, v_BLD = self.to_qkv(z_BLD).chunk(3, dim=-1)  # (5)
+        if self.renormalised:
+            bias_B11L = trust_BL.log()[:, None, None].to(q_BLD.dtype)
+            q_B1LD, k_B1LD, v_B1LD = q_BLD[:, None], k_BLD[:, None], v_BLD[:, None]
+            return F.scaled_dot_product_attention(q_B1LD, k_B1LD, v_B1LD, attn_mask=bias_B11L)[:, 0]
         heard_BLD = trust_BL[..., None].to(v_BLD.dtype) * v_BLD
         return F.scaled_dot_product_attention(q_BLD[:, None], k_BLD[:, None], heard_BLD[:, None])[
             :, 0
@@ -60,7 +69,8 @@ class Demasker(nn.Module):
         dim: D.
         blocks: H, how many sub-modules.
         kind: `dcsa_update` is the paper's; `dcsa` leaves B at its start; `sa` is plain self-attention (B = 1);
-            `none` hands the filled grid on as it is.
+            `none` hands the filled grid on as it is. `dcsa_renormalised` (beyond the paper) is `dcsa_update` with rows of A
+            that sum to 1.
     """
 
     def __init__(self, dim: int, blocks: int, kind: DemaskKind) -> None:
@@ -68,7 +78,10 @@ class Demasker(nn.Module):
         self.kind = kind
         count = 0 if kind == "none" else blocks
         self.res_blocks = nn.ModuleList(ResBlock(dim, dim) for _ in range(count))
-        self.attentions = nn.ModuleList(DirectionConstrainedAttention(dim) for _ in range(count))
+        renormalised = kind == "dcsa_renormalised"
+        self.attentions = nn.ModuleList(
+            DirectionConstrainedAttention(dim, renormalised) for _ in range(count)
+        )
         self.last = nn.Identity() if kind == "none" else ResBlock(dim, dim)
 
     def initial_trust(self, kept_BL: Tensor, dtype: torch.dtype) -> Tensor:
@@ -81,7 +94,7 @@ class Demasker(nn.Module):
         trust_BL = self.initial_trust(kept_BL, z_BDHW.dtype)
         for res_block, attention in zip(self.res_blocks, self.attentions, strict=True):
             z_BDHW = attention(res_block(z_BDHW), trust_BL)
-            if self.kind == "dcsa_update":
+            if self.kind in ("dcsa_update", "dcsa_renormalised"):
                 trust_BL = trust_BL.sqrt()  # (8)
         out: Tensor = self.last(z_BDHW)
         return out

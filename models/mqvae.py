@@ -34,7 +34,7 @@ class MQVAEConfig:
         mask: adaptive (the paper), random (its ablation), none (VQGAN).
         mask_ratio: share of the cells that is not quantised; 0 where mask is none.
         scorer_width: hidden width of the scoring network (Eq. 2).
-        demask: dcsa_update (the paper), dcsa, sa, none (its ablations).
+        demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
         demask_blocks: H.
         quantizer: how the codebook is learned.
     """

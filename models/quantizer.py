@@ -1,10 +1,13 @@
 """Vector quantisation (paper Eq. 1) with a codebook that follows its features by an EMA or by gradient.
 
+SimVQ (Zhu et al. 2024, beyond the paper) moves all codes at once: fixed random vectors through one learned linear map.
+
     Q(z; C) = argmin_k ||z - e_k||²      (1)
 
 Shapes: B images, N features each, D features, K codes.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -22,7 +25,8 @@ class QuantizerConfig:
     """How the codebook is learned.
 
     Attributes:
-        kind: `ema` (codes are moving averages of their features) or `gradient` (VQGAN's loss).
+        kind: `ema` (codes are moving averages of their features), `gradient` (VQGAN's loss) or `simvq`.
+        estimator: how the gradient passes the choice: `straight_through`, or `rotation` (Fifty et al. 2024).
         decay: of the moving averages, in [0, 1).
         commitment: weight of ||z - sg(e)||², ≥ 0.
         restart_every: steps between restarts of dead codes (EMA only), ≥ 1; 0 never restarts.
@@ -31,7 +35,8 @@ class QuantizerConfig:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    kind: Literal["ema", "gradient"]
+    kind: Literal["ema", "gradient", "simvq"]
+    estimator: Literal["straight_through", "rotation"]
     decay: float
     commitment: float
     restart_every: int
@@ -49,9 +54,9 @@ class Quantized:
     """Quantised features.
 
     Attributes:
-        vectors_BND: e(Q(z)), with the gradient passed straight through to z.
+        vectors_BND: e(Q(z)), with the gradient passed to z by the estimator.
         codes_BN: int64 in 0 … K-1.
-        loss: scalar, the commitment (and, for a gradient codebook, the codebook) loss.
+        loss: scalar, the commitment (and, for a codebook learned by gradient, the codebook) loss.
     """
 
     vectors_BND: Tensor
@@ -82,6 +87,26 @@ class CodebookStep:
     restarted: int
 
 
+def straight_through(z_BND: Tensor, e_BND: Tensor) -> Tensor:
+    """e in value; its gradient goes to z as it is."""
+    return z_BND + (e_BND - z_BND).detach()
+
+
+def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
+    """e in value, as λ R z with R the rotation of z's direction to e's and λ = |e| / |z|, both without gradient.
+
+    With r = (ẑ + ê) / |ẑ + ê|: R = I - 2 r rᵀ + 2 ê ẑᵀ (Fifty et al. 2024, section 4), so the gradient of e turns with z.
+    """
+    with torch.no_grad():
+        size_BN1 = z_BND.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        scale_BN1 = e_BND.norm(dim=-1, keepdim=True) / size_BN1
+        from_BND, to_BND = z_BND / size_BN1, F.normalize(e_BND, dim=-1, eps=1e-6)
+        half_BND = F.normalize(from_BND + to_BND, dim=-1, eps=1e-6)
+    along_BN1 = (z_BND * half_BND).sum(-1, keepdim=True)
+    turned_BN1 = (z_BND * from_BND).sum(-1, keepdim=True)
+    return scale_BN1 * (z_BND - 2 * along_BN1 * half_BND + 2 * turned_BN1 * to_BND)
+
+
 class Quantizer(nn.Module):
     """A codebook of K codes of D features.
 
@@ -90,6 +115,7 @@ class Quantizer(nn.Module):
     """
 
     codebook_KD: Tensor
+    start_KD: Tensor
     count_K: Tensor
     sum_KD: Tensor
 
@@ -99,6 +125,11 @@ class Quantizer(nn.Module):
         start_KD = torch.empty(num_codes, dim).uniform_(-1 / num_codes, 1 / num_codes)
         if config.kind == "gradient":
             self.codebook_KD = nn.Parameter(start_KD)
+            return
+        if config.kind == "simvq":
+            self.register_buffer("start_KD", torch.randn(num_codes, dim) / math.sqrt(dim))
+            self.to_codes = nn.Linear(dim, dim, bias=False)
+            self.register_buffer("codebook_KD", self.to_codes(self.start_KD).detach())
             return
         self.register_buffer("codebook_KD", start_KD)
         self.register_buffer("count_K", torch.zeros(num_codes))
@@ -126,9 +157,16 @@ class Quantizer(nn.Module):
                 return Quantized(z_BND, codes_BN, z_BND.new_zeros(()))
             e_BND = self.lookup(codes_BN)
             loss = self.config.commitment * F.mse_loss(z_BND, e_BND.detach())
-            if self.config.kind == "gradient":
-                loss = loss + F.mse_loss(e_BND, z_BND.detach())
-            return Quantized(z_BND + (e_BND - z_BND).detach(), codes_BN, loss)
+            if self.config.kind != "ema":
+                loss = loss + F.mse_loss(self._learned(codes_BN), z_BND.detach())
+            passed = rotated if self.config.estimator == "rotation" else straight_through
+            return Quantized(passed(z_BND, e_BND.detach()), codes_BN, loss)
+
+    def _learned(self, codes_BN: Tensor) -> Tensor:
+        """e(k) as a function of what the codebook loss teaches."""
+        if self.config.kind == "simvq":
+            return F.embedding(codes_BN, self.to_codes(self.start_KD))
+        return self.lookup(codes_BN)
 
     @torch.no_grad()
     def initialise(self, seen: Sequence[Seen], batch: int, seed: int, reduce: Reduce) -> None:
@@ -155,7 +193,9 @@ class Quantizer(nn.Module):
         dtype = self.codebook_KD.dtype
         codes_R = torch.cat([part.codes_BN.reshape(-1) for part in seen])
         count_K = torch.bincount(codes_R, minlength=size).to(dtype)
-        if self.config.kind == "gradient":
+        if self.config.kind == "simvq":
+            self.codebook_KD.copy_(self.to_codes(self.start_KD))
+        if self.config.kind != "ema":
             return CodebookStep(reduce(count_K), 0)
         features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(dtype)
         sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)

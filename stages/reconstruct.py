@@ -97,7 +97,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     found = ImageScores.merged([ImageScores(**values) for values in facts])
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
     real = Real(reference.rows(settings.split), reference.moments(settings.split))
-    scores = summarise(found, model.quantizer.codebook_KD.numpy())
+    scores = summarise(found, model.quantizer.codebook_KD.detach().numpy())
     scores |= reconstruction_distance(reference.facts.features, real, rows)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
     made = Made(len(rows), {}, settings.seed, {"mqvae": made_by.fingerprint})

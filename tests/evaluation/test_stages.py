@@ -88,7 +88,14 @@ def write_shards(root: Path, labelled: bool = True) -> Path:
 
 
 def write_mqvae(folder: Path, mask: MaskKind) -> Path:
-    quantizer = QuantizerConfig(kind="ema", decay=0.99, commitment=0.25, restart_every=20, restart_below=0.1)
+    quantizer = QuantizerConfig(
+        kind="ema",
+        estimator="straight_through",
+        decay=0.99,
+        commitment=0.25,
+        restart_every=20,
+        restart_below=0.1,
+    )
     config = MQVAEConfig(
         image_size=32,
         stem=4,

@@ -31,7 +31,14 @@ TINY = MQVAEConfig(
     scorer_width=8,
     demask="dcsa_update",
     demask_blocks=2,
-    quantizer=QuantizerConfig(kind="ema", decay=0.99, commitment=0.25, restart_every=20, restart_below=0.1),
+    quantizer=QuantizerConfig(
+        kind="ema",
+        estimator="straight_through",
+        decay=0.99,
+        commitment=0.25,
+        restart_every=20,
+        restart_below=0.1,
+    ),
 )
 PAPER = dataclasses.replace(
     TINY,
@@ -108,7 +115,7 @@ def test_the_ablations_of_the_de_mask_module_differ_in_their_trust() -> None:
     assert trusts_seen("none") == []
 
 
-@pytest.mark.parametrize("kind", ["sa", "dcsa", "dcsa_update"])
+@pytest.mark.parametrize("kind", ["sa", "dcsa", "dcsa_update", "dcsa_renormalised"])
 def test_a_new_de_mask_module_is_the_identity(kind: str) -> None:
     z_BDHW = torch.randn(2, 8, 3, 3)
     out = Demasker(8, 3, kind)(z_BDHW, torch.rand(2, 9) > 0.5)

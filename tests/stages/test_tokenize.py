@@ -25,7 +25,14 @@ from workspace.runs import RunFolder
 from workspace.settings import Compute, Params
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
-QUANTIZER = QuantizerConfig(kind="gradient", decay=0.9, commitment=0.25, restart_every=0, restart_below=0.1)
+QUANTIZER = QuantizerConfig(
+    kind="gradient",
+    estimator="straight_through",
+    decay=0.9,
+    commitment=0.25,
+    restart_every=0,
+    restart_below=0.1,
+)
 CONFIG = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 16, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
 PLAIN, FLIPPED = {"flip": False}, {"flip": True}
 SETTINGS: dict[str, Any] = {

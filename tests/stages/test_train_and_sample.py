@@ -31,7 +31,14 @@ from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
-QUANTIZER = QuantizerConfig(kind="gradient", decay=0.9, commitment=0.25, restart_every=0, restart_below=0.1)
+QUANTIZER = QuantizerConfig(
+    kind="gradient",
+    estimator="straight_through",
+    decay=0.9,
+    commitment=0.25,
+    restart_every=0,
+    restart_below=0.1,
+)
 DECODER = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 6, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 TRAIN: dict[str, Any] = {

@@ -31,7 +31,14 @@ CONFIG = MQVAEConfig(
     scorer_width=8,
     demask="dcsa_update",
     demask_blocks=1,
-    quantizer=QuantizerConfig(kind="ema", decay=0.9, commitment=0.25, restart_every=5, restart_below=0.1),
+    quantizer=QuantizerConfig(
+        kind="ema",
+        estimator="straight_through",
+        decay=0.9,
+        commitment=0.25,
+        restart_every=5,
+        restart_below=0.1,
+    ),
 )
 LOSS = LossConfig(
     l1=1.0,
