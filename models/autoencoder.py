@@ -142,3 +142,21 @@ class Decoder(nn.Sequential):
             before = width
         layers += [group_norm(before), nn.SiLU(), nn.Conv2d(before, 3 * stem * stem, 3, padding=1)]
         super().__init__(*layers, nn.PixelShuffle(stem))
+
+    @property
+    def last_weight(self) -> Tensor:
+        """Of the last convolution."""
+        convolution = self[-2]
+        assert isinstance(convolution, nn.Conv2d)
+        return convolution.weight
+
+    def until_last(self, z_BDHW: Tensor) -> Tensor:
+        """All but the last convolution: grid → what that convolution is given, [B, C, H, W]."""
+        for layer in list(self)[:-2]:
+            z_BDHW = layer(z_BDHW)
+        return z_BDHW
+
+    def last(self, x_BCHW: Tensor) -> Tensor:
+        """The last convolution, and pixels in their places: → image [B, 3, H₀, W₀]."""
+        image_BCHW: Tensor = self[-1](self[-2](x_BCHW))
+        return image_BCHW

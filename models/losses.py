@@ -18,18 +18,20 @@ def hinge_generator(fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def adaptive_weight(
-    reconstruction: Tensor, adversarial: Tensor, last_layer: Tensor, highest: float
-) -> Tensor:
+def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, highest: float) -> Tensor:
     """λ = ||∇ L_rec|| / (||∇ L_adv|| + 10⁻⁴) at the decoder's last layer (VQGAN Eq. 7), clamped to [0, highest].
 
-    At least float32; 0 where it is not finite.
+    Args:
+        reconstruction: ∇ L_rec there.
+        adversarial: ∇ L_adv there.
+        highest: bound of the weight.
+
+    Returns:
+        A scalar, at least float32; 0 where it is not finite.
     """
-    (rec,) = torch.autograd.grad(reconstruction, last_layer, retain_graph=True)
-    (adv,) = torch.autograd.grad(adversarial, last_layer, retain_graph=True)
-    dtype = torch.promote_types(rec.dtype, torch.float32)
-    weight = rec.to(dtype).norm() / (adv.to(dtype).norm() + 1e-4)
-    return torch.nan_to_num(weight, nan=0.0, posinf=0.0).clamp(0.0, highest).detach()
+    dtype = torch.promote_types(reconstruction.dtype, torch.float32)
+    weight = reconstruction.to(dtype).norm() / (adversarial.to(dtype).norm() + 1e-4)
+    return torch.nan_to_num(weight, nan=0.0, posinf=0.0).clamp(0.0, highest)
 
 
 def ramp(step: int, start: int, length: int) -> float:

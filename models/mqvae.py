@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
 
 from models.autoencoder import Decoder, Encoder
 from models.demasker import Demasker, DemaskKind
@@ -131,6 +133,7 @@ class MQVAEOutput:
         positions_BN: int64, ascending.
         features_BND: kept features before quantisation (what the codebook learns from).
         commitment: scalar loss of the quantiser.
+        hidden_BCHW: detached, what the decoder's last convolution is given (for `MQVAE.last_layer_gradient`).
     """
 
     reconstruction_BCHW: Tensor
@@ -140,6 +143,7 @@ class MQVAEOutput:
     positions_BN: Tensor
     features_BND: Tensor
     commitment: Tensor
+    hidden_BCHW: Tensor
 
 
 class MQVAE(nn.Module):
@@ -171,19 +175,25 @@ class MQVAE(nn.Module):
 
     def decode(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
         """Fill the grid, de-mask, decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
+        return self.decoder.last(self._decode_until_last(vectors_BND, positions_BN))
+
+    def _decode_until_last(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
         grid_BLD = fill(vectors_BND, positions_BN, self.mask_code_D, self.config.num_positions)
         kept_BL = torch.zeros(grid_BLD.shape[:2], dtype=torch.bool, device=grid_BLD.device)
         kept_BL = kept_BL.scatter(1, positions_BN, True)
         grid_BDHW = rearrange(grid_BLD, "b (h w) d -> b d h w", h=self.config.grid)
-        image_BCHW: Tensor = self.decoder(self.demasker(grid_BDHW, kept_BL))
-        return image_BCHW
+        return self.decoder.until_last(self.demasker(grid_BDHW, kept_BL))
 
-    @property
-    def last_layer(self) -> Tensor:
-        """The decoder's last weight: where VQGAN's adaptive weight compares gradients."""
-        convolution = self.decoder[-2]
-        assert isinstance(convolution, nn.Conv2d)
-        return convolution.weight
+    def last_layer_gradient(self, hidden_BCHW: Tensor, gradient_BCHW: Tensor) -> Tensor:
+        """A loss's gradient at the decoder's last weight, where VQGAN's adaptive weight compares two of them.
+
+        Args:
+            hidden_BCHW: what the last convolution was given.
+            gradient_BCHW: the loss's gradient at the image; its dtype is the product's.
+        """
+        at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, self.config.stem)
+        shape = self.decoder.last_weight.shape
+        return conv2d_weight(hidden_BCHW.to(gradient_BCHW.dtype), list(shape), at_output_BCHW, padding=1)
 
     def forward(
         self,
@@ -196,14 +206,16 @@ class MQVAE(nn.Module):
         """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration and freezing."""
         masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores)
         quantized = self.quantizer(masked.features_BND, bypass_quantizer)
+        hidden_BCHW = self._decode_until_last(quantized.vectors_BND, masked.positions_BN)
         return MQVAEOutput(
-            reconstruction_BCHW=self.decode(quantized.vectors_BND, masked.positions_BN),
+            reconstruction_BCHW=self.decoder.last(hidden_BCHW),
             scores_BL=masked.scores_BL,
             kept_BL=masked.kept_BL,
             codes_BN=quantized.codes_BN,
             positions_BN=masked.positions_BN,
             features_BND=masked.features_BND,
             commitment=quantized.loss,
+            hidden_BCHW=hidden_BCHW.detach(),
         )
 
     @torch.no_grad()

@@ -207,20 +207,21 @@ class MQVAETrainee:
                 step >= plan.freeze_from * self.training.steps,
                 step < self.training.quantize_from,
             )
-        terms = self._reconstruction_terms(image_BCHW, output)
-        reconstruction = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
-        if loss.perceptual:
-            reconstruction = reconstruction + loss.perceptual * terms["perceptual"]
-        total = reconstruction + output.commitment
+        recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
+        leaf_BCHW = recovered_BCHW.detach().requires_grad_()
+        reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
+        (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
+        total = reconstruction.detach() + output.commitment.detach()
         force = loss.adversarial * ramp(step, loss.disc_start, loss.disc_ramp)
         if loss.adversarial:
             terms |= dict.fromkeys(("adversarial", "adaptive_weight", "critic"), total.new_zeros(()))
         if force:
-            terms |= self._adversarial_terms(reconstruction, output.reconstruction_BCHW)
-            total = total + force * terms["adaptive_weight"] * terms["adversarial"]
-        (share * total).backward()
-        if force:
-            terms["critic"] = self._critic_step(image_BCHW, output.reconstruction_BCHW, share)
+            adversarial_BCHW, critics = self._adversarial_terms(image_BCHW, leaf_BCHW, share)
+            weight = self._adaptive_weight(output, gradient_BCHW, adversarial_BCHW)
+            gradient_BCHW = gradient_BCHW + force * weight * adversarial_BCHW
+            terms |= critics | {"adaptive_weight": weight}
+            total = total + force * weight * terms["adversarial"]
+        self._backward(recovered_BCHW, share * gradient_BCHW, output.commitment, share)
         self._seen.append(Seen(batch.first, output.features_BND.detach(), output.codes_BN))
         return (
             {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
@@ -232,31 +233,49 @@ class MQVAETrainee:
             return random_ranking(batch.seeds, config.num_positions).to(self.device, self.dtype)
         return None
 
-    def _reconstruction_terms(self, image_BCHW: Tensor, output: MQVAEOutput) -> dict[str, Tensor]:
-        recovered = output.reconstruction_BCHW.to(self.dtype)
-        terms = {"l1": F.l1_loss(recovered, image_BCHW), "l2": F.mse_loss(recovered, image_BCHW)}
-        if self.training.loss.perceptual:
+    def _reconstruction_terms(
+        self, image_BCHW: Tensor, recovered_BCHW: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms that compare the two images, and each of them."""
+        loss = self.training.loss
+        terms = {"l1": F.l1_loss(recovered_BCHW, image_BCHW), "l2": F.mse_loss(recovered_BCHW, image_BCHW)}
+        total = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
+        if loss.perceptual:
             assert self.perceptual is not None
-            terms["perceptual"] = self.perceptual(image_BCHW, recovered)
-        return terms
+            terms["perceptual"] = self.perceptual(image_BCHW, recovered_BCHW)
+            total = total + loss.perceptual * terms["perceptual"]
+        return total, terms
 
-    def _adversarial_terms(self, reconstruction: Tensor, recovered_BCHW: Tensor) -> dict[str, Tensor]:
-        """The generator's side; the critic's weights get no gradient from it."""
-        self.critic.requires_grad_(False)
-        with self._autocast():
-            adversarial = hinge_generator(self.critic(recovered_BCHW)).to(self.dtype)
-        weight = adaptive_weight(
-            reconstruction, adversarial, self.model.last_layer, self.training.loss.adaptive_max
-        )
-        return {"adversarial": adversarial, "adaptive_weight": weight}
+    def _adversarial_terms(
+        self, image_BCHW: Tensor, leaf_BCHW: Tensor, share: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Both sides of the game on one pass of the critic over each picture: its weights stay until the step's end.
 
-    def _critic_step(self, image_BCHW: Tensor, recovered_BCHW: Tensor, share: float) -> Tensor:
-        """The critic's side, on the same forward pass of the generator."""
-        self.critic.requires_grad_(True)
+        The critic's own gradients are accumulated; returned are the generator's gradient at the image, and the terms.
+        """
         with self._autocast():
-            loss = hinge_discriminator(self.critic(image_BCHW), self.critic(recovered_BCHW.detach()))
-        (share * loss).backward()
-        return loss
+            fake, real = self.critic(leaf_BCHW), self.critic(image_BCHW)
+            adversarial, critic = hinge_generator(fake), hinge_discriminator(real, fake)
+        (gradient_BCHW,) = torch.autograd.grad(adversarial, leaf_BCHW, retain_graph=True)
+        torch.autograd.backward(share * critic, inputs=list(self.critic.parameters()))
+        return gradient_BCHW, {"adversarial": adversarial.detach().to(self.dtype), "critic": critic.detach()}
+
+    def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
+        """From both losses' gradients at the image; only the last convolution is gone back through."""
+        dtype = output.reconstruction_BCHW.dtype
+        at_weight = [
+            self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
+            for gradient_BCHW in (rec_BCHW, adv_BCHW)
+        ]
+        return adaptive_weight(*at_weight, self.training.loss.adaptive_max)
+
+    @staticmethod
+    def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
+        """The one pass back through the generator: gradients are linear in the gradient at the image."""
+        roots, gradients = [recovered_BCHW], [gradient_BCHW]
+        if commitment.requires_grad:
+            roots, gradients = [*roots, commitment], [*gradients, torch.full_like(commitment, share)]
+        torch.autograd.backward(roots, gradients)
 
     def finish_step(self, step: int, reduce: Reduce) -> dict[str, float]:
         """Clip, optimiser steps, codebook, EMA; see `training.loop.Trainee`."""

@@ -1,0 +1,119 @@
+"""One step of MQ-VAE's training equals VQGAN's published way of doing it, in losses and gradients."""
+
+import copy
+import dataclasses
+import functools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks.literal_mqvae import LiteralStep
+from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
+from models.quantizer import QuantizerConfig
+from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
+
+CONFIG = MQVAEConfig(
+    image_size=16,
+    stem=2,
+    channels=8,
+    multipliers=(1, 2),
+    res_blocks=1,
+    attention=True,
+    code_dim=8,
+    num_codes=8,
+    mask="adaptive",
+    mask_ratio=0.25,
+    scorer_width=8,
+    demask="dcsa_update",
+    demask_blocks=2,
+    quantizer=QuantizerConfig(
+        kind="gradient", decay=0.99, commitment=0.25, restart_every=0, restart_below=0.0
+    ),
+)
+LOSS = LossConfig(
+    l1=1.0,
+    l2=0.5,
+    perceptual=0.0,
+    adversarial=0.8,
+    adaptive_max=1e4,
+    disc_start=0,
+    disc_ramp=1,
+    disc_channels=8,
+    disc_layers=2,
+    disc_learning_rate=1e-3,
+)
+TRAINING = MQVAETraining(
+    steps=4,
+    seed=0,
+    learning_rate=1e-3,
+    warmup_steps=0,
+    final_rate=1.0,
+    beta1=0.5,
+    beta2=0.9,
+    clip=0.0,
+    ema_decay=0.9,
+    precision="float64",
+    channels_last=False,
+    compile=False,
+    quantize_from=0,
+    loss=LOSS,
+    exploration=ExplorationConfig(noise=0.0, until=0.0, gone_by=0.0, freeze_from=1.0),
+)
+
+
+def everything_at_work(module: nn.Module) -> None:
+    """Nothing is left at zero: a new block is the identity, and would hide what it does."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def pair(training: MQVAETraining) -> tuple[MQVAETrainee, LiteralStep]:
+    torch.manual_seed(0)
+    model = MQVAE(CONFIG)
+    everything_at_work(model)
+
+    def nothing(step: int, image: Tensor, output: MQVAEOutput) -> None:
+        """No pictures."""
+
+    trainee = MQVAETrainee(model, training, 4, None, torch.zeros(1), torch.device("cpu"), nothing)
+    everything_at_work(trainee.critic)
+    literal = LiteralStep(copy.deepcopy(trainee.model), copy.deepcopy(trainee.critic), LOSS, 1e-3)
+    return trainee, literal
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: parameter.grad for name, parameter in module.named_parameters() if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_a_step_has_the_losses_and_gradients_of_two_generator_passes(channels_last: bool) -> None:
+    trainee, literal = pair(dataclasses.replace(TRAINING, channels_last=channels_last))
+    image = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
+    terms = trainee.micro_step(ImageBatch(image, 0, [0, 1, 2, 3]), 0, 1.0)
+    total = literal.generator(image)
+    literal.critic.zero_grad()
+    critic = literal.discriminator(image)
+    torch.testing.assert_close(terms["loss"], total)
+    torch.testing.assert_close(terms["critic"], critic)
+    for ours, theirs in ((trainee.model, literal.model), (trainee.critic, literal.critic)):
+        assert len(gradients(ours)) == len(list(ours.parameters()))
+        torch.testing.assert_close(gradients(ours), gradients(theirs), rtol=1e-8, atol=1e-12)
+
+
+def test_a_captured_step_has_the_losses_and_gradients_of_an_eager_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As `compile: true` runs it, but for the kernels: Inductor takes minutes to write them for a CPU."""
+    monkeypatch.setattr(
+        torch, "compile", functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
+    )
+    eager, _ = pair(TRAINING)
+    compiled, _ = pair(dataclasses.replace(TRAINING, compile=True))
+    batch = ImageBatch(torch.rand(4, 3, 16, 16) * 2 - 1, 0, [0, 1, 2, 3])
+    terms = [trainee.micro_step(batch, 0, 1.0) for trainee in (eager, compiled)]
+    torch.testing.assert_close(terms[0], terms[1])
+    torch.testing.assert_close(gradients(eager.model), gradients(compiled.model), rtol=1e-8, atol=1e-12)
