@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow preset test check deps clean table6 table7 figure6 real
+.PHONY: help install repro flow preset test check deps clean table6 table7 figure6 real bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -45,6 +45,9 @@ table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then 
 real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 	@dvc repro experiments/real/dvc.yaml
 	@python -m experiments.table --table experiments/real/params.yaml --runs artifacts/real --out docs/results/real
+
+bench: $(STAMP)  ## every CPU row of the speed table, at most 15 minutes on two quiet cores (ROWS="1 4" for some)
+	python -m benchmarks.run $(if $(ROWS),--only $(ROWS))
 
 check: $(STAMP)  ## ruff, mypy, and dvc.yaml's code dependencies
 	ruff check .

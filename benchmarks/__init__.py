@@ -1,1 +1,1 @@
-"""Speed and memory, side by side with what is replaced; results in results/."""
+"""Speed and memory beside what they replace: one module a row of the table, `python -m benchmarks.row_NN_name`."""

@@ -1,0 +1,159 @@
+"""Render the results: benchmarks/results/README.md in full, and README's speed table between its two markers.
+
+python -m benchmarks.table           write both
+python -m benchmarks.table --check   exit status 1 where either is out of step with the JSON files
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS, ROOT
+from workspace.errors import UserError
+from workspace.manifest import read_json
+from workspace.progress import say
+
+BEGIN = "<!-- speed: rendered by `python -m benchmarks.table` from benchmarks/results -->"
+END = "<!-- speed: end -->"
+Read = Mapping[str, Any]
+
+
+def read_results(folder: Path = RESULTS) -> list[Read]:
+    """Every measurement, by row, then by name."""
+    found = [read_json(path) for path in folder.glob("*.json")]
+    return sorted((each for each in found if "row" in each), key=lambda each: (each["row"], each["name"]))
+
+
+def figure(value: float) -> str:
+    """Four significant digits, thousands apart."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _figure(result: Read, name: str) -> str:
+    value = result[name]["value"] if name == "floor" and result[name] else result[name]
+    return "–" if value is None else f"{figure(value)} {result['unit']}"
+
+
+def _ratio(result: Read) -> str:
+    if result["ratio"] is None:
+        return "–"
+    low, high = result["spread"]
+    return f"{result['ratio']:.3g}× ({low:.3g} … {high:.3g})"
+
+
+def verdict(result: Read) -> str:
+    """Met, not met, not measured, or nothing where there is no bar."""
+    if result["ours"] is None:
+        return "not measured"
+    return {True: "met", False: "**not met**", None: ""}[result["met"]]
+
+
+def short_table(results: Sequence[Read]) -> str:
+    """What README shows: the rows that have a bar and were measured."""
+    rows = ["| | ours | instead of | ratio (spread) | bar | |", "|---|---|---|---|---|---|"]
+    for result in results:
+        if result["bar"] is None or result["ours"] is None:
+            continue
+        instead = f"{_figure(result, 'reference')}, {result['against']}" if result["against"] else "–"
+        cells = (
+            result["title"],
+            _figure(result, "ours"),
+            instead,
+            _ratio(result),
+            result["bar"],
+            verdict(result),
+        )
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows)
+
+
+def full_text(results: Sequence[Read]) -> str:
+    """results/README.md: every measurement with its floor, note, shapes and where it was taken."""
+    lines = [
+        "# Results",
+        "",
+        "Rendered by `python -m benchmarks.table` from the JSON files beside it; `make bench` makes those.",
+        "",
+    ]
+    lines += [
+        "| row | | ours | reference | ratio (spread) | floor | bar | |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        cells = (
+            f"{result['row']}",
+            result["title"],
+            _figure(result, "ours"),
+            _figure(result, "reference"),
+            _ratio(result),
+            _figure(result, "floor"),
+            result["bar"] or "",
+            verdict(result),
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    for result in results:
+        lines += ["", f"## Row {result['row']}: {result['title']}", "", *_details(result)]
+    return "\n".join(lines) + "\n"
+
+
+def _details(result: Read) -> list[str]:
+    shapes = ", ".join(f"{name} {value}" for name, value in result["shapes"].items())
+    machine = result["machine"]
+    where = machine.get("gpu") or machine["processor"]
+    told = [
+        f"- Against: {result['against']}" if result["against"] else "",
+        f"- Floor: {result['floor']['how']}" if result["floor"] else "",
+        f"- Note: {result['note']}" if result["note"] else "",
+        f"- Shapes: {shapes}" if shapes else "",
+        f"- `{result['command']}`, commit {result['commit']}, torch {result['versions']['torch']}, {where}, "
+        f"{machine['torch_threads']} of {machine['cores']} cores, load {machine['load']} when written",
+    ]
+    return [each for each in told if each]
+
+
+def with_table(text: str, table: str) -> str:
+    """A README's text with the table between its markers.
+
+    Raises:
+        UserError: the markers are not there, once each and in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in after:
+        raise UserError(f"README.md: expected the two lines {BEGIN!r} and {END!r}, once each")
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def rendered(root: Path = ROOT) -> dict[Path, str]:
+    """What each file should hold."""
+    results = read_results(root / "benchmarks" / "results")
+    readme = root / "README.md"
+    return {
+        root / "benchmarks" / "results" / "README.md": full_text(results),
+        readme: with_table(readme.read_text(encoding="utf-8"), short_table(results)),
+    }
+
+
+def main() -> None:
+    """Write, or check."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit status 1 where a table is out of step"
+    )
+    check = parser.parse_args().check
+    for path, text in rendered().items():
+        now = path.read_text(encoding="utf-8") if path.is_file() else None
+        if check and now != text:
+            say(f"{path.relative_to(ROOT)} is out of step with the results: run `python -m benchmarks.table`")
+            sys.exit(1)
+        if now != text:
+            path.write_text(text, encoding="utf-8")
+            say(f"wrote {path.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
