@@ -28,7 +28,12 @@ CONFIG = MQVAEConfig(
     demask="dcsa_update",
     demask_blocks=2,
     quantizer=QuantizerConfig(
-        kind="gradient", decay=0.99, commitment=0.25, restart_every=0, restart_below=0.0
+        kind="gradient",
+        estimator="straight_through",
+        decay=0.99,
+        commitment=0.25,
+        restart_every=0,
+        restart_below=0.0,
     ),
 )
 LOSS = LossConfig(
