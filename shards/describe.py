@@ -20,7 +20,7 @@ from shards.tokens import (
     unpack_positions,
 )
 from workspace.errors import UserError
-from workspace.manifest import NAME, PRODUCER, Manifest, read_json, read_manifest
+from workspace.manifest import Manifest, kind_of, read_manifest
 
 SHOWN = 160
 
@@ -31,11 +31,7 @@ def describe(folder: Path) -> str:
     Raises:
         UserError: no artifact, or a damaged one.
     """
-    if not (folder / NAME).is_file():
-        raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected a folder below artifacts/")
-    kind = str(read_json(folder / NAME).get("kind"))
-    if kind not in PRODUCER:
-        raise UserError(f"{folder / NAME} is of kind {kind}; expected one of {', '.join(PRODUCER)}")
+    kind = kind_of(folder)
     manifest = read_manifest(folder, kind)
     lines = [f"{folder}: {kind}, fingerprint {manifest.fingerprint[:16]}", *_origin(manifest)]
     lines += [f"  {name}: {_short(value)}" for name, value in manifest.facts.items() if name != "members"]

@@ -1,7 +1,7 @@
 """Image shards: WebDataset tars of images of one size, with classes, captions, attributes and masks where known.
 
     {train,val}/000000.tar      KEY.png or KEY.jpg, KEY.cls, KEY.txt, KEY.attributes.json, KEY.mask.png
-    {train,val}.index.jsonl     a line a sample: key, tar, each member's offset and length, source
+    {train,val}.index.jsonl     a line a sample: key, tar, each member's offset, length and CRC-32, source
     skipped.jsonl               a line a file that was passed over: source and reason
     manifest.json               facts: see `ImageFacts`
 
@@ -9,8 +9,9 @@ Shapes: H and W pixels.
 """
 
 import io
-import json
 import os
+import struct
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,10 +23,29 @@ from PIL import Image
 
 from shards.tar import iterate_tar
 from workspace.errors import UserError
-from workspace.manifest import Manifest, read_manifest, write_manifest
+from workspace.manifest import Manifest, parsed, read_manifest, validated, verify_file, write_manifest
 
 SPLITS = ("train", "val")
 SKIPPED = "skipped.jsonl"
+REMAKE = "run `dvc repro shard`"
+MOST_PIXELS = 1 << 27
+"""Pixels of an image at most, so that a small file cannot ask for all memory."""
+MOST_CLASSES = 1 << 16
+"""Class numbers are stored as uint16."""
+NO_IMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+"""What PIL raises at bytes that are no picture, or a broken one."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +74,18 @@ class ImageFacts:
     counts: Mapping[str, int]
     shards: Mapping[str, tuple[int, ...]]
 
+    def __post_init__(self) -> None:
+        for split in SPLITS:
+            sizes, count = self.shards.get(split, ()), self.counts.get(split, 0)
+            if min(sizes, default=0) < 0 or sum(sizes) != count:
+                raise ValueError(f"the tars of {split} hold {sum(sizes)} images, and counts says {count}")
+        if self.image_size < 1 or len(self.classes or ()) > MOST_CLASSES:
+            raise ValueError(f"image_size {self.image_size}, {len(self.classes or ())} classes: out of range")
+
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ImageFacts":
-        """From a manifest's facts."""
-        attributes = value["attributes"]
-        restored = {
-            "classes": None if value["classes"] is None else tuple(value["classes"]),
-            "attributes": None
-            if attributes is None
-            else {name: tuple(found) for name, found in attributes.items()},
-            "shards": {split: tuple(sizes) for split, sizes in value["shards"].items()},
-        }
-        return cls(**{**value, **restored})
+        """From a manifest's facts; UserError where one is missing or of another type."""
+        return validated(cls, value, "the facts of image shards")
 
 
 @dataclass(frozen=True)
@@ -104,20 +124,37 @@ def decode(key: str, members: Mapping[str, bytes]) -> ImageSample:
     """A sample from the bytes of its members, by extension.
 
     Raises:
-        UserError: there is no image among them.
+        UserError: there is no image among them, or a member is damaged.
     """
     extension = next((name for name in ("png", "jpg") if name in members), None)
     if extension is None:
         raise UserError(f"the sample {key} has no image; its members are {', '.join(members) or 'none'}")
     mask = members.get("mask.png")
-    return ImageSample(
-        key=key,
-        image=np.asarray(Image.open(io.BytesIO(members[extension])).convert("RGB")),
-        cls=int(members["cls"]) if "cls" in members else None,
-        captions=tuple(members["txt"].decode().splitlines()) if "txt" in members else (),
-        attributes=json.loads(members["attributes.json"]) if "attributes.json" in members else None,
-        mask=None if mask is None else np.asarray(Image.open(io.BytesIO(mask))),
-    )
+    try:
+        return ImageSample(
+            key=key,
+            image=np.asarray(opened(members[extension]).convert("RGB")),
+            cls=int(members["cls"]) if "cls" in members else None,
+            captions=tuple(members["txt"].decode().splitlines()) if "txt" in members else (),
+            attributes=_attributes(key, members["attributes.json"]) if "attributes.json" in members else None,
+            mask=None if mask is None else np.asarray(opened(mask)),
+        )
+    except NO_IMAGE as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"the sample {key} is damaged ({type(error).__name__}: {error}): {REMAKE}") from error
+
+
+def opened(data: bytes) -> Image.Image:
+    """A picture that is not decoded yet; ValueError where it has more than `MOST_PIXELS`, PIL's errors where it is none."""
+    image = Image.open(io.BytesIO(data))
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} × {image.height} pixels are more than {MOST_PIXELS:,}")
+    return image
+
+
+def _attributes(key: str, data: bytes) -> dict[str, str]:
+    return parsed(dict[str, str], data, f"{key}.attributes.json")
 
 
 @dataclass(frozen=True)
@@ -127,14 +164,18 @@ class IndexRow:
     Attributes:
         key: of the sample.
         tar: number of its tar in the split.
-        members: extension → (offset, length) in bytes.
+        members: extension → (offset, length, CRC-32), the first two in bytes.
         source: where it came from, relative to the source.
     """
 
     key: str
     tar: int
-    members: Mapping[str, tuple[int, int]]
+    members: Mapping[str, tuple[int, int, int]]
     source: str
+
+    def __post_init__(self) -> None:
+        if any(offset < 0 or length < 0 for offset, length, _ in self.members.values()):
+            raise ValueError(f"{self.key} lies at a negative place")
 
 
 class ImageIndex:
@@ -143,13 +184,16 @@ class ImageIndex:
     def __init__(self, folder: Path, split: str, shard_sizes: tuple[int, ...]) -> None:
         self._files: dict[int, int] = {}
         self.folder, self.split, self.shard_sizes = folder, split, shard_sizes
-        lines = (folder / f"{split}.index.jsonl").read_text(encoding="utf-8").splitlines()
-        self.rows = [IndexRow(**json.loads(line)) for line in lines]
+        path = folder / f"{split}.index.jsonl"
+        self.rows = list(_index_rows(path))
         if len(self.rows) != sum(shard_sizes):
             raise UserError(
-                f"{folder}/{split}.index.jsonl has {len(self.rows):,} lines, its manifest says {sum(shard_sizes):,} samples: "
-                "run `dvc repro shard`"
+                f"{path} has {len(self.rows):,} lines, its manifest says {sum(shard_sizes):,} samples: {REMAKE}"
             )
+        tars = (number for number, size in enumerate(shard_sizes) for _ in range(size))
+        wrong = next((row for row, tar in zip(self.rows, tars, strict=True) if row.tar != tar), None)
+        if wrong is not None:
+            raise UserError(f"{path} puts {wrong.key} into tar {wrong.tar}, its manifest another: {REMAKE}")
 
     def __len__(self) -> int:
         """Samples in the split."""
@@ -169,17 +213,17 @@ class ImageIndex:
         """The sample with this number, 0 … len - 1.
 
         Raises:
-            UserError: its tar is missing or shorter than the index says.
+            UserError: its tar is missing, shorter than the index says, or holds other bytes than were written.
         """
         row = self.rows[index]
         descriptor = self._open(row.tar)
         members = {}
-        for extension, (offset, length) in row.members.items():
+        for extension, (offset, length, crc) in row.members.items():
+            if offset + length > os.fstat(descriptor).st_size:
+                raise UserError(f"{self._path(row.tar)} ends inside {row.key}.{extension}: {REMAKE}")
             members[extension] = os.pread(descriptor, length, offset)
-            if len(members[extension]) != length:
-                raise UserError(
-                    f"{self._path(row.tar)} ends inside {row.key}.{extension}: run `dvc repro shard`"
-                )
+            if zlib.crc32(members[extension]) != crc:
+                raise UserError(f"{self._path(row.tar)}: {row.key}.{extension} was changed: {REMAKE}")
         return decode(row.key, members)
 
     def _path(self, tar: int) -> Path:
@@ -190,7 +234,7 @@ class ImageIndex:
             try:
                 self._files[tar] = os.open(self._path(tar), os.O_RDONLY)
             except FileNotFoundError as error:
-                raise UserError(f"{self._path(tar)} does not exist: run `dvc repro shard`") from error
+                raise UserError(f"{self._path(tar)} does not exist: {REMAKE}") from error
         return self._files[tar]
 
     def close(self) -> None:
@@ -220,13 +264,15 @@ class ImageShards:
 
     @classmethod
     def open(cls, folder: Path) -> "ImageShards":
-        """Read and check the manifest; UserError where something is missing."""
+        """Read and check the manifest and the indices; UserError where something is missing or was changed.
+
+        The tars are checked where they are read: whole by `samples`, sample by sample by an index.
+        """
         manifest = read_manifest(folder, "image-shards")
         try:
             facts = ImageFacts.from_json(manifest.facts)
-        except (KeyError, TypeError, AttributeError) as error:
-            wrong = f"the manifest of {folder} does not state the facts of image shards ({error})"
-            raise UserError(f"{wrong}: run `dvc repro shard`") from error
+        except UserError as error:
+            raise UserError(f"the manifest of {folder} does not state {error}: {REMAKE}") from error
         return cls(folder, manifest, facts)
 
     def paths(self, split: str) -> list[Path]:
@@ -240,6 +286,15 @@ class ImageShards:
     def index(self, split: str) -> ImageIndex:
         """The split as a list."""
         return ImageIndex(self.folder, split, self.facts.shards[split])
+
+    def samples(self, path: Path) -> Iterator[ImageSample]:
+        """Every sample of one of its tars, in order, after a look at each of its bytes.
+
+        Raises:
+            UserError: the tar was changed since it was written.
+        """
+        verify_file(self.folder, self.manifest, f"{path.parent.name}/{path.name}")
+        yield from read_shard(path)
 
     def require(self, image_size: int) -> None:
         """Check that the images have this size.
@@ -263,6 +318,14 @@ def read_shard(path: Path) -> Iterator[ImageSample]:
     """Every sample of one tar, in order; UserError where it is damaged."""
     for key, members in _samples(path):
         yield decode(key, members)
+
+
+def _index_rows(path: Path) -> Iterator[IndexRow]:
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: {REMAKE}")
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield parsed(IndexRow, line, f"{path}, line {number}")
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:

@@ -5,21 +5,31 @@ Each kind lists its images without decoding them; bytes are read later, by the p
 
 import glob
 import hashlib
-import json
 import os
+import re
+import stat
 import tarfile
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypeVar
 
+from shards.images import MOST_CLASSES
+from shards.tar import BROKEN, check_end, plain_members
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest
+from workspace.manifest import NAME, parsed, read_manifest, validated
+from workspace.progress import say
 
+Row = TypeVar("Row")
 Kind = Literal["folder", "class_folder", "coco", "shapes", "webdataset"]
 ROOT = "# root: "
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+MOST_FILE_BYTES = 1 << 29
+"""Bytes of an image file at most: a sparse file of a terabyte is read by nobody."""
+MOST_COCO_BYTES = 1 << 30
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 
 
@@ -32,10 +42,22 @@ class Location:
     length: int = -1
 
     def read(self) -> bytes:
-        """The bytes."""
-        with open(self.path, "rb") as file:
+        """The bytes.
+
+        Raises:
+            OSError: there is no such file, it may not be read, it is no plain file (a FIFO would be waited for without
+                end), or it is larger than 512 MiB.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError("not a plain file")
+            length = found.st_size - self.offset if self.length < 0 else self.length
+            if length > MOST_FILE_BYTES:
+                raise OSError(f"larger than {MOST_FILE_BYTES:,} bytes")
             file.seek(self.offset)
-            return file.read(self.length)
+            return file.read(length)
 
 
 @dataclass(frozen=True)
@@ -69,11 +91,13 @@ class Source:
         images: in the order of their names.
         classes: class names, sorted.
         attributes: attribute name → its values.
+        made_from: name → fingerprint, where the source is an artifact.
     """
 
     images: list[SourceImage]
     classes: tuple[str, ...] | None = None
     attributes: Mapping[str, tuple[str, ...]] | None = None
+    made_from: Mapping[str, str] = field(default_factory=dict)
 
 
 def list_source(kind: Kind, source: str) -> Source:
@@ -94,7 +118,17 @@ def list_source(kind: Kind, source: str) -> Source:
         raise UserError(
             f"shard.source {source} holds no images ({', '.join(EXTENSIONS)}); expected kind {kind}"
         )
+    if len(found.classes or ()) > MOST_CLASSES:
+        raise UserError(
+            f"shard.source {source} has {len(found.classes or ()):,} classes, expected at most {MOST_CLASSES:,}"
+        )
     return found
+
+
+def clean_caption(text: str) -> str:
+    """A caption as one line: control characters and line ends become spaces, what is no Unicode becomes U+FFFD."""
+    text = text.encode("utf-8", "replace" if text.isascii() else "surrogatepass").decode("utf-8", "replace")
+    return " ".join("".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text).split())
 
 
 def hashed_unit(seed: int, name: str) -> float:
@@ -104,11 +138,28 @@ def hashed_unit(seed: int, name: str) -> float:
 
 
 def walk(root: Path) -> Iterator[str]:
-    """Relative paths of the images below a folder, sorted."""
+    """Relative paths of the images below a folder, sorted; a link to a folder that it lies in is not followed.
+
+    Raises:
+        UserError: a folder that cannot be listed: its images would be missing without a word.
+    """
     names = []
-    for folder, _, files in os.walk(root, followlinks=True):
+    for folder, inner, files in os.walk(root, followlinks=True, onerror=_unlisted):
+        above = {
+            _place(parent) for parent in (Path(folder), *Path(folder).parents) if parent.is_relative_to(root)
+        }
+        inner[:] = [name for name in inner if _place(Path(folder, name)) not in above]
         names += [os.path.relpath(os.path.join(folder, name), root) for name in files if _is_image(name)]
     yield from sorted(names)
+
+
+def _unlisted(error: OSError) -> None:
+    raise UserError(f"{error.filename!r} cannot be listed ({error.strerror}): its images would be left out")
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _is_image(name: str) -> bool:
@@ -129,7 +180,16 @@ def _names(source: str) -> tuple[Path, Iterable[str]]:
         raise UserError(
             f"shard.source {source} is a file and no listing; make one with `python -m shards.list FOLDER --out {source}`"
         )
-    return Path(header.removeprefix(ROOT)), sorted(row.split("\t")[0] for row in rows)
+    listed = sorted(row.split("\t")[0] for row in rows)
+    for name in listed:
+        _check_inside(name, source)
+    return Path(header.removeprefix(ROOT)), listed
+
+
+def _check_inside(name: str, source: str) -> None:
+    """UserError where a name that a source lists leads out of it."""
+    if PurePosixPath(name).is_absolute() or ".." in name.split("/") or "\0" in name:
+        raise UserError(f"shard.source {source} lists {name[:200]!r}, which lies outside of it: refused")
 
 
 def _folder(source: str) -> Source:
@@ -151,9 +211,55 @@ def _class_folder(source: str) -> Source:
             )
         rows.append((name, split, folders[0]))
     classes = tuple(sorted({row[2] for row in rows}))
+    torn = next((name for name in classes if not _is_text(name)), None)
+    if torn is not None:
+        raise UserError(f"shard.source {source}: the class folder {torn!r} is no UTF-8 text: rename it")
     number = {name: index for index, name in enumerate(classes)}
     images = [SourceImage(name, Location(str(root / name)), split, number[cls]) for name, split, cls in rows]
     return Source(images, classes)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class CocoImage:
+    """An entry of `images`; what else COCO says is passed over."""
+
+    id: int | str
+    file_name: str
+
+
+@dataclass(frozen=True)
+class CocoCaption:
+    """An entry of `annotations`."""
+
+    image_id: int | str
+    caption: str
+
+
+@dataclass(frozen=True)
+class CocoCaptions:
+    """A file captions_SPLIT.json."""
+
+    images: list[CocoImage]
+    annotations: list[CocoCaption]
+
+
+def read_coco(path: Path) -> CocoCaptions:
+    """A captions file, its types checked.
+
+    Raises:
+        UserError: too large, not JSON, or not COCO's form: the first entry that does not fit.
+    """
+    if path.stat().st_size > MOST_COCO_BYTES:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MOST_COCO_BYTES:,}")
+    return parsed(CocoCaptions, path.read_bytes(), str(path))
 
 
 def _coco(source: str) -> Source:
@@ -168,79 +274,97 @@ def _coco(source: str) -> Source:
     for path in found:
         folder = path.stem.removeprefix("captions_")
         split = next((split for name, split in SPLIT_NAMES.items() if folder.startswith(name)), None)
-        captions: dict[int, list[str]] = defaultdict(list)
-        value = read_json(path)
-        for row in value["annotations"]:
-            if row["caption"].strip():
-                captions[row["image_id"]].append(" ".join(row["caption"].split()))
-        for row in value["images"]:
-            name = f"{folder}/{row['file_name']}"
+        captions: dict[int | str, list[str]] = defaultdict(list)
+        value = read_coco(path)
+        for row in value.annotations:
+            if text := clean_caption(row.caption):
+                captions[row.image_id].append(text)
+        for image in value.images:
+            _check_inside(image.file_name, str(path))
+            name = f"{folder}/{image.file_name}"
             images.append(
-                SourceImage(name, Location(str(root / name)), split, captions=tuple(captions[row["id"]]))
+                SourceImage(name, Location(str(root / name)), split, captions=tuple(captions[image.id]))
             )
+        strays = captions.keys() - {image.id for image in value.images}
+        if strays:
+            say(f"{path}: captions of {len(strays):,} images that it does not list are passed over")
     return Source(sorted(images, key=lambda image: image.name))
 
 
+@dataclass(frozen=True)
+class ShapesFacts:
+    """What the manifest of drawn shapes says."""
+
+    classes: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+
+
 def _shapes(source: str) -> Source:
-    """The artifact of draw_shapes."""
+    """The artifact of draw_shapes, every file of it checked."""
     root = Path(source)
-    facts = read_manifest(root, "shapes").facts
-    classes = tuple(facts["classes"])
-    captions = _by_name(root / "captions.jsonl", "caption")
-    attributes = _by_name(root / "attributes.jsonl", "attributes")
+    manifest = read_manifest(root, "shapes")
+    facts = validated(ShapesFacts, manifest.facts, str(root / NAME))
+    captions = {row.name: row.caption for row in _lines(CaptionRow, root / "captions.jsonl")}
+    attributes = {row.name: row.attributes for row in _lines(AttributesRow, root / "attributes.jsonl")}
     images = []
-    for name in walk(root):
-        if name.startswith("masks"):
+    for name in sorted(manifest.files):
+        if name.startswith("masks/") or not _is_image(name):
             continue
-        split, cls, _ = Path(name).parts
+        split, _, rest = name.partition("/")
+        cls = rest.partition("/")[0]
+        if cls not in facts.classes or name not in captions or name not in attributes:
+            raise UserError(f"{root / name} has no class, caption or attributes: run `dvc repro draw_shapes`")
         images.append(
             SourceImage(
                 name,
                 Location(str(root / name)),
                 split,
-                classes.index(cls),
+                facts.classes.index(cls),
                 (captions[name],),
                 attributes[name],
                 Location(str(root / "masks" / name)),
             )
         )
-    return Source(images, classes, {name: tuple(values) for name, values in facts["attributes"].items()})
+    return Source(images, facts.classes, facts.attributes, {"shapes": manifest.fingerprint})
 
 
-def _by_name(path: Path, field: str) -> dict[str, Any]:
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row["name"]: row[field] for row in rows}
+@dataclass(frozen=True)
+class CaptionRow:
+    """A line of captions.jsonl."""
+
+    name: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class AttributesRow:
+    """A line of attributes.jsonl."""
+
+    name: str
+    attributes: dict[str, str]
+
+
+def _lines(kind: type[Row], path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            yield parsed(kind, line, f"{path}, line {number}")
 
 
 def _webdataset(source: str) -> Source:
     """Existing tars by a glob: an image a key, with .cls, .txt and .mask.png beside it."""
-    if source.startswith("pipe:"):
-        raise UserError(f"shard.source {source} would run a shell; expected a path or a glob of tars")
+    if URL.match(source):
+        raise UserError(
+            f"shard.source {source} is a URL or a command, which webdataset would run in a shell: refused; "
+            "fetch the tars first, and give a path or a glob"
+        )
     paths = sorted(glob.glob(source))
     if not paths:
         raise UserError(
             f"shard.source {source} matches no file; expected a glob of tars, data/{{00..09}}.tar as data/*.tar"
         )
-    images, labelled = [], 0
     root = os.path.commonpath([Path(path).parent for path in paths])
-    for path in paths:
-        for key, members in _tar_members(path).items():
-            extension = next((name for name in members if f".{name}" in EXTENSIONS), None)
-            if extension is None:
-                continue
-            label = members.get("cls")
-            labelled += label is not None
-            images.append(
-                SourceImage(
-                    f"{os.path.relpath(path, root)}/{key}.{extension}",
-                    members[extension],
-                    cls=None if label is None else _class_number(label, key),
-                    captions=tuple(members["txt"].read().decode(errors="replace").splitlines())
-                    if "txt" in members
-                    else (),
-                    mask=members.get("mask.png"),
-                )
-            )
+    images = [image for path in paths for image in _tar_images(path, os.path.relpath(path, root))]
+    labelled = sum(image.cls is not None for image in images)
     if labelled and labelled < len(images):
         raise UserError(
             f"shard.source {source}: {labelled} of {len(images)} samples have a .cls; expected all or none"
@@ -249,14 +373,29 @@ def _webdataset(source: str) -> Source:
     return Source(images, tuple(f"{number:04d}" for number in range(count)) or None)
 
 
+def _tar_images(path: str, shown: str) -> Iterator[SourceImage]:
+    """The samples of a tar that have an image."""
+    for key, members in _tar_members(path).items():
+        extension = next((name for name in members if f".{name}" in EXTENSIONS), None)
+        if extension is not None:
+            label, text = members.get("cls"), members.get("txt")
+            lines = [] if text is None else text.read().decode(errors="replace").splitlines()
+            yield SourceImage(
+                f"{shown}/{key}.{extension}",
+                members[extension],
+                cls=None if label is None else _class_number(label, key),
+                captions=tuple(filter(None, map(clean_caption, lines))),
+                mask=members.get("mask.png"),
+            )
+
+
 def _class_number(label: Location, key: str) -> int:
     text = label.read()
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if number < 0:
-        raise UserError(f"{label.path}: {key}.cls says {text[:20]!r}; expected a class number, 0 or more")
+    number = int(text) if re.fullmatch(rb"\s*[0-9]{1,9}\s*", text) else -1
+    if not 0 <= number < MOST_CLASSES:
+        raise UserError(
+            f"{label.path}: {key}.cls says {text[:20]!r}; expected a class number, 0 … {MOST_CLASSES - 1}"
+        )
     return number
 
 
@@ -265,19 +404,17 @@ def _tar_members(path: str) -> dict[str, dict[str, Location]]:
     samples: dict[str, dict[str, Location]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
-            for info in tar:
+            for info in plain_members(tar, Path(path)):
                 folder, base = os.path.split(info.name)
                 stem, _, extension = base.partition(".")
-                if info.isfile() and extension:
-                    key = os.path.join(folder, stem)
-                    samples.setdefault(key, {})[extension.lower()] = Location(
-                        path, info.offset_data, info.size
+                members = samples.setdefault(os.path.join(folder, stem), {})
+                if extension.lower() in members:
+                    raise UserError(
+                        f"{path}: the member {info.name!r} stands twice: one of them would be lost"
                     )
-            assert tar.fileobj is not None
-            tar.fileobj.seek(tar.offset)
-            end = tar.fileobj.read(tarfile.BLOCKSIZE)
-            if end and end != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"it is torn after {len(samples):,} samples")
-    except tarfile.TarError as error:
+                if extension:
+                    members[extension.lower()] = Location(path, info.offset_data, info.size)
+            check_end(tar, Path(path), f"after {len(samples):,} samples")
+    except BROKEN as error:
         raise UserError(f"{path} is no plain tar: {error}") from error
     return samples

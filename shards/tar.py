@@ -49,27 +49,58 @@ class TarWriter:
         return Member(name, offset, len(data))
 
 
+def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    """The files of an open tar, in order; folders are passed over.
+
+    Raises:
+        UserError: a member that is a link, a device or sparse, or whose name leaves the folder that it is unpacked to.
+    """
+    for info in tar:
+        if info.isdir():
+            continue
+        if not info.isreg() or info.issparse():
+            raise UserError(
+                f"{path}: the member {info.name!r} is no plain file (a link, a device, sparse): refused"
+            )
+        if info.name.startswith(("/", "\\")) or ".." in info.name.split("/") or "\0" in info.name:
+            raise UserError(f"{path}: the member {info.name!r} has a path that leaves its folder: refused")
+        yield info
+
+
 def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every member's name and bytes, in order.
 
     Raises:
-        UserError: the file is missing, truncated or not a tar; the path and the last whole member are named.
+        UserError: the file is missing, truncated or not a tar; the path and the last whole member are named. Or a member
+            is a link, a device, sparse, or has a path that leaves its folder.
     """
     last = "none"
     try:
         with tarfile.open(path, "r:", format=tarfile.USTAR_FORMAT) as tar:
-            for info in tar:
+            for info in plain_members(tar, path):
                 file = tar.extractfile(info)
-                if file is None:
-                    raise UserError(f"{path}: the member {info.name} is not a plain file")
+                assert file is not None, "plain files have bytes"
                 data = file.read()
                 if len(data) != info.size:
                     raise UserError(f"{path} is truncated in {info.name}")
                 yield info.name, data
                 last = info.name
-            assert tar.fileobj is not None
-            tar.fileobj.seek(tar.offset)
-            if tar.fileobj.read(END) != bytes(END):
-                raise UserError(f"{path} is truncated or damaged after {last}")
-    except (tarfile.TarError, OSError, EOFError) as error:
+            check_end(tar, path, f"after {last}")
+    except BROKEN as error:
         raise UserError(f"{path} is missing or damaged ({error}); the last whole member is {last}") from error
+
+
+BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
+"""What `tarfile` raises at bytes that are no tar."""
+
+
+def check_end(tar: tarfile.TarFile, path: Path, where: str) -> None:
+    """Check that a tar that was read to its end has one: `tarfile` takes a torn header for it.
+
+    Raises:
+        UserError: it ends otherwise.
+    """
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(END) != bytes(END):
+        raise UserError(f"{path} is truncated or damaged {where}")

@@ -25,7 +25,10 @@ def captions_of(path: Path) -> Iterator[tuple[str, ...]]:
     """The captions of each sample of an image shard that has any, in order; no image is decoded."""
     for name, data in iterate_tar(path):
         if name.partition(".")[2] == "txt":
-            yield tuple(data.decode().splitlines())
+            try:
+                yield tuple(data.decode().splitlines())
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}: {name} is no UTF-8: run `dvc repro shard`") from error
 
 
 @dataclass(frozen=True)

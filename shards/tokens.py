@@ -13,11 +13,12 @@ The bitmask is the positions: raster order makes them ascend.
 
 import io
 import json
+import math
+import tokenize
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,19 @@ from shards.images import SPLITS
 from shards.readme import members_of, readme
 from shards.tar import TarWriter, iterate_tar
 from workspace.errors import UserError
-from workspace.manifest import Manifest, atomic_path, read_manifest, sha256_file, write_manifest
+from workspace.manifest import (
+    Manifest,
+    atomic_path,
+    parsed,
+    read_manifest,
+    validated,
+    verify_file,
+    write_manifest,
+)
 
 TEXT_TOKENIZER = "text_tokenizer.json"
+MOST_CODES = 1 << 16
+"""Codes are stored as uint16."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,16 @@ class TokenFacts:
     mask: str
     mqvae: str
 
+    def __post_init__(self) -> None:
+        height, width = self.grid
+        if min(height, width) < 1 or not 1 <= self.num_kept <= height * width:
+            raise ValueError(f"N = {self.num_kept} does not lie in 1 … L of a grid of {height} × {width}")
+        for name, count in (("K", self.num_codes), ("text_vocab", self.text_vocab)):
+            if count is not None and not 1 <= count <= MOST_CODES:
+                raise ValueError(f"{name} = {count:,} does not fit uint16: expected 1 … {MOST_CODES:,}")
+        if (self.text_length is None) != (self.text_vocab is None) or (self.text_length or 1) < 1:
+            raise ValueError(f"text_length is {self.text_length} and text_vocab {self.text_vocab}")
+
     @property
     def num_positions(self) -> int:
         """L."""
@@ -65,10 +86,8 @@ class TokenFacts:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "TokenFacts":
-        """From a manifest's facts."""
-        classes = None if value["classes"] is None else tuple(value["classes"])
-        own = {field.name: value[field.name] for field in fields(cls)}
-        return cls(**{**own, "grid": tuple(value["grid"]), "classes": classes})
+        """From a manifest's facts; UserError where one is missing, of another type or out of range."""
+        return validated(cls, value, "the facts of token shards")
 
 
 def pack_positions(positions_BN: NDArray[np.integer], num_positions: int) -> NDArray[np.uint8]:
@@ -129,8 +148,9 @@ ARRAYS = {
     "text": np.uint16,
     "caption_count": np.uint8,
 }
-DAMAGE = (ValueError, TypeError, SyntaxError, EOFError, OSError, OverflowError, MemoryError, TokenError)
-"""What numpy and json raise at bytes that are not what they should be (TokenError: at a cut-off npy header)."""
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+NO_HEADER = (ValueError, TypeError, SyntaxError, EOFError, LookupError, tokenize.TokenError)
+"""What numpy raises at bytes that begin no npy file."""
 
 
 def write_token_shard(path: Path, blocks: Iterable[TokenBlock]) -> None:
@@ -173,22 +193,37 @@ def _block(path: Path, name: str, members: Mapping[str, bytes]) -> TokenBlock:
     for field in ("codes.npy", "mask.npy", "keys.json"):
         if field not in members:
             raise UserError(f"{path}: the block {name} lacks {field}")
-    try:
-        keys = tuple(str(key) for key in json.loads(members["keys.json"]))
-        arrays = {
-            field: np.load(io.BytesIO(members[f"{field}.npy"]), allow_pickle=False)
-            for field in ARRAYS
-            if f"{field}.npy" in members
-        }
-    except DAMAGE as error:
-        raise UserError(f"{path}: the block {name} is damaged: {error}") from error
+    keys = tuple(parsed(list[str], members["keys.json"], f"{path}: {name}.keys.json"))
+    arrays = {
+        field: _array(members[f"{field}.npy"], np.dtype(dtype), f"{path}: {name}.{field}.npy")
+        for field, dtype in ARRAYS.items()
+        if f"{field}.npy" in members
+    }
     for field, array in arrays.items():
-        if array.dtype != ARRAYS[field] or array.shape[:1] != (len(keys),):
-            raise UserError(
-                f"{path}: {name}.{field}.npy is {array.dtype} with shape {array.shape}; "
-                f"expected {np.dtype(ARRAYS[field])} with {len(keys)} rows"
-            )
+        if array.shape[:1] != (len(keys),):
+            raise UserError(f"{path}: {name}.{field}.npy has shape {array.shape}; expected {len(keys)} rows")
     return TokenBlock(keys, **{field: arrays.get(field) for field in ARRAYS})  # type: ignore[arg-type]
+
+
+def _array(data: bytes, dtype: np.dtype[Any], where: str) -> NDArray[Any]:
+    """The array of an npy file, read-only, without a copy; its bytes are counted before anything is allocated.
+
+    Raises:
+        UserError: no npy file, another dtype or order, or another number of bytes than its shape asks for.
+    """
+    file = io.BytesIO(data)
+    try:
+        shape, fortran, found = HEADERS[np.lib.format.read_magic(file)](file)
+    except NO_HEADER as error:
+        raise UserError(f"{where} is damaged: {' '.join(str(error).split())[:200]}") from error
+    if found != dtype or fortran:
+        raise UserError(
+            f"{where} is {found}{' in Fortran order' if fortran else ''}, expected {dtype} in C order"
+        )
+    start, count = file.tell(), math.prod(shape)
+    if min(shape, default=0) < 0 or len(data) - start != count * dtype.itemsize:
+        raise UserError(f"{where} has {len(data) - start:,} bytes of values, not those of shape {shape}")
+    return np.frombuffer(data, dtype, count, start).reshape(shape)
 
 
 def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
@@ -264,11 +299,20 @@ class TokenShards:
     def open(cls, folder: Path) -> "TokenShards":
         """Read and check the manifest; UserError where something is missing."""
         manifest = read_manifest(folder, "token-shards")
-        return cls(folder, manifest, TokenFacts.from_json(manifest.facts))
+        try:
+            facts = TokenFacts.from_json(manifest.facts)
+        except UserError as error:
+            raise UserError(
+                f"the manifest of {folder} does not state {error}: run `dvc repro tokenize`"
+            ) from error
+        return cls(folder, manifest, facts)
 
     def paths(self, split: str) -> list[Path]:
         """The split's tars, in order."""
-        return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(f"{split}/")]
+        names = sorted(self.manifest.files)
+        return [
+            self.folder / name for name in names if name.startswith(f"{split}/") and name.endswith(".tar")
+        ]
 
     def load(self, split: str) -> TokenSplit:
         """The whole split in memory, checked.
@@ -279,12 +323,7 @@ class TokenShards:
         """
         blocks, sizes = [], []
         for path in self.paths(split):
-            entry = self.manifest.files[path.relative_to(self.folder).as_posix()]
-            expect(
-                sha256_file(path) == entry.sha256,
-                str(path),
-                "its bytes are not those of the manifest's SHA-256",
-            )
+            verify_file(self.folder, self.manifest, path.relative_to(self.folder).as_posix())
             found = list(read_token_shard(path))
             for number, block in enumerate(found):
                 check_block(block, self.facts, f"{path}, block {number}")

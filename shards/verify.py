@@ -1,6 +1,7 @@
 """Whether shards are whole and hold what they should: `python -m shards.verify DIR`.
 
-Reads every byte of an artifact of kind image-shards or token-shards: checksums, counts, keys, sizes, ranges, positions.
+Reads every byte of an artifact: checksums of any kind; of image-shards and token-shards counts, keys, sizes, ranges and
+positions too.
 One line and exit status 0 where all is well; one line that says what is wrong, and status 1, where not.
 """
 
@@ -12,13 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
+from shards.images import REMAKE, SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
 from shards.tokens import TokenShards, unpack_positions
 from workspace.errors import UserError
-from workspace.manifest import NAME, read_json, verify_files
+from workspace.manifest import kind_of, read_manifest, verify_files
 from workspace.progress import say, track
-
-REMAKE = "run `dvc repro shard`"
 
 
 def verify(folder: Path) -> str:
@@ -27,14 +26,14 @@ def verify(folder: Path) -> str:
     Raises:
         UserError: what is wrong, and where.
     """
-    if not (folder / NAME).is_file():
-        raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected image or token shards")
-    kind = read_json(folder / NAME).get("kind")
+    kind = kind_of(folder)
     if kind == "image-shards":
         return verify_images(ImageShards.open(folder))
     if kind == "token-shards":
         return verify_tokens(TokenShards.open(folder))
-    raise UserError(f"{folder} is an artifact of kind {kind}; expected image-shards or token-shards")
+    manifest = read_manifest(folder, kind)
+    verify_files(folder, manifest)
+    return f"{folder}: {len(manifest.files):,} files of kind {kind} are whole"
 
 
 def verify_images(shards: ImageShards) -> str:

@@ -2,7 +2,6 @@
 
 import io
 import json
-import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,28 +11,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from shards.images import SKIPPED, SPLITS, IndexRow, shard_path
-from shards.sources import SourceImage, hashed_unit
+from shards.images import MOST_PIXELS, NO_IMAGE, SKIPPED, SPLITS, IndexRow, opened, shard_path
+from shards.sources import MOST_FILE_BYTES, SourceImage, hashed_unit
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json
 from workspace.progress import Progress, say
 
 Format = Literal["png", "jpg"]
-BAD = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What PIL raises at files that are no pictures, or broken ones."""
+ELONGATED = 8
+"""A picture longer than so many times its short side is cropped before it is resized, not after."""
+WHITE = (255, 255, 255, 255)
+TOP_REASONS = 5
 
 
 @dataclass(frozen=True)
@@ -86,6 +78,7 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
 
 def square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
     """Short side to `size` (antialiased), then the centre: the paper's 256-pixel set-up."""
+    image = _not_elongated(image)
     width, height = image.size
     short = min(width, height)
     scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
@@ -94,11 +87,26 @@ def square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.I
     return image.crop((left, top, left + size, top + size))
 
 
+def _not_elongated(image: Image.Image) -> Image.Image:
+    """The middle of an image of 1 × 20,000 pixels, which would have gigabytes at a short side of 256."""
+    width, height = image.size
+    most = ELONGATED * min(width, height)
+    if max(width, height) <= most:
+        return image
+    left, top = max(0, width - most) // 2, max(0, height - most) // 2
+    return image.crop((left, top, left + min(width, most), top + min(height, most)))
+
+
 def encode_image(data: bytes, encoding: Encoding) -> bytes:
-    """Any picture → a square RGB png or jpg; PIL's errors where it is none."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    """Any picture → a square sRGB png or jpg; one of `NO_IMAGE` where it is none.
+
+    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; 16 bits of grey become 8;
+    colours of an embedded profile become sRGB's.
+    """
+    image = to_srgb(ImageOps.exif_transpose(opened(data)))
     made = io.BytesIO()
     image = square(image, encoding.image_size, Image.Resampling.BICUBIC)
+    image.info.clear()  # comments and profiles of the source are not stored
     if encoding.format == "png":
         image.save(made, "png", compress_level=6)
     else:
@@ -106,12 +114,36 @@ def encode_image(data: bytes, encoding: Encoding) -> bytes:
     return made.getvalue()
 
 
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A decoded picture of any mode as RGB, as a viewer would show it on white."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        grey = np.clip(np.asarray(image, np.float64) / 257, 0, 255)
+        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        image = _by_profile(image, profile)
+    return image.convert("RGB")
+
+
+def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours of an embedded profile → sRGB; a profile that is damaged, or of other channels, is passed over as viewers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, *NO_IMAGE):
+        return image
+    return image if turned is None else turned
+
+
 def encode_mask(data: bytes, size: int) -> bytes:
     """A mask, resized and cropped with its image → an 8-bit grey png."""
     made = io.BytesIO()
-    square(Image.open(io.BytesIO(data)).convert("L"), size, Image.Resampling.BOX).save(
-        made, "png", compress_level=6
-    )
+    square(opened(data).convert("L"), size, Image.Resampling.BOX).save(made, "png", compress_level=6)
     return made.getvalue()
 
 
@@ -134,22 +166,25 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
 
     The tar stands at `shard_path(work, …)`; a file that cannot be read or decoded is skipped and told.
     """
-    side = work / f"{plan.split}-{plan.number:06d}.json"
-    if side.is_file():
+    side, made = work / f"{plan.split}-{plan.number:06d}.json", shard_path(work, plan.split, plan.number)
+    if side.is_file() and made.is_file():
         told: dict[str, Any] = read_json(side)
         return told
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
-    with atomic_path(shard_path(work, plan.split, plan.number)) as temporary, TarWriter(temporary) as tar:
+    with atomic_path(made) as temporary, TarWriter(temporary) as tar:
         for number, image in enumerate(plan.images, start=plan.first):
             try:
                 members = members_of(image, encoding)
-            except BAD as error:
+            except NO_IMAGE as error:
                 skipped.append({"source": image.name, "reason": reason(error)})
                 continue
             key = f"{number:07d}"
             written = {name: tar.add(f"{key}.{name}", data) for name, data in members.items()}
-            places = {name: (member.offset, member.length) for name, member in written.items()}
+            places = {
+                name: (member.offset, member.length, zlib.crc32(members[name]))
+                for name, member in written.items()
+            }
             rows.append(asdict(IndexRow(key, plan.number, places, image.name)))
     told = {"rows": rows, "skipped": skipped}
     write_json(side, told)
@@ -165,6 +200,12 @@ def reason(error: Exception) -> str:
         return "not an image"
     if "truncated" in text or "broken data stream" in text:
         return "truncated"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    if isinstance(error, Image.DecompressionBombError) or str(MOST_PIXELS) in text.replace(",", ""):
+        return "too many pixels"
+    if type(error) is OSError and text in ("not a plain file", f"larger than {MOST_FILE_BYTES:,} bytes"):
+        return text
     return f"{type(error).__name__}: {text.splitlines()[0][:80] if text else 'no message'}"
 
 
@@ -178,12 +219,17 @@ class Written:
 
 
 def write_shards(
-    plans: Sequence[ShardPlan], encoding: Encoding, work: Path, max_skipped: float, processes: int, file: Path
+    plans: Sequence[ShardPlan],
+    encoding: Encoding,
+    work: Path,
+    max_bad_fraction: float,
+    processes: int,
+    file: Path,
 ) -> Written:
     """Make all shards, in parallel; those that are done already are not made again.
 
     Raises:
-        UserError: more than the share `max_skipped` of the images was skipped, or a split lost all of its images.
+        UserError: more than the share `max_bad_fraction` of the images was skipped, or a split lost all of its images.
     """
     rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
     sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
@@ -197,7 +243,7 @@ def write_shards(
             skipped += told["skipped"]
             done += len(plan.images)
             progress.update(done, skipped=len(skipped))
-    _judge(skipped, total, max_skipped, work)
+    _judge(skipped, total, max_bad_fraction, work)
     for split, found in rows.items():
         if not found:
             raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
@@ -221,10 +267,12 @@ def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: 
     reasons: dict[str, int] = {}
     for row in skipped:
         reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
-    told = ", ".join(f"{count} {name}" for name, count in sorted(reasons.items(), key=lambda item: -item[1]))
+    top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
+    told = ", ".join(f"{count:,} {name}" for name, count in top[:TOP_REASONS])
+    told += f" and {len(top) - TOP_REASONS} other reasons" if top[TOP_REASONS:] else ""
     text = f"skipped {len(skipped):,} of {total:,} images ({len(skipped) / total:.1%}): {told}; see {work / SKIPPED}"
     if len(skipped) > most * total:
-        raise UserError(f"{text}. More than shard.max_skipped = {most}: mend the files, or raise it")
+        raise UserError(f"{text}. More than shard.max_bad_fraction = {most}: mend the files, or raise it")
     say(text)
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from shards.images import SKIPPED, SPLITS, ImageFacts, write_image_manifest
+from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
 from shards.sources import Kind, Source, list_source
 from shards.writing import Encoding, Format, Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
-from workspace.manifest import read_manifest, write_json
+from workspace.manifest import write_json
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -35,7 +35,7 @@ class ShardSettings(Settings):
         description="held out by hash of the name where the source has no split", lt=1
     )
     samples_per_shard: PositiveInt = Field(description="images a tar")
-    max_skipped: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
+    max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
     seed: NonNegativeInt = Field(description="of split and order")
 
 
@@ -71,23 +71,23 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     encoding = Encoding(settings.image_size, settings.format, settings.quality)
     processes = min(compute.threads or os.cpu_count() or 1, len(plans))
     written = write_shards(
-        plans, encoding, folder.work, settings.max_skipped, processes, folder.progress_file
+        plans, encoding, folder.work, settings.max_bad_fraction, processes, folder.progress_file
     )
+    for plan in plans:
+        made = shard_path(folder.out, plan.split, plan.number)
+        made.parent.mkdir(exist_ok=True)
+        link(shard_path(folder.work, plan.split, plan.number), made)
     for split in SPLITS:
-        shutil.copytree(folder.work / split, folder.out / split, copy_function=link, dirs_exist_ok=True)
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
     write_lines(folder.out / SKIPPED, written.skipped)
     facts = facts_of(settings, source, written)
-    made_from = (
-        {"shapes": read_manifest(Path(settings.source), "shapes").fingerprint}
-        if settings.kind == "shapes"
-        else {}
-    )
-    write_image_manifest(folder.out, facts, made_from)
-    write_json(folder.metrics / "metrics.json", {**facts.counts, "skipped": len(written.skipped)})
+    write_image_manifest(folder.out, facts, source.made_from)
+    counted = {"seen": len(source.images), **facts.counts, "skipped": len(written.skipped)}
+    assert counted["seen"] == sum(facts.counts.values()) + counted["skipped"], counted
+    write_json(folder.metrics / "metrics.json", counted)
 
 
-def link(source: str, target: str) -> None:
+def link(source: Path, target: Path) -> None:
     """A hard link, or a copy where the file system has none."""
     try:
         os.link(source, target)

@@ -24,10 +24,11 @@ from cluster.shard_map import ShardJob, map_shards
 from evaluation.codebook import perplexity, usage
 from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
-from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, read_shard, to_float
+from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, to_float
 from shards.order import sample_seed
 from shards.text import TextTokenizer, captions_of
 from shards.tokens import (
+    MOST_CODES,
     TEXT_TOKENIZER,
     TokenBlock,
     TokenFacts,
@@ -63,6 +64,7 @@ class TokenizeSettings(Settings):
 
 
 SECTION, SETTINGS = "tokenize", TokenizeSettings
+BEYOND_UINT16 = f"tokens are stored as uint16: expected at most {MOST_CODES:,}"
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,9 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.text_vocab is {settings.text_vocab} and text_length {settings.text_length}; expected both 0 or both > 0"
         )
+    codes = params.sections["mqvae"].model_dump()["model"]["num_codes"]
+    if codes > MOST_CODES:
+        raise UserError(f"{params.path}: mqvae.model.num_codes is {codes:,}; {BEYOND_UINT16}")
 
 
 def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -98,9 +103,13 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
     config = MQVAE.from_pretrained(inputs.mqvae).config
     shards.require(image_size=config.image_size)
+    if config.num_codes > MOST_CODES:
+        raise UserError(f"{inputs.mqvae} has {config.num_codes:,} codes; {BEYOND_UINT16}")
     work = folder.work.resolve()
     captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
-    make = partial(encoder, inputs.mqvae.resolve(), shards.facts, settings, captions, compute.device)
+    make = partial(
+        encoder, inputs.mqvae.resolve(), inputs.shards.resolve(), settings, captions, compute.device
+    )
     paths = [path.resolve() for split in SPLITS for path in shards.paths(split)]
     jobs = [
         ShardJob(path, work / "tars" / f"{path.parent.name}-{path.name}", number)
@@ -171,11 +180,12 @@ def place(made: Path, target: Path) -> None:
 
 
 def encoder(
-    mqvae: Path, images: ImageFacts, settings: TokenizeSettings, captions: Captions | None, device: str
+    mqvae: Path, shards: Path, settings: TokenizeSettings, captions: Captions | None, device: str
 ) -> "Encoder":
     """Made once a worker: what turns an image shard into a token shard."""
     model = MQVAE.from_pretrained(mqvae).to(device_of(device))
     text = None if captions is None else TextTokenizer.load(captions.tokenizer)
+    images = ImageShards.open(shards)
     return Encoder(model, images, settings, text, 0 if captions is None else captions.most)
 
 
@@ -184,7 +194,7 @@ class Encoder:
     """A worker's MQ-VAE, what is known of the images, the settings, and how captions are stored (where they are)."""
 
     model: MQVAE
-    images: ImageFacts
+    images: ImageShards
     settings: TokenizeSettings
     text: TextTokenizer | None
     most: int
@@ -194,12 +204,12 @@ class Encoder:
         began = time.monotonic()
         split = job.input.parent.name
         copies = self.settings.copies if split == "train" else self.settings.copies[:1]
-        samples = read_shard(job.input)
+        samples = self.images.samples(job.input)
         blocks = []
         while chunk := list(islice(samples, self.settings.block)):
             blocks += [self.block(chunk, copy, number) for number, copy in enumerate(copies)]
         images = sum(len(block.keys) for block in blocks)
-        expected = self.images.shards[split][int(job.input.stem)] * len(copies)
+        expected = self.images.facts.shards[split][int(job.input.stem)] * len(copies)
         if images != expected:
             wrong = f"{images:,} images with their copies, its manifest says {expected:,}"
             raise UserError(f"{job.input} gives {wrong}: run `dvc repro shard`")
@@ -226,7 +236,7 @@ class Encoder:
             keys=keys,
             codes=codes,
             mask=pack_positions(positions, self.model.config.num_positions),
-            cls=np.array(classes, np.uint16) if self.images.classes is not None else None,
+            cls=np.array(classes, np.uint16) if self.images.facts.classes is not None else None,
             text=None
             if self.text is None
             else self.text.encode_lists(captions, self.most, self.settings.text_length),

@@ -2,23 +2,34 @@
 
 Every artifact folder holds a `manifest.json` (DESIGN section 3). Equal inputs give equal bytes, so no time, host or
 absolute path stands in it; its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
+The manifest is sealed: it carries the SHA-256 of its own content, so that a flipped byte in it is noticed too.
 """
 
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cache
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from workspace.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 NAME = "manifest.json"
-MAX_JSON_BYTES = 1 << 30
+SEAL = "checksum"
+MOST_JSON_BYTES = 1 << 26
+MOST_NESTING = 32
+STREAMED = ".tar"
+"""Files that `read_manifest` does not hash: whoever reads one checks it as it goes, in the worker that needs it."""
+
+T = TypeVar("T")
 
 PRODUCER = {
     "shapes": "draw_shapes",
@@ -42,6 +53,10 @@ class FileEntry:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if self.bytes < 0 or not re.fullmatch("[0-9a-f]{64}", self.sha256):
+            raise ValueError(f"{self.bytes} bytes with SHA-256 {self.sha256[:80]!r} is no entry of a file")
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -59,6 +74,12 @@ class Manifest:
     facts: Mapping[str, Any]
     files: Mapping[str, FileEntry]
 
+    def __post_init__(self) -> None:
+        for name in self.files:
+            path = PurePosixPath(name)
+            if path.is_absolute() or {"", "..", "."} & {*name.split("/")} or "\0" in name:
+                raise ValueError(f"the file name {name[:80]!r} leaves the artifact's folder")
+
     def to_json(self) -> dict[str, Any]:
         """The manifest as JSON values, in the form that is written."""
         files = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()}
@@ -73,7 +94,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the manifest's bytes, and so of everything in the artifact."""
-        return hashlib.sha256(canonical_json(self.to_json()).encode()).hexdigest()
+        return hashlib.sha256(canonical_json(sealed(self.to_json())).encode()).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
@@ -85,6 +106,11 @@ def sha256_file(path: Path) -> str:
 def canonical_json(value: Any) -> str:
     """JSON text with sorted keys, two spaces of indent and a last newline: equal values give equal bytes."""
     return json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
+    """The value with the SHA-256 of its canonical JSON in it."""
+    return {**value, SEAL: hashlib.sha256(canonical_json(dict(value)).encode()).hexdigest()}
 
 
 @contextmanager
@@ -108,22 +134,112 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(canonical_json(value), encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, larger than 1 GiB, or not JSON.
+        UserError: the file is missing, larger than `most_bytes`, nested too deeply, or not JSON.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist")
-    if path.stat().st_size > MAX_JSON_BYTES:
+    if path.stat().st_size > most_bytes:
         raise UserError(
-            f"{path} has {path.stat().st_size:,} bytes; a JSON file here has at most {MAX_JSON_BYTES:,}"
+            f"{path} has {path.stat().st_size:,} bytes; a JSON file here has at most {most_bytes:,}"
         )
+    return parse_json(path.read_bytes(), str(path))
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """JSON text → its value; the bound on the size of `text` is the caller's.
+
+    Args:
+        text: the JSON; bytes are UTF-8.
+        where: what is read, for the error.
+
+    Raises:
+        UserError: it is not JSON (NaN is none), or nested deeper than 32 levels.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_no_constant)
+    except RecursionError:
+        raise UserError(f"{where} is nested deeper than {MOST_NESTING} levels") from None
     except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
+        raise UserError(f"{where} is not JSON: {' '.join(str(error).split())}") from error
+    level = [value]
+    for _ in range(MOST_NESTING):
+        level = [
+            inner
+            for outer in level
+            for inner in (
+                outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
+            )
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return value
+    raise UserError(f"{where} is nested deeper than {MOST_NESTING} levels")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file that notices a change of itself."""
+    write_json(path, sealed(value))
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `write_sealed` wrote.
+
+    Raises:
+        UserError: missing, not JSON, or any byte of it is another than was written.
+    """
+    return unsealed(_read_object(path), path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} holds no JSON object")
+    return value
+
+
+def unsealed(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The content of a sealed value that was read from `path`; UserError where it, or the file's form, was changed."""
+    content = {name: inner for name, inner in value.items() if name != SEAL}
+    try:
+        whole = path.read_bytes() == canonical_json(sealed(content)).encode()
+    except ValueError:  # a text that no UTF-8 holds was not written
+        whole = False
+    if not whole:
+        raise UserError(f"{path} was changed: its content is not that of its checksum")
+    return content
+
+
+@cache
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast("Any", kind))
+
+
+def validated(kind: type[T], value: Any, where: str) -> T:
+    """A JSON value as a dataclass, its types checked strictly: see `parsed`."""
+    return parsed(kind, json.dumps(value), where)
+
+
+def parsed(kind: type[T], text: str | bytes, where: str) -> T:
+    """JSON text as a dataclass, or any type that pydantic reads, its types checked strictly.
+
+    Raises:
+        UserError: it is not JSON, or the first value that does not fit, by name.
+    """
+    try:
+        found: T = _adapter(cast("Hashable", kind)).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{where}: {f'{name}: ' if name else ''}{first['msg']}") from error
+    return found
 
 
 def write_manifest(
@@ -137,34 +253,84 @@ def write_manifest(
         for path in paths
     }
     manifest = Manifest(kind, dict(made_from), json.loads(canonical_json(dict(facts))), files)
-    write_json(folder / NAME, manifest.to_json())
+    write_sealed(folder / NAME, manifest.to_json())
     return manifest
 
 
 def read_manifest(folder: Path, kind: str) -> Manifest:
-    """Read and check the manifest of an artifact of the given kind (sizes, not checksums: see `verify_files`).
+    """Read the manifest of an artifact of the given kind and check its files: sizes, and but for tars every byte.
+
+    A tar may have gigabytes and is read where its samples are needed: `verify_file` checks it there.
 
     Raises:
-        UserError: no such folder or manifest, another kind, a newer schema, a file missing or of another size.
+        UserError: no such folder or manifest, another kind, another schema, a file that is missing or was changed.
     """
     remake = f"run `dvc repro {PRODUCER[kind]}`"
     if not (folder / NAME).is_file():
         raise UserError(f"{folder} holds no finished artifact ({NAME} is missing): {remake}")
-    value = read_json(folder / NAME)
-    if value.get("schema") != SCHEMA:
-        raise UserError(
-            f"{folder / NAME} has schema {value.get('schema')}, this version reads {SCHEMA}: {remake}"
-        )
-    if value["kind"] != kind:
-        raise UserError(f"{folder} is an artifact of kind {value['kind']}, expected {kind}: {remake}")
-    files = {name: FileEntry(**entry) for name, entry in value["files"].items()}
-    for name, entry in files.items():
+    value = _schema_checked(folder)
+    if value.get("kind") != kind:
+        raise UserError(f"{folder} is an artifact of kind {_kind(value)}, expected {kind}: {remake}")
+    try:
+        manifest = validated(Manifest, unsealed(value, folder / NAME), str(folder / NAME))
+    except UserError as error:
+        raise UserError(f"{error}: {remake}") from error
+    for name, entry in manifest.files.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != entry.bytes:
-            found = "is missing" if size is None else f"has {size:,} bytes"
-            raise UserError(f"{path} {found}, its manifest says {entry.bytes:,} bytes: {remake}")
-    return Manifest(kind, value["made_from"], value["facts"], files)
+            told = "is missing" if size is None else f"has {size:,} bytes"
+            raise UserError(f"{path} {told}, its manifest says {entry.bytes:,} bytes: {remake}")
+    for name in manifest.files:
+        if not name.endswith(STREAMED):
+            verify_file(folder, manifest, name)
+    return manifest
+
+
+def _schema_checked(folder: Path) -> dict[str, Any]:
+    """What a folder's manifest holds, unchecked but for its schema."""
+    value = _read_object(folder / NAME)
+    if value.get("schema") != SCHEMA:
+        raise UserError(
+            f"{folder / NAME} has schema {str(value.get('schema'))[:20]}, this version reads {SCHEMA}: "
+            "make it again with `dvc repro`, or read it with the version that wrote it"
+        )
+    return value
+
+
+def _kind(value: Mapping[str, Any]) -> str:
+    return str(value.get("kind"))[:80]
+
+
+def kind_of(folder: Path) -> str:
+    """The kind of an artifact, as its manifest says.
+
+    Raises:
+        UserError: no artifact, another schema, or a kind that does not exist.
+    """
+    if not (folder / NAME).is_file():
+        raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected a folder below artifacts/")
+    kind = _kind(_schema_checked(folder))
+    if kind not in PRODUCER:
+        raise UserError(f"{folder / NAME} is of kind {kind}; expected one of {', '.join(PRODUCER)}")
+    return kind
+
+
+def verify_file(folder: Path, manifest: Manifest, name: str) -> None:
+    """Check one file's SHA-256 against the manifest, reading it once.
+
+    Raises:
+        UserError: it is missing, is not in the manifest, or its bytes differ.
+    """
+    remake = f"run `dvc repro {PRODUCER[manifest.kind]}`"
+    path, entry = folder / name, manifest.files.get(name)
+    if entry is None:
+        raise UserError(f"{path} is not in its manifest: {remake}")
+    if not path.is_file():
+        raise UserError(f"{path} is missing: {remake}")
+    found = sha256_file(path)
+    if found != entry.sha256:
+        raise UserError(f"{path} was changed: SHA-256 {found[:12]}…, expected {entry.sha256[:12]}…: {remake}")
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
@@ -173,10 +339,5 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
     Raises:
         UserError: a file whose bytes differ.
     """
-    for name, entry in manifest.files.items():
-        found = sha256_file(folder / name)
-        if found != entry.sha256:
-            remake = f"run `dvc repro {PRODUCER[manifest.kind]}`"
-            raise UserError(
-                f"{folder / name} was changed: SHA-256 {found[:12]}…, expected {entry.sha256[:12]}…: {remake}"
-            )
+    for name in manifest.files:
+        verify_file(folder, manifest, name)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from shards import describe, verify
 from shards import list as listing
-from shards.images import ImageFacts, ImageShards, write_image_manifest
+from shards.images import ImageShards, write_image_manifest
 from shards.sources import list_source
 from shards.tar import TarWriter, iterate_tar
 from shards.tokens import TokenBlock, TokenFacts, pack_positions, write_token_manifest, write_token_shard
@@ -163,9 +164,11 @@ def test_a_tar_with_fewer_images_than_its_index_is_named(labelled: ImageShards) 
 
 
 def test_a_wrong_count_in_the_manifest_is_noticed(labelled: ImageShards) -> None:
-    facts = ImageFacts(**{**labelled.facts.__dict__, "counts": {"train": 12, "val": 5}})
-    write_image_manifest(labelled.folder, facts, {})
-    with pytest.raises(UserError, match="split val: 4 images, its manifest says 5"):
+    facts = {**asdict(labelled.facts), "counts": {"train": 12, "val": 5}}
+    write_manifest(labelled.folder, "image-shards", facts, {})
+    with pytest.raises(
+        UserError, match="the tars of val hold 4 images, and counts says 5: run `dvc repro shard`"
+    ):
         verify.verify(labelled.folder)
 
 
@@ -181,11 +184,15 @@ def test_a_key_that_stands_twice_is_noticed(labelled: ImageShards) -> None:
         verify.verify(labelled.folder)
 
 
-def test_only_shards_can_be_verified(tmp_path: Path, command: Run) -> None:
+def test_of_an_artifact_that_is_no_shards_every_byte_is_checked(tmp_path: Path, command: Run) -> None:
     with pytest.raises(UserError, match=r"holds no artifact \(manifest\.json is missing\)"):
         verify.verify(tmp_path)
     write_manifest(tmp_path, "report", {}, {})
-    with pytest.raises(UserError, match="of kind report; expected image-shards or token-shards"):
+    assert verify.verify(tmp_path).endswith("0 files of kind report are whole")
+    (tmp_path / "index.html").write_text("one")
+    write_manifest(tmp_path, "report", {}, {})
+    (tmp_path / "index.html").write_text("two")
+    with pytest.raises(UserError, match=r"index\.html was changed"):
         verify.verify(tmp_path)
     assert command(verify, tmp_path) == 1
 
@@ -217,7 +224,7 @@ def test_shards_are_described_in_a_few_lines(
 def test_only_artifacts_can_be_described(tmp_path: Path, command: Run) -> None:
     with pytest.raises(UserError, match=r"holds no artifact \(manifest\.json is missing\)"):
         describe.describe(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"kind": "cake"}')
+    (tmp_path / "manifest.json").write_text('{"schema": 2, "kind": "cake"}')
     with pytest.raises(UserError, match="is of kind cake; expected one of shapes"):
         describe.describe(tmp_path)
     assert command(describe, tmp_path) == 1

@@ -174,7 +174,7 @@ def test_a_torn_tar_of_the_source_is_told(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in (second + 100, second + 600):
         path.write_bytes(whole[:cut])
-        with pytest.raises(UserError, match=r"0\.tar is no plain tar"):
+        with pytest.raises(UserError, match=r"0\.tar is (no plain tar|truncated)"):
             list_source("webdataset", str(path))
 
 
@@ -195,7 +195,7 @@ def test_tars_that_do_not_fit_are_told(
 
 
 def test_a_source_of_tars_never_runs_a_shell(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="would run a shell"):
+    with pytest.raises(UserError, match="would run in a shell: refused"):
         list_source("webdataset", f"pipe:touch {tmp_path}/ran")
     with pytest.raises(UserError, match="matches no file; expected a glob of tars"):
         list_source("webdataset", str(tmp_path / "*.tar"))

@@ -102,7 +102,10 @@ def test_describe_shows_the_facts_and_one_image_as_it_is_stored(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "holds no artifact"), (json.dumps({"kind": "cake"}), "is of kind cake; expected one of")],
+    [
+        (None, "holds no artifact"),
+        (json.dumps({"schema": 2, "kind": "cake"}), "is of kind cake; expected one of"),
+    ],
 )
 def test_describe_says_in_a_line_what_is_no_artifact(
     tmp_path: Path, content: str | None, message: str

@@ -172,7 +172,7 @@ def short_row(mask: NDArray[Any]) -> NDArray[Any]:
         (with_("codes", lambda codes: codes[:, :-1]), r"codes \(3, 3\) have not N = 4 columns"),
         (
             with_("codes", lambda codes: codes[:-1]),
-            r"codes.npy is uint16 with shape \(2, 4\); .* with 3 rows",
+            r"codes.npy has shape \(2, 4\); expected 3 rows",
         ),
         (with_("mask", pad_bit), r"a pad bit of the mask is set, beyond L = 13"),
         (with_("mask", short_row), r"row 2 of the mask has 3 positions, not N = 4"),
@@ -225,7 +225,7 @@ def test_a_flipped_byte_anywhere_in_a_shard_is_noticed(
     data = bytearray(path.read_bytes())
     data[int(place * len(data))] ^= flip
     path.write_bytes(bytes(data))
-    with pytest.raises(UserError, match=r"train/000001\.tar: its bytes are not those of the manifest"):
+    with pytest.raises(UserError, match=r"train/000001\.tar was changed: SHA-256"):
         TokenShards.open(folder).load("train")
     shutil.rmtree(folder)
 
@@ -273,7 +273,7 @@ def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
         tar.add("a.codes.npy", made.getvalue())
         tar.add("a.mask.npy", made.getvalue())
         tar.add("a.keys.json", b'["k"]')
-    with pytest.raises(UserError, match=r"the block a is damaged: Object arrays cannot be loaded"):
+    with pytest.raises(UserError, match=r"a\.codes\.npy is object, expected uint16"):
         list(read_token_shard(tmp_path / "000000.tar"))
 
 

@@ -34,7 +34,7 @@ def settings_of(source: object, **changes: object) -> ShardSettings:
         "quality": 95,
         "val_fraction": 0.3,
         "samples_per_shard": 4,
-        "max_skipped": 0.0,
+        "max_bad_fraction": 0.0,
         "seed": 0,
     }
     return ShardSettings.model_validate(values | changes)
@@ -173,7 +173,7 @@ def test_bad_files_are_skipped_counted_and_told_by_name_and_reason(
 def test_more_bad_files_than_allowed_stop_the_stage(tmp_path: Path) -> None:
     with pytest.raises(
         UserError,
-        match=r"skipped 4 of 11 images \(36\.4%\): 2 not an image, .*skipped\.jsonl\. More than shard\.max_skipped = 0\.3",
+        match=r"skipped 4 of 11 images \(36\.4%\): 2 not an image, .*skipped\.jsonl\. More than shard\.max_bad_fraction = 0\.3",
     ):
         skip(tmp_path, 0.3)
 
