@@ -59,6 +59,11 @@ class Task:
         return self.work / f"{self.job.output.name}.json"
 
     @property
+    def done(self) -> bool:
+        """Whether it was done, and its output is still there."""
+        return self.side.is_file() and self.job.output.is_file()
+
+    @property
     def trace(self) -> Path:
         """Why it failed last, in full."""
         return self.work / f"{self.job.output.name}.error.txt"
@@ -91,14 +96,14 @@ def map_shards(
         UserError: jobs that failed, by name, with the first reason.
     """
     tasks = [Task(job, work) for job in jobs]
-    waiting = [task for task in tasks if not task.side.is_file()]
+    waiting = [task for task in tasks if not task.done]
     done, told = len(tasks) - len(waiting), ""
     with Progress(title, len(tasks), "shards", progress_file, done) as progress:
         for error in _errors(make, waiting, compute):
             told = told or error
             done += not error
             progress.update(done)
-    failed = [task.name for task in tasks if not task.side.is_file()]
+    failed = [task.name for task in tasks if not task.done]
     if failed:
         names = ", ".join(failed[:NAMED]) + (f" and {len(failed) - NAMED} more" if failed[NAMED:] else "")
         raise UserError(

@@ -145,9 +145,7 @@ def walk(root: Path) -> Iterator[str]:
     """
     names = []
     for folder, inner, files in os.walk(root, followlinks=True, onerror=_unlisted):
-        above = {
-            _place(parent) for parent in (Path(folder), *Path(folder).parents) if parent.is_relative_to(root)
-        }
+        above = {_place(parent) for parent in (Path(folder), *Path(folder).absolute().parents)}
         inner[:] = [name for name in inner if _place(Path(folder, name)) not in above]
         names += [os.path.relpath(os.path.join(folder, name), root) for name in files if _is_image(name)]
     yield from sorted(names)

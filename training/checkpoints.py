@@ -1,4 +1,4 @@
-"""Checkpoints: weights, EMA, optimiser moments and the step, as safetensors and JSON, each written whole.
+"""Checkpoints: weights, EMA, optimiser moments and the step, as safetensors and JSON, each written whole and sealed.
 
 A checkpoint is a folder `step-000123/` (123 steps are done). All randomness of training is keyed by (seed, step,
 sample), so the step is also the state of every generator and of the data order.
@@ -15,9 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from workspace.manifest import read_json, write_json
+from workspace.errors import UserError
+from workspace.manifest import read_sealed, sha256_file, write_sealed
+from workspace.progress import say
 
 KEEP = 2
+STATE, TENSORS, WRITING = "state.json", "state.safetensors", ".writing-"
 
 
 def save_checkpoint(
@@ -30,6 +33,9 @@ def save_checkpoint(
         step: how many steps are done.
         modules: name → module whose state is kept.
         optimizers: name → optimiser whose moments are kept.
+
+    Raises:
+        UserError: a weight is not finite: such a checkpoint would push a good one out.
     """
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
@@ -42,13 +48,21 @@ def save_checkpoint(
             tensors |= {
                 f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()
             }
+    for name, tensor in tensors.items():
+        if name.startswith("module/") and tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"step {step}: the weights {name.removeprefix('module/')} are not finite; lower the learning rate, or clip "
+                "gradients (the checkpoint before is kept)"
+            )
     folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder, prefix=".writing-"))
+    for torn in folder.glob(f"{WRITING}*"):  # of a process that was killed
+        shutil.rmtree(torn)
+    beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
     save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-        beside / "state.safetensors",
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSORS
     )
-    write_json(beside / "state.json", {"step": step, "optimizers": groups})
+    sha256 = sha256_file(beside / TENSORS)
+    write_sealed(beside / STATE, {"step": step, "optimizers": groups, "sha256": sha256})
     target = folder / f"step-{step:09d}"
     if target.exists():
         shutil.rmtree(target)
@@ -63,14 +77,47 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint whose every byte is what was written, or None where there are none yet.
+
+    One that is damaged is passed over for the one before it, and told.
+
+    Raises:
+        UserError: there are checkpoints, and none is whole.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        try:
+            _check(path)
+        except UserError as error:
+            say(f"the checkpoint {path.name} is damaged ({error}): going on from the one before it")
+        else:
+            return path
+    if found:
+        raise UserError(
+            f"no checkpoint in {folder} is whole: forget them with `python -m workspace.runs drop {folder.parent.name}` "
+            "and run again"
+        )
+    return None
+
+
+def _check(path: Path) -> dict[str, Any]:
+    """What a checkpoint's state.json says, after a look at each byte; UserError where one is another."""
+    state = read_sealed(path / STATE)
+    if not (path / TENSORS).is_file() or sha256_file(path / TENSORS) != state["sha256"]:
+        raise UserError(f"{path / TENSORS} is missing or was changed")
+    return state
+
+
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> int:
     """Restore modules and optimisers in place; returns how many steps were done.
 
     Raises:
+        UserError: a byte of it is another than was written.
         RuntimeError: the tensors do not fit the modules.
     """
-    state = read_json(path / "state.json")
-    tensors = load_file(path / "state.safetensors")
+    state = _check(path)
+    tensors = load_file(path / TENSORS)
     for name, module in modules.items():
         module.load_state_dict(_under(tensors, f"module/{name}/"))
     for name, optimizer in optimizers.items():

@@ -17,8 +17,9 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.checkpoints import list_checkpoints, load_checkpoint, save_checkpoint
+from training.checkpoints import list_checkpoints, load_checkpoint, newest_whole, save_checkpoint
 from training.curves import Curves, LiveView
+from workspace.errors import UserError
 from workspace.progress import Progress
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
@@ -148,14 +149,14 @@ def train(
         folder: where checkpoints and curves go.
 
     Raises:
-        ValueError: a loss term is not finite; step and term are named.
+        UserError: a loss term is not finite; step, term and the last good checkpoint are named.
     """
-    found = list_checkpoints(folder.work)
-    start = load_checkpoint(found[-1], trainee.modules, trainee.optimizers) if found else 0
+    found = newest_whole(folder.work)
+    start = load_checkpoint(found, trainee.modules, trainee.optimizers) if found is not None else 0
     recorder = _Recorder(folder, settings, start) if workers.rank == 0 else None
     try:
         for step in range(start, settings.steps):
-            terms = _step(trainee, batches(step), step, settings, workers)
+            terms = _step(trainee, batches(step), step, settings, workers, folder)
             done = step + 1
             if recorder is not None:
                 recorder.after_step(done, terms, trainee)
@@ -176,6 +177,7 @@ def _step(
     step: int,
     settings: LoopSettings,
     workers: Workers,
+    folder: TrainingFolder,
 ) -> dict[str, float]:
     """One optimiser step over the global batch; returns loss terms (means over it) and the trainee's numbers."""
     for optimizer in trainee.optimizers.values():
@@ -192,8 +194,10 @@ def _step(
     terms = dict(zip(sums, totals, strict=True))
     for name, value in terms.items():
         if not math.isfinite(value):
-            raise ValueError(
-                f"step {step + 1}: the loss term {name} is {value}; lower the learning rate, or clip gradients"
+            kept = list_checkpoints(folder.work)
+            raise UserError(
+                f"step {step + 1}: the loss term {name} is {value}; lower the learning rate, or clip gradients "
+                f"(the last good checkpoint is {kept[-1] if kept else 'none yet'})"
             )
     return terms | trainee.finish_step(step, reduce)
 

@@ -7,7 +7,7 @@ mistake is told in one line with the nearest valid key.
 import difflib
 import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -53,6 +53,8 @@ class Compute(Settings):
 
 
 S = TypeVar("S", bound=Settings)
+MOST_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
+"""Of a params file: bytes, values, levels."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,9 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: take one with `cp presets/shapes.yaml {path}`")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if path.stat().st_size > MOST_BYTES:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}")
+    tree = _plain(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")
     for text in overrides:
@@ -126,7 +127,36 @@ def _override(tree: dict[str, Any], text: str) -> None:
             )
         if depth < len(parents):
             node = node[key]
-    node[last] = yaml.safe_load(value)
+    node[last] = _plain(value.encode(), f"--set {text}")
+
+
+def _plain(text: bytes, where: str) -> Any:
+    """YAML → values, few enough and none of them in itself (aliases can stand for more than any memory holds).
+
+    Raises:
+        UserError: not YAML, or too much of it.
+    """
+    try:
+        tree = yaml.safe_load(text)
+    except RecursionError:
+        raise UserError(f"{where} is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())[:300]}") from error
+    level, count = [tree], 0
+    for _ in range(MOST_NESTING):
+        count += len(level)
+        level = [inner for outer in level for inner in _inner(outer)] if count <= MOST_VALUES else level
+        if not level:
+            return tree
+    raise UserError(
+        f"{where} holds more than {MOST_VALUES:,} values, or nests them deeper than {MOST_NESTING}"
+    )
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, set, tuple)) else ()
 
 
 def _check_names(path: Path, tree: Mapping[str, Any], kinds: Mapping[str, type[Settings]]) -> None:
@@ -140,9 +170,13 @@ def _check_names(path: Path, tree: Mapping[str, Any], kinds: Mapping[str, type[S
 
 def _validate(path: Path, section: str, kind: type[Settings], value: Any) -> Settings:
     try:
-        text = json.dumps(value)
+        text = json.dumps(value, allow_nan=False)
     except TypeError as error:
         raise UserError(f"{path}: {section} holds a value that is not plain (a date?): {error}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{path}: {section} holds a number that is not finite, or too long: {error}"
+        ) from error
     try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The `main()` that every stage shares: arguments → validated settings → a run folder → `run` → published outputs."""
 
 import argparse
+import errno
 import importlib
 import importlib.metadata
 import os
@@ -21,7 +22,16 @@ from workspace.code import result_files
 from workspace.errors import UserError
 from workspace.manifest import NAME, read_json, sha256_file, write_json
 from workspace.progress import say
-from workspace.runs import Identity, RunFolder, listing_fingerprint, locked, mark_done, open_run, publish
+from workspace.runs import (
+    Identity,
+    RunFolder,
+    listing_fingerprint,
+    locked,
+    mark_done,
+    mend,
+    open_run,
+    publish,
+)
 from workspace.settings import Params, Settings, load_params
 
 PARAMS = Path("params.yaml")
@@ -38,15 +48,41 @@ def run_stage(name: str) -> None:
     A user's mistake ends in one line and exit status 1.
     """
     signal.signal(signal.SIGTERM, _terminated)
-    module = importlib.import_module(f"stages.{name}")
     try:
+        module = importlib.import_module(f"stages.{name}")
         _run(name, module, _parser(name, module).parse_args())
-    except UserError as error:
-        say(f"[{name}] {error}")
-        sys.exit(1)
     except KeyboardInterrupt:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second one says nothing new
         say(f"[{name}] stopped; what is finished is kept: `dvc repro {name}` goes on from there")
         sys.exit(130)
+    except Exception as error:
+        told = told_in_a_line(error)
+        if told is None:
+            raise
+        say(f"[{name}] {told}")
+        sys.exit(1)
+
+
+MACHINE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EMFILE,
+    errno.ENAMETOOLONG,
+)
+"""What a file system refuses to a user, not to a program with a mistake."""
+
+
+def told_in_a_line(error: Exception) -> str | None:
+    """What a user is told of an error that is no mistake of the program; None where it may be one."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        return f"{error.filename2 or error.filename or 'a file'}: {(error.strerror or '').lower()}; what is finished is kept"
+    return None
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
@@ -141,6 +177,11 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     identity = _identity(name, module, settings, inputs)
     folder = open_run(name, identity, keep_others=ad_hoc)
     with locked(folder):
+        damage = mend(folder) if folder.done else ""
+        if damage:
+            say(
+                f"[{name}] {damage}, and so does {folder.root}, which shares its files: what was lost is made again"
+            )
         done_before = folder.done
         if done_before:
             say(f"[{name}] finished before as {folder.root}: publishing it again")
@@ -165,12 +206,35 @@ def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path]
     began = time.monotonic()
     shutil.rmtree(folder.out)
     folder.out.mkdir()
+    settings = params.sections[module.SECTION]
     try:
-        module.run(params.sections[module.SECTION], params.compute, module.Inputs(**inputs), folder)
+        module.run(settings, params.compute, module.Inputs(**inputs), folder)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            f"{' '.join(str(error).split())[:300]}; {lower_batch(module.SECTION, settings)}"
+        ) from error
     finally:
         folder.add_seconds(time.monotonic() - began)
     assert (folder.out / NAME).is_file(), f"{name} wrote no manifest"
     write_json(folder.metrics / "run.json", _run_facts(params, folder))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, here or told of a worker elsewhere, says that memory ran out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
+
+
+OUT_OF_MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "low on memory")
+
+
+def lower_batch(section: str, settings: Settings) -> str:
+    """Which settings to lower where memory ran out, with their values."""
+    given = settings.model_dump()
+    sizes = [f"{section}.{key} (now {given[key]})" for key in ("micro_batch", "batch") if key in given]
+    return f"out of memory: lower {' or '.join(sizes) or 'compute.threads'}, or compute.workers"
 
 
 def _run_facts(params: Params, folder: RunFolder) -> dict[str, Any]:
