@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from evaluation.labelled import LabelledImages, chosen_images
 from evaluation.rows import FeatureRows
 from evaluation.statistics import Moments, moments
-from workspace.manifest import Manifest, atomic_path, read_manifest
+from workspace.manifest import Manifest, atomic_path, read_manifest, validated
 
 Split = Literal["train", "val"]
 SPLITS = ("train", "val")
@@ -64,10 +64,8 @@ class ReferenceFacts:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ReferenceFacts":
-        """From a manifest's facts."""
-        heads = {name: tuple(names) for name, names in values["heads"].items()}
-        classes = None if values["classes"] is None else tuple(values["classes"])
-        return cls(**{**values, "heads": heads, "classes": classes})
+        """From a manifest's facts; UserError where one is missing or of another type."""
+        return validated(cls, values, "the facts of a reference")
 
     def items(self, split: str) -> NDArray[np.int64]:
         """Index of each row's image in its split of the image shards, ascending."""

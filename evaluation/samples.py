@@ -1,20 +1,19 @@
 """Samples as they are stored: tars of KEY.png and KEY.json, read back with what each was asked to show."""
 
-import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from evaluation.labelled import LabelledImages
 from evaluation.labels import UNKNOWN, expected_of_prompt, expected_values
 from evaluation.reference import ReferenceFacts
+from shards.images import decode
 from shards.tar import iterate_tar
 from workspace.errors import UserError
+from workspace.manifest import Manifest, parsed, verify_file
 
 
 @dataclass(frozen=True)
@@ -34,31 +33,52 @@ class Sample:
     prompt: str | None
 
 
-def sample_shards(folder: Path) -> list[Path]:
-    """The tars of a samples artifact, in order.
+@dataclass(frozen=True)
+class Told:
+    """A sample's .json."""
+
+    index: int
+    cls: int | None = None
+    prompt: str | None = None
+
+
+def sample_shards(folder: Path, manifest: Manifest) -> list[Path]:
+    """The tars of a samples artifact that its manifest names, in order.
 
     Raises:
         UserError: there is none.
     """
-    found = sorted(folder.glob("*.tar"))
+    found = [folder / name for name in sorted(manifest.files) if name.endswith(".tar")]
     if not found:
         raise UserError(f"{folder} holds no samples (*.tar): run `dvc repro sample`")
     return found
 
 
-def read_samples(path: Path) -> Iterator[Sample]:
-    """Samples of one tar, in its order."""
-    images: dict[str, NDArray[np.uint8]] = {}
+def read_stored(path: Path, manifest: Manifest) -> Iterator[tuple[Told, bytes]]:
+    """What is told of each sample of one tar, and its PNG, in its order, after a look at each byte.
+
+    Raises:
+        UserError: the tar was changed, or a picture and its .json are not both there.
+    """
+    verify_file(path.parent, manifest, path.name)
+    pictures: dict[str, bytes] = {}
     for name, content in iterate_tar(path):
         key, _, extension = name.partition(".")
         if extension == "png":
-            with Image.open(io.BytesIO(content)) as image:
-                images[key] = np.asarray(image.convert("RGB"))
-        elif extension == "json":
-            told = json.loads(content)
-            yield Sample(told["index"], images.pop(key), told.get("cls"), told.get("prompt"))
-    if images:
-        raise UserError(f"{path} holds {min(images)}.png without its .json: run `dvc repro sample`")
+            pictures[key] = content
+        elif extension == "json" and key in pictures:
+            yield parsed(Told, content, f"{path}: {name}"), pictures.pop(key)
+        else:
+            raise UserError(f"{path} holds {name} without its picture: run `dvc repro sample`")
+    if pictures:
+        raise UserError(f"{path} holds {min(pictures)}.png without its .json: run `dvc repro sample`")
+
+
+def read_samples(path: Path, manifest: Manifest) -> Iterator[Sample]:
+    """Samples of one tar, in its order; UserError where one is damaged."""
+    for told, content in read_stored(path, manifest):
+        image = decode(str(told.index), {"png": content}).image
+        yield Sample(told.index, image, told.cls, told.prompt)
 
 
 def label_samples(samples: Sequence[Sample], facts: ReferenceFacts) -> LabelledImages:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from evaluation.images import psnr
-from evaluation.samples import sample_shards
-from shards.tar import iterate_tar
+from evaluation.samples import read_stored, sample_shards
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_json
 
@@ -85,17 +83,17 @@ def read_examples(folder: Path, manifest: Manifest, classes: Sequence[str], coun
     return found
 
 
-def read_samples(folder: Path, classes: Sequence[str], count: int) -> list[Sample]:
+def read_samples(folder: Path, manifest: Manifest, classes: Sequence[str], count: int) -> list[Sample]:
     """So many samples of a samples artifact (all, if there are fewer), as many of each class as of another.
 
     They come class by class, within a class by number.
     """
     numbers: dict[int, list[int]] = {}
-    for stored in _stored(folder):
+    for stored in _stored(folder, manifest):
         numbers.setdefault(-1 if stored.cls is None else stored.cls, []).append(stored.index)
     in_turn = [index for rank in zip_longest(*numbers.values()) for index in rank if index is not None]
     chosen = set(in_turn[:count])
-    found = [stored for stored in _stored(folder) if stored.index in chosen]
+    found = [stored for stored in _stored(folder, manifest) if stored.index in chosen]
     found.sort(key=lambda stored: (-1 if stored.cls is None else stored.cls, stored.index))
     return [
         Sample(stored.index, label_of(stored.cls, stored.prompt, classes), data_uri(_decode(stored.png)))
@@ -132,17 +130,11 @@ class _Stored:
     png: bytes
 
 
-def _stored(folder: Path) -> Iterator[_Stored]:
+def _stored(folder: Path, manifest: Manifest) -> Iterator[_Stored]:
     """Samples in the order of the tars; pictures are not decoded."""
-    for path in sample_shards(folder):
-        pictures: dict[str, bytes] = {}
-        for name, content in iterate_tar(path):
-            key, _, extension = name.partition(".")
-            if extension == "png":
-                pictures[key] = content
-            elif extension == "json":
-                told = json.loads(content)
-                yield _Stored(told["index"], told.get("cls"), told.get("prompt"), pictures.pop(key))
+    for path in sample_shards(folder, manifest):
+        for told, png in read_stored(path, manifest):
+            yield _Stored(told.index, told.cls, told.prompt, png)
 
 
 def _read(path: Path) -> Image.Image:

@@ -128,7 +128,7 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
         summary=groups(data, one, two, numbers, trainings),
         image_size=data.image_size,
         examples=gallery.read_examples(sources.reconstructions, manifests.reconstructions, classes, examples),
-        samples=gallery.read_samples(sources.samples, classes, samples),
+        samples=gallery.read_samples(sources.samples, manifests.samples, classes, samples),
         samples_in_all=manifests.samples.facts["count"],
         sampling=_flat(manifests.samples.facts["settings"]),
         drawing=workflow.draw(stages),

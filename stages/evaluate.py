@@ -25,7 +25,7 @@ from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
 from evaluation.scores import Real, accuracy_scores, sample_scores
 from workspace.errors import UserError
-from workspace.manifest import read_manifest, write_manifest
+from workspace.manifest import Manifest, read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -80,10 +80,10 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
             f"{inputs.samples} has classes that {inputs.reference} does not: run `dvc repro evaluate`"
         )
     work = folder.work.resolve()
-    make = partial(extracting, inputs.reference.resolve(), settings, compute.device)
+    make = partial(extracting, samples, inputs.reference.resolve(), settings, compute.device)
     jobs = [
         ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
-        for index, path in enumerate(sample_shards(inputs.samples))
+        for index, path in enumerate(sample_shards(inputs.samples, samples))
     ]
     map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs]).first(count)
@@ -119,14 +119,14 @@ def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
 
 
 def extracting(
-    reference: Path, settings: EvaluateSettings, device: str
+    samples: Manifest, reference: Path, settings: EvaluateSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that writes the rows of one shard of samples."""
     facts = Reference.open(reference).facts
     extractor = load_extractor(reference, device_of(device))
 
     def one(job: ShardJob) -> dict[str, Any]:
-        batches = in_batches(read_samples(job.input), settings.batch)
+        batches = in_batches(read_samples(job.input, samples), settings.batch)
         labelled = (label_samples(batch, facts) for batch in batches)
         rows = extract(extractor, labelled, keep_logits=facts.features == "inception")
         rows.save(job.output)
