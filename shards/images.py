@@ -75,12 +75,15 @@ class ImageFacts:
     shards: Mapping[str, tuple[int, ...]]
 
     def __post_init__(self) -> None:
+        if self.image_size < 1 or len(self.classes or ()) > MOST_CLASSES:
+            raise ValueError(f"image_size {self.image_size}, {len(self.classes or ())} classes: out of range")
+
+    def check_counts(self) -> None:
+        """UserError where the tars do not add up to the counts."""
         for split in SPLITS:
             sizes, count = self.shards.get(split, ()), self.counts.get(split, 0)
             if min(sizes, default=0) < 0 or sum(sizes) != count:
-                raise ValueError(f"the tars of {split} hold {sum(sizes)} images, and counts says {count}")
-        if self.image_size < 1 or len(self.classes or ()) > MOST_CLASSES:
-            raise ValueError(f"image_size {self.image_size}, {len(self.classes or ())} classes: out of range")
+                raise UserError(f"the tars of {split} hold {sum(sizes)} images, and counts says {count}")
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "ImageFacts":
@@ -271,8 +274,9 @@ class ImageShards:
         manifest = read_manifest(folder, "image-shards")
         try:
             facts = ImageFacts.from_json(manifest.facts)
+            facts.check_counts()
         except UserError as error:
-            raise UserError(f"the manifest of {folder} does not state {error}: {REMAKE}") from error
+            raise UserError(f"the manifest of {folder} is wrong about {error}: {REMAKE}") from error
         return cls(folder, manifest, facts)
 
     def paths(self, split: str) -> list[Path]:

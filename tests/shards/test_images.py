@@ -161,5 +161,5 @@ def test_same_sees_a_difference_in_every_field(labelled: ImageShards) -> None:
 
 def test_a_manifest_without_the_facts_is_told_in_words(labelled: ImageShards) -> None:
     write_manifest(labelled.folder, "image-shards", {"kind": "folder"}, {})
-    with pytest.raises(UserError, match="does not state the facts of image shards"):
+    with pytest.raises(UserError, match="is wrong about the facts of image shards"):
         ImageShards.open(labelled.folder)
