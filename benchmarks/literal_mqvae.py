@@ -73,6 +73,7 @@ def demask(demasker: Demasker, z_BDHW: Tensor, kept_BL: Tensor) -> Tensor:
     one = z_BDHW.new_ones(())
     trust_BL = torch.where(kept_BL, one, 0.02 * one)
     for block, attention in zip(demasker.res_blocks, demasker.attentions, strict=True):
+        assert isinstance(block, ResBlock) and isinstance(attention, DirectionConstrainedAttention)
         z_BDHW = constrained_attention(attention, res_block(block, z_BDHW), trust_BL)
         trust_BL = trust_BL.sqrt()
     assert isinstance(demasker.last, ResBlock)

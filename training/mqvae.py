@@ -263,11 +263,11 @@ class MQVAETrainee:
     def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
         """From both losses' gradients at the image; only the last convolution is gone back through."""
         dtype = output.reconstruction_BCHW.dtype
-        at_weight = [
+        rec_at_weight, adv_at_weight = (
             self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
             for gradient_BCHW in (rec_BCHW, adv_BCHW)
-        ]
-        return adaptive_weight(*at_weight, self.training.loss.adaptive_max)
+        )
+        return adaptive_weight(rec_at_weight, adv_at_weight, self.training.loss.adaptive_max)
 
     @staticmethod
     def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
