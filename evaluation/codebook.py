@@ -1,7 +1,8 @@
-"""How much of a codebook is in use."""
+"""How much of a codebook is in use, and how its codes lie to each other."""
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 
 def usage(counts: NDArray[np.integer]) -> float:
@@ -35,3 +36,15 @@ def effective_rank(codebook: NDArray[np.floating]) -> float:
         return 0.0
     p = values / values.sum()
     return float(np.exp(-(p * np.log(p)).sum()))
+
+
+def neighbour_distance(codebook: NDArray[np.floating]) -> float:
+    """Mean over the codes [K, D], K ≥ 2, of the Euclidean distance to the nearest other code.
+
+    Beside the codes' distance to their centre (root mean square), so that codebooks of other scales can be compared:
+    0 where every code has a twin; about √2 where the codes lie apart in all directions.
+    """
+    codes = codebook.astype(np.float64)
+    nearest = KDTree(codes).query(codes, k=2)[0][:, 1]
+    radius = np.sqrt(((codes - codes.mean(axis=0)) ** 2).sum(axis=1).mean())
+    return float(nearest.mean() / radius) if radius else 0.0

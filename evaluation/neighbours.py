@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from evaluation.extractors import score_name
-from evaluation.scores import Score
+from evaluation.protocol import Score
 from workspace.manifest import atomic_path
 
 NAME = "neighbours.safetensors"

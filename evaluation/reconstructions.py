@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation import codebook, images, masks
-from evaluation.scores import Score
+from evaluation.lpips import LPIPS
+from evaluation.protocol import Score
 from shards.images import ImageSample
 
 Floats = NDArray[np.floating]
@@ -28,6 +29,7 @@ class ImageScores:
         psnr_mean_image: of the mean training image against the original.
         l1: mean absolute difference.
         ssim: structural similarity; empty where images are smaller than its window.
+        lpips: perceptual distance; empty where it was not asked for.
         background: the attribute, or "" where there is none.
         mask_auc: of the importance scores against the object's mask; None without a mask.
         gradient_auc: the same of the image's gradient magnitude.
@@ -38,6 +40,7 @@ class ImageScores:
     psnr_mean_image: list[float]
     l1: list[float]
     ssim: list[float]
+    lpips: list[float]
     background: list[str]
     mask_auc: list[float | None]
     gradient_auc: list[float | None]
@@ -62,6 +65,7 @@ def score_images(
     scores: Floats,
     grid: tuple[int, int],
     code_counts: NDArray[np.integer],
+    distance: LPIPS | None = None,
 ) -> ImageScores:
     """Compare a batch with its reconstructions.
 
@@ -72,6 +76,7 @@ def score_images(
         scores: importance of each cell, [B, L].
         grid: (rows, columns) of cells.
         code_counts: int [K], codes chosen in this batch.
+        distance: the perceptual distance, where it is asked for.
     """
     real = np.stack([sample.image for sample in samples])
     small = min(real.shape[1:3]) < images.WINDOW
@@ -80,6 +85,7 @@ def score_images(
         psnr_mean_image=images.psnr(real, np.broadcast_to(mean_image, real.shape)).tolist(),
         l1=images.l1(real, made).tolist(),
         ssim=[] if small else images.ssim(real, made).tolist(),
+        lpips=[] if distance is None else distance.of_images(real, made).tolist(),
         background=[(sample.attributes or {}).get(BACKGROUND, "") for sample in samples],
         mask_auc=[_auc(sample, row, grid) for sample, row in zip(samples, scores, strict=True)],
         gradient_auc=[_auc(sample, masks.gradient_magnitude(sample.image, grid), grid) for sample in samples],
@@ -93,8 +99,14 @@ def _auc(sample: ImageSample, scores: Floats, grid: tuple[int, int]) -> float | 
     return masks.mask_auc(scores, masks.object_share(sample.mask, grid))
 
 
-def summarise(found: ImageScores, codes: Floats) -> dict[str, Score]:
-    """Scores of the data set from those of its images and the codebook [K, D]."""
+def summarise(found: ImageScores, codes: Floats, lpips: str) -> dict[str, Score]:
+    """Scores of the data set from those of its images.
+
+    Args:
+        found: of its images.
+        codes: the codebook [K, D].
+        lpips: which perceptual distance was taken; "" for none.
+    """
     counts = np.array(found.code_counts)
     psnr, floor = np.mean(found.psnr), np.mean(found.psnr_mean_image)
     decibels = f"decibels; {images.CONVENTION}"
@@ -109,7 +121,13 @@ def summarise(found: ImageScores, codes: Floats) -> dict[str, Score]:
             codebook.effective_rank(codes),
             "exp entropy of the centred singular values",
         ),
+        "codebook_neighbour_distance": (
+            codebook.neighbour_distance(codes),
+            "mean distance to the nearest other code ÷ root mean square distance to the centre",
+        ),
     }
+    if found.lpips:
+        values["lpips"] = (np.mean(found.lpips), f"{lpips}; mean over images")
     if found.ssim:
         values["ssim"] = (np.mean(found.ssim), f"11-pixel Gaussian window, σ 1.5; {images.CONVENTION}")
     scores = {name: Score(float(value), text) for name, (value, text) in values.items()}

@@ -6,7 +6,7 @@ extractor.json + weights             what made them; `load_extractor` reads it
 mean_image.png                       mean of the training images: the floor that a PSNR is held against
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -110,13 +110,22 @@ class Reference:
             return np.asarray(image.convert("RGB"))
 
 
-def save_pixel_sum(batches: Sequence[LabelledImages], side: int, rows: Path) -> None:
-    """Keep the sum of a shard's pixels, int64 [side, side, 3], beside its rows, for the mean image."""
-    total = np.zeros((side, side, 3), np.int64)
-    for batch in batches:
-        total += batch.images.sum(axis=0, dtype=np.int64)
-    with atomic_path(rows.with_suffix(".npy")) as temporary:
-        np.save(temporary, total)
+class PixelSum:
+    """The sum of a shard's pixels, int64 [side, side, 3], kept beside its rows, for the mean image."""
+
+    def __init__(self, side: int) -> None:
+        self.total = np.zeros((side, side, 3), np.int64)
+
+    def passing(self, batches: Iterable[LabelledImages]) -> Iterator[LabelledImages]:
+        """The batches as they come, each added to the sum."""
+        for batch in batches:
+            self.total += batch.images.sum(axis=0, dtype=np.int64)
+            yield batch
+
+    def save(self, rows: Path) -> None:
+        """Write it beside the shard's rows, atomically."""
+        with atomic_path(rows.with_suffix(".npy")) as temporary:
+            np.save(temporary, self.total)
 
 
 def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path) -> None:

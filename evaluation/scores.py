@@ -2,22 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.extractors import score_name
+from evaluation.kid import SUBSET, SUBSETS, kernel_distance
 from evaluation.labels import UNKNOWN
+from evaluation.protocol import Made, Protocol, Score, package_versions, write_numbers
+from evaluation.reference import Reference, ReferenceFacts
 from evaluation.rows import FeatureRows
 from evaluation.statistics import (
-    KID_SUBSET,
-    KID_SUBSETS,
     NEIGHBOURS,
+    RESAMPLES,
     SCORE_SPLITS,
     Moments,
     frechet_distance,
+    frechet_interval,
     inception_score,
-    kernel_distance,
     moments,
     precision_recall,
     within_class_variance,
@@ -25,19 +28,13 @@ from evaluation.statistics import (
 
 PRECISION_ROWS = 10_000
 FRECHET = "squared Fréchet distance of Gaussians, float64, symmetric eigenvalues"
-KERNEL = f"unbiased cubic-kernel MMD², mean over {KID_SUBSETS} subsets of at most {KID_SUBSET} images"
+INTERVAL = (
+    f"end of the 95 % interval: ± 1.96 deviations over {RESAMPLES} bootstrap resamples of the scored images, "
+    "the reference held fixed"
+)
+KERNEL = f"unbiased cubic-kernel MMD², mean over {SUBSETS} subsets of at most {SUBSET} images or half of the smaller set"
+KERNEL_ERROR = "standard error, from how those subsets differ (delete-d jackknife)"
 BALLS = f"balls to neighbour {NEIGHBOURS}, at most {PRECISION_ROWS} images of each set"
-
-
-@dataclass(frozen=True)
-class Score:
-    """A number and how it was estimated."""
-
-    value: float
-    estimator: str
-
-
-Scores = Mapping[str, Score]
 
 
 @dataclass(frozen=True)
@@ -54,10 +51,18 @@ def real_distance(features: str, train: Moments, val: Moments) -> dict[str, Scor
     return {name: Score(frechet_distance(train, val), FRECHET)}
 
 
-def reconstruction_distance(features: str, real: Real, made: FeatureRows) -> dict[str, Score]:
-    """The Fréchet distance of reconstructions to real images: rfid, or proxy_rfd, …"""
-    distance = frechet_distance(real.moments, moments(made.features))
-    return {score_name(features, "rfd"): Score(distance, FRECHET)}
+def reconstruction_distance(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
+    """The Fréchet distance of reconstructions to real images with its interval: rfid, or proxy_rfd, …"""
+    return _frechet(score_name(features, "rfd"), real, made, seed)
+
+
+def _frechet(name: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
+    interval = frechet_interval(real.moments, made.features, seed)
+    return {
+        name: Score(frechet_distance(real.moments, moments(made.features)), FRECHET),
+        f"{name}_low": Score(interval.low, INTERVAL),
+        f"{name}_high": Score(interval.high, INTERVAL),
+    }
 
 
 def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
@@ -67,16 +72,18 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
         features: the extractor's name.
         real: the reference.
         made: features of the samples.
-        seed: of the random subsets.
+        seed: of the random subsets and resamples.
     """
     covered = precision_recall(_some(real.rows.features, seed), _some(made.features, seed))
+    kernel = kernel_distance(real.rows.features, made.features, seed)
     found = {
-        "fd": Score(frechet_distance(real.moments, moments(made.features)), FRECHET),
-        "kid": Score(kernel_distance(real.rows.features, made.features, seed), KERNEL),
+        "kid": Score(kernel.value, KERNEL),
+        "kid_error": Score(kernel.error, KERNEL_ERROR),
         "precision": Score(covered.precision, BALLS),
         "recall": Score(covered.recall, BALLS),
     }
-    named = {score_name(features, name): score for name, score in found.items()}
+    named = _frechet(score_name(features, "fd"), real, made, seed)
+    named |= {score_name(features, name): score for name, score in found.items()}
     if features == "inception":
         score = inception_score(made.logits, seed)
         named["is"] = Score(
@@ -84,6 +91,47 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
         )
         named["is_deviation"] = Score(score.deviation, f"standard deviation over the {SCORE_SPLITS} splits")
     return named | variance_ratio(real.rows, made)
+
+
+def write_scores(
+    scores: Mapping[str, Score], reference: Reference, split: str, made: Made, folder: Path
+) -> None:
+    """Write metrics.json, the numbers, and beside it protocol.json, how they came about.
+
+    Args:
+        scores: by name.
+        reference: what the images were held against.
+        split: its split.
+        made: what the images are.
+        folder: for both files.
+    """
+    facts = reference.facts
+    protocol = Protocol(
+        reference=reference.manifest.fingerprint,
+        reference_split=split,
+        reference_count=facts.images[split],
+        count=made.count,
+        resize=facts.resize,
+        features=facts.network,
+        estimators={},
+        settings=made.settings,
+        seed=made.seed,
+        made_from=made.made_from,
+        versions=package_versions(),
+        warnings=few_images(facts, split, made.count),
+    )
+    write_numbers(scores, protocol, folder)
+
+
+def few_images(facts: ReferenceFacts, split: str, count: int) -> list[str]:
+    """A sentence for each side that has no more images than the features have dimensions."""
+    sides = {"scored images": count, f"real images ({split})": facts.images[split]}
+    return [
+        f"{images:,} {side} against {facts.dim:,} feature dimensions: the covariance is singular, and the Fréchet distance "
+        "lies too high; compare at equal counts only"
+        for side, images in sides.items()
+        if images <= facts.dim
+    ]
 
 
 def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:

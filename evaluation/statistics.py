@@ -1,8 +1,9 @@
-"""Distances between two sets of features in float64: Fréchet, KID, inception score, precision and recall.
+"""How two sets of features stand to each other, in float64: Fréchet distance, Inception score, precision and recall.
 
-Features are [n, D] arrays, one row an image.
+Features are [n, D] arrays, one row an image. KID is in kid.py.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +12,12 @@ from scipy.special import log_softmax
 
 Floats = NDArray[np.float64]
 
-KID_SUBSETS, KID_SUBSET = 100, 1000
-"""KID as it is published: the mean over 100 subsets of 1,000 images (fewer where there are fewer)."""
 SCORE_SPLITS = 10
 NEIGHBOURS = 3
 ROWS = 2048
+RESAMPLES = 50
+NORMAL_95 = 1.959964
+"""Standard deviations to either side that hold 95 % of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class Moments:
     count: int
     mean: Floats
     covariance: Floats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a number lies with 95 % confidence."""
+
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -64,64 +74,71 @@ def moments(features: NDArray[np.floating]) -> Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """Squared Fréchet distance of two Gaussians: |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁ Σ₂)^½.
 
-    With Σ₁ = F Fᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Fᵀ Σ₂ F, so two symmetric eigenvalue
-    problems do what a matrix square root would, for singular covariances too.
+    With Σ₁ = F Fᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Fᵀ Σ₂ F, so a factorisation and the eigenvalues
+    of one symmetric matrix do what a matrix square root would, for singular covariances too.
 
     Raises:
         ValueError: the features differ in width.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features of {a.mean.size} and of {b.mean.size} dimensions cannot be compared")
-    values, vectors = np.linalg.eigh(a.covariance)
-    factor = vectors * np.sqrt(values.clip(min=0.0))
-    product = np.linalg.eigvalsh(factor.T @ b.covariance @ factor)
-    root_trace = np.sqrt(product.clip(min=0.0)).sum()
+    factor = _root(a)
+    product = _eigenvalues(factor.T @ b.covariance @ factor)
     gap = a.mean - b.mean
-    distance = gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * root_trace
-    return max(0.0, float(distance))
+    return _distance(float(gap @ gap), np.trace(a.covariance) + np.trace(b.covariance), product)
 
 
-def kernel_distance(
-    a: NDArray[np.floating],
-    b: NDArray[np.floating],
-    seed: int,
-    subsets: int = KID_SUBSETS,
-    subset: int = KID_SUBSET,
-) -> float:
-    """KID (Bińkowski et al. 2018): unbiased MMD² with the kernel (x·y / D + 1)³, mean over random subsets.
+def _root(of: Moments) -> Floats:
+    """F with Σ = F Fᵀ: Cholesky's where there are more rows than dimensions, else from the eigenvectors that Σ has."""
+    if of.count > of.mean.size:
+        with suppress(np.linalg.LinAlgError):  # some features never change: Σ is singular after all
+            return np.linalg.cholesky(of.covariance).astype(np.float64, copy=False)
+    values, vectors = np.linalg.eigh(of.covariance)
+    there = values > values[-1] * of.mean.size * np.finfo(np.float64).eps
+    return vectors[:, there] * np.sqrt(values[there])
 
-    Where a set has no more than `subset` images, all of it is in every subset. May be slightly negative.
+
+def _eigenvalues(symmetric: Floats) -> Floats:
+    return np.linalg.eigvalsh(symmetric).astype(np.float64, copy=False)
+
+
+def _distance(gap: float, traces: float, product: Floats) -> float:
+    """|μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 Σ √λ with λ the eigenvalues of Σ₁ Σ₂; rounding may not take it below 0."""
+    return max(0.0, float(gap + traces - 2 * np.sqrt(product.clip(min=0.0)).sum()))
+
+
+def frechet_interval(
+    real: Moments, made: NDArray[np.floating], seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """95 % bootstrap interval of the Fréchet distance of features `made` [n, D] to `real`, which is held fixed.
+
+    How far the number would move with another n images of the same maker: ± 1.96 standard deviations over resamples of
+    the n rows, drawn with replacement. (Quantiles of the resamples themselves would lie too high: a resample holds fewer
+    different images, and the distance grows as their number shrinks.)
+
+    With Σ = F Fᵀ the rows are projected once, y = x F, so that a resample costs one product of n rows of rank(F).
 
     Raises:
-        ValueError: the features differ in width, or a set has fewer than 2 rows.
+        ValueError: the features differ in width, or there are fewer than 2 rows.
     """
-    first, second = _float64(a), _float64(b)
-    if first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"features of {first.shape[1]} and of {second.shape[1]} dimensions cannot be compared"
-        )
-    size = min(len(first), len(second), subset)
-    if size < 2:
-        raise ValueError(f"KID of {len(first)} and {len(second)} images; expected at least 2 each")
-    if max(len(first), len(second)) == size:
-        return _unbiased_mmd(first, second)
-    random = np.random.default_rng(seed)
-    draws = [
-        _unbiased_mmd(
-            first[random.choice(len(first), size, replace=False)],
-            second[random.choice(len(second), size, replace=False)],
-        )
-        for _ in range(subsets)
-    ]
-    return float(np.mean(draws))
-
-
-def _unbiased_mmd(x: Floats, y: Floats) -> float:
-    """Mean kernel within x (pairs of different rows) + within y - 2 × mean kernel across."""
-    n, m, dim = len(x), len(y), x.shape[1]
-    k_xx, k_yy, k_xy = ((left @ right.T / dim + 1) ** 3 for left, right in ((x, x), (y, y), (x, y)))
-    within = (k_xx.sum() - np.trace(k_xx)) / (n * (n - 1)) + (k_yy.sum() - np.trace(k_yy)) / (m * (m - 1))
-    return float(within - 2 * k_xy.mean())
+    rows = _float64(made)
+    estimate = frechet_distance(real, moments(rows))
+    root, centred = _root(real), rows - real.mean
+    projected, squares = centred @ root, (centred * centred).sum(axis=1)
+    trace, random, count = np.trace(real.covariance), np.random.default_rng(seed), len(rows)
+    found = []
+    for _ in range(resamples):
+        times = random.multinomial(count, np.full(count, 1 / count))
+        chosen = times > 0
+        share = times[chosen, None] / count
+        gap = (share * centred[chosen]).sum(axis=0)
+        variance = ((share[:, 0] * squares[chosen]).sum() - gap @ gap) * count / (count - 1)
+        spread = projected[chosen] - (share * projected[chosen]).sum(axis=0)
+        spread *= np.sqrt(share * count / (count - 1))
+        product = spread.T @ spread if len(spread) > spread.shape[1] else spread @ spread.T
+        found.append(_distance(float(gap @ gap), trace + variance, _eigenvalues(product)))
+    half = NORMAL_95 * float(np.std(found, ddof=1))
+    return Interval(max(0.0, estimate - half), estimate + half)
 
 
 def inception_score(logits: NDArray[np.floating], seed: int, splits: int = SCORE_SPLITS) -> InceptionScore:

@@ -19,15 +19,15 @@ from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
 from evaluation.labelled import in_batches
 from evaluation.neighbours import SHOWN, Neighbours, copy_scores, nearest
-from evaluation.protocol import Made, write_scores
+from evaluation.protocol import Made
 from evaluation.reference import Reference
-from evaluation.rows import FeatureRows, extract
+from evaluation.rows import FeatureRows, extract, prefetched
 from evaluation.samples import label_samples, read_samples, sample_shards
-from evaluation.scores import Real, accuracy_scores, sample_scores
+from evaluation.scores import Real, accuracy_scores, sample_scores, write_scores
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_manifest, write_manifest
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Params, Settings
+from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
 FEWEST = 4
@@ -38,7 +38,10 @@ class EvaluateSettings(Settings):
 
     num_images: PositiveInt | None = Field(description="score the first so many samples; null takes all")
     batch: PositiveInt = Field(description="images a forward pass")
-    seed: NonNegativeInt = Field(description="of the random subsets of KID, precision and recall")
+    seed: NonNegativeInt = Field(description="of the subsets of KID, precision and recall, and of resamples")
+    torchscript_sha256: Sha256 | None = Field(
+        description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
+    )
 
 
 SECTION, SETTINGS = "evaluate", EvaluateSettings
@@ -53,8 +56,14 @@ class Inputs:
 
 
 def check(params: Params) -> None:
-    """There must be as many samples as are to be scored."""
+    """There must be as many samples as are to be scored, and Inception is named by its SHA-256."""
     settings = params.section(EvaluateSettings)
+    reference = params.sections["reference"].model_dump()
+    if settings.torchscript_sha256 != reference["torchscript_sha256"]:
+        raise UserError(
+            f"{params.path}: evaluate.torchscript_sha256 is {settings.torchscript_sha256}, "
+            f"expected reference.torchscript_sha256, {reference['torchscript_sha256']}"
+        )
     made = params.sections["sample"].model_dump()["num_images"]
     asked = made if settings.num_images is None else settings.num_images
     if not FEWEST <= asked <= made:
@@ -123,12 +132,12 @@ def extracting(
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that writes the rows of one shard of samples."""
     facts = Reference.open(reference).facts
-    extractor = load_extractor(reference, device_of(device))
+    extractor = load_extractor(reference, device_of(device), settings.torchscript_sha256)
 
     def one(job: ShardJob) -> dict[str, Any]:
         batches = in_batches(read_samples(job.input, samples), settings.batch)
         labelled = (label_samples(batch, facts) for batch in batches)
-        rows = extract(extractor, labelled, keep_logits=facts.features == "inception")
+        rows = extract(extractor, prefetched(labelled), keep_logits=facts.features == "inception")
         rows.save(job.output)
         return {"images": len(rows)}
 

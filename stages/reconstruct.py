@@ -21,19 +21,21 @@ from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
 from evaluation.labelled import LabelledImages, chosen_images, in_batches, label_images
-from evaluation.protocol import Made, write_scores
+from evaluation.lpips import LPIPSConfig, load_lpips
+from evaluation.protocol import Made
 from evaluation.reconstructions import ImageScores, score_images, summarise
 from evaluation.reference import Reference, Split
 from evaluation.rows import FeatureRows, extract
-from evaluation.scores import Real, accuracy_scores, reconstruction_distance
+from evaluation.scores import Real, accuracy_scores, reconstruction_distance, write_scores
 from models.masker import random_ranking
 from models.mqvae import MQVAE
 from reporting.figures import figure4
 from shards.images import ImageSample, ImageShards, to_float, to_uint8
 from shards.order import sample_seed
+from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Settings
+from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
 
@@ -43,7 +45,11 @@ class ReconstructSettings(Settings):
     batch: PositiveInt = Field(description="images a forward pass")
     split: Split = Field(description="which images to reconstruct")
     examples: PositiveInt = Field(description="images kept as pictures")
-    seed: NonNegativeInt = Field(description="of the draw of examples, and of random masks")
+    seed: NonNegativeInt = Field(description="of the draw of examples, of random masks, of resamples")
+    lpips: LPIPSConfig
+    torchscript_sha256: Sha256 | None = Field(
+        description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
+    )
 
 
 SECTION, SETTINGS = "reconstruct", ReconstructSettings
@@ -58,6 +64,17 @@ class Inputs:
     shards: Path
     reference: Path
     mqvae: Path
+
+
+def check(params: Params) -> None:
+    """Inception is named by its SHA-256."""
+    mine = params.section(ReconstructSettings).torchscript_sha256
+    reference = params.sections["reference"].model_dump()
+    if mine != reference["torchscript_sha256"]:
+        raise UserError(
+            f"{params.path}: reconstruct.torchscript_sha256 is {mine}, "
+            f"expected reference.torchscript_sha256, {reference['torchscript_sha256']}"
+        )
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,9 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     model = MQVAE.from_pretrained(inputs.mqvae)
     shards.require(image_size=model.config.image_size)
     paths = Inputs(inputs.shards.resolve(), inputs.reference.resolve(), inputs.mqvae.resolve())
-    make = partial(reconstructing, paths, settings, compute.device)
+    lpips = settings.lpips.absolute()
+    distance = load_lpips(lpips, "reconstruct.lpips")
+    make = partial(reconstructing, paths, settings.model_copy(update={"lpips": lpips}), compute.device)
     work = folder.work.resolve()
     jobs = [
         ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
@@ -97,10 +116,14 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     found = ImageScores.merged([ImageScores(**values) for values in facts])
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
     real = Real(reference.rows(settings.split), reference.moments(settings.split))
-    scores = summarise(found, model.quantizer.codebook_KD.detach().numpy())
-    scores |= reconstruction_distance(reference.facts.features, real, rows)
+    scores = summarise(
+        found, model.quantizer.codebook_KD.detach().numpy(), distance.title if distance else ""
+    )
+    scores |= reconstruction_distance(reference.facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
-    made = Made(len(rows), {}, settings.seed, {"mqvae": made_by.fingerprint})
+    config = model.config
+    facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
+    made = Made(len(rows), facts_of_model, settings.seed, {"mqvae": made_by.fingerprint})
     write_scores(scores, reference, settings.split, made, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
     manifests = {"shards": shards.manifest, "reference": reference.manifest, "mqvae": made_by}
@@ -113,7 +136,10 @@ def reconstructing(
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that reconstructs and scores one shard."""
     shards, reference = ImageShards.open(paths.shards), Reference.open(paths.reference)
-    extractor = load_extractor(paths.reference, device_of(device))
+    extractor = load_extractor(paths.reference, device_of(device), settings.torchscript_sha256)
+    distance = load_lpips(settings.lpips, "reconstruct.lpips")
+    if distance is not None:
+        distance.to(device_of(device))
     model = MQVAE.from_pretrained(paths.mqvae).to(device_of(device))
     mean_image = reference.mean_image()
     grid = (model.config.grid, model.config.grid)
@@ -125,7 +151,7 @@ def reconstructing(
             samples = [index.read(item) for item in items]
             back = reconstruct(model, samples, settings.seed)
             counts = np.bincount(back.codes.ravel(), minlength=model.config.num_codes)
-            scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts))
+            scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))
             labels = label_images(samples, extractor.heads, shards.facts.classes)
             made.append(LabelledImages(back.images, labels.classes, labels.expected))
         extract(extractor, made, keep_logits=False).save(job.output)

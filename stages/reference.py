@@ -18,19 +18,20 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from cluster.devices import device_of, threads_of, use_threads
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import FeaturesName, install_pretrained, load_extractor
+from evaluation.inception import SHA256
 from evaluation.labelled import chosen_images, in_batches, label_images, training_batches
 from evaluation.labels import class_head, heads_of
-from evaluation.protocol import Made, write_scores
+from evaluation.protocol import Made
 from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
-from evaluation.reference import SPLITS, Reference, ReferenceFacts, Split, gather, save_pixel_sum
-from evaluation.rows import extract
-from evaluation.scores import accuracy_scores, real_distance
+from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, Split, gather
+from evaluation.rows import extract, prefetched
+from evaluation.scores import accuracy_scores, real_distance, write_scores
 from shards.images import ImageShards
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Params, Settings
+from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
 UNLABELLED = ("folder", "coco")
@@ -51,6 +52,9 @@ class ReferenceSettings(Settings):
 
     features: FeaturesName = Field(description="proxy (small labelled data), inception (FID), squeezenet")
     weights: Path | None = Field(description="the network's weights; null downloads them; not for proxy")
+    torchscript_sha256: Sha256 | None = Field(
+        description="of Inception's weights, a program that is loaded only if its SHA-256 is this"
+    )
     fid_split: Split = Field(description="real images that samples are compared with")
     max_images: PositiveInt | None = Field(
         description="images of a split at most, drawn by seed; null takes all"
@@ -84,6 +88,11 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.weights is {settings.weights}, and the proxy is trained here; expected null"
         )
+    if settings.features == "inception" and settings.torchscript_sha256 is None:
+        raise UserError(
+            f"{where}.torchscript_sha256 is null, and Inception's TorchScript is loaded only by its SHA-256; "
+            f"the published file has {SHA256}"
+        )
 
 
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -116,7 +125,7 @@ def install(
 ) -> None:
     """Put the extractor into its folder: a published network, or a proxy trained on the training labels."""
     if settings.features != "proxy":
-        install_pretrained(settings.features, settings.weights, extractor)
+        install_pretrained(settings.features, settings.weights, settings.torchscript_sha256, extractor)
         return
     plan = settings.proxy
     heads = heads_of(shards.facts.classes, shards.facts.attributes)
@@ -142,7 +151,7 @@ def install(
 
 def facts_of(settings: ReferenceSettings, shards: ImageShards, folder: Path) -> ReferenceFacts:
     """What the manifest will say."""
-    extractor = load_extractor(folder, device_of("cpu"))
+    extractor = load_extractor(folder, device_of("cpu"), settings.torchscript_sha256)
     counts = {
         split: len(chosen_images(shards.count(split), settings.max_images, settings.seed)) for split in SPLITS
     }
@@ -176,19 +185,20 @@ def extracting(
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that writes a shard's rows and the sum of its pixels."""
     shards = ImageShards.open(shards_folder)
-    extractor = load_extractor(extractor_folder, device_of(device))
+    extractor = load_extractor(extractor_folder, device_of(device), settings.torchscript_sha256)
 
     def one(job: ShardJob) -> dict[str, Any]:
         split = job.input.parent.name
         index = shards.index(split)
         chosen = chosen_images(len(index), settings.max_images, settings.seed)
         mine = chosen[np.isin(chosen, index.indices_of(job.input))]
-        batches = [
+        total = PixelSum(shards.facts.image_size)
+        batches = (
             label_images([index.read(int(item)) for item in items], extractor.heads, shards.facts.classes)
             for items in in_batches(mine, settings.batch)
-        ]
-        save_pixel_sum(batches, shards.facts.image_size, job.output)
-        extract(extractor, batches, keep_logits=False).save(job.output)
+        )
+        extract(extractor, total.passing(prefetched(batches)), keep_logits=False).save(job.output)
+        total.save(job.output)
         return {"split": split, "images": len(mine)}
 
     return one

@@ -22,6 +22,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.codebook import perplexity, usage
+from evaluation.protocol import Made, Score, counted
+from evaluation.rate import raw_code_bits, raw_position_bits
 from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
 from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, to_float
@@ -37,7 +39,7 @@ from shards.tokens import (
     write_token_shard,
 )
 from workspace.errors import UserError
-from workspace.manifest import read_manifest, write_json
+from workspace.manifest import read_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
@@ -124,7 +126,8 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     made_from = {"shards": shards.manifest.fingerprint, "mqvae": made_by.fingerprint}
     write_token_manifest(folder.out, facts, made_from)
     workers = min(max(1, compute.workers), len(jobs))
-    write_json(folder.metrics / "metrics.json", numbers(facts, told, workers))
+    made = Made(facts.counts["train"], settings.model_dump(mode="json"), settings.seed, made_from)
+    counted(numbers(facts, told, workers), made_from["shards"], "train", made, folder.metrics)
 
 
 def learn_captions(settings: TokenizeSettings, shards: ImageShards, path: Path) -> Captions:
@@ -264,18 +267,24 @@ class Encoder:
         return codes.astype(np.uint16), np.concatenate([part.positions_BN.cpu().numpy() for part in parts])
 
 
-def numbers(facts: TokenFacts, told: Sequence[dict[str, Any]], workers: int) -> dict[str, float]:
+def numbers(facts: TokenFacts, told: Sequence[dict[str, Any]], workers: int) -> dict[str, Score]:
     """Images, images a second of all workers together, how the training images use the codebook, bytes an image."""
     counts = np.sum([job["code_counts"] for job in told if job["split"] == "train"], axis=0)
     images = sum(facts.counts.values())
-    return {
-        "images": images,
-        **{f"images_{split}": count for split, count in facts.counts.items()},
-        "images_per_second": images * workers / sum(job["seconds"] for job in told),
-        "codebook_usage": usage(counts),
-        "codebook_perplexity": perplexity(counts),
-        "bytes_per_image": sum(job["bytes"] for job in told) / images,
+    stored = sum(job["bytes"] for job in told) / images
+    rate = images * workers / sum(job["seconds"] for job in told)
+    kept, cells = facts.num_kept, facts.grid[0] * facts.grid[1]
+    values = {
+        "images": (images, "copies included"),
+        **{f"images_{split}": (count, "copies included") for split, count in facts.counts.items()},
+        "images_per_second": (rate, "of all workers together, reading and writing included"),
+        "codebook_usage": (usage(counts), "share of the codes chosen at least once by the training images"),
+        "codebook_perplexity": (perplexity(counts), "exp entropy of the codes' frequencies, training images"),
+        "bytes_per_image": (stored, "size of the tars, images of both splits"),
+        "code_bits_per_image_raw": (raw_code_bits(kept, facts.num_codes), "N log₂ K"),
+        "position_bits_per_image_raw": (raw_position_bits(kept, cells), "log₂ (L choose N)"),
     }
+    return {name: Score(float(value), words) for name, (value, words) in values.items()}
 
 
 if __name__ == "__main__":

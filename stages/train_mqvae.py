@@ -7,14 +7,14 @@ Params  mqvae
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from cluster.training import WorkerGroup, fit
-from evaluation.lpips import LPIPS
+from evaluation.lpips import LPIPSConfig, load_lpips
+from evaluation.protocol import Made, Score, counted
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from reporting.figures import figure4
 from shards.images import ImageShards, to_float, to_uint8
@@ -26,22 +26,13 @@ from training.mqvae import (
     LossConfig,
     MQVAETrainee,
     MQVAETraining,
-    Perceptual,
 )
 from training.precision import Precision
 from workspace.errors import UserError
-from workspace.manifest import write_json, write_manifest
+from workspace.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
-
-
-class PerceptualSettings(Settings):
-    """The perceptual loss's network."""
-
-    network: Literal["none", "squeezenet", "vgg"] = Field(description="whose activations are compared")
-    backbone: Path | None = Field(description="the network's ImageNet weights, a safetensors file")
-    heads: Path | None = Field(description="LPIPS v0.1's linear heads for it, a safetensors file")
 
 
 class MQVAESettings(Settings):
@@ -68,13 +59,18 @@ class MQVAESettings(Settings):
     validate_every: PositiveInt = Field(description="steps between validations and pictures")
     validate_images: PositiveInt = Field(description="held-out images to validate on")
     checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
-    perceptual: PerceptualSettings
+    perceptual: LPIPSConfig
     loss: LossConfig
     exploration: ExplorationConfig
     model: MQVAEConfig
 
 
 SECTION, SETTINGS = "mqvae", MQVAESettings
+ESTIMATORS = {
+    "psnr": "decibels of [0, 1] images before rounding, EMA weights, mean over the first validation images",
+    "l1": "mean absolute difference of [0, 1] images, the same",
+    "codebook_usage": "share of the codes chosen at least once, the same images",
+}
 
 
 @dataclass(frozen=True)
@@ -106,11 +102,6 @@ def check(params: Params) -> None:
             f"{where}.loss.perceptual is {settings.loss.perceptual} and mqvae.perceptual.network is "
             f"{settings.perceptual.network}; expected a weight > 0 with a network, or 0 with none"
         )
-    if perceptual and None in (settings.perceptual.backbone, settings.perceptual.heads):
-        raise UserError(
-            f"{where}.perceptual names the network {settings.perceptual.network} and lacks backbone or heads: give the paths of "
-            "two safetensors files, torchvision's ImageNet weights and LPIPS v0.1's linear heads for it"
-        )
 
 
 @dataclass(frozen=True)
@@ -129,20 +120,29 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
     paths = TrainingFolder(folder.work.resolve(), folder.metrics.resolve(), folder.progress_file.resolve())
-    work = Work(settings, inputs.shards.resolve(), compute.loader_workers, folder.out.resolve(), paths)
+    load_lpips(
+        settings.perceptual, "mqvae.perceptual"
+    )  # a missing file is known, and fetched once, before any work
+    absolute = settings.model_copy(update={"perceptual": settings.perceptual.absolute()})
+    work = Work(absolute, inputs.shards.resolve(), compute.loader_workers, folder.out.resolve(), paths)
     fit(train_worker, work, compute, folder.root.resolve())
     config = settings.model
+    parameters = sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters())
     facts = {
         "grid": [config.grid, config.grid],
         "num_kept": config.num_kept,
         "num_codes": config.num_codes,
         "image_size": config.image_size,
-        "parameters": sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters()),
+        "parameters": parameters,
         "steps": settings.steps,
     }
     write_manifest(folder.out, "mqvae", facts, made_from={"shards": shards.manifest.fingerprint})
     final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
-    write_json(folder.metrics / "metrics.json", final | {"parameters": facts["parameters"]})
+    scores = {name: Score(value, ESTIMATORS[name]) for name, value in final.items()}
+    scores["parameters"] = Score(parameters, "weights that are learned, the codebook included")
+    count = min(settings.validate_images, shards.count("val"))
+    made = Made(count, settings.model_dump(mode="json"), settings.seed, {})
+    counted(scores, shards.manifest.fingerprint, "val", made, folder.metrics)
 
 
 def train_worker(work: Work, workers: WorkerGroup) -> None:
@@ -154,11 +154,12 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     model = MQVAE(settings.model)
     if settings.init_from is not None:
         model.load_state_dict(MQVAE.from_pretrained(settings.init_from).state_dict())
+    perceptual = load_lpips(settings.perceptual, "mqvae.perceptual")
     trainee = MQVAETrainee(
         model,
         training_of(settings),
         settings.global_batch,
-        perceptual_of(settings, workers.device),
+        perceptual and perceptual.to(workers.device),
         held_out(shards, settings.validate_images),
         workers.device,
         Pictures(work.folder.metrics, settings.model.grid),
@@ -188,16 +189,6 @@ def loop_settings(settings: MQVAESettings) -> LoopSettings:
 def training_of(settings: MQVAESettings) -> MQVAETraining:
     """The step's part of the settings."""
     return MQVAETraining(**{name: getattr(settings, name) for name in MQVAETraining.__dataclass_fields__})
-
-
-def perceptual_of(settings: MQVAESettings, device: torch.device) -> Perceptual | None:
-    """The perceptual distance that the settings name, on the device."""
-    chosen = settings.perceptual
-    if chosen.network == "none":
-        return None
-    assert chosen.backbone is not None and chosen.heads is not None, "checked before any work"
-    load = {"squeezenet": LPIPS.squeezenet, "vgg": LPIPS.vgg}[chosen.network]
-    return load(chosen.backbone, chosen.heads).to(device)
 
 
 def held_out(shards: ImageShards, count: int) -> Tensor:

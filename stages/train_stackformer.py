@@ -15,6 +15,8 @@ import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cluster.training import WorkerGroup, fit
+from evaluation.protocol import Made, Score, counted
+from evaluation.rate import bits_per_image
 from models.stackformer import Condition, NetworkConfig, Stackformer, StackformerConfig
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards
 from training.curves import Curves
@@ -23,7 +25,7 @@ from training.precision import Precision, weight_dtype
 from training.stackformer import StackformerTrainee, StackformerTraining
 from training.tokens import TokenBatches, held_out
 from workspace.errors import UserError
-from workspace.manifest import write_json, write_manifest
+from workspace.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -59,6 +61,7 @@ class StackformerSettings(Settings):
 
 
 SECTION, SETTINGS = "stackformer", StackformerSettings
+NATS = "-log p of held-out tokens under the EMA weights, nats an image, mean over the first validation images"
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,12 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
         shutil.copyfile(inputs.tokens / TEXT_TOKENIZER, folder.out / TEXT_TOKENIZER)
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
     final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
-    write_json(folder.metrics / "metrics.json", final | {"parameters": parameters})
+    scores = {name: Score(value, NATS) for name, value in final.items()}
+    scores |= bits_per_image(final, config.num_kept, config.num_codes, config.num_positions)
+    scores["parameters"] = Score(parameters, "weights that are learned")
+    count = min(settings.validate_images, tokens.facts.counts["val"])
+    made = Made(count, settings.model_dump(mode="json"), settings.seed, {"mqvae": tokens.facts.mqvae})
+    counted(scores, tokens.manifest.fingerprint, "val", made, folder.metrics)
     facts = {
         "grid": tokens.facts.grid,
         "num_kept": config.num_kept,

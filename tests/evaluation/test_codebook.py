@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.codebook import effective_rank, perplexity, usage
+from evaluation.codebook import effective_rank, neighbour_distance, perplexity, usage
 
 
 def test_codes_used_equally_often_have_the_perplexity_of_their_number() -> None:
@@ -36,3 +36,19 @@ def test_codes_at_the_ends_of_all_axes_have_full_rank() -> None:
 
 def test_equal_codes_have_rank_nothing() -> None:
     assert effective_rank(np.ones((6, 3))) == 0
+
+
+def test_the_distance_to_the_nearest_code_forgets_scale_and_place() -> None:
+    codebook = np.random.default_rng(0).normal(size=(30, 5))
+    literal = [
+        min(np.linalg.norm(a - b) for j, b in enumerate(codebook) if j != i) for i, a in enumerate(codebook)
+    ]
+    radius = np.sqrt(((codebook - codebook.mean(axis=0)) ** 2).sum(axis=1).mean())
+    assert neighbour_distance(codebook) == pytest.approx(np.mean(literal) / radius)
+    assert neighbour_distance(7 * codebook + 3) == pytest.approx(neighbour_distance(codebook))
+
+
+def test_codes_that_have_a_twin_have_no_distance_to_it() -> None:
+    codebook = np.random.default_rng(0).normal(size=(9, 4))
+    assert neighbour_distance(np.concatenate([codebook, codebook])) == 0
+    assert neighbour_distance(np.ones((6, 3))) == 0

@@ -8,14 +8,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
 
-from evaluation import inception
+from evaluation.backbones import SqueezeNet
 from evaluation.extractors import install_pretrained, load_extractor, score_name
 from evaluation.features import Features
+from evaluation.inception import SHA256
 from evaluation.labelled import LabelledImages
 from evaluation.proxy import Proxy, ProxyConfig, ProxyExtractor, save_proxy, train_proxy
-from evaluation.squeezenet import SqueezeNet
 from workspace.errors import UserError
 from workspace.manifest import sha256_file
 
@@ -100,7 +99,7 @@ def test_larger_images_are_brought_to_the_proxys_size() -> None:
 
 
 def test_squeezenet_recognises_daisies(flowers: Path, squeezenet_weights: Path, tmp_path: Path) -> None:
-    install_pretrained("squeezenet", squeezenet_weights, tmp_path)
+    install_pretrained("squeezenet", squeezenet_weights, None, tmp_path)
     extractor = load_extractor(tmp_path, CPU)
     daisies = []
     for path in sorted((flowers / "daisy").iterdir())[:16]:
@@ -119,49 +118,7 @@ def test_squeezenet_has_as_many_parameters_as_published() -> None:
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_proxy(Proxy(CONFIG), tmp_path)
     with pytest.raises(UserError, match="do not fit SqueezeNet"):
-        install_pretrained("squeezenet", tmp_path / "extractor.safetensors", tmp_path / "out")
-
-
-class StandIn(nn.Module):
-    """The parts of clean-fid's TorchScript Inception that are called."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.AvgPool2d(299), nn.Flatten(), nn.Linear(3, 2048))
-        self.output = nn.Linear(2048, 1008)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.layers(x))
-
-
-@pytest.fixture
-def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    pytest.importorskip("cleanfid.inception_torchscript")
-    torch.manual_seed(0)
-    path = tmp_path / "stand_in.pt"
-    torch.jit.script(StandIn()).save(str(path))
-    monkeypatch.setattr(inception, "SHA256", sha256_file(path))
-    return path
-
-
-def test_inception_is_called_as_clean_fid_calls_it(stand_in: Path, tmp_path: Path) -> None:
-    install_pretrained("inception", stand_in, tmp_path / "extractor")
-    extractor = load_extractor(tmp_path / "extractor", CPU)
-    grey = np.full((2, 16, 16, 3), 192, np.uint8)
-    found = extractor(grey)
-    network = torch.jit.load(str(stand_in))
-    expected = network.layers(torch.full((2, 3, 299, 299), (192 - 128) / 128))
-    np.testing.assert_allclose(found.features, expected.detach().numpy(), atol=1e-5)
-    logits = expected @ network.output.weight.T
-    np.testing.assert_allclose(found.logits["imagenet"], logits.detach().numpy(), atol=1e-4)
-
-
-def test_another_file_than_the_published_inception_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("cleanfid")
-    (tmp_path / "other.pt").write_bytes(b"something else")
-    with pytest.raises(UserError, match="clean-fid's Inception has f58cb9b6ec32…: fetch https://"):
-        install_pretrained("inception", tmp_path / "other.pt", tmp_path / "extractor")
-    assert not (tmp_path / "extractor" / inception.WEIGHTS).exists()
+        install_pretrained("squeezenet", tmp_path / "extractor.safetensors", None, tmp_path / "out")
 
 
 def test_offline_without_weights_says_what_to_fetch_and_where_to_put_it(
@@ -176,11 +133,11 @@ def test_offline_without_weights_says_what_to_fetch_and_where_to_put_it(
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     with pytest.raises(
-        UserError, match=r"fetch it elsewhere, put it at data/inception-2015-12-05\.pt and set reference"
+        UserError, match=r"fetch it elsewhere, put it at weights/inception-2015-12-05\.pt and set reference"
     ):
-        install_pretrained("inception", None, tmp_path / "extractor")
+        install_pretrained("inception", None, SHA256, tmp_path / "extractor")
     with pytest.raises(UserError, match=r"fetch it elsewhere to .*squeezenet1_1-b8a52dc0\.pth"):
-        install_pretrained("squeezenet", None, tmp_path / "extractor")
+        install_pretrained("squeezenet", None, None, tmp_path / "extractor")
 
 
 def test_only_inception_scores_may_be_called_fid() -> None:

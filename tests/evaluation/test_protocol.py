@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
-from evaluation.protocol import MUST_MATCH, Protocol, package_versions
+from evaluation.protocol import (
+    MUST_MATCH,
+    Made,
+    Protocol,
+    Score,
+    counted,
+    package_versions,
+    write_numbers,
+)
 from workspace.errors import UserError
-from workspace.manifest import write_json
+from workspace.manifest import read_json, write_json
 
 PROTOCOL = Protocol(
     reference="abc",
@@ -51,11 +59,37 @@ def test_another_estimator_is_a_conflict_for_its_number_alone() -> None:
 def test_other_sampling_settings_seeds_and_versions_are_only_shown() -> None:
     other = replace(PROTOCOL, settings={"top_k": 1}, seed=1, versions={"torch": "3"})
     assert PROTOCOL.conflicts(other, frozenset(PROTOCOL.estimators)) == []
-    assert [line.partition(":")[0] for line in PROTOCOL.differences(other)] == [
-        "settings",
-        "seed",
-        "versions",
+    assert PROTOCOL.differences(other) == [
+        "settings.top_k: 10 against 1",
+        "seed: 0 against 1",
+        "versions.torch: 2 against 3",
     ]
+
+
+def test_a_setting_that_only_one_has_is_shown() -> None:
+    other = replace(PROTOCOL, settings={"top_k": 10, "code": {"top_p": 0.8}}, warnings=("few images",))
+    assert PROTOCOL.differences(other) == [
+        "settings.code: – against {'top_p': 0.8}",
+        "warnings: none against few images",
+    ]
+
+
+def test_numbers_are_written_beside_their_protocol_and_its_warnings_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {"fid": Score(1.5, "how"), "kid": Score(0.5, "how else")}
+    write_numbers(scores, replace(PROTOCOL, warnings=("too few images",)), tmp_path)
+    assert read_json(tmp_path / "metrics.json") == {"fid": 1.5, "kid": 0.5}
+    assert Protocol.read(tmp_path).estimators == {"fid": "how", "kid": "how else"}
+    assert "note: too few images" in capsys.readouterr().err
+
+
+def test_counted_numbers_name_the_data_they_were_counted_on(tmp_path: Path) -> None:
+    made = Made(20, {"steps": 3}, 7, {"mqvae": "def"})
+    counted({"psnr": Score(20.0, "decibels")}, "abc", "val", made, tmp_path)
+    found = Protocol.read(tmp_path)
+    assert (found.reference, found.reference_split, found.count, found.features) == ("abc", "val", 20, "none")
+    assert (found.settings, found.seed, found.made_from) == ({"steps": 3}, 7, {"mqvae": "def"})
 
 
 def test_a_protocol_of_another_version_is_refused(tmp_path: Path) -> None:

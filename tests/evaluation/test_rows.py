@@ -122,6 +122,8 @@ FACTS = ReferenceFacts(
     classes=("red", "green", "blue"),
     image_size=4,
     images={"train": 30, "val": 30},
+    drawn_from={"train": 30, "val": 30},
+    seed=0,
     fid_split="val",
 )
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
+from evaluation.lpips import LPIPSConfig
 from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
 from evaluation.reference import Reference
@@ -32,10 +33,24 @@ PER_TAR = 36
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 PROXY = reference.ProxySettings(width=4, batch=16, steps=20, learning_rate=1e-2, softened=0.5)
 REFERENCE = reference.ReferenceSettings(
-    features="proxy", weights=None, fid_split="val", max_images=None, batch=16, seed=0, proxy=PROXY
+    features="proxy",
+    weights=None,
+    torchscript_sha256=None,
+    fid_split="val",
+    max_images=None,
+    batch=16,
+    seed=0,
+    proxy=PROXY,
 )
-RECONSTRUCT = reconstruct.ReconstructSettings(batch=10, split="val", examples=3, seed=0)
-EVALUATE = evaluate.EvaluateSettings(num_images=None, batch=16, seed=0)
+RECONSTRUCT = reconstruct.ReconstructSettings(
+    batch=10,
+    split="val",
+    examples=3,
+    seed=0,
+    lpips=LPIPSConfig("none", None, None),
+    torchscript_sha256=None,
+)
+EVALUATE = evaluate.EvaluateSettings(num_images=None, batch=16, seed=0, torchscript_sha256=None)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -1,6 +1,5 @@
 """Laws of the distances between sets of features."""
 
-from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 from evaluation.statistics import (
     Moments,
     frechet_distance,
+    frechet_interval,
     inception_score,
-    kernel_distance,
     moments,
     precision_recall,
     within_class_variance,
@@ -74,37 +73,58 @@ def test_features_that_are_not_finite_are_refused() -> None:
         moments(np.array([[0.0, 1.0], [np.nan, 0.0]]))
 
 
-def literal_kid(x: Floats, y: Floats) -> float:
-    def kernel(a: Floats, b: Floats) -> float:
-        return float((a @ b / len(a) + 1) ** 3)
-
-    within_x = sum(kernel(a, b) for a, b in permutations(x, 2)) / (len(x) * (len(x) - 1))
-    within_y = sum(kernel(a, b) for a, b in permutations(y, 2)) / (len(y) * (len(y) - 1))
-    across = sum(kernel(a, b) for a, b in product(x, y)) / (len(x) * len(y))
-    return within_x + within_y - 2 * across
+@settings(max_examples=20, deadline=None)
+@given(seeds, st.integers(2, 30), st.integers(1, 12))
+def test_the_order_of_images_does_not_matter(seed: int, count: int, dim: int) -> None:
+    x, y = rows(seed, count, dim), rows(seed + 1, count, dim)
+    found = frechet_distance(moments(x), moments(y[::-1]))
+    assert found == pytest.approx(frechet_distance(moments(x), moments(y)), rel=1e-6, abs=1e-6)
 
 
 @settings(max_examples=20, deadline=None)
-@given(seeds, st.integers(2, 9), st.integers(1, 5))
-def test_kid_equals_a_literal_double_loop(seed: int, count: int, dim: int) -> None:
-    x, y = rows(seed, count, dim), rows(seed + 1, count, dim)
-    expected = literal_kid(x, y)
-    scale = 1 + abs(literal_kid(x, np.zeros_like(x)))
-    assert kernel_distance(x, y, seed=0) == pytest.approx(expected, rel=1e-6, abs=1e-6 * scale)
+@given(seeds, st.integers(1, 8))
+def test_gaussians_with_commuting_covariances_follow_the_closed_form(seed: int, dim: int) -> None:
+    random = np.random.default_rng(seed)
+    turn = np.linalg.qr(random.normal(size=(dim, dim)))[0]
+    (mean_a, mean_b), (var_a, var_b) = random.normal(size=(2, dim)), random.uniform(0, 4, size=(2, dim))
+    a, b = (
+        Moments(99, mean, turn @ np.diag(var) @ turn.T) for mean, var in ((mean_a, var_a), (mean_b, var_b))
+    )
+    expected = ((mean_a - mean_b) ** 2).sum() + ((np.sqrt(var_a) - np.sqrt(var_b)) ** 2).sum()
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
-def test_kid_of_one_distribution_is_nothing_on_average() -> None:
+def test_a_covariance_that_is_singular_though_images_are_many_has_its_distance() -> None:
+    x, y = rows(0, 90, 6), rows(1, 90, 6)
+    wide_x, wide_y = (np.concatenate([side, np.zeros((90, 3)), side[:, :1]], axis=1) for side in (x, y))
+    doubled_x, doubled_y = (np.concatenate([side[:, :1] * 2**0.5, side[:, 1:]], axis=1) for side in (x, y))
+    found = frechet_distance(moments(wide_x), moments(wide_y))
+    assert found == pytest.approx(frechet_distance(moments(doubled_x), moments(doubled_y)), rel=1e-6)
+
+
+@pytest.mark.parametrize(("count", "dim"), [(40, 6), (12, 30)])
+def test_the_interval_is_that_of_a_literal_bootstrap(count: int, dim: int) -> None:
+    real, made = moments(rows(0, 80, dim)), rows(1, count, dim)
+    random, found = np.random.default_rng(5), []
+    for _ in range(8):
+        times = random.multinomial(count, np.full(count, 1 / count))
+        found.append(frechet_distance(real, moments(np.repeat(made, times, axis=0))))
+    interval, estimate = (
+        frechet_interval(real, made, seed=5, resamples=8),
+        frechet_distance(real, moments(made)),
+    )
+    assert interval.high - estimate == pytest.approx(1.959964 * np.std(found, ddof=1), rel=1e-5)
+    assert interval.low == pytest.approx(max(0, 2 * estimate - interval.high), abs=1e-9)
+
+
+def test_the_interval_covers_other_draws_of_as_many_images() -> None:
     random = np.random.default_rng(0)
-    draws = [
-        kernel_distance(random.normal(size=(40, 3)), random.normal(size=(40, 3)), seed=0) for _ in range(200)
-    ]
-    assert abs(np.mean(draws)) < 4 * np.std(draws) / np.sqrt(len(draws))
-
-
-def test_kid_over_subsets_depends_on_the_seed_alone() -> None:
-    x, y = rows(0, 60, 4), rows(1, 50, 4)
-    first, again, other = (kernel_distance(x, y, seed, subsets=5, subset=20) for seed in (3, 3, 4))
-    assert first == again != other
+    real = moments(random.normal(size=(400, 4)))
+    draws = [random.normal(size=(100, 4)) * 1.2 + 0.3 for _ in range(60)]
+    centre = np.mean([frechet_distance(real, moments(made)) for made in draws])
+    intervals = [frechet_interval(real, made, seed=0, resamples=40) for made in draws]
+    covered = np.mean([interval.low <= centre <= interval.high for interval in intervals])
+    assert covered > 0.8
 
 
 def test_the_score_of_certain_and_balanced_predictions_is_the_number_of_classes() -> None:

@@ -54,7 +54,7 @@ def test_numbers_of_another_protocol_are_refused_with_what_differs(write, capsys
     assert code == 1
     assert out == ""
     assert "may not be compared" in err
-    assert f"{field}:" in err
+    assert f"\n  {field}" in err
 
 
 def test_an_estimator_of_a_number_that_only_one_has_is_no_conflict(write):
@@ -70,7 +70,7 @@ def test_other_settings_seeds_and_versions_are_told_beside(write, capsys):
     code, out, _ = run(capsys, a, b)
     assert code == 0
     assert "also differs: seed: 0 against 7" in out
-    assert "also differs: settings:" in out
+    assert "also differs: settings.guidance:" in out
 
 
 def test_scores_are_not_compared_with_numbers_without_a_protocol(write, tmp_path, capsys):

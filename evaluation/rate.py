@@ -1,0 +1,55 @@
+"""Bits an image: what its codes and their places take as they are, and what a model of them needs (its NLL).
+
+An image is N codes out of K, and which N of its L cells they sit in.
+"""
+
+import math
+from collections.abc import Mapping
+
+from evaluation.protocol import Score
+
+NATS = ("code_nats_per_image", "position_nats_per_image", "nats_per_image")
+
+
+def raw_code_bits(num_kept: int, num_codes: int) -> float:
+    """N log₂ K: bits of an image's codes where all are equally likely."""
+    return num_kept * math.log2(num_codes)
+
+
+def raw_position_bits(num_kept: int, num_positions: int) -> float:
+    """log₂ (L choose N): bits of an image's positions where all sets of N cells are equally likely."""
+    return math.log2(math.comb(num_positions, num_kept))
+
+
+def stored_bits(num_kept: int, num_positions: int) -> int:
+    """Bits that a token shard keeps of an image: a uint16 a code, and a bitmask over the cells in whole bytes."""
+    return 16 * num_kept + 8 * math.ceil(num_positions / 8)
+
+
+def bits_per_image(
+    nats: Mapping[str, float], num_kept: int, num_codes: int, num_positions: int
+) -> dict[str, Score]:
+    """NLL in bits beside the raw size: of codes, of positions, and of both.
+
+    Args:
+        nats: `NATS` of a validation, -log p of held-out tokens, nats an image.
+        num_kept: N.
+        num_codes: K.
+        num_positions: L.
+    """
+    code, position, both = (nats[name] / math.log(2) for name in NATS)
+    raw = raw_code_bits(num_kept, num_codes), raw_position_bits(num_kept, num_positions)
+    text = "-log₂ p of held-out tokens under the EMA weights, mean over images"
+    values = {
+        "code_bits_per_image": (code, text),
+        "code_bits_per_image_raw": (raw[0], "N log₂ K"),
+        "position_bits_per_image": (position, text),
+        "position_bits_per_image_raw": (raw[1], "log₂ (L choose N)"),
+        "bits_per_image": (both, text),
+        "bits_per_image_raw": (sum(raw), "N log₂ K + log₂ (L choose N)"),
+        "bits_per_image_stored": (
+            stored_bits(num_kept, num_positions),
+            "16 bits a code, a bitmask over the cells",
+        ),
+    }
+    return {name: Score(float(value), words) for name, (value, words) in values.items()}
