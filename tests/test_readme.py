@@ -1,5 +1,6 @@
 """README's commands exist and its links lead somewhere; what they do is run for real in test_workflow.py."""
 
+import json
 import re
 import subprocess
 import sys
@@ -42,3 +43,15 @@ def test_each_link_and_preset_leads_somewhere() -> None:
         assert (ROOT / target).exists(), target
     for name in re.findall(r"PRESET=([a-z_]+)", TEXT):
         assert (ROOT / "presets" / f"{name}.yaml").is_file(), name
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\|.*\| ([0-9.]+) \| `(\w+): (\w+)` \|$", TEXT, re.MULTILINE), ids=":".join)
+def test_each_result_is_the_committed_runs(row: tuple[str, str, str]) -> None:
+    said, stage, name = row
+    metrics = json.loads((ROOT / "metrics" / stage / "metrics.json").read_text(encoding="utf-8"))
+    digits = len(said.partition(".")[2])
+    assert said == f"{metrics[name]:.{digits}f}"
+
+
+def test_the_results_are_there() -> None:
+    assert len(re.findall(r"^\|.*\| [0-9.]+ \| `\w+: \w+` \|$", TEXT, re.MULTILINE)) >= 10

@@ -193,18 +193,42 @@ def test_with_a_folder_of_ones_own_draw_shapes_does_not_run(tiny: Path) -> None:
 def test_a_training_killed_in_the_middle_goes_on_to_the_same_bytes(
     tiny: Path, stage: str, artifact: str
 ) -> None:
-    shutil.rmtree(tiny / ".runs" / stage)
-    command = [str(BIN / "python"), "-m", f"stages.{stage}", "--out", f"again/{artifact}"]
-    process = subprocess.Popen(command, cwd=tiny, env=environment(tiny), stderr=subprocess.PIPE)
+    killed_at_step_8(tiny, stage, f"again/{artifact}")
+    assert not (tiny / "again" / artifact).exists() and not list((tiny / ".runs" / stage).glob("*/done.json"))
+    run(tiny, "python", "-m", f"stages.{stage}", "--out", f"again/{artifact}")
+    assert files_below(tiny / "again" / artifact) == files_below(tiny / "artifacts" / artifact)
+
+
+def test_an_edit_in_the_middle_of_a_killed_run_starts_it_fresh(tiny: Path) -> None:
+    (killed,) = killed_at_step_8(tiny, "train_stackformer", "again/fresh")
+    with edited(tiny / "models" / "stackformer.py", '"""Stackformer', '"""A Stackformer'):
+        process = subprocess.Popen(
+            [str(BIN / "python"), "-m", "stages.train_stackformer", "--out", "again/fresh"],
+            cwd=tiny,
+            env=environment(tiny),
+        )
+        runs = tiny / ".runs" / "train_stackformer"
+        seen: list[str] = []
+        while process.poll() is None:
+            seen += [path.name for path in runs.glob("*/work/step-*") if path.parents[1] != killed]
+        assert process.returncode == 0
+    assert "step-000000008" in seen, "the new run has an eighth step of its own"
+    assert (killed / "work" / "step-000000008").is_dir() and not (killed / "done.json").exists()
+    shutil.rmtree(killed)
+
+
+def killed_at_step_8(folder: Path, stage: str, out: str) -> list[Path]:
+    """Start a training afresh and kill it once it has a checkpoint; returns its run folders."""
+    shutil.rmtree(folder / ".runs" / stage, ignore_errors=True)
+    command = [str(BIN / "python"), "-m", f"stages.{stage}", "--out", out]
+    process = subprocess.Popen(command, cwd=folder, env=environment(folder), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not list((tiny / ".runs" / stage).glob("*/work/step-000000008")):
+    while not list((folder / ".runs" / stage).glob("*/work/step-000000008")):
         assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert not (tiny / "again" / artifact).exists() and not list((tiny / ".runs" / stage).glob("*/done.json"))
-    run(tiny, *["python", *command[1:]])
-    assert files_below(tiny / "again" / artifact) == files_below(tiny / "artifacts" / artifact)
+    return list((folder / ".runs" / stage).iterdir())
 
 
 def test_two_ray_workers_train_as_one(tiny: Path) -> None:
