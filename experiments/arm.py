@@ -1,26 +1,27 @@
-"""Run a stage as one arm of an experiment: its settings from experiments/arms.yaml become the stage's own `--set`.
+"""Run stages as one arm of an experiment: its settings from experiments/arms.yaml become the stages' own `--set`.
 
-python -m experiments.arm train_mqvae --base shapes --arm random-50 --seed 1 --shards … --out …
+python -m experiments.arm --base shapes --arm random-50 --seed 1 train_mqvae --shards … --out … then reconstruct …
 
-What follows the arm is the stage's own command line. This process becomes the stage, so that what holds for a stage (resuming,
-errors, exit status) holds for an arm.
+What stands after a stage's name is its own command line. The stages run one after the other in this process, so that they share
+the import of torch; what holds for a stage (resuming, errors, exit status) holds here.
 """
 
 import argparse
-import os
-import shlex
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import yaml
 
 from workspace.errors import UserError
 from workspace.settings import STAGES
+from workspace.stage import run_stage
 
 ARMS = Path("experiments/arms.yaml")
 SEEDED = ("mqvae", "tokenize", "stackformer", "sample")
 """The sections whose seed is the arm's."""
+THEN = "then"
 
 
 def settings_of(catalogue: Path, base: str, arm: str, seed: int) -> list[str]:
@@ -37,10 +38,17 @@ def settings_of(catalogue: Path, base: str, arm: str, seed: int) -> list[str]:
     return [*tree["bases"][base], *tree["arms"][arm], *seeds]
 
 
-def command_of(stage: str, changes: Sequence[str], options: Sequence[str]) -> list[str]:
-    """The stage's own command."""
-    sets = [word for change in changes for word in ("--set", change)]
-    return [sys.executable, "-m", f"stages.{stage}", *options, *sets]
+def command_lines(words: Sequence[str], options: Sequence[str]) -> list[list[str]]:
+    """Stage by stage: its name, its own words, the options that all take.
+
+    Raises:
+        UserError: a name that is no stage.
+    """
+    parts = [list(part) for is_then, part in groupby(words, THEN.__eq__) if not is_then]
+    for part in parts:
+        if part[0] not in STAGES:
+            raise UserError(f"{part[0]} is not a stage; expected one of {', '.join(STAGES)}")
+    return [[*part, *options] for part in parts]
 
 
 def main() -> None:
@@ -50,21 +58,23 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--base", required=True, help="of experiments/arms.yaml, bases")
     parser.add_argument("--arm", required=True, help="of experiments/arms.yaml, arms")
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--show", action="store_true", help="say the stage's command instead of running it")
-    arguments, options = parser.parse_known_args()
+    parser.add_argument("--seed", type=int, required=True, help="of weights, order, masks, sampling")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="what the arm changes")
+    parser.add_argument(
+        "stages", nargs=argparse.REMAINDER, help="STAGE its options, then STAGE its options …"
+    )
+    arguments = parser.parse_args()
     try:
         changes = settings_of(ARMS, arguments.base, arguments.arm, arguments.seed)
+        sets = [word for change in changes for word in ("--set", change)]
+        lines = command_lines(arguments.stages, ["--params", str(arguments.params), *sets])
     except UserError as error:
-        sys.exit(f"[{arguments.stage}] {error}")
-    command = command_of(arguments.stage, changes, options)
-    if arguments.show:
-        sys.stdout.write(shlex.join(command) + "\n")
-        return
-    os.execv(command[0], command)
+        sys.exit(str(error))
+    for line in lines:
+        sys.argv = line
+        run_stage(line[0])
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.progress import say
+from workspace.settings import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -40,7 +41,7 @@ PIPELINES = (
     "experiments/real/dvc.yaml",
 )
 ARM = "experiments.arm"
-"""The module that becomes a stage: its first word is the stage's name."""
+"""The module that runs stages one after the other: their names stand in its command."""
 DATA = re.compile(r"[\w.-]+\.\w+")
 """What a string looks like that may name a file beside its module."""
 
@@ -109,11 +110,11 @@ def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
 
 
 def code_deps(stage: dict[str, Any]) -> list[str]:
-    """The code part of a stage's deps in dvc.yaml, as the closure of its command's module says."""
+    """The code part of a stage's deps in dvc.yaml, as the closures of its command's modules say."""
     words = stage["cmd"].split()
-    module, first = words[words.index("-m") + 1 :][:2]
-    name = first if module == ARM else module.removeprefix("stages.")
-    return [path.as_posix() for path in result_files(name)]
+    module = words[words.index("-m") + 1]
+    names = [word for word in words if word in STAGES] if module == ARM else [module.removeprefix("stages.")]
+    return sorted({path.as_posix() for name in names for path in result_files(name)})
 
 
 def is_code(dependency: Any) -> bool:
