@@ -45,13 +45,43 @@ def expected_values(
 
 
 def expected_of_prompt(heads: Heads, prompt: str) -> list[int]:
-    """The label of each head that a caption asks for: the value whose words stand in it, if only one does."""
+    """The label of each head that a caption asks for: the value whose words stand in it, if only one does.
+
+    Heads may share values ("a red ring on a striped blue background" with colour and background_colour): the one named after a
+    thing takes the value that stands last before that thing, and the other heads look at the rest.
+    """
+    taken = {name: _of_thing(name, heads, prompt) for name in heads if _describes_a_thing(name, heads)}
+    spans = [span for span in taken.values() if span is not None]
     found = []
-    for values in heads.values():
-        named = [
-            index
-            for index, value in enumerate(values)
-            if re.search(rf"\b{re.escape(value)}\b", prompt, re.IGNORECASE)
-        ]
-        found.append(named[0] if len(named) == 1 else UNKNOWN)
+    for name, values in heads.items():
+        if name in taken:
+            span = taken[name]
+            found.append(UNKNOWN if span is None else values.index(span[0]))
+        else:
+            named = {value for value, start in _named(values, prompt) if (value, start) not in spans}
+            found.append(values.index(named.pop()) if len(named) == 1 else UNKNOWN)
     return found
+
+
+def _describes_a_thing(name: str, heads: Heads) -> bool:
+    """Whether a head is called like background_colour and shares values with another one."""
+    shared = any(set(heads[name]) & set(values) for other, values in heads.items() if other != name)
+    return "_" in name and shared
+
+
+def _of_thing(name: str, heads: Heads, prompt: str) -> tuple[str, int] | None:
+    """The last of the head's values before the thing that it describes ("background"), and where it stands."""
+    place = re.search(rf"\b{re.escape(name.partition('_')[0])}\b", prompt, re.IGNORECASE)
+    before = [
+        found for found in _named(heads[name], prompt) if place is not None and found[1] < place.start()
+    ]
+    return max(before, key=lambda found: found[1], default=None)
+
+
+def _named(values: Sequence[str], prompt: str) -> list[tuple[str, int]]:
+    """Values whose words stand in a caption, and where."""
+    return [
+        (value, found.start())
+        for value in values
+        for found in re.finditer(rf"\b{re.escape(value)}\b", prompt, re.IGNORECASE)
+    ]

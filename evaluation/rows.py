@@ -79,6 +79,12 @@ class FeatureRows:
                 found[name] = float(right.mean())
         return found
 
+    def accuracy_of_all(self, columns: Sequence[int]) -> float | None:
+        """Share of the rows whose labels in these columns are all known that are read right in all; None where there are none."""
+        expected, predicted = self.expected[:, columns], self.predicted[:, columns]
+        known = (expected != UNKNOWN).all(axis=1)
+        return float((expected == predicted)[known].all(axis=1).mean()) if known.any() else None
+
 
 def extract(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits: bool) -> FeatureRows:
     """Run an extractor over batches, none of them empty; no batches give no rows."""

@@ -28,12 +28,17 @@ from evaluation.statistics import (
 
 PRECISION_ROWS = 10_000
 FRECHET = "squared Fréchet distance of Gaussians, float64, symmetric eigenvalues"
+<<<<<<< HEAD
 INTERVAL = (
     f"end of the 95 % interval: ± 1.96 deviations over {RESAMPLES} bootstrap resamples of the scored images, "
     "the reference held fixed"
 )
 KERNEL = f"unbiased cubic-kernel MMD², mean over {SUBSETS} subsets of at most {SUBSET} images or half of the smaller set"
 KERNEL_ERROR = "standard error, from how those subsets differ (delete-d jackknife)"
+=======
+COLOUR = "colour"
+KERNEL = f"unbiased cubic-kernel MMD², mean over {KID_SUBSETS} subsets of at most {KID_SUBSET} images"
+>>>>>>> 4406b4f (sample by hand: --prompt and --class; prompts ask each head for its own words (two colours told apart); shape and colour together)
 BALLS = f"balls to neighbour {NEIGHBOURS}, at most {PRECISION_ROWS} images of each set"
 
 
@@ -156,6 +161,11 @@ def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -
     for name, value in rows.accuracy(heads).items():
         title = "proxy_accuracy" if name == main else f"proxy_accuracy_{name}"
         found[title] = Score(value, f"share of images whose {name} the proxy reads as asked")
+    if main is not None and COLOUR in heads:
+        both = rows.accuracy_of_all([list(heads).index(name) for name in (main, COLOUR)])
+        if both is not None:
+            text = f"share of images whose {main} and {COLOUR} the proxy both reads as asked"
+            found[f"proxy_accuracy_{main}_and_{COLOUR}"] = Score(both, text)
     return found
 
 

@@ -4,13 +4,16 @@ Reads   Stackformer, MQ-VAE
 Writes  tars of KEY.png + KEY.json {index, seed, cls or prompt}, and grid.png
 Params  sample
 
+By hand, from a trained model: `python -m stages.sample --prompt "a small red ring on a striped blue background" --out DIR`,
+`python -m stages.sample --class rose --out DIR`.
+
 Image i depends on (seed, i), its class or prompt, and the batch size in its last bits; not on the workers.
 """
 
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -56,6 +59,12 @@ class SampleSettings(Settings):
 
 
 SECTION, SETTINGS = "sample", SampleSettings
+ASKED = {
+    "prompt": "draw images of this caption, as files below OUT/png; may be repeated",
+    "class": "draw images of this class, as files below OUT/png; may be repeated",
+}
+BY_HAND = 16
+"""Images that a prompt or a class asked for by hand gives; `--set sample.num_images=…` asks for others."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,14 @@ class Inputs:
 
     stackformer: Path
     mqvae: Path
+
+
+def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
+    """The settings that `--prompt` and `--class` stand for."""
+    changes = [f"sample.{name}={BY_HAND}" for name in ("num_images", "batch", "samples_per_shard")]
+    changes += [f"evaluate.num_images={BY_HAND}", "sample.png_files=true"]
+    lists = {"prompts": asked["prompt"], "classes": asked["class"]}
+    return changes + [f"sample.{name}={json.dumps(list(texts))}" for name, texts in lists.items() if texts]
 
 
 def check(params: Params) -> None:

@@ -44,7 +44,8 @@ def run_stage(name: str) -> None:
 
     The module is imported by its real name, so that its functions can be sent to Ray workers. It defines `SECTION`,
     `SETTINGS`, a dataclass `Inputs` of paths, `run(settings, compute, inputs, folder)`, and where it needs them
-    `check(params)` (across sections) and `sources(settings)` (raw data that it reads beside its inputs).
+    `check(params)` (across sections), `sources(settings)` (raw data that it reads beside its inputs), and `ASKED` with
+    `asked_changes(asked)` (options that stand for settings).
     A user's mistake ends in one line and exit status 1.
     """
     signal.signal(signal.SIGTERM, _terminated)
@@ -110,7 +111,16 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         metavar="SECTION.KEY=VALUE",
         help="another value for one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
     )
+    for option, about in getattr(module, "ASKED", {}).items():
+        parser.add_argument(_option(option), action="append", default=[], metavar="TEXT", help=about)
     return parser
+
+
+def _asked_changes(module: ModuleType, arguments: argparse.Namespace) -> list[str]:
+    """What the stage's own options stand for, as `--set` takes it."""
+    asked = {option: getattr(arguments, option) for option in getattr(module, "ASKED", {})}
+    changes: list[str] = module.asked_changes(asked) if any(asked.values()) else []
+    return changes
 
 
 def _option(name: str) -> str:
@@ -161,9 +171,11 @@ def present_identity(name: str) -> Identity:
 
 def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     usual = _usual_paths(name)
-    if arguments.set and arguments.out is None:
+    changes = [*_asked_changes(module, arguments), *arguments.set]
+    if changes and arguments.out is None:
+        used = "--set" if arguments.set else f"--{' or --'.join(module.ASKED)}"
         raise UserError(
-            "--set needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
+            f"{used} needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
         )
     ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
     out = arguments.out or usual.get("out", Path())
@@ -172,7 +184,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     for key, path in {**inputs, "out": out}.items():
         if path is None or path == Path():
             raise UserError(f"{_option(key)} is missing, and dvc.yaml has no stage {name} to take it from")
-    params = load_params(arguments.params, arguments.set)
+    params = load_params(arguments.params, changes)
     settings = params.sections[module.SECTION]
     identity = _identity(name, module, settings, inputs)
     folder = open_run(name, identity, keep_others=ad_hoc)
