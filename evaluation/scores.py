@@ -28,17 +28,13 @@ from evaluation.statistics import (
 
 PRECISION_ROWS = 10_000
 FRECHET = "squared Fréchet distance of Gaussians, float64, symmetric eigenvalues"
-<<<<<<< HEAD
 INTERVAL = (
     f"end of the 95 % interval: ± 1.96 deviations over {RESAMPLES} bootstrap resamples of the scored images, "
     "the reference held fixed"
 )
 KERNEL = f"unbiased cubic-kernel MMD², mean over {SUBSETS} subsets of at most {SUBSET} images or half of the smaller set"
 KERNEL_ERROR = "standard error, from how those subsets differ (delete-d jackknife)"
-=======
 COLOUR = "colour"
-KERNEL = f"unbiased cubic-kernel MMD², mean over {KID_SUBSETS} subsets of at most {KID_SUBSET} images"
->>>>>>> 4406b4f (sample by hand: --prompt and --class; prompts ask each head for its own words (two colours told apart); shape and colour together)
 BALLS = f"balls to neighbour {NEIGHBOURS}, at most {PRECISION_ROWS} images of each set"
 
 
