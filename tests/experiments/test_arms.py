@@ -1,0 +1,196 @@
+"""Laws of the arms of the paper's tables: each one builds and learns, and differs from its rival in what it is named for."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import Tensor
+
+from demo.drawing import Drawing, draw_shape
+from experiments.arm import ARMS, command_lines, settings_of
+from models.mqvae import MQVAE
+from models.stackformer import Stackformer, StackformerConfig
+from shards.images import to_float
+from stages.train_mqvae import MQVAESettings, training_of
+from stages.train_stackformer import StackformerSettings
+from stages.train_stackformer import training_of as stackformer_training_of
+from training.mqvae import ImageBatch, MQVAETrainee
+from training.stackformer import StackformerTrainee
+from training.tokens import TokenBatch
+from workspace.errors import UserError
+from workspace.settings import Params, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOGUE = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))
+TABLES = ("table6", "table7", "real")
+STEPS, BATCH, SIDE = 20, 8, 16
+SMALL = (
+    f"mqvae.steps={STEPS}",
+    "mqvae.quantize_from=4",
+    f"mqvae.model.image_size={SIDE}",
+    "mqvae.model.num_codes=16",
+    f"shapes.image_size={SIDE}",
+    f"shard.image_size={SIDE}",
+    f"stackformer.steps={STEPS}",
+    "stackformer.warmup_steps=2",
+)
+
+
+def params_of(arm: str, *changes: str) -> Params:
+    return load_params(
+        ROOT / "params.yaml", [*settings_of(ROOT / ARMS, "shapes", arm, seed=0), *SMALL, *changes]
+    )
+
+
+def mqvae_of(arm: str) -> MQVAE:
+    settings = params_of(arm).section(MQVAESettings)
+    torch.manual_seed(settings.seed)
+    return MQVAE(settings.model)
+
+
+@cache
+def pictures() -> Tensor:
+    """[32, 3, SIDE, SIDE] in [-1, 1]."""
+    drawing = Drawing(SIDE, (0.32, 0.44), 0.2, 15.0)
+    images = np.stack([draw_shape(drawing, 0, "train", number).image for number in range(4 * BATCH)])
+    return torch.from_numpy(to_float(images))
+
+
+@cache
+def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
+    """The arm's MQ-VAE after 20 steps, and the L1 of each."""
+    settings = params_of(arm).section(MQVAESettings)
+    torch.manual_seed(settings.seed)
+    trainee = MQVAETrainee(
+        MQVAE(settings.model),
+        training_of(settings),
+        BATCH,
+        None,
+        pictures()[:4],
+        torch.device("cpu"),
+        lambda *_: None,
+    )
+    losses = []
+    for step in range(STEPS):
+        first = step * BATCH % len(pictures())
+        batch = ImageBatch(pictures()[first : first + BATCH], 0, range(step * BATCH, (step + 1) * BATCH))
+        trainee.optimizers["model"].zero_grad()
+        losses.append(float(trainee.micro_step(batch, step, 1.0)["l1"].detach()))
+        trainee.finish_step(step, lambda tensor: tensor)
+    return trainee.model.eval(), tuple(losses)
+
+
+def stackformer_losses(arm: str) -> list[float]:
+    """NLL of 20 steps on the arm's own tokens."""
+    settings = params_of(arm).section(StackformerSettings)
+    model, _ = trained(arm)
+    ranking = (
+        torch.rand(len(pictures()), model.config.num_positions) if model.config.mask == "random" else None
+    )
+    tokens = model.tokenize(pictures(), ranking)
+    torch.manual_seed(settings.seed)
+    facts = {name: getattr(model.config, name) for name in ("num_codes", "num_positions", "num_kept")}
+    config = StackformerConfig(
+        settings.model, **facts, condition="none", condition_length=1, condition_vocab=1
+    )
+    batch = TokenBatch(
+        tokens.codes_BN, tokens.positions_BN, torch.zeros(len(pictures()), 1, dtype=torch.int64)
+    )
+    trainee = StackformerTrainee(
+        Stackformer(config), stackformer_training_of(settings), batch, 8, torch.device("cpu")
+    )
+    losses = []
+    for step in range(STEPS):
+        trainee.optimizers["model"].zero_grad()
+        terms = trainee.micro_step(batch, step, 1.0)
+        losses.append(float((terms["code"] + terms["position"]).detach()))
+        trainee.finish_step(step, lambda tensor: tensor)
+    return losses
+
+
+@pytest.mark.parametrize("arm", CATALOGUE["arms"])
+def test_each_arm_builds_and_lowers_its_l1_and_its_likelihood(arm: str) -> None:
+    _, l1 = trained(arm)
+    assert np.mean(l1[-5:]) < 0.9 * np.mean(l1[:5])
+    nats = stackformer_losses(arm)
+    assert nats[-1] < nats[0] - 0.1
+
+
+def test_equal_seeds_give_equal_runs() -> None:
+    for arm in ("adaptive-50", "random-50"):
+        first, second = trained(arm), trained(arm, again=1)
+        assert first[0] is not second[0] and first[1] == second[1]
+        for name, weight in first[0].state_dict().items():
+            assert torch.equal(weight, second[0].state_dict()[name]), name
+
+
+def test_adaptive_and_random_arms_differ_in_the_ranking_alone() -> None:
+    for ratio in (25, 50, 75):
+        adaptive, random = params_of(f"adaptive-{ratio}"), params_of(f"random-{ratio}")
+        one = adaptive.section(MQVAESettings).model_dump()
+        other = random.section(MQVAESettings).model_dump()
+        assert (one["model"].pop("mask"), other["model"].pop("mask")) == ("adaptive", "random")
+        assert one == other and adaptive.section(StackformerSettings) == random.section(StackformerSettings)
+    adaptive_model, random_model = mqvae_of("adaptive-50").eval(), mqvae_of("random-50").eval()
+    for name, weight in adaptive_model.state_dict().items():
+        assert torch.equal(weight, random_model.state_dict()[name]), name
+    image = pictures()[:4]
+    logits_BL = adaptive_model.masker.scorer(adaptive_model.encode(image)).squeeze(-1)
+    given, own = random_model(image, ranking_BL=logits_BL), adaptive_model(image)
+    assert torch.equal(given.reconstruction_BCHW, own.reconstruction_BCHW)
+    assert torch.equal(given.scores_BL, own.scores_BL)
+
+
+def size(arm: str, part: str = "") -> int:
+    module = mqvae_of(arm)
+    return sum(weight.numel() for name, weight in module.named_parameters() if name.startswith(part))
+
+
+def test_parameters_differ_by_what_an_arm_has_and_its_rival_has_not() -> None:
+    assert size("adaptive-25") == size("adaptive-50") == size("adaptive-75") == size("random-50")
+    assert size("demask-sa") == size("demask-dcsa") == size("adaptive-50") == size("renormalised-50")
+    demask = size("adaptive-50", "demasker")
+    assert demask > 0 and size("demask-none") == size("adaptive-50") - demask
+    scorer = size("adaptive-50", "masker.scorer")
+    assert (
+        size("vqgan-star") == size("adaptive-50") - scorer and size("vqgan") == size("demask-none") - scorer
+    )
+    model = params_of("simvq-50").section(MQVAESettings).model
+    assert size("simvq-50") == size("adaptive-50") + model.code_dim**2
+    assert size("gradient-50") == size("adaptive-50") + model.code_dim * model.num_codes
+    assert size("rotation-50") == size("adaptive-50")
+
+
+def test_the_raster_gpt_is_as_deep_and_wide_as_both_transformers_together() -> None:
+    raster = params_of("vqgan").section(StackformerSettings).model
+    stacked = params_of("adaptive-50").section(StackformerSettings).model
+    assert raster.position_layers == 0
+    assert raster.code_layers == stacked.code_layers + stacked.position_layers
+    assert (raster.width, raster.heads) == (stacked.width, stacked.heads)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_row_and_ordering_of_a_table_is_an_arm_of_the_catalogue(table: str) -> None:
+    values = yaml.safe_load((ROOT / "experiments" / table / "params.yaml").read_text(encoding="utf-8"))
+    rows = {row["arm"] for row in values["rows"]}
+    named = {side for one in values["orderings"] for side in (one["better"], one["worse"])}
+    assert named <= rows and {*rows, *values["trained"]} <= set(CATALOGUE["arms"])
+    assert set(values.get("generated", [])) <= set(values["trained"])
+
+
+def test_an_unknown_arm_or_stage_is_named() -> None:
+    with pytest.raises(UserError, match=r"adaptive-51 is not one of its arms: vqgan, "):
+        settings_of(ROOT / ARMS, "shapes", "adaptive-51", 0)
+    with pytest.raises(UserError, match=r"smaple is not a stage; expected one of draw_shapes, "):
+        command_lines(["tokenize", "--out", "x", "then", "smaple"], [])
+
+
+def test_stages_of_an_arm_share_its_settings() -> None:
+    words = ["tokenize", "--out", "x", "then", "sample", "--out", "y"]
+    assert command_lines(words, ["--set", "a.b=1"]) == [
+        ["tokenize", "--out", "x", "--set", "a.b=1"],
+        ["sample", "--out", "y", "--set", "a.b=1"],
+    ]
