@@ -1,6 +1,5 @@
 """Deterministic tar files: the same members give the same bytes (ustar, mtime 0, uid 0, fixed mode)."""
 
-import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,10 +23,11 @@ class Member:
 
 
 class TarWriter:
-    """Writes members in the order given; a context manager."""
+    """Writes members in the order given; a context manager. The bytes are those of `tarfile`, which copies them twice."""
 
     def __init__(self, path: Path) -> None:
-        self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
+        self._file = path.open("wb")
+        self._offset = 0
 
     def __enter__(self) -> Self:
         """Start writing."""
@@ -36,17 +36,19 @@ class TarWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the archive."""
-        self._tar.close()
+        """End the archive: two zero blocks, and more of them to a whole record."""
+        with self._file:
+            self._file.write(bytes(END + -(self._offset + END) % tarfile.RECORDSIZE))
 
     def add(self, name: str, data: bytes) -> Member:
         """Append a file; returns where its bytes lie."""
         info = tarfile.TarInfo(name)
         info.size, info.mode, info.mtime = len(data), 0o644, 0
-        assert self._tar.fileobj is not None
-        offset = self._tar.offset + tarfile.BLOCKSIZE
-        self._tar.addfile(info, io.BytesIO(data))
-        return Member(name, offset, len(data))
+        padding = bytes(-len(data) % tarfile.BLOCKSIZE)
+        self._file.writelines((info.tobuf(tarfile.USTAR_FORMAT), data, padding))
+        begin = self._offset + tarfile.BLOCKSIZE
+        self._offset = begin + len(data) + len(padding)
+        return Member(name, begin, len(data))
 
 
 def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:

@@ -1,40 +1,29 @@
-"""Making image shards: short side to the wanted size, centre crop, encode, pack; bad files are told, not hidden."""
+"""Making image shards: each picture square and of one size, packed in tars; bad files are told, not hidden."""
 
-import io
 import json
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from shards.images import MOST_PIXELS, NO_IMAGE, SKIPPED, SPLITS, IndexRow, opened, shard_path
+from shards.images import MOST_PIXELS, NO_IMAGE, SKIPPED, SPLITS, shard_path
+from shards.pictures import Encoding, encode_image, encode_mask
 from shards.sources import MOST_FILE_BYTES, SourceImage, hashed_unit
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json
 from workspace.progress import Progress, say
 
-Format = Literal["png", "jpg"]
-ELONGATED = 8
-"""A picture longer than so many times its short side is cropped before it is resized, not after."""
-WHITE = (255, 255, 255, 255)
 TOP_REASONS = 5
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How images are stored: pixels a side, png or jpg, quality of jpg (1-95)."""
-
-    image_size: int
-    format: Format
-    quality: int
+START = "fork" if sys.platform == "linux" else "spawn"
+"""How processes start: a fork is at work at once, a new interpreter after a second; they decode and write, no more."""
 
 
 @dataclass(frozen=True)
@@ -76,77 +65,6 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
     ]
 
 
-def square(image: Image.Image, size: int, resample: Image.Resampling) -> Image.Image:
-    """Short side to `size` (antialiased), then the centre: the paper's 256-pixel set-up."""
-    image = _not_elongated(image)
-    width, height = image.size
-    short = min(width, height)
-    scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
-    image = image.resize(scaled, resample) if scaled != image.size else image
-    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
-    return image.crop((left, top, left + size, top + size))
-
-
-def _not_elongated(image: Image.Image) -> Image.Image:
-    """The middle of an image of 1 × 20,000 pixels, which would have gigabytes at a short side of 256."""
-    width, height = image.size
-    most = ELONGATED * min(width, height)
-    if max(width, height) <= most:
-        return image
-    left, top = max(0, width - most) // 2, max(0, height - most) // 2
-    return image.crop((left, top, left + min(width, most), top + min(height, most)))
-
-
-def encode_image(data: bytes, encoding: Encoding) -> bytes:
-    """Any picture → a square sRGB png or jpg; one of `NO_IMAGE` where it is none.
-
-    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; 16 bits of grey become 8;
-    colours of an embedded profile become sRGB's.
-    """
-    image = to_srgb(ImageOps.exif_transpose(opened(data)))
-    made = io.BytesIO()
-    image = square(image, encoding.image_size, Image.Resampling.BICUBIC)
-    image.info.clear()  # comments and profiles of the source are not stored
-    if encoding.format == "png":
-        image.save(made, "png", compress_level=6)
-    else:
-        image.save(made, "jpeg", quality=encoding.quality, subsampling=0)
-    return made.getvalue()
-
-
-def to_srgb(image: Image.Image) -> Image.Image:
-    """A decoded picture of any mode as RGB, as a viewer would show it on white."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = np.clip(np.asarray(image, np.float64) / 257, 0, 255)
-        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
-    if profile and image.mode in ("RGB", "CMYK", "L"):
-        image = _by_profile(image, profile)
-    return image.convert("RGB")
-
-
-def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours of an embedded profile → sRGB; a profile that is damaged, or of other channels, is passed over as viewers do."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, *NO_IMAGE):
-        return image
-    return image if turned is None else turned
-
-
-def encode_mask(data: bytes, size: int) -> bytes:
-    """A mask, resized and cropped with its image → an 8-bit grey png."""
-    made = io.BytesIO()
-    square(opened(data).convert("L"), size, Image.Resampling.BOX).save(made, "png", compress_level=6)
-    return made.getvalue()
-
-
 def members_of(image: SourceImage, encoding: Encoding) -> dict[str, bytes]:
     """A sample's members by extension, in the order in which they are stored."""
     members: dict[str, bytes] = {encoding.format: encode_image(image.data.read(), encoding)}
@@ -185,7 +103,7 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
                 name: (member.offset, member.length, zlib.crc32(members[name]))
                 for name, member in written.items()
             }
-            rows.append(asdict(IndexRow(key, plan.number, places, image.name)))
+            rows.append({"key": key, "tar": plan.number, "members": places, "source": image.name})
     told = {"rows": rows, "skipped": skipped}
     write_json(side, told)
     return told
@@ -256,7 +174,7 @@ def _in_processes(
     if processes == 1:
         yield from (write_shard(plan, encoding, work) for plan in plans)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, mp_context=get_context(START)) as pool:
         yield from pool.map(write_shard, plans, repeat(encoding), repeat(work))
 
 

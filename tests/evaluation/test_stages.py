@@ -19,9 +19,10 @@ from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from shards.images import ImageFacts, ImageShards, to_float, to_uint8, write_image_manifest
+from shards.pictures import Encoding
 from shards.sources import Location, SourceImage
 from shards.tar import TarWriter
-from shards.writing import Encoding, ShardPlan, write_lines, write_shard
+from shards.writing import ShardPlan, write_lines, write_shard
 from stages import evaluate, reconstruct, reference
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, sha256_file, write_manifest

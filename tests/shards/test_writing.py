@@ -11,9 +11,10 @@ from PIL import Image
 
 from shards import writing
 from shards.images import SKIPPED, ImageShards, shard_path
+from shards.pictures import Encoding, encode_image, encode_mask
 from shards.sources import Location, SourceImage, list_source
 from shards.verify import verify
-from shards.writing import Encoding, ShardPlan, Written, encode_image, encode_mask, plan_shards, write_shards
+from shards.writing import ShardPlan, Written, plan_shards, write_shards
 from stages.shard import Inputs, ShardSettings, run
 from tests.shards.making import encoded, labelled_images, picture, write_pictures
 from workspace.errors import UserError

@@ -1,0 +1,147 @@
+"""Any picture → a square one of one size: short side to that size, the centre, sRGB, png or jpg."""
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from shards.images import NO_IMAGE, opened
+
+Format = Literal["png", "jpg"]
+WHITE = (255, 255, 255, 255)
+END_OF_JPEG = b"\xff\xd9"
+PLAIN_JPEG = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi"}
+"""What PIL tells of a JPEG of one scan that holds nothing but its picture."""
+PLAIN_PNG = (b"IHDR", b"IDAT", b"IEND", b"pHYs", b"sRGB")
+"""Chunks of a PNG that holds nothing but its picture."""
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF's orientation → what turns such a photograph upright."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images are stored: pixels a side, png or jpg, quality of jpg (1-95)."""
+
+    image_size: int
+    format: Format
+    quality: int
+
+
+def square(
+    image: Image.Image, size: int, resample: Image.Resampling, extent: tuple[float, float]
+) -> Image.Image:
+    """Short side to `size` (antialiased), then the centre, in one step that makes no pixel which is cut off.
+
+    Args:
+        image: as decoded.
+        size: pixels a side.
+        resample: the filter.
+        extent: width and height of the picture in pixels of `image`: a JPEG of odd sides that is decoded at half of them
+            ends inside its last pixel.
+    """
+    width, height = extent
+    short = min(width, height)
+    scaled = (max(size, round(width * size / short)), max(size, round(height * size / short)))
+    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    across, down = width / scaled[0], height / scaled[1]
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), resample, box=box)
+
+
+def encode_image(data: bytes, encoding: Encoding) -> bytes:
+    """Any picture → a square sRGB png or jpg; one of `NO_IMAGE` where it is none.
+
+    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; 16 bits of grey become 8;
+    colours of an embedded profile become sRGB's. Bytes that are such a picture already, and nothing else, are passed
+    through. A JPEG of many times the size is decoded at 1/2, 1/4 or 1/8, as its format offers, but never at less than
+    twice the size, so that the filter has the say.
+    """
+    image, size = opened(data), encoding.image_size
+    if _is_made(image, data, encoding):
+        return data
+    turned = image.getexif().get(ORIENTATION, 1)
+    drafted = image.draft("RGB", (2 * size, 2 * size))  # None where the format offers no smaller decoding
+    extent = image.size if drafted is None else drafted[1][2:]
+    smaller = min(extent) > size
+    image = to_srgb(image)
+    image = square(image, size, Image.Resampling.HAMMING if smaller else Image.Resampling.BICUBIC, extent)
+    image = image.transpose(TURNS[turned]) if turned in TURNS else image
+    image.info.clear()  # comments and profiles of the source are not stored
+    made = io.BytesIO()
+    if encoding.format == "png":
+        image.save(made, "png", compress_level=6)
+    else:
+        image.save(made, "jpeg", quality=encoding.quality, subsampling=0)
+    return made.getvalue()
+
+
+def _is_made(image: Image.Image, data: bytes, encoding: Encoding) -> bool:
+    """Whether a file's bytes are, whole, what would be made of it, without comments, profiles or a turn."""
+    if image.mode != "RGB" or image.size != (encoding.image_size, encoding.image_size):
+        return False
+    if encoding.format == "png":
+        return image.format == "PNG" and _is_plain_png(data)
+    return image.format == "JPEG" and image.info.keys() <= PLAIN_JPEG and data.endswith(END_OF_JPEG)
+
+
+def _is_plain_png(data: bytes) -> bool:
+    """Whether every chunk is there with a right CRC-32, and none says more than pixels."""
+    place = 8
+    while place + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, place)
+        end = place + 8 + length
+        if kind not in PLAIN_PNG or data[end : end + 4] != zlib.crc32(data[place + 4 : end]).to_bytes(
+            4, "big"
+        ):
+            return False
+        place = end + 4
+        if kind == b"IEND":
+            return place == len(data)
+    return False
+
+
+def to_srgb(image: Image.Image) -> Image.Image:
+    """A decoded picture of any mode as RGB, as a viewer would show it on white."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        grey = np.clip(np.asarray(image, np.float64) / 257, 0, 255)
+        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        image = _by_profile(image, profile)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
+    """Colours of an embedded profile → sRGB; a profile that is damaged, or of other channels, is passed over as viewers do."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, *NO_IMAGE):
+        return image
+    return image if turned is None else turned
+
+
+def encode_mask(data: bytes, size: int) -> bytes:
+    """A mask, resized and cropped with its image → an 8-bit grey png."""
+    made = io.BytesIO()
+    image = opened(data).convert("L")
+    square(image, size, Image.Resampling.BOX, image.size).save(made, "png", compress_level=6)
+    return made.getvalue()
