@@ -241,9 +241,8 @@ class _Recorder:
     def after_step(self, done: int, terms: dict[str, float], trainee: Trainee[Batch_contra]) -> None:
         """Show, log and validate as the settings say."""
         last = done == self.settings.steps
-        self.bar.update(
-            done, **{name: value for name, value in terms.items() if name in ("loss", "code", "position")}
-        )
+        shown = {name: value for name, value in terms.items() if name in ("loss", "code", "position")}
+        self.bar.update(done, **shown, images_per_second=self.bar.rate * self.settings.global_batch)
         if last or done % self.settings.log_every == 0:
             now = time.monotonic()
             rate = (done - self._counted) * self.settings.global_batch / max(now - self._clock, 1e-9)

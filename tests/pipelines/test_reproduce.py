@@ -1,5 +1,6 @@
 """Laws of the flow on a real Prefect server and a real DVC: it runs what DVC says is stale, and leaves no process behind."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -13,14 +14,22 @@ psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is n
 pytest.importorskip("dvc", reason="DVC is not installed")
 pytest.importorskip("prefect", reason="Prefect is not installed")
 
-from pipelines.reproduce import is_stale, read_dag, reproduce, set_params, stop_group  # noqa: E402  (needs both)
+from pipelines.dag import RefusedError, Step, read_dag, read_experiments  # noqa: E402  (needs both)
+from pipelines.numbers import KEPT, keep_before, rows  # noqa: E402
+from pipelines.params import set_params  # noqa: E402
+from pipelines.progress import described, key, newest  # noqa: E402
+from pipelines.reproduce import reproduce  # noqa: E402
+from pipelines.running import LINES_AT_ONCE, TAIL, Output  # noqa: E402
+from pipelines.showing import escaped  # noqa: E402
+from pipelines.tables import tables  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+GUARD = ROOT / "pipelines" / "guard.py"
 ALL = ["letters", "count", "other"]
 
 
-def states_on_the_server() -> list[tuple[str, str]]:
-    """Name and state of each task run of the newest flow run, as the dashboard shows them."""
+def states_on_the_server() -> dict[str, str]:
+    """Name → state of the task runs of the newest flow run, as the dashboard shows them."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
     from prefect.client.schemas.sorting import FlowRunSort
@@ -28,34 +37,48 @@ def states_on_the_server() -> list[tuple[str, str]]:
     with get_client(sync_client=True) as client:
         [newest] = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
         only = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
-        deadline = time.monotonic() + 30
-        while len(runs := client.read_task_runs(flow_run_filter=only)) < len(ALL):
-            assert time.monotonic() < deadline, "the server does not know of all task runs"
-        return sorted((run.name, run.state_name or "") for run in runs)
+        deadline = time.monotonic() + 60
+        while True:  # task runs reach the server as events, a moment later
+            found = {run.name: run.state_name or "" for run in client.read_task_runs(flow_run_filter=only)}
+            if len(found) == len(ALL) and "Running" not in found.values():
+                return found
+            assert time.monotonic() < deadline, f"the server knows of {found} alone"
+            time.sleep(0.2)
 
 
 def test_stages_stand_in_an_order_in_which_they_can_run(project: Path) -> None:
-    steps = read_dag([])
+    steps = read_dag(project)
     assert sorted(step.name for step in steps) == sorted(ALL)
-    assert [step.name for step in read_dag(["count"])] == ["letters", "count"]
-    assert steps[[step.name for step in steps].index("count")].needs == ("letters",)
-    assert [step.name for step in steps if is_stale(step)] == [step.name for step in steps]
+    assert [step.name for step in read_dag(project, ["count"])] == ["letters", "count"]
+    count, other = (steps[[step.name for step in steps].index(name)] for name in ("count", "other"))
+    assert count.needs == ("letters",) and count.outs == (Path("count.txt"),)
+    assert other.sections == {"other"} and count.sections == frozenset()
+    assert all(step.stale for step in steps)
     with pytest.raises(
-        SystemExit, match="dvc.yaml has no stage cuont; expected some of count, letters, other"
+        RefusedError, match="dvc.yaml has no stage cuont; expected some of count, letters, other"
     ):
-        read_dag(["cuont"])
+        read_dag(project, ["cuont"])
+
+
+def test_what_descends_from_a_stale_stage_is_stale_and_nothing_else(project: Path) -> None:
+    subprocess.run([Path(sys.executable).with_name("dvc"), "repro", "-q"], check=True, capture_output=True)
+    assert not any(step.stale for step in read_dag(project))
+    (project / "input.txt").write_text("c\n")
+    assert {step.name: step.stale for step in read_dag(project)} == {
+        "letters": True, "count": True, "other": False}  # fmt: skip
 
 
 def test_what_is_stale_runs_and_the_rest_is_shown_as_cached(project: Path, server: str) -> None:
-    assert reproduce([]) == dict.fromkeys(ALL, "ran")
+    assert reproduce() == dict.fromkeys(ALL, "ran")
     assert (project / "count.txt").read_text().split() == ["4"]
-    assert reproduce([]) == dict.fromkeys(ALL, "cached")
-    assert states_on_the_server() == [(name, "Cached") for name in sorted(ALL)]
+    assert reproduce() == dict.fromkeys(ALL, "cached")
+    assert states_on_the_server() == dict.fromkeys(ALL, "Cached")
 
     (project / "input.txt").write_text("a\nb\n")
-    same_bytes_again = reproduce([])
+    same_bytes_again = reproduce(overrides=["deep.value=2"])
     assert same_bytes_again == {"letters": "ran", "count": "cached", "other": "cached"}
-    assert dict(states_on_the_server())["letters"] == "Completed"
+    assert states_on_the_server() == {"letters": "Completed", "count": "Cached", "other": "Cached"}
+    assert "deep: {value: 2}" in (project / "params.yaml").read_text()
 
     (project / "count.txt").unlink()
     assert reproduce(["count"]) == {"letters": "cached", "count": "cached"}, "DVC has it in its cache"
@@ -64,9 +87,26 @@ def test_what_is_stale_runs_and_the_rest_is_shown_as_cached(project: Path, serve
 
 
 def test_a_stage_that_fails_stops_the_flow_and_says_how_to_go_on(project: Path, server: str) -> None:
-    (project / "fine.sh").write_text("exit 3\n")
-    with pytest.raises(RuntimeError, match=r"other ended with status \d+; `dvc repro other` goes on"):
+    (project / "fine.sh").write_text("echo the reason; exit 3\n")
+    with pytest.raises(RuntimeError, match=r"other ended with status \d+: `dvc repro other`, or the same"):
         reproduce(["other"])
+    [log] = (project / ".runs" / "logs").glob("*/other.log")
+    assert "the reason" in log.read_text()
+
+
+def test_tables_are_the_pipelines_below_experiments(project: Path, server: str) -> None:
+    with pytest.raises(RefusedError, match=r"no table at all; there are no experiments/\*/dvc.yaml yet"):
+        tables()
+    folder = project / "experiments" / "table9"
+    folder.mkdir(parents=True)
+    (folder / "dvc.yaml").write_text(
+        "stages:\n  arm:\n    matrix: {side: [1, 2]}\n    cmd: cat ../../count.txt > ${item.side}.txt\n"
+        "    deps: [../../count.txt]\n    outs: ['${item.side}.txt']\n"
+    )
+    assert [step.name for step in read_experiments(project, [])] == ["letters", "count", "arm@1", "arm@2"]
+    assert tables(["table9"]) == dict.fromkeys(["letters", "count", "arm@1", "arm@2"], "ran")
+    with pytest.raises(RefusedError, match="has no table table8; expected some of table9"):
+        tables(["table8"])
 
 
 def test_a_flow_that_is_cancelled_leaves_no_process_behind(project: Path, server: str) -> None:
@@ -77,12 +117,19 @@ def test_a_flow_that_is_cancelled_leaves_no_process_behind(project: Path, server
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
-    while not (project / "sleeping").is_file() or not (project / "sleeping").read_text().strip():
-        assert flow.poll() is None and time.monotonic() < deadline, "the stage did not start"
+    sleeper = pid_in(project / "sleeping", flow)
     flow.send_signal(signal.SIGTERM)
     assert flow.wait(60) != 0
-    assert not runs(int((project / "sleeping").read_text()))
+    assert not runs(sleeper)
+
+
+def pid_in(path: Path, process: "subprocess.Popen[bytes]") -> int:
+    """The number that a process's child writes to a file."""
+    deadline = time.monotonic() + 120
+    while not path.is_file() or not path.read_text().strip():
+        assert process.poll() is None and time.monotonic() < deadline, "it did not start"
+        time.sleep(0.05)
+    return int(path.read_text())
 
 
 def runs(pid: int) -> bool:
@@ -90,25 +137,115 @@ def runs(pid: int) -> bool:
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
-def test_stopping_a_group_ends_what_its_first_process_left_behind() -> None:
-    process = subprocess.Popen(
-        ["sh", "-c", "sleep 600 & echo $!"], stdout=subprocess.PIPE, text=True, start_new_session=True
+def wait_until_ended(pid: int, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while runs(pid):
+        assert time.monotonic() < deadline, f"process {pid} still runs"
+        time.sleep(0.05)
+
+
+IN_A_SESSION_OF_ITS_OWN = (
+    "setsid sh -c 'trap \"\" TERM; echo $$ > sleeping; while :; do sleep 1; done' & wait"
+)
+
+
+@pytest.mark.parametrize("how", ["stdin is closed", "its holder is killed"])
+def test_a_guard_ends_the_whole_tree_even_what_ignores_it_in_another_session(
+    tmp_path: Path, how: str
+) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(GUARD), IN_A_SESSION_OF_ITS_OWN], stdin=subprocess.PIPE, cwd=tmp_path
+    )  # fmt: skip
+    sleeper = pid_in(tmp_path / "sleeping", holder)
+    if how == "stdin is closed":
+        holder.communicate(timeout=60)
+    else:
+        holder.kill()
+        holder.wait()
+    wait_until_ended(sleeper)
+
+
+HOLDER = """
+import subprocess, sys
+guard = subprocess.Popen([sys.executable, sys.argv[1], "mark", "sh", "-c", sys.argv[2]], stdin=subprocess.PIPE)
+sys.stdin.read()
+guard.stdin.close()
+guard.wait()
+"""
+
+
+def test_a_guard_ends_what_its_command_left_behind_and_has_its_status(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(GUARD), "mark", "sh", "-c", "setsid sleep 600 & echo $!; exit 7"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
-    assert process.stdout is not None
-    sleeper = int(process.stdout.readline())
-    process.wait()
-    assert runs(sleeper)
-    stop_group(process)
-    assert not runs(sleeper)
+    assert done.returncode == 7
+    wait_until_ended(int(done.stdout))
+
+
+def test_a_flood_of_output_is_thinned_in_the_log_and_its_end_is_told_when_it_fails() -> None:
+    told: list[str] = []
+    log = logging.Logger("flood")
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    output = Output(log, Path("whole.log"))
+    for number in range(5000):
+        output.add(f"line {number}")
+    before = len(told)
+    assert LINES_AT_ONCE <= before < 100 and told[0] == "line 0"
+    output.close(failed=True)
+    assert told[before].endswith("lines more in whole.log")
+    assert told[before + 1 :] == [f"line {number}" for number in range(5000 - TAIL, 5000)]
 
 
 def test_settings_are_written_with_comments_kept(project: Path) -> None:
-    set_params(["other=bad.sh", "deep.value=2.5"])
+    set_params(project, ["other=bad.sh", "deep.value=2.5"])
     text = (project / "params.yaml").read_text()
     assert (
         "# what the third stage runs\nother: bad.sh " in text and "# a script\ndeep: {value: 2.5}\n" in text
     )
     for change in ("othr=1", "deep.valeu=1", "other.x=1", "other"):
-        with pytest.raises(SystemExit, match=f"-S {change}: expected KEY=VALUE with a key of params.yaml"):
-            set_params([change])
+        with pytest.raises(RefusedError, match=f"-S {change}: expected KEY=VALUE with a key of params.yaml"):
+            set_params(project, ["deep.value=3", change])
     assert (project / "params.yaml").read_text() == text
+
+
+def test_the_newest_progress_file_is_told_in_a_line(tmp_path: Path) -> None:
+    step = Step("a", "train", (), True, (), frozenset(), "train")
+    assert newest(tmp_path, step, 0) is None
+    file = tmp_path / ".runs" / "train" / "abc" / "progress.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(
+        '{"title": "<b>training", "done": 12, "total": 2400, "unit": "steps", "rate": 2.0,'
+        ' "seconds_left": 1194.0, "shown": {"loss": 4.81649, "images_per_second": 32.0}}'
+    )
+    state = newest(tmp_path, step, 0)
+    assert state is not None and newest(tmp_path, step, time.time() + 60) is None
+    assert described(state) == (
+        "&lt;b&gt;training: 12/2,400 steps, 2.0/s, 1,194 s left; loss 4.816, images per second 32"
+    )
+    assert key("Progress", "train_mqvae@f8") == "progress-train-mqvae-f8"
+
+
+def test_numbers_are_compared_with_the_last_run_that_got_to_its_end(tmp_path: Path) -> None:
+    step = Step("a", "train", (), True, (Path("metrics/train"),), frozenset(), "train")
+    file = tmp_path / "metrics" / "train" / "metrics.json"
+    file.parent.mkdir(parents=True)
+    file.write_text('{"loss": 2.0, "gone": 1}')
+    keep_before([step], tmp_path)
+    file.unlink()  # DVC removes it, and the run is stopped
+    keep_before([step], tmp_path)
+    file.write_text('{"loss": 1.5, "new": 7}')
+    found = {row.name: (row.before, row.now, row.difference) for row in rows([step], tmp_path)}
+    assert found == {"loss": (2.0, 1.5, "-0.5"), "new": (None, 7, ""), "gone": (1, None, "")}
+    assert (tmp_path / KEPT / "train" / "metrics.json").is_file()
+
+
+def test_names_stand_in_markdown_as_they_are() -> None:
+    assert escaped("<img src=x>|`a`\n[b](c) *d*") == (
+        r"&lt;img src=x&gt;\|\`a\` \[b\](c) \*d\*"
+    )  # fmt: skip

@@ -1,0 +1,178 @@
+"""The arms of a sweep: what each sets, its workspace, and which stages several of them share.
+
+An arm's workspace is a clone of this one in `.runs/sweep/NAME`, with the files as they stand here, on the same DVC cache:
+so DVC links what is made already, and takes from its run cache what another arm has made. It stays, so that an arm that was
+stopped goes on from its last checkpoint when the same sweep is started again.
+"""
+
+import hashlib
+import itertools
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from pipelines.dag import RefusedError, Step
+from pipelines.params import parse, set_params, split
+from pipelines.running import BIN
+
+SWEEPS = Path(".runs/sweep")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm.
+
+    Attributes:
+        settings: `section.key=value` each, its own.
+        common: settings of all arms.
+    """
+
+    settings: tuple[str, ...]
+    common: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its settings, with the last part of each key: `width=64, steps=200`."""
+        parts = [(*split(text),) for text in self.settings]
+        return ", ".join(f"{key.split('.')[-1]}={value}" for key, value in parts) or "as params.yaml is"
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """All settings that its params.yaml gets."""
+        return self.common + self.settings
+
+    def folder(self, root: Path) -> Path:
+        """Its workspace."""
+        slug = re.sub(r"[^A-Za-z0-9.=-]+", "-", self.name)[:60].strip("-")
+        mark = hashlib.sha256("\n".join(sorted(self.changes)).encode()).hexdigest()[:8]
+        return root / SWEEPS / f"{slug}-{mark}"
+
+
+def arms_of(grid: Sequence[str], arms: Sequence[str], common: Sequence[str]) -> list[Arm]:
+    """Every combination of the grid's values, times every arm of the list.
+
+    Args:
+        grid: `key=value,value,…` each.
+        arms: settings of one arm each, with blanks between them, quoted as in a shell.
+        common: settings of all arms.
+
+    Raises:
+        RefusedError: none, or the same one twice, or a text that is no setting.
+    """
+    axes = [[f"{key}={value}" for value in _values(text)] for key, text in map(split, grid)]
+    listed = [tuple(shlex.split(text)) for text in arms] or [()]
+    made = [
+        Arm((*chosen, *own), tuple(common)) for own in listed for chosen in itertools.product(*axes)
+    ]  # fmt: skip
+    for arm in made:
+        for text in arm.changes:
+            split(text)
+    if not grid and not arms:
+        raise RefusedError("a sweep needs a grid (`stackformer.model.width=64,128`) or a list of arms")
+    twice = [arm.name for arm in made if made.count(arm) > 1]
+    if twice:
+        raise RefusedError(f"the arm {twice[0]} stands twice")
+    return made
+
+
+def _values(text: str) -> list[str]:
+    """`a,[1, 2],b` → its three values as text; commas inside brackets and quotes divide nothing."""
+    parts = re.findall(r"(?:\[[^\]]*\]|\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,\[{\"'])+", text)
+    if not parts or len(parts) != len(parse(f"[{text}]")):
+        raise RefusedError(f"the grid's values {text} cannot be told apart; expected value,value,…")
+    return [part.strip() for part in parts]
+
+
+def touched(steps: Sequence[Step], arm: Arm) -> dict[str, tuple[str, ...]]:
+    """Address of each stage → those of an arm's settings that it or anything that it needs reads."""
+    found: dict[str, tuple[str, ...]] = {}
+    for step in steps:
+        own = {text for text in arm.changes if text.split(".")[0] in step.sections}
+        above = {text for address in step.needs for text in found[address]}
+        found[step.address] = tuple(sorted(own | above))
+    return found
+
+
+def needed_here(steps: Sequence[Step], arms: Sequence[Arm]) -> list[Step]:
+    """The stages that some arm needs just as this workspace has them: they run here, once, before the arms."""
+    by_arm = [touched(steps, arm) for arm in arms]
+    return [step for step in steps if any(not found[step.address] for found in by_arm)]
+
+
+def prepare(arm: Arm, root: Path) -> Path:
+    """Make or refresh an arm's workspace: code and params as here, and the arm's settings; `checkout` brings its artifacts.
+
+    Raises:
+        RefusedError: a setting that params.yaml has not, or git or DVC fails.
+    """
+    folder = arm.folder(root)
+    if not (folder / ".git").is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _run(root, "git", "clone", "--quiet", "--shared", "--no-checkout", str(root.resolve()), str(folder))
+        _run(folder, "git", "reset", "--quiet")
+    _copy_files(root, folder)
+    _link_ignored(root, folder)
+    _share_cache(root, folder)
+    set_params(folder, arm.changes)
+    return folder
+
+
+def checkout(folder: Path) -> None:
+    """Link what the cache holds of an arm's artifacts into its workspace.
+
+    Raises:
+        RefusedError: DVC fails.
+    """
+    _run(folder, str(BIN / "dvc"), "checkout", "--quiet", "--force", "--allow-missing")
+
+
+def _run(place: Path, *command: str) -> str:
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())
+        raise RefusedError(f"{' '.join(command[:2])} in {place} failed: {reason}")
+    return done.stdout
+
+
+def _copy_files(root: Path, folder: Path) -> None:
+    """Every file that git knows or would take, as it stands in `root`; what is gone there goes here."""
+    here = _listed(root, "--cached", "--others", "--exclude-standard")
+    for name in _listed(folder, "--cached", "--others", "--exclude-standard") - here:
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(here):
+        source, target = root / name, folder / name
+        if not source.is_file():
+            target.unlink(missing_ok=True)
+        elif not target.is_file() or target.read_bytes() != source.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+
+
+def _listed(place: Path, *options: str) -> set[str]:
+    return set(filter(None, _run(place, "git", "ls-files", "-z", *options).split("\0")))
+
+
+NOT_LINKED = re.compile(r"\..*|__pycache__|.*\.egg-info|artifacts|metrics")
+
+
+def _link_ignored(root: Path, folder: Path) -> None:
+    """What git ignores at the top and no stage writes (data, weights): a link to it."""
+    for name in _listed(root, "--others", "--ignored", "--exclude-standard", "--directory"):
+        top = name.rstrip("/")
+        if "/" not in top and not NOT_LINKED.fullmatch(top) and not (folder / top).exists():
+            (folder / top).symlink_to((root / top).resolve())
+
+
+def _share_cache(root: Path, folder: Path) -> None:
+    """The arm's DVC uses the workspace's cache and links from it, read-only, where the file system can."""
+    with Repo(str(root)) as repo:
+        cache = repo.cache.local.path
+    text = f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'
+    (folder / ".dvc" / "config.local").write_text(text, encoding="utf-8")

@@ -1,0 +1,114 @@
+"""The DAG of dvc.yaml as DVC reads it: its stages in an order in which they can run, and which of them are stale."""
+
+import re
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import networkx
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+MODULE = re.compile(r"-m\s+stages\.(\w+)")
+_one_at_a_time = threading.Lock()
+"""DVC's Python interface is not made for threads."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of the DAG.
+
+    Attributes:
+        address: what DVC calls it ("train_mqvae", "demo/dvc.yaml:draw_shapes").
+        name: its own name.
+        needs: addresses of the stages that it depends on directly.
+        stale: whether it must run, or may: DVC says that it is out of date, or something that it needs is.
+        outs: paths that it writes.
+        sections: sections of params.yaml that it reads.
+        module: the stage's module where its command runs one ("train_mqvae"): its name in .runs/.
+    """
+
+    address: str
+    name: str
+    needs: tuple[str, ...]
+    stale: bool
+    outs: tuple[Path, ...]
+    sections: frozenset[str]
+    module: str
+
+
+class RefusedError(ValueError):
+    """A user's mistake in one line, told without a traceback."""
+
+
+def read_dag(root: Path, targets: Sequence[str] = ()) -> list[Step]:
+    """The stages that the targets need (all that dvc.yaml names, if there are none), asked of DVC once.
+
+    Args:
+        root: the workspace.
+        targets: names of stages of the root's dvc.yaml.
+
+    Raises:
+        RefusedError: dvc.yaml has no such stage, or DVC cannot say how things stand.
+    """
+
+    def choose(stages: list[Any]) -> list[Any]:
+        own = {stage.name: stage for stage in stages if stage.path_in_repo == "dvc.yaml"}
+        unknown = sorted(set(targets) - set(own))
+        if unknown:
+            raise RefusedError(
+                f"dvc.yaml has no stage {', '.join(unknown)}; expected some of {', '.join(sorted(own))}"
+            )
+        return [stage for name, stage in own.items() if not targets or name in targets]
+
+    return _read(root, choose)
+
+
+def read_experiments(root: Path, tables: Sequence[str]) -> list[Step]:
+    """The stages of `experiments/TABLE/dvc.yaml` for the tables that are named (none: all), and what they need.
+
+    Raises:
+        RefusedError: there is no such table, or DVC cannot say how things stand.
+    """
+    known = sorted(path.parent.name for path in root.glob("experiments/*/dvc.yaml"))
+    unknown = sorted(set(tables) - set(known))
+    if unknown or not known:
+        there = f"expected some of {', '.join(known)}" if known else "there are no experiments/*/dvc.yaml yet"
+        raise RefusedError(f"experiments/ has no table {', '.join(unknown) or 'at all'}; {there}")
+    paths = {f"experiments/{name}/dvc.yaml" for name in (tables or known)}
+    return _read(root, lambda stages: [stage for stage in stages if stage.path_in_repo in paths])
+
+
+def _read(root: Path, choose: Callable[[list[Any]], list[Any]]) -> list[Step]:
+    with _one_at_a_time:
+        try:
+            with Repo(str(root)) as repo:
+                graph = repo.index.graph
+                roots = choose(list(graph))
+                wanted = set(roots).union(*(networkx.descendants(graph, stage) for stage in roots))
+                order = [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in wanted]
+                stale = set(repo.status([stage.addressing for stage in order])) if order else set()
+                return _steps(root, graph, order, stale)
+        except DvcException as error:
+            raise RefusedError(f"DVC in {root}: {' '.join(str(error).split())}") from error
+
+
+def _steps(root: Path, graph: Any, order: Sequence[Any], stale: set[str]) -> list[Step]:
+    """`stale` is what DVC says is out of date by itself; what descends from it is stale too."""
+    steps: dict[str, Step] = {}
+    for stage in order:
+        needs = tuple(needed.addressing for needed in graph.successors(stage))
+        found = MODULE.search(str(stage.cmd))
+        params = [name for dependency in stage.deps for name in getattr(dependency, "params", ())]
+        steps[stage.addressing] = Step(
+            address=stage.addressing,
+            name=stage.name or stage.addressing,
+            needs=needs,
+            stale=stage.addressing in stale or any(steps[address].stale for address in needs),
+            outs=tuple(Path(out.fs_path).relative_to(root.resolve()) for out in stage.outs),
+            sections=frozenset(str(name).split(".")[0] for name in params),
+            module=found.group(1) if found else stage.name or "",
+        )
+    return list(steps.values())

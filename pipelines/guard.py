@@ -1,0 +1,104 @@
+"""Run a command, and end everything that it started when this process's stdin is closed or the command has ended.
+
+    python pipelines/guard.py MARK COMMAND ...
+
+Whoever starts this holds the other end of stdin: it closes it to stop the command, and the kernel closes it if it dies,
+by whatever signal. All that the command starts has MARK in its environment (`OUTER:INNER` where guards are nested), so nothing is
+lost that went into a session of its own (Ray does) or lost its parent. Run as a file, so that it needs no import path.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psutil
+
+MARK = "MQVAE_GUARD"
+GRACE_SECONDS, FORCE_SECONDS = 7.0, 0.7
+"""How long the tree may take to end by itself, and then after SIGTERM to all of it."""
+
+STOPPED = 143
+
+
+def tree(mark: str) -> dict[int, psutil.Process]:
+    """Every living process with the mark in its environment, and what descends from them; this one is left out."""
+    found = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if mark in process.environ().get(MARK, "").split(":"):
+                found[process.pid] = process
+                found |= {child.pid: child for child in process.children(recursive=True)}
+    found.pop(os.getpid(), None)
+    return {pid: process for pid, process in found.items() if _lives(process)}
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process runs; one that ended and waits to be collected does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _signal(processes: Iterable[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.Error):
+            process.send_signal(number)
+
+
+def end_tree(mark: str, leader: int | None = None) -> None:
+    """End all that has the mark: politely, the leader last, so that it puts its house in order; then by force.
+
+    Args:
+        mark: what was given to `guard.py`.
+        leader: DVC's process: it sees its command end, and unlocks. It gets SIGINT alone, which it minds only where
+            it runs no command.
+    """
+    living = tree(mark)
+    _signal((process for pid, process in living.items() if pid != leader), signal.SIGTERM)
+    _signal((process for pid, process in living.items() if pid == leader), signal.SIGINT)
+    for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, FORCE_SECONDS)):
+        deadline = time.monotonic() + seconds
+        while living and time.monotonic() < deadline:
+            time.sleep(0.05)
+            living = {pid: process for pid, process in living.items() if _lives(process)}
+            living |= {} if living else tree(mark)
+        living |= tree(mark)
+        _signal(living.values(), number)
+
+
+def main() -> None:
+    """Run the command; its exit status, or 143 where stdin was closed first."""
+    mark, *command = sys.argv[1:]
+    signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # a shell's background job would ignore it, and so its children
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: None
+    )  # it is here to the end, which stdin and the child tell
+    marks = ":".join(filter(None, [os.environ.get(MARK), mark]))
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | {MARK: marks})
+    ending = threading.Lock()
+
+    def watch() -> None:
+        while os.read(0, 1024):  # not sys.stdin, whose lock a thread may not hold when Python ends
+            pass
+        if ending.acquire(blocking=False):
+            end_tree(mark, child.pid)
+            os._exit(STOPPED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    status = child.wait()
+    if not ending.acquire(blocking=False):
+        threading.Event().wait()  # the other thread is ending the tree, and then this process
+    end_tree(mark)
+    sys.exit(status if status >= 0 else 128 - status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""The numbers of metrics/, now and as the last run left them.
+
+A run that ends well keeps a copy of what it leaves; a run that is stopped leaves the copy alone, so that the one which goes
+on from it is still compared with the last whole one. Whether two numbers may be compared at all is `reporting.compare`'s to say.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.dag import Step
+from pipelines.running import environment
+
+KEPT = Path(".runs/last_run")
+UNFINISHED = "unfinished"
+NUMBERS, PROTOCOL = "metrics.json", "protocol.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number of a stage, now and before; None where there is none.
+
+    Attributes:
+        comparable: whether both were measured alike.
+    """
+
+    stage: str
+    name: str
+    now: float | None
+    before: float | None
+    comparable: bool
+
+    @property
+    def difference(self) -> str:
+        """The difference as text, with its sign."""
+        if self.now is None or self.before is None:
+            return ""
+        if not self.comparable:
+            return "measured otherwise: not comparable"
+        return f"{self.now - self.before:+.5g}" if self.now != self.before else "="
+
+
+def folders(steps: Sequence[Step]) -> dict[str, Path]:
+    """Stage → the folder among its outputs that holds numbers; the workspace's present state decides."""
+    return {step.name: out for step in steps for out in step.outs if out.parts[0] == "metrics"}
+
+
+def keep_before(steps: Sequence[Step], root: Path) -> None:
+    """At the start of a run: keep the numbers that are there, unless the last run did not get to its end."""
+    kept = root / KEPT
+    if not (kept / UNFINISHED).exists():
+        _copy(steps, root, kept)
+        kept.mkdir(parents=True, exist_ok=True)
+        (kept / UNFINISHED).touch()
+
+
+def finished(root: Path) -> None:
+    """At the end of a run that ended well."""
+    (root / KEPT / UNFINISHED).unlink(missing_ok=True)
+
+
+def _copy(steps: Sequence[Step], root: Path, kept: Path) -> None:
+    for stage, folder in folders(steps).items():
+        for name in (NUMBERS, PROTOCOL):
+            target = kept / stage / name
+            if (root / folder / name).is_file():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(root / folder / name, target)
+
+
+def rows(steps: Sequence[Step], root: Path) -> list[Row]:
+    """Every number of these stages, beside what it was before."""
+    found = []
+    for stage, folder in folders(steps).items():
+        old, new = root / KEPT / stage / NUMBERS, root / folder / NUMBERS
+        before, now = read(old), read(new)
+        comparable = before == now or _comparable(old, new, root)
+        names = dict.fromkeys([*now, *before])
+        found += [Row(stage, name, now.get(name), before.get(name), comparable) for name in names]
+    return found
+
+
+def read(path: Path) -> Mapping[str, float]:
+    """Numbers by name; none where there is no file."""
+    value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {name: number for name, number in value.items() if isinstance(number, (int, float))}
+
+
+def _comparable(old: Path, new: Path, root: Path) -> bool:
+    """What `python -m reporting.compare OLD NEW` says, where numbers have a protocol."""
+    if not (old.with_name(PROTOCOL).is_file() and new.with_name(PROTOCOL).is_file()):
+        return True
+    done = subprocess.run(
+        [sys.executable, "-m", "reporting.compare", str(old.resolve()), str(new.resolve())],
+        cwd=root,
+        env=os.environ | environment(root),
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode == 0

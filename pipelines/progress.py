@@ -1,0 +1,88 @@
+"""How far a stage is, from the `progress.json` of its run folder to a progress artifact in the dashboard."""
+
+import contextvars
+import html
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from pipelines.dag import Step
+
+EVERY_SECONDS = 2.0
+
+
+def key(*parts: str) -> str:
+    """An artifact's key: lower-case letters, digits and dashes, as Prefect wants it."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def newest(root: Path, step: Step, since: float) -> dict[str, Any] | None:
+    """What the stage's newest progress file says, if it was written after `since` (seconds since the epoch)."""
+    files = [(path.stat().st_mtime, path) for path in root.glob(f".runs/{step.module}/*/progress.json")]
+    times = [found for found in files if found[0] > since]
+    if not times:
+        return None
+    value: dict[str, Any] = json.loads(max(times)[1].read_text(encoding="utf-8"))
+    return value
+
+
+def described(state: dict[str, Any]) -> str:
+    """A progress file in a line of Markdown: `training: 12/24 steps, 46/s, 1 s left; loss 4.8`."""
+    left = f", {state['seconds_left']:,.0f} s left" if state["done"] < state["total"] else ""
+    numbers = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in state["shown"].items())
+    rate = f"{state['done']:,}/{state['total']:,} {state['unit']}, {state['rate']:,.1f}/s{left}"
+    return html.escape(f"{state['title']}: {rate}{'; ' if numbers else ''}{numbers}")
+
+
+@contextmanager
+def shown_as_artifact(step: Step, root: Path) -> Iterator[None]:
+    """While the block runs, a thread keeps a progress artifact of this task at what the stage says."""
+    stop, mover = threading.Event(), _Mover(step, root)
+
+    def work() -> None:
+        while not stop.wait(EVERY_SECONDS):
+            mover.move()
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(timeout=EVERY_SECONDS)
+    mover.move()
+
+
+class _Mover:
+    """Makes the artifact when there is something to show, and moves it when there is something new."""
+
+    def __init__(self, step: Step, root: Path) -> None:
+        self.step, self.root, self.since = step, root, time.time()
+        self.artifact: Any = None
+        self.last: dict[str, Any] | None = None
+        self.log = get_run_logger()
+
+    def move(self) -> None:
+        """Show what is new; a server that cannot be reached costs the picture, not the training."""
+        state = newest(self.root, self.step, self.since)
+        if state is None or state == self.last:
+            return
+        percent = min(100.0, 100 * state["done"] / max(state["total"], 1))
+        try:
+            if self.artifact is None:
+                self.artifact = create_progress_artifact(
+                    percent, key=key("progress", self.step.name), description=described(state)
+                )
+            else:
+                update_progress_artifact(self.artifact, percent, described(state))
+        except Exception as error:
+            self.log.warning("the progress artifact could not be moved: %s", error)
+        self.last = state

@@ -1,0 +1,214 @@
+"""One stage as a Prefect task: `dvc repro --single-item` under a guard, its output in the run's log, its progress shown."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from logging import Logger
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from prefect import get_run_logger, task
+from prefect.client.schemas import State
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from pipelines.dag import Step
+from pipelines.guard import FORCE_SECONDS, GRACE_SECONDS
+from pipelines.progress import shown_as_artifact
+
+BIN = Path(sys.executable).parent
+GUARD = Path(__file__).with_name("guard.py")
+UNRUN = ("is cached - skipping run", "didn't change, skipping")
+"""What DVC says of a stage whose outputs it took from its cache, or left as they were."""
+
+LINES_AT_ONCE, LINES_A_SECOND = 60, 5.0
+"""How much of a stage's output the run's log takes; the file has it all."""
+
+TAIL = 12
+
+
+class StoppedError(RuntimeError):
+    """The run is being ended, so a stage does not start."""
+
+
+@dataclass
+class Running:
+    """The guarded commands of this process, so that a run that is cancelled ends them all."""
+
+    ended: bool = False
+    guards: "set[subprocess.Popen[str]]" = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def start(self, command: Sequence[str], root: Path) -> "subprocess.Popen[str]":
+        """Start a command in a workspace, under a guard.
+
+        Raises:
+            StoppedError: the run is being ended.
+        """
+        with self.lock:
+            if self.ended:
+                raise StoppedError("the run is being stopped")
+            guard = subprocess.Popen(
+                [sys.executable, str(GUARD), uuid4().hex, *command],
+                cwd=root,
+                env=os.environ | environment(root),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+            )
+            self.guards.add(guard)
+            return guard
+
+    def end(self, guards: "Sequence[subprocess.Popen[str]]") -> None:
+        """End commands and everything that they started, all at once."""
+        for guard in guards:
+            assert guard.stdin is not None
+            with suppress(OSError):
+                guard.stdin.close()
+        deadline = time.monotonic() + GRACE_SECONDS + 2 * FORCE_SECONDS + 1
+        for guard in guards:
+            with suppress(subprocess.TimeoutExpired):
+                guard.wait(max(0.1, deadline - time.monotonic()))
+            guard.kill()
+            guard.wait()
+            self.guards.discard(guard)
+
+    @contextmanager
+    def all_ended(self) -> Iterator[None]:
+        """End every command when the block ends by an exception, a signal to this process too."""
+        self.ended = False
+        try:
+            yield
+        except BaseException:
+            with self.lock:
+                self.ended = True
+                guards = list(self.guards)
+            self.end(guards)
+            raise
+
+
+RUNNING = Running()
+
+
+def environment(root: Path) -> dict[str, str]:
+    """What a stage's process needs: this interpreter's programs first, and the workspace's own code."""
+    return {
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(root.resolve()),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass
+class Output:
+    """A stage's output: all of it into a file, as much as can be read into the run's log."""
+
+    log: Logger
+    file: Path
+    allowance: float = LINES_AT_ONCE
+    left_out: int = 0
+    tail: list[str] = field(default_factory=list)
+    clock: float = field(default_factory=time.monotonic)
+
+    def add(self, line: str) -> None:
+        """One line, which has been written to the file."""
+        now = time.monotonic()
+        self.allowance = min(LINES_AT_ONCE, self.allowance + (now - self.clock) * LINES_A_SECOND)
+        self.clock = now
+        self.tail = [*self.tail[1 - TAIL :], line]
+        if self.allowance < 1:
+            self.left_out += 1
+            return
+        self.say_left_out()
+        self.allowance -= 1
+        self.log.info("%s", line)
+
+    def say_left_out(self) -> None:
+        """Say how many lines only the file has."""
+        if self.left_out:
+            self.log.info("… %s lines more in %s", f"{self.left_out:,}", self.file)
+            self.left_out = 0
+
+    def close(self, failed: bool) -> None:
+        """After the last line; where the stage failed, its last lines are told whatever the rate."""
+        unsaid = self.tail[-self.left_out :] if self.left_out else []
+        self.say_left_out()
+        for line in unsaid if failed else ():
+            self.log.error("%s", line)
+
+
+def log_file(root: Path, step: Step) -> Path:
+    """Where the whole output of a stage goes, in this run."""
+    name = str(flow_run.get_name() or "run")
+    return root / ".runs" / "logs" / name / f"{step.name}.log"
+
+
+@task
+def run_stage(step: Step, force: bool = False, root: Path = Path()) -> State[Any]:
+    """Bring one stage up to date through DVC; a stage that is fresh ends as Cached.
+
+    Args:
+        step: the stage.
+        force: run it though it is up to date.
+        root: the workspace.
+    """
+    log = get_run_logger()
+    if not force and not step.stale:
+        return Completed(name="Cached", message=f"{step.name} is up to date")
+    if force:
+        forget_finished_runs(step, root)
+    command = ["dvc", "repro", "--single-item", *(["--force"] if force else []), step.address]
+    log.info("%s", " ".join(command))
+    began = time.monotonic()
+    status, ran, file = _run(command, step, root)
+    if status:
+        again = f"`dvc repro {step.address}`, or the same run again, goes on from where it was"
+        message = f"{step.name} ended with status {status}: {again}; its output is in {file}"
+        return Failed(message=message, data=RuntimeError(message))
+    if not ran:
+        return Completed(name="Cached", message=f"{step.name} was in DVC's cache")
+    return Completed(message=f"{step.name} ran for {time.monotonic() - began:,.0f} s")
+
+
+def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Path]:
+    """Run a DVC command; its status, whether DVC ran the stage, and the file with its output."""
+    file = log_file(root, step)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    output, ran, status = Output(get_run_logger(), file), True, 1
+    guard = RUNNING.start(command, root)
+    try:
+        assert guard.stdout is not None
+        with file.open("a", encoding="utf-8") as whole, shown_as_artifact(step, root):
+            for line in guard.stdout:
+                whole.write(line)
+                whole.flush()
+                if line.strip():
+                    output.add(line.rstrip())
+                    ran = ran and not any(words in line for words in UNRUN)
+            status = guard.wait()
+    finally:
+        RUNNING.end([guard])
+        output.close(failed=status != 0)
+    return status, ran, file
+
+
+def forget_finished_runs(step: Step, root: Path) -> None:
+    """Drop what the stage has finished, which it would publish again instead of running; what is unfinished goes on."""
+    for done in root.glob(f".runs/{step.module}/*/done.json"):
+        name = f"{step.module}/{done.parent.name}"
+        subprocess.run(
+            [sys.executable, "-m", "workspace.runs", "drop", name],
+            cwd=root,
+            env=os.environ | environment(root),
+            check=True,
+            capture_output=True,
+        )

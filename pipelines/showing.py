@@ -1,0 +1,104 @@
+"""What a run leaves in the dashboard: its stages, its numbers against the last run's, its pictures, a link to its report."""
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
+
+from pipelines.dag import Step
+from pipelines.numbers import Row, rows
+from pipelines.progress import key
+from pipelines.server import report_url
+
+LARGEST_BYTES, LARGEST_SIDE = 1_000_000, 1600
+"""A picture artifact is kept in the server's database: larger pictures are made smaller."""
+
+
+def escaped(text: object) -> str:
+    """Text that stands in Markdown as it is: no HTML, no link, no table cell ends in it."""
+    safe = html.escape(" ".join(str(text).split()))
+    return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", safe)
+
+
+def show_results(title: str, told: Mapping[str, str], steps: Sequence[Step], root: Path) -> None:
+    """Make the artifacts of a run.
+
+    Args:
+        title: the flow's name; it begins their keys.
+        told: what became of each stage, by name.
+        steps: the stages.
+        root: the workspace.
+    """
+    numbers = rows(steps, root)
+    if numbers:
+        create_table_artifact([_cells(row) for row in numbers], key=key(title, "numbers"), description=NOTE)
+    for picture in pictures(steps, root):
+        url, name = data_url(root / picture), picture.as_posix()
+        create_image_artifact(url, key=key(title, *picture.with_suffix("").parts[-2:]), description=name)
+    create_markdown_artifact(
+        summary(title, told, steps, numbers, root), key=key(title, "summary"), description=f"{title}: summary"
+    )
+
+
+NOTE = "Every number of metrics/, and what it was after the last run that got to its end"
+
+
+def _cells(row: Row) -> dict[str, str]:
+    now, before = (f"{value:.5g}" if value is not None else "–" for value in (row.now, row.before))
+    names = {"stage": html.escape(row.stage), "number": html.escape(row.name)}
+    return {**names, "now": now, "last run": before, "difference": row.difference}
+
+
+def pictures(steps: Sequence[Step], root: Path) -> list[Path]:
+    """The PNG files at the top of the stages' outputs: reconstructions, the grid of samples."""
+    return [
+        path.relative_to(root) for step in steps for out in step.outs for path in sorted((root / out).glob("*.png"))
+    ]  # fmt: skip
+
+
+def data_url(path: Path) -> str:
+    """A picture as a data URL, made smaller where it is very large."""
+    data, kind = path.read_bytes(), "png"
+    if len(data) > LARGEST_BYTES:
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+        made, kind = io.BytesIO(), "jpeg"
+        image.save(made, kind, quality=85)
+        data = made.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def summary(
+    title: str, told: Mapping[str, str], steps: Sequence[Step], numbers: Sequence[Row], root: Path
+) -> str:
+    """The Markdown of a run: stages, where its report and its logs are, and which numbers moved."""
+    lines = [f"# {escaped(title)}", "", "| stage | |", "|---|---|"]
+    lines += [f"| {escaped(name)} | {escaped(what)} |" for name, what in told.items()]
+    lines += ["", *_report(steps, root)]
+    lines += [f"Whole output: `{root.resolve() / '.runs' / 'logs' / str(flow_run.get_name() or 'run')}`", ""]
+    moved = [row for row in numbers if row.difference not in ("", "=")]
+    if moved:
+        lines += ["Numbers that moved since the last run:", "", "| | last run | now | |", "|---|---|---|---|"]
+    lines += [
+        f"| {escaped(row.stage)}: {escaped(row.name)} | {row.before:.5g} | {row.now:.5g} | {escaped(row.difference)} |"
+        for row in moved
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _report(steps: Sequence[Step], root: Path) -> list[str]:
+    """The link to the report page: served by the dashboard where it runs; its path in any case."""
+    pages = [
+        out / "index.html" for step in steps for out in step.outs if (root / out / "index.html").is_file()
+    ]
+    lines = []
+    for page in pages:
+        url = report_url(root, page)
+        lines += [f"[The report]({url})" if url else f"The report: `{root.resolve() / page}`", ""]
+    return lines

@@ -1,0 +1,225 @@
+"""A sweep as a Prefect flow: a grid or a list of settings, its arms side by side in workspaces of their own.
+
+    python -m pipelines.sweep --grid stackformer.model.width=64,96,128 --grid stackformer.steps=500,1000
+    python -m pipelines.sweep --arm "stackformer.steps=500" --arm "mqvae.model.mask_ratio=0.75 stackformer.steps=900"
+
+What arms have in common is made once: stages that no setting of an arm touches run here first, and of arms that share what a
+stage depends on one runs it and the others take it from DVC's cache. So arms of Stackformer alone share the token data set.
+An arm that fails stops no other, and is named at the end. The same sweep again goes on where it was. To keep an arm, put its
+settings into params.yaml: `dvc repro` then takes everything from the cache.
+"""
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.client.schemas import State
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from pipelines import numbers, params
+from pipelines.arms import SWEEPS, Arm, arms_of, checkout, needed_here, prepare, touched
+from pipelines.dag import RefusedError, Step, read_dag
+from pipelines.progress import key
+from pipelines.reproduce import bring_up_to_date, run_from_shell, what
+from pipelines.running import RUNNING, StoppedError, run_stage
+from pipelines.server import report_url, workspace_slot
+from pipelines.showing import escaped
+
+MOST_AT_ONCE = 64
+
+
+@dataclass
+class Shared:
+    """A lock for each stage and what decides it, so that of arms that share a stage one runs it.
+
+    Attributes:
+        made: a stage's address and the settings that touch it → a lock.
+    """
+
+    made: "defaultdict[tuple[str, tuple[str, ...]], threading.Lock]" = field(
+        default_factory=lambda: defaultdict(threading.Lock)
+    )
+
+
+@flow(name="sweep", task_runner=ThreadPoolTaskRunner(max_workers=MOST_AT_ONCE))
+def sweep(
+    grid: list[str] = [],  # noqa: B006
+    arms: list[str] = [],  # noqa: B006
+    common: list[str] = [],  # noqa: B006
+    targets: list[str] = [],  # noqa: B006
+    at_once: int = 0,
+) -> Any:
+    """Run a grid or a list of settings, arms side by side; what they share is made once.
+
+    Args:
+        grid: `section.key=value,value` each; every combination of their values is an arm.
+        arms: settings of one arm each, `section.key=value` with blanks between them; with a grid, each arm has the whole grid.
+        common: settings of every arm, `compute.workers=0` for example.
+        targets: stages that each arm runs, with what they need; none means everything.
+        at_once: how many arms run side by side; 0 takes as many as the cores allow.
+
+    Returns:
+        What became of each arm.
+    """
+    root = Path()
+    try:
+        made = arms_of(grid, arms, common)
+        for arm in made:
+            params.check(root, arm.changes)
+        with RUNNING.all_ended():
+            with workspace_slot(root):
+                here = needed_here(read_dag(root, targets), made)
+                told = bring_up_to_date("sweep-shared", here, root)
+                if not isinstance(told, dict):
+                    return told
+                folders = [prepare(arm, root) for arm in made]
+            states = side_by_side(made, folders, targets, at_once or cores_allow(root, common))
+        return conclude(made, folders, states, targets, root)
+    except RefusedError as error:
+        return Failed(message=str(error), data=error)
+
+
+def cores_allow(root: Path, common: Sequence[str]) -> int:
+    """How many arms the machine's cores hold: cores ÷ (workers · threads) of the compute section, at least one."""
+    from ruamel.yaml import YAML
+
+    compute = dict(YAML(typ="safe").load(root / "params.yaml").get("compute", {}))
+    for name, value in map(params.split, common):
+        if name.startswith("compute."):
+            compute[name.removeprefix("compute.")] = params.parse(value)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // max(1, max(1, compute.get("workers", 1)) * (compute.get("threads", 1) or cores)))
+
+
+def side_by_side(
+    arms: Sequence[Arm], folders: Sequence[Path], targets: Sequence[str], at_once: int
+) -> list[State[Any]]:
+    """Run the arms, at most `at_once` at a time, in order; the state of each."""
+    get_run_logger().info("%d arms, %d at a time", len(arms), min(at_once, len(arms)))
+    shared, slots = Shared(), threading.Semaphore(at_once)
+    futures = [
+        run_arm.with_options(name=arm.name, task_run_name=arm.name).submit(arm, folder, list(targets), shared, slots)
+        for arm, folder in zip(arms, folders, strict=True)
+    ]  # fmt: skip
+    for future in futures:
+        future.wait()
+    return [future.state for future in futures]
+
+
+@task
+def run_arm(
+    arm: Arm, folder: Path, targets: list[str], shared: Shared, slots: threading.Semaphore
+) -> State[Any]:
+    """Bring one arm's workspace up to date; ends as Failed, with the stage's name, where a stage fails."""
+    with slots:
+        if RUNNING.ended:
+            raise StoppedError("the run is being stopped")
+        checkout(folder)
+        steps = read_dag(folder, targets)
+        decided = touched(steps, arm)
+        became = {}
+        for step in steps:
+            state = _run_step(arm, step, folder, shared.made[step.address, decided[step.address]])
+            became[step.name] = what(state)
+            if not state.is_completed():
+                return Failed(message=f"{arm.name}: {state.message}", data=RuntimeError(state.message))
+        ran = ", ".join(name for name, how in became.items() if how == "ran")
+        return Completed(message=f"{arm.name}: ran {ran or 'nothing'}", data=became)
+
+
+def _run_step(arm: Arm, step: Step, folder: Path, lock: threading.Lock) -> State[Any]:
+    """One stage of an arm. A fresh one makes no task: a sweep's page would be full of them."""
+    if not step.stale:
+        return Completed(name="Cached")
+    with lock:
+        named = run_stage.with_options(name=step.name, task_run_name=f"{step.name} ({arm.name})")
+        state: State[Any] = named(step, False, folder, return_state=True)
+        return state
+
+
+def conclude(
+    arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], targets: Sequence[str], root: Path
+) -> Any:  # fmt: skip
+    """Tables of all arms, in the dashboard and in .runs/sweep/results.json; the failed ones are named."""
+    steps = read_dag(root, targets)
+    results = [
+        {"arm": arm.name, "settings": list(arm.changes), "state": state.name, "workspace": folder.name}
+        | {"numbers": _numbers(steps, folder) if state.is_completed() else {}}
+        for arm, folder, state in zip(arms, folders, states, strict=True)
+    ]
+    (root / SWEEPS / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    cells = [
+        {"arm": escaped(result["arm"]), "state": str(result["state"])}
+        | {name: f"{value:.5g}" for name, value in result["numbers"].items()}
+        for result in results
+    ]
+    create_table_artifact(cells, key=key("sweep", "arms"), description="arms and their numbers")
+    text = _summary(arms, folders, states, steps, root)
+    create_markdown_artifact(text, key=key("sweep", "summary"), description="sweep: summary")
+    ended = zip(arms, states, strict=True)
+    failed = [f"{arm.name} ({state.message})" for arm, state in ended if not state.is_completed()]
+    if failed:
+        message = f"{len(failed)} of {len(arms)} arms failed: {'; '.join(failed)}"
+        return Failed(message=message, data=RuntimeError(message))
+    return {arm.name: "done" for arm in arms}
+
+
+def _numbers(steps: Sequence[Step], folder: Path) -> dict[str, float]:
+    """The numbers of an arm's workspace, `stage/number` each."""
+    return {
+        f"{stage}/{name}": value
+        for stage, place in numbers.folders(steps).items()
+        for name, value in numbers.read(folder / place / numbers.NUMBERS).items()
+    }
+
+
+def _summary(
+    arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], steps: Sequence[Step], root: Path
+) -> str:  # fmt: skip
+    """Markdown: a row an arm, with its settings, what became of it and its report."""
+    lines = ["# Sweep", "", "| arm | | report |", "|---|---|---|"]
+    pages = [out / "index.html" for step in steps for out in step.outs if (root / out).is_dir()]
+    for arm, folder, state in zip(arms, folders, states, strict=True):
+        page = next((page for page in pages if (folder / page).is_file()), None)
+        url = report_url(folder, page) if page is not None else None
+        link = f"[report]({url})" if url else "–"
+        lines.append(f"| {escaped(arm.name)} | {escaped(state.message or state.name)} | {link} |")
+    lines += ["", f"All numbers: `{(root / SWEEPS / 'results.json').resolve()}`"]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    several: dict[str, Any] = {"action": "append", "default": []}
+    parser.add_argument("targets", nargs="*", help="stages of dvc.yaml that each arm runs; none means all")
+    parser.add_argument("--grid", metavar="KEY=VALUE,VALUE", help="an axis of the grid", **several)
+    parser.add_argument("--arm", metavar='"KEY=VALUE …"', help="the settings of an arm", **several)
+    parser.add_argument(
+        "-S", "--set", metavar="KEY=VALUE", help="a setting of every arm (compute.workers=0)", **several
+    )
+    parser.add_argument(
+        "--at-once", type=int, default=0, help="arms side by side; 0: as many as the cores allow (0)"
+    )
+    given = parser.parse_args()
+    if not given.grid and not given.arm:
+        sys.exit('a sweep needs --grid KEY=VALUE,VALUE or --arm "KEY=VALUE …"')
+    run_from_shell(lambda: sweep(given.grid, given.arm, given.set, given.targets, given.at_once))
+
+
+if __name__ == "__main__":
+    main()
