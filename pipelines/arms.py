@@ -7,11 +7,12 @@ stopped goes on from its last checkpoint when the same sweep is started again.
 
 import hashlib
 import itertools
+import os
 import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def needed_here(steps: Sequence[Step], arms: Sequence[Arm]) -> list[Step]:
 
 
 def prepare(arm: Arm, root: Path) -> Path:
-    """Make or refresh an arm's workspace: code and params as here, and the arm's settings; `checkout` brings its artifacts.
+    """Make or refresh an arm's workspace: code and params as here, and the arm's settings; `bring_inputs` brings artifacts.
 
     Raises:
         RefusedError: a setting that params.yaml has not, or git or DVC fails.
@@ -124,13 +125,22 @@ def prepare(arm: Arm, root: Path) -> Path:
     return folder
 
 
-def checkout(folder: Path) -> None:
-    """Link what the cache holds of an arm's artifacts into its workspace.
+def bring_inputs(
+    steps: Sequence[Step], decided: Mapping[str, tuple[str, ...]], root: Path, folder: Path
+) -> None:
+    """What an arm's stages read of stages that none of its settings touches: linked from the cache, or from `root`.
 
     Raises:
         RefusedError: DVC fails.
     """
-    _run(folder, str(BIN / "dvc"), "checkout", "--quiet", "--force", "--allow-missing")
+    needed = {address for step in steps if decided[step.address] for address in step.needs}
+    inputs = [step for step in steps if step.address in needed and not decided[step.address]]
+    cached = [str(out) for step in inputs for out in step.outs if out not in step.uncached]
+    if cached:
+        _run(folder, str(BIN / "dvc"), "checkout", "--quiet", "--force", *cached)
+    for out in (out for step in inputs for out in step.uncached):
+        if not (folder / out).exists():
+            shutil.copytree(root / out, folder / out, copy_function=os.link)
 
 
 def _run(place: Path, *command: str) -> str:
@@ -173,6 +183,6 @@ def _link_ignored(root: Path, folder: Path) -> None:
 def _share_cache(root: Path, folder: Path) -> None:
     """The arm's DVC uses the workspace's cache and links from it, read-only, where the file system can."""
     with Repo(str(root)) as repo:
-        cache = repo.cache.local.path
+        cache = repo.cache.local_cache_dir
     text = f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'
     (folder / ".dvc" / "config.local").write_text(text, encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Step:
         needs: addresses of the stages that it depends on directly.
         stale: whether it must run, or may: DVC says that it is out of date, or something that it needs is.
         outs: paths that it writes.
+        uncached: those of them that DVC's cache does not hold.
         sections: sections of params.yaml that it reads.
         module: the stage's module where its command runs one ("train_mqvae"): its name in .runs/.
     """
@@ -35,6 +36,7 @@ class Step:
     needs: tuple[str, ...]
     stale: bool
     outs: tuple[Path, ...]
+    uncached: frozenset[Path]
     sections: frozenset[str]
     module: str
 
@@ -43,12 +45,13 @@ class RefusedError(ValueError):
     """A user's mistake in one line, told without a traceback."""
 
 
-def read_dag(root: Path, targets: Sequence[str] = ()) -> list[Step]:
+def read_dag(root: Path, targets: Sequence[str] = (), among: Collection[str] | None = None) -> list[Step]:
     """The stages that the targets need (all that dvc.yaml names, if there are none), asked of DVC once.
 
     Args:
         root: the workspace.
         targets: names of stages of the root's dvc.yaml.
+        among: addresses of the stages that are asked about; of the others it is known that they are fresh. None asks of all.
 
     Raises:
         RefusedError: dvc.yaml has no such stage, or DVC cannot say how things stand.
@@ -63,7 +66,7 @@ def read_dag(root: Path, targets: Sequence[str] = ()) -> list[Step]:
             )
         return [stage for name, stage in own.items() if not targets or name in targets]
 
-    return _read(root, choose)
+    return _read(root, choose, among)
 
 
 def read_experiments(root: Path, tables: Sequence[str]) -> list[Step]:
@@ -78,10 +81,10 @@ def read_experiments(root: Path, tables: Sequence[str]) -> list[Step]:
         there = f"expected some of {', '.join(known)}" if known else "there are no experiments/*/dvc.yaml yet"
         raise RefusedError(f"experiments/ has no table {', '.join(unknown) or 'at all'}; {there}")
     paths = {f"experiments/{name}/dvc.yaml" for name in (tables or known)}
-    return _read(root, lambda stages: [stage for stage in stages if stage.path_in_repo in paths])
+    return _read(root, lambda stages: [stage for stage in stages if stage.path_in_repo in paths], None)
 
 
-def _read(root: Path, choose: Callable[[list[Any]], list[Any]]) -> list[Step]:
+def _read(root: Path, choose: Callable[[list[Any]], list[Any]], among: Collection[str] | None) -> list[Step]:
     with _one_at_a_time:
         try:
             with Repo(str(root)) as repo:
@@ -89,7 +92,8 @@ def _read(root: Path, choose: Callable[[list[Any]], list[Any]]) -> list[Step]:
                 roots = choose(list(graph))
                 wanted = set(roots).union(*(networkx.descendants(graph, stage) for stage in roots))
                 order = [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in wanted]
-                stale = set(repo.status([stage.addressing for stage in order])) if order else set()
+                asked = [stage.addressing for stage in order if among is None or _address(stage) in among]
+                stale = set(repo.status(asked)) if asked else set()
                 return _steps(root, graph, order, stale)
         except DvcException as error:
             raise RefusedError(f"DVC in {root}: {' '.join(str(error).split())}") from error
@@ -99,16 +103,31 @@ def _steps(root: Path, graph: Any, order: Sequence[Any], stale: set[str]) -> lis
     """`stale` is what DVC says is out of date by itself; what descends from it is stale too."""
     steps: dict[str, Step] = {}
     for stage in order:
-        needs = tuple(needed.addressing for needed in graph.successors(stage))
+        needs = tuple(_address(needed) for needed in graph.successors(stage))
         found = MODULE.search(str(stage.cmd))
         params = [name for dependency in stage.deps for name in getattr(dependency, "params", ())]
-        steps[stage.addressing] = Step(
-            address=stage.addressing,
-            name=stage.name or stage.addressing,
+        address = _address(stage)
+        steps[address] = Step(
+            address=address,
+            name=stage.name or address,
             needs=needs,
-            stale=stage.addressing in stale or any(steps[address].stale for address in needs),
-            outs=tuple(Path(out.fs_path).relative_to(root.resolve()) for out in stage.outs),
+            stale=stage.addressing in stale or any(steps[needed].stale for needed in needs),
+            outs=tuple(_inside(root, out) for out in stage.outs),
+            uncached=frozenset(_inside(root, out) for out in stage.outs if not out.use_cache),
             sections=frozenset(str(name).split(".")[0] for name in params),
             module=found.group(1) if found else stage.name or "",
         )
     return list(steps.values())
+
+
+def _address(stage: Any) -> str:
+    """What DVC calls a stage in its workspace's root (`stage.addressing` is relative to where this process is)."""
+    path = str(stage.path_in_repo)
+    if not stage.name:
+        return path
+    return str(stage.name) if path == "dvc.yaml" else f"{path}:{stage.name}"
+
+
+def _inside(root: Path, out: Any) -> Path:
+    """An output's path, relative to the workspace."""
+    return Path(out.fs_path).relative_to(root.resolve())

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -138,6 +139,12 @@ class Output:
             self.log.info("… %s lines more in %s", f"{self.left_out:,}", self.file)
             self.left_out = 0
 
+    @property
+    def reason(self) -> str:
+        """The last line that the stage itself wrote."""
+        own = [line for line in self.tail if not line.startswith("ERROR: failed to reproduce")]
+        return own[-1] if own else "no output"
+
     def close(self, failed: bool) -> None:
         """After the last line; where the stage failed, its last lines are told whatever the rate."""
         unsaid = self.tail[-self.left_out :] if self.left_out else []
@@ -152,7 +159,7 @@ def log_file(root: Path, step: Step) -> Path:
     return root / ".runs" / "logs" / name / f"{step.name}.log"
 
 
-@task
+@task(cache_policy=NO_CACHE)
 def run_stage(step: Step, force: bool = False, root: Path = Path()) -> State[Any]:
     """Bring one stage up to date through DVC; a stage that is fresh ends as Cached.
 
@@ -169,18 +176,18 @@ def run_stage(step: Step, force: bool = False, root: Path = Path()) -> State[Any
     command = ["dvc", "repro", "--single-item", *(["--force"] if force else []), step.address]
     log.info("%s", " ".join(command))
     began = time.monotonic()
-    status, ran, file = _run(command, step, root)
+    status, ran, output = _run(command, step, root)
     if status:
         again = f"`dvc repro {step.address}`, or the same run again, goes on from where it was"
-        message = f"{step.name} ended with status {status}: {again}; its output is in {file}"
+        message = f"{step.name} failed: {output.reason} ({again}; its output is in {output.file})"
         return Failed(message=message, data=RuntimeError(message))
     if not ran:
         return Completed(name="Cached", message=f"{step.name} was in DVC's cache")
     return Completed(message=f"{step.name} ran for {time.monotonic() - began:,.0f} s")
 
 
-def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Path]:
-    """Run a DVC command; its status, whether DVC ran the stage, and the file with its output."""
+def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Output]:
+    """Run a DVC command; its status, whether DVC ran the stage, and its output."""
     file = log_file(root, step)
     file.parent.mkdir(parents=True, exist_ok=True)
     output, ran, status = Output(get_run_logger(), file), True, 1
@@ -198,7 +205,7 @@ def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Pat
     finally:
         RUNNING.end([guard])
         output.close(failed=status != 0)
-    return status, ran, file
+    return status, ran, output
 
 
 def forget_finished_runs(step: Step, root: Path) -> None:

@@ -22,12 +22,13 @@ from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import numbers, params
-from pipelines.arms import SWEEPS, Arm, arms_of, checkout, needed_here, prepare, touched
+from pipelines.arms import SWEEPS, Arm, arms_of, bring_inputs, needed_here, prepare, touched
 from pipelines.dag import RefusedError, Step, read_dag
 from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell, what
@@ -39,14 +40,22 @@ MOST_AT_ONCE = 64
 
 
 @dataclass
-class Shared:
-    """A lock for each stage and what decides it, so that of arms that share a stage one runs it.
+class Plan:
+    """What the arms of a sweep have in common.
 
     Attributes:
-        made: a stage's address and the settings that touch it → a lock.
+        root: the workspace.
+        targets: stages that each arm runs.
+        steps: the stages that the targets need.
+        slots: how many arms may run at a time.
+        locks: a stage's address and the settings that decide it → a lock, so that of arms that share a stage one runs it.
     """
 
-    made: "defaultdict[tuple[str, tuple[str, ...]], threading.Lock]" = field(
+    root: Path
+    targets: list[str]
+    steps: list[Step]
+    slots: threading.Semaphore
+    locks: "defaultdict[tuple[str, tuple[str, ...]], threading.Lock]" = field(
         default_factory=lambda: defaultdict(threading.Lock)
     )
 
@@ -78,13 +87,16 @@ def sweep(
             params.check(root, arm.changes)
         with RUNNING.all_ended():
             with workspace_slot(root):
-                here = needed_here(read_dag(root, targets), made)
-                told = bring_up_to_date("sweep-shared", here, root)
+                steps = read_dag(root, targets)
+                told = bring_up_to_date("sweep-shared", needed_here(steps, made), root)
                 if not isinstance(told, dict):
                     return told
                 folders = [prepare(arm, root) for arm in made]
-            states = side_by_side(made, folders, targets, at_once or cores_allow(root, common))
-        return conclude(made, folders, states, targets, root)
+            at_once = at_once or cores_allow(root, common)
+            get_run_logger().info("%d arms, %d at a time", len(made), min(at_once, len(made)))
+            plan = Plan(root, targets, steps, threading.Semaphore(at_once))
+            states = side_by_side(made, folders, plan)
+        return conclude(made, folders, states, plan)
     except RefusedError as error:
         return Failed(message=str(error), data=error)
 
@@ -101,57 +113,48 @@ def cores_allow(root: Path, common: Sequence[str]) -> int:
     return max(1, cores // max(1, max(1, compute.get("workers", 1)) * (compute.get("threads", 1) or cores)))
 
 
-def side_by_side(
-    arms: Sequence[Arm], folders: Sequence[Path], targets: Sequence[str], at_once: int
-) -> list[State[Any]]:
-    """Run the arms, at most `at_once` at a time, in order; the state of each."""
-    get_run_logger().info("%d arms, %d at a time", len(arms), min(at_once, len(arms)))
-    shared, slots = Shared(), threading.Semaphore(at_once)
+def side_by_side(arms: Sequence[Arm], folders: Sequence[Path], plan: Plan) -> list[State[Any]]:
+    """Run the arms, as many at a time as the plan has slots, in order; the state of each."""
     futures = [
-        run_arm.with_options(name=arm.name, task_run_name=arm.name).submit(arm, folder, list(targets), shared, slots)
+        run_arm.with_options(name=arm.name, task_run_name=arm.name).submit(arm, folder, plan)
         for arm, folder in zip(arms, folders, strict=True)
-    ]  # fmt: skip
+    ]
     for future in futures:
         future.wait()
     return [future.state for future in futures]
 
 
-@task
-def run_arm(
-    arm: Arm, folder: Path, targets: list[str], shared: Shared, slots: threading.Semaphore
-) -> State[Any]:
+@task(cache_policy=NO_CACHE)
+def run_arm(arm: Arm, folder: Path, plan: Plan) -> State[Any]:
     """Bring one arm's workspace up to date; ends as Failed, with the stage's name, where a stage fails."""
-    with slots:
+    with plan.slots:
         if RUNNING.ended:
             raise StoppedError("the run is being stopped")
-        checkout(folder)
-        steps = read_dag(folder, targets)
-        decided = touched(steps, arm)
+        decided = touched(plan.steps, arm)
+        bring_inputs(plan.steps, decided, plan.root, folder)
+        own = {address for address, settings in decided.items() if settings}
         became = {}
-        for step in steps:
-            state = _run_step(arm, step, folder, shared.made[step.address, decided[step.address]])
-            became[step.name] = what(state)
-            if not state.is_completed():
-                return Failed(message=f"{arm.name}: {state.message}", data=RuntimeError(state.message))
+        for step in read_dag(folder, plan.targets, own):
+            if step.address in own:
+                state = _run_step(arm, step, folder, plan.locks[step.address, decided[step.address]])
+                became[step.name] = what(state)
+                if not state.is_completed():
+                    return Failed(message=state.message, data=RuntimeError(state.message))
         ran = ", ".join(name for name, how in became.items() if how == "ran")
-        return Completed(message=f"{arm.name}: ran {ran or 'nothing'}", data=became)
+        return Completed(message=f"ran {ran or 'nothing'}", data=became)
 
 
 def _run_step(arm: Arm, step: Step, folder: Path, lock: threading.Lock) -> State[Any]:
-    """One stage of an arm. A fresh one makes no task: a sweep's page would be full of them."""
-    if not step.stale:
-        return Completed(name="Cached")
+    """One stage of an arm, which waits for another arm's where that makes the same."""
     with lock:
         named = run_stage.with_options(name=step.name, task_run_name=f"{step.name} ({arm.name})")
         state: State[Any] = named(step, False, folder, return_state=True)
         return state
 
 
-def conclude(
-    arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], targets: Sequence[str], root: Path
-) -> Any:  # fmt: skip
+def conclude(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], plan: Plan) -> Any:
     """Tables of all arms, in the dashboard and in .runs/sweep/results.json; the failed ones are named."""
-    steps = read_dag(root, targets)
+    steps, root = plan.steps, plan.root
     results = [
         {"arm": arm.name, "settings": list(arm.changes), "state": state.name, "workspace": folder.name}
         | {"numbers": _numbers(steps, folder) if state.is_completed() else {}}
@@ -164,7 +167,7 @@ def conclude(
         for result in results
     ]
     create_table_artifact(cells, key=key("sweep", "arms"), description="arms and their numbers")
-    text = _summary(arms, folders, states, steps, root)
+    text = _summary(arms, folders, states, plan)
     create_markdown_artifact(text, key=key("sweep", "summary"), description="sweep: summary")
     ended = zip(arms, states, strict=True)
     failed = [f"{arm.name} ({state.message})" for arm, state in ended if not state.is_completed()]
@@ -183,18 +186,16 @@ def _numbers(steps: Sequence[Step], folder: Path) -> dict[str, float]:
     }
 
 
-def _summary(
-    arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], steps: Sequence[Step], root: Path
-) -> str:  # fmt: skip
+def _summary(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], plan: Plan) -> str:
     """Markdown: a row an arm, with its settings, what became of it and its report."""
     lines = ["# Sweep", "", "| arm | | report |", "|---|---|---|"]
-    pages = [out / "index.html" for step in steps for out in step.outs if (root / out).is_dir()]
+    pages = [out / "index.html" for step in plan.steps for out in step.outs]
     for arm, folder, state in zip(arms, folders, states, strict=True):
         page = next((page for page in pages if (folder / page).is_file()), None)
         url = report_url(folder, page) if page is not None else None
         link = f"[report]({url})" if url else "–"
         lines.append(f"| {escaped(arm.name)} | {escaped(state.message or state.name)} | {link} |")
-    lines += ["", f"All numbers: `{(root / SWEEPS / 'results.json').resolve()}`"]
+    lines += ["", f"All numbers: `{(plan.root / SWEEPS / 'results.json').resolve()}`"]
     return "\n".join(lines) + "\n"
 
 

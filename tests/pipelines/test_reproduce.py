@@ -88,7 +88,7 @@ def test_what_is_stale_runs_and_the_rest_is_shown_as_cached(project: Path, serve
 
 def test_a_stage_that_fails_stops_the_flow_and_says_how_to_go_on(project: Path, server: str) -> None:
     (project / "fine.sh").write_text("echo the reason; exit 3\n")
-    with pytest.raises(RuntimeError, match=r"other ended with status \d+: `dvc repro other`, or the same"):
+    with pytest.raises(RuntimeError, match=r"other failed: the reason \(`dvc repro other`, or the same run"):
         reproduce(["other"])
     [log] = (project / ".runs" / "logs").glob("*/other.log")
     assert "the reason" in log.read_text()
@@ -174,16 +174,15 @@ guard.wait()
 """
 
 
-def test_a_guard_ends_what_its_command_left_behind_and_has_its_status(tmp_path: Path) -> None:
-    done = subprocess.run(
+def test_a_guard_ends_what_its_command_left_behind_and_has_its_status() -> None:
+    guard = subprocess.Popen(
         [sys.executable, str(GUARD), "mark", "sh", "-c", "setsid sleep 600 & echo $!; exit 7"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    assert done.returncode == 7
-    wait_until_ended(int(done.stdout))
+    assert guard.stdout is not None and guard.wait(60) == 7
+    wait_until_ended(int(guard.stdout.read()))
 
 
 def test_a_flood_of_output_is_thinned_in_the_log_and_its_end_is_told_when_it_fails() -> None:
@@ -215,7 +214,7 @@ def test_settings_are_written_with_comments_kept(project: Path) -> None:
 
 
 def test_the_newest_progress_file_is_told_in_a_line(tmp_path: Path) -> None:
-    step = Step("a", "train", (), True, (), frozenset(), "train")
+    step = Step("a", "train", (), True, (), frozenset(), frozenset(), "train")
     assert newest(tmp_path, step, 0) is None
     file = tmp_path / ".runs" / "train" / "abc" / "progress.json"
     file.parent.mkdir(parents=True)
@@ -232,7 +231,7 @@ def test_the_newest_progress_file_is_told_in_a_line(tmp_path: Path) -> None:
 
 
 def test_numbers_are_compared_with_the_last_run_that_got_to_its_end(tmp_path: Path) -> None:
-    step = Step("a", "train", (), True, (Path("metrics/train"),), frozenset(), "train")
+    step = Step("a", "train", (), True, (Path("metrics/train"),), frozenset(), frozenset(), "train")
     file = tmp_path / "metrics" / "train" / "metrics.json"
     file.parent.mkdir(parents=True)
     file.write_text('{"loss": 2.0, "gone": 1}')
