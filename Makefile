@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow preset test check deps clean table6 table7 figure6 real bench
+.PHONY: help install repro flow dashboard sweep-time preset test check deps clean table6 table7 figure6 real bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -29,6 +29,12 @@ repro: $(STAMP) preset  ## run everything that is out of date (PRESET=faces take
 
 flow: $(STAMP) preset  ## the same as a Prefect flow
 	@$(WITH_RAY) python -m pipelines.reproduce
+
+dashboard: $(STAMP)  ## Prefect's server and a worker on this machine: start, watch and stop runs in a browser (PORT=4200)
+	@python -m pipelines.dashboard $(if $(PORT),--port $(PORT))
+
+sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after another, into docs/results/sweep.json
+	python -m benchmarks.sweep
 
 preset: $(STAMP)
 	@$(if $(PRESET),python -m pipelines.preset $(PRESET),:)

@@ -11,7 +11,7 @@ import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
-MODULE = re.compile(r"-m\s+stages\.(\w+)")
+MODULE = re.compile(r"-m\s+(?:stages\.|experiments\.arm\s+)(\w+)")
 _one_at_a_time = threading.Lock()
 """DVC's Python interface is not made for threads."""
 

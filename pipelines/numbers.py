@@ -46,8 +46,8 @@ class Row:
 
 
 def folders(steps: Sequence[Step]) -> dict[str, Path]:
-    """Stage → the folder among its outputs that holds numbers; the workspace's present state decides."""
-    return {step.name: out for step in steps for out in step.outs if out.parts[0] == "metrics"}
+    """Stage → the folder among its outputs that holds numbers."""
+    return {step.name: out for step in steps for out in step.outs if "metrics" in out.parts}
 
 
 def keep_before(steps: Sequence[Step], root: Path) -> None:

@@ -16,6 +16,7 @@ from pipelines.numbers import Row, rows
 from pipelines.progress import key
 from pipelines.server import report_url
 
+MOST_PICTURES = 12
 LARGEST_BYTES, LARGEST_SIDE = 1_000_000, 1600
 """A picture artifact is kept in the server's database: larger pictures are made smaller."""
 
@@ -57,9 +58,8 @@ def _cells(row: Row) -> dict[str, str]:
 
 def pictures(steps: Sequence[Step], root: Path) -> list[Path]:
     """The PNG files at the top of the stages' outputs: reconstructions, the grid of samples."""
-    return [
-        path.relative_to(root) for step in steps for out in step.outs for path in sorted((root / out).glob("*.png"))
-    ]  # fmt: skip
+    found = [path for step in steps for out in step.outs for path in sorted((root / out).glob("*.png"))]
+    return [path.relative_to(root) for path in found[:MOST_PICTURES]]
 
 
 def data_url(path: Path) -> str:

@@ -5,15 +5,21 @@ python -m pipelines.tables table6     this one
 """
 
 import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from prefect import flow
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed
 
-from pipelines.dag import RefusedError, read_experiments
+from pipelines.dag import RefusedError, Step, read_experiments
+from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell
-from pipelines.running import RUNNING
+from pipelines.running import RUNNING, environment
 from pipelines.server import workspace_slot
 
 
@@ -31,9 +37,35 @@ def tables(names: list[str] = [], force: bool = False) -> Any:  # noqa: B006
     root = Path()
     try:
         with workspace_slot(root), RUNNING.all_ended():
-            return bring_up_to_date("tables", read_experiments(root, names), root, force)
+            steps = read_experiments(root, names)
+            told = bring_up_to_date("tables", steps, root, force)
+            if isinstance(told, dict):
+                render(steps, root)
+            return told
     except RefusedError as error:
         return Failed(message=str(error), data=error)
+
+
+def render(steps: Sequence[Step], root: Path) -> None:
+    """Write docs/results/TABLE.md of each table whose folder says how, as `make TABLE` does, and show it in the dashboard."""
+    runs = {
+        step.address.split("/")[1]: step.outs[0] for step in steps if step.address.startswith("experiments/")
+    }
+    for name, out in runs.items():
+        table, made = Path("experiments", name, "params.yaml"), Path("docs", "results", name)
+        if not (root / table).is_file():
+            continue
+        options = ["--table", str(table), "--runs", str(Path(*out.parts[:2])), "--out", str(made)]
+        command = [sys.executable, "-m", "experiments.table", *options]
+        env = os.environ | environment(root)
+        done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            get_run_logger().error(
+                "%s could not be rendered: %s", name, done.stderr.strip().rpartition("\n")[2]
+            )
+            continue
+        text = (root / made.with_suffix(".md")).read_text(encoding="utf-8")
+        create_markdown_artifact(text, key=key("tables", name), description=f"{made}.md")
 
 
 def main() -> None:
