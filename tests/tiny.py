@@ -14,13 +14,18 @@ from tests.test_workflow import copy_of_the_repository, environment
 BIN = Path(sys.executable).parent
 
 
-def run(folder: Path, *command: str, seconds: float = 300, check: bool = True) -> str:
-    """Run a program of the virtual environment, or git, in a folder; returns everything that it said."""
+def run(
+    folder: Path, *command: str, code: Path | None = None, seconds: float = 300, check: bool = True
+) -> str:
+    """Run a program of the virtual environment, or git, in a folder; returns everything that it said.
+
+    First-party code is that of `code`, or of the folder itself.
+    """
     program = command[0] if command[0] == "git" else str(BIN / command[0])
     done = subprocess.run(
         [program, *command[1:]],
         cwd=folder,
-        env=environment(folder) | {"GIT_CONFIG_GLOBAL": os.devnull} | IDENTITY,
+        env=environment(code or folder) | {"GIT_CONFIG_GLOBAL": os.devnull} | IDENTITY,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -47,7 +52,7 @@ def finished_repository(factory: pytest.TempPathFactory) -> Path:
     with FileLock(shared / "tiny-repository.lock"):
         if not (folder / "dvc.lock").is_file():
             made = copy_of_the_repository(shared / "tiny-repository-in-the-making")
-            run(made, "dvc", "repro")
+            run(made, "dvc", "repro", seconds=900)
             run(made, "git", "add", "-A")
             run(made, "git", "commit", "-qm", "results")
             made.rename(folder)

@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from workspace.progress import say
+
 
 class Curves:
     """Rows of numbers by step in `path` (TSV: `step`, then one column a term).
@@ -48,7 +50,8 @@ class Curves:
 class LiveView:
     """The same numbers through DVCLive (its folder layout is what `dvc plots` and the VS Code extension read).
 
-    Without dvclive installed this writes nothing. A resumed run's folder is made anew from the curves.
+    Without dvclive installed, or in a Git repository without a first commit (where it cannot start), this writes nothing.
+    A resumed run's folder is made anew from the curves.
     """
 
     def __init__(self, folder: Path, train: Curves, validation: Curves) -> None:
@@ -56,10 +59,15 @@ class LiveView:
         if importlib.util.find_spec("dvclive") is None:
             return
         from dvclive import Live
+        from scmrepo.exceptions import SCMError
 
         if folder.exists():
             shutil.rmtree(folder)
-        self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None)
+        try:
+            self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None)
+        except SCMError as error:
+            say(f"DVCLive writes no {folder.name}/ here ({error}); the curves are whole without it")
+            return
         for step, terms in train.past():
             self.add(step, "train", terms)
         for step, terms in validation.past():

@@ -1,0 +1,153 @@
+"""Six arms of Stackformer over one token data set: two at a time against one after another, into docs/results/sweep.json.
+
+    python -m benchmarks.sweep [--steps 1500]      `make sweep-time`; some minutes on two cores
+
+Each way gets its own copy of a repository at the scale of presets/tiny in which everything is made up to the tokens, since the
+second would find the first's arms in DVC's cache. An arm uses one core. What is timed is `python -m pipelines.sweep` as typed,
+its start included, against a Prefect server that is up already.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from workspace.manifest import read_json, write_json
+from workspace.progress import say
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+RESULT = ROOT / "docs" / "results" / "sweep.json"
+RATES = ("0.001", "0.0015", "0.002", "0.003", "0.004", "0.006")
+SHARED = ("shard", "train_mqvae", "tokenize")
+
+
+def repository(folder: Path) -> Path:
+    """The files that git knows, at tiny scale, everything made up to the tokens."""
+    names = _run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).is_file() and not name.endswith("dvc.lock") and not name.startswith("metrics/"):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    shutil.copyfile(folder / "presets" / "tiny.yaml", folder / "params.yaml")
+    _run(folder, "git", "init", "-q")
+    _run(folder, "git", "add", "-A")
+    _run(
+        folder,
+        "git",
+        "-c",
+        "user.name=bench",
+        "-c",
+        "user.email=bench@example.invalid",
+        "commit",
+        "-qm",
+        "tiny",
+    )
+    _run(folder, str(BIN / "dvc"), "repro", "-q", "tokenize")
+    return folder
+
+
+def _run(folder: Path, *command: str, **more: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(folder) | more, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout + done.stderr
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return os.environ | {"PYTHONPATH": str(folder), "PATH": path, "OMP_NUM_THREADS": "1"}
+
+
+@contextmanager
+def server(home: Path) -> Iterator[str]:
+    """A Prefect server of its own on loopback; its API's address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    api = f"http://127.0.0.1:{port}/api"
+    process = subprocess.Popen(
+        [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+        cwd=ROOT,
+        env=os.environ | {"PREFECT_HOME": str(home), "PREFECT_API_URL": api},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while True:
+            try:
+                urllib.request.urlopen(f"{api}/health", timeout=2).close()
+                break
+            except OSError:
+                if process.poll() is not None:
+                    sys.exit(f"Prefect's server ended with status {process.returncode}")
+                time.sleep(0.2)
+        yield api
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def timed(folder: Path, api: str, steps: int, at_once: int) -> dict[str, Any]:
+    """Sweep six learning rates; seconds of wall time, and how often each stage ran, here and in the arms."""
+    grid = f"stackformer.learning_rate={','.join(RATES)}"
+    common = ("-S", f"stackformer.steps={steps}", "-S", "compute.workers=0", "-S", "compute.threads=1")
+    command = (
+        "-m",
+        "pipelines.sweep",
+        "train_stackformer",
+        "--grid",
+        grid,
+        *common,
+        "--at-once",
+        str(at_once),
+    )
+    began = time.monotonic()
+    _run(folder, sys.executable, *command, PREFECT_API_URL=api)
+    seconds = time.monotonic() - began
+    logs = [path for place in (folder, *folder.glob(".runs/sweep/*/")) for path in place.glob(".runs/logs/*/*.log")]  # fmt: skip
+    ran = Counter(stage for path in logs for stage in re.findall(r"Running stage '(\w+)'", path.read_text()))
+    states = [arm["state"] for arm in read_json(folder / ".runs" / "sweep" / "results.json")]
+    return {"seconds": round(seconds, 1), "at_once": at_once, "stages_run": dict(ran), "states": states}
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.sweep",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--steps", type=int, default=1500, help="of Stackformer, in each arm (1500)")
+    parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes")
+    given = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as name:
+        first = repository(Path(name) / "one-after-another")
+        second = Path(name) / "two-at-a-time"
+        shutil.copytree(first, second, symlinks=True)
+        with server(Path(name) / "prefect") as api:
+            one, two = (timed(folder, api, given.steps, n) for folder, n in ((first, 1), (second, 2)))
+    load = os.getloadavg()[2]
+    result = {
+        "arms": len(RATES), "steps": given.steps, "cores": os.cpu_count(), "load_average_15_minutes": round(load, 1),
+        "one_after_another": one, "two_at_a_time": two, "ratio": round(two["seconds"] / one["seconds"], 3),
+    }  # fmt: skip
+    write_json(given.out, result)
+    say(f"{one['seconds']} s one after another, {two['seconds']} s two at a time: {result['ratio']}")
+
+
+if __name__ == "__main__":
+    main()

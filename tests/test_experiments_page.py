@@ -1,0 +1,64 @@
+"""Every command of docs/experiments.md runs, in order, in a repository where the workflow has run at tiny scale."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import copy_of, finished_repository, run
+
+pytest.importorskip("dvc", reason="DVC is not installed")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "experiments.md"
+
+
+def recipes() -> dict[str, list[str]]:
+    """Heading → the commands below it."""
+    found: dict[str, list[str]] = {}
+    for section in PAGE.read_text(encoding="utf-8").split("\n## ")[1:]:
+        blocks = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+        found[section.splitlines()[0]] = [line for block in blocks for line in block.splitlines()]
+    return found
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to change; `../shelf` is its own."""
+    root = tmp_path_factory.mktemp("recipes") / "repository"
+    return copy_of(finished_repository(tmp_path_factory), root)
+
+
+EXPECTED = {
+    "dvc exp run --name slower": ["Running stage 'train_stackformer'", "Ran experiment"],
+    "dvc exp show --no-pager --drop": ["slower"],
+    "dvc exp show --no-pager --csv": ["strong"],
+    "dvc params diff": ["stackformer.learning_rate", "0.002"],
+    "dvc metrics diff": ["nats_per_image"],
+    "dvc plots diff": ["index.html"],
+    "python -m reporting.compare": ["train_stackformer", "evaluate"],
+    "dvc exp run --temp": ["Running stage 'sample'"],
+    "python -m pipelines.sweep": ["done    width=16", "done    width=32"],
+    "dvc exp run --name wide": ["Stage 'train_stackformer' is cached - skipping run"],
+    "python -m shards.verify": ["512 train, 64 val images are whole"],
+    "python -m stages.sample": ["→ .runs/samples-v1"],
+    "dvc status --cloud": ["in sync"],
+}
+"""The start of a command → what it must say."""
+
+NEVER = ("Running stage 'shard'", "Running stage 'train_mqvae'", "Running stage 'tokenize'")
+
+
+@pytest.mark.parametrize("heading", list(recipes()))
+def test_the_commands_of_the_page_do_what_it_says(repository: Path, heading: str) -> None:
+    for command in recipes()[heading]:
+        said = run(repository, *shlex.split(command), seconds=600)
+        for start, words in EXPECTED.items():
+            if command.startswith(start):
+                assert [word for word in words if word not in said] == [], f"{command} said {said}"
+        assert not [words for words in NEVER if words in said], f"{command} said {said}"
+
+
+def test_every_expectation_is_of_a_command_on_the_page() -> None:
+    commands = [command for commands in recipes().values() for command in commands]
+    assert len(commands) > 25
+    assert [start for start in EXPECTED if not any(command.startswith(start) for command in commands)] == []
