@@ -1,4 +1,4 @@
-"""Sampling from a Stackformer (paper section 3.3, Algorithm 1), one token through each transformer a step.
+"""Sampling from a Stackformer (paper section 3.3, Algorithm 1), one token through each transformer a step (decoding.py).
 
 Each step draws a code from the Code-Transformer and then its position from the Position-Transformer. Guidance
 combines the raw logits, then comes the support mask, then temperature and truncation. An image's randomness
@@ -17,6 +17,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from models.decoding import DecodingTransformer, Projection
 from models.stackformer import (
     Stackformer,
     StackformerConfig,
@@ -24,7 +25,9 @@ from models.stackformer import (
     at_least_fp32,
     unused_support,
 )
-from models.transformer import KeyValueCache
+
+BUCKET = 64
+"""Where steps are captured as CUDA graphs: attention reads up to the next multiple of it, under a mask; a graph each."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +84,67 @@ class CachedStackformer:
     """A Stackformer in the middle of its sequences: gives the next logits, takes what was drawn from them.
 
     Args:
-        model: in eval mode.
-        condition_BC: int64 conditions, on the model's device.
+        model: in eval mode; later changes of its weights are not seen.
+        batch: B.
         guidance: see `SamplingSettings`.
+        bucket: attention reads up to the next multiple of it, under a mask where that is farther than the sequence.
     """
 
-    def __init__(self, model: Stackformer, condition_BC: Tensor, guidance: float) -> None:
-        self.model, self.guidance, self.step = model, guidance, 0
+    def __init__(self, model: Stackformer, batch: int, guidance: float, bucket: int = 1) -> None:
+        self.model, self.guidance, self.bucket, self.step = model, guidance, bucket, 0
         self.guided = guidance != 1 and model.config.condition != "none"
-        if self.guided:
-            condition_BC = torch.cat([condition_BC, model.null_condition(len(condition_BC))])
-        config, rows = model.config, len(condition_BC)
-        self._code_caches = model.code_transformer.new_caches(rows, config.length)
-        self._position_caches: list[KeyValueCache] = []
+        config, rows = model.config, 2 * batch if self.guided else batch
+        self._first = config.condition_length
+        length = self._reach(config.length)
+        self._code_transformer = DecodingTransformer(model.code_transformer, rows, length)
+        self._code_head = Projection(model.code_head, rows)
         if config.network.position_layers:
-            self._position_caches = model.position_transformer.new_caches(rows, config.num_kept)
-        self._h_c_RD = model.code_transformer(model.embed_condition(condition_BC), self._code_caches)[:, -1]
+            length = self._reach(config.num_kept)
+            self._position_transformer = DecodingTransformer(model.position_transformer, rows, length)
+            self._position_head = Projection(model.position_head, rows)
+        weight = model.e_c.weight
+        self.step_1 = torch.zeros(1, dtype=torch.int64, device=weight.device)
+        self._h_c_RD = weight.new_zeros(rows, weight.shape[1])
+
+    def start(self, condition_BC: Tensor) -> None:
+        """Begin new sequences, int64 [B, N_c]: the conditions."""
+        if self.guided:
+            condition_BC = torch.cat([condition_BC, self.model.null_condition(len(condition_BC))])
+        self.step = 0
+        self.step_1.zero_()
+        time_C = torch.arange(self._first, device=condition_BC.device)
+        h_c_RCD = self._code_transformer(self.model.embed_condition(condition_BC), time_C, self._first)
+        self._h_c_RD.copy_(h_c_RCD[:, -1])
+
+    def code_logits(self) -> Tensor:
+        """Of the next code, [B, K], guided."""
+        return self._guide(self._code_head(self._h_c_RD))
+
+    def position_logits(self, code_B: Tensor) -> Tensor:
+        """Of that code's position, [B, L], guided, not yet masked; once a step."""
+        u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
+        _, reach = self.reaches(self.step)
+        h_p_R1D = self._position_transformer(u_p_R1D, self.step_1, reach, self._mask(self.step_1, reach))
+        return self._guide(self._position_head(h_p_R1D[:, 0]))
+
+    def advance(self, code_B: Tensor, position_B: Tensor) -> None:
+        """Go on to the next step."""
+        time_1, (reach, _) = self.step_1 + self._first, self.reaches(self.step + 1)
+        times_1D = self.model.e_t(time_1)
+        u_c_R1D = self.model.embed(self._rows(code_B), self._rows(position_B), times_1D)  # (10)
+        self._h_c_RD.copy_(self._code_transformer(u_c_R1D, time_1, reach, self._mask(time_1, reach))[:, 0])
+        self.step += 1
+        self.step_1 += 1
+
+    def reaches(self, step: int) -> tuple[int, int]:
+        """How far attention reads at a step, in the Code- and in the Position-Transformer."""
+        return self._reach(step + self._first), self._reach(step + 1)
+
+    def _reach(self, length: int) -> int:
+        return -(-length // self.bucket) * self.bucket
+
+    def _mask(self, time_1: Tensor, reach: int) -> Tensor | None:
+        return None if self.bucket == 1 else (torch.arange(reach, device=time_1.device) <= time_1)[None]
 
     def _rows(self, value_B: Tensor) -> Tensor:
         """The same value for an image's conditioned and unconditioned rows: [B] → [R, 1]."""
@@ -108,45 +156,37 @@ class CachedStackformer:
         conditioned_BV, null_BV = at_least_fp32(logits_RV).chunk(2)
         return null_BV + self.guidance * (conditioned_BV - null_BV)
 
-    def code_logits(self) -> Tensor:
-        """Of the next code, [B, K], guided."""
-        return self._guide(self.model.code_head(self._h_c_RD))
-
-    def position_logits(self, code_B: Tensor) -> Tensor:
-        """Of that code's position, [B, L], guided, not yet masked; once a step."""
-        u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
-        h_p_R1D = self.model.position_transformer(u_p_R1D, self._position_caches)
-        return self._guide(self.model.position_head(h_p_R1D[:, 0]))
-
-    def advance(self, code_B: Tensor, position_B: Tensor) -> None:
-        """Go on to the next step."""
-        u_c_R1D = self.model.embed(self._rows(code_B), self._rows(position_B), self.step)  # (10)
-        self._h_c_RD = self.model.code_transformer(u_c_R1D, self._code_caches)[:, 0]
-        self.step += 1
-
 
 class PositionMemory:
     """Which positions the next step may take, for each image."""
 
     def __init__(self, config: StackformerConfig, batch: int, device: torch.device) -> None:
-        self.config, self.step_1 = config, torch.zeros(1, dtype=torch.int64, device=device)
-        self._previous_B1 = torch.full((batch, 1), -1, device=device)
-        self._used_at_BL = torch.full((batch, config.num_positions), config.num_kept, device=device)
+        self.config = config
+        self._step_1 = torch.zeros(1, dtype=torch.int64, device=device)
+        self._previous_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=device)
+        self._used_at_BL = torch.zeros(batch, config.num_positions, dtype=torch.int64, device=device)
+        self.start()
+
+    def start(self) -> None:
+        """Begin new sequences."""
+        self._step_1.zero_()
+        self._previous_B1.fill_(-1)
+        self._used_at_BL.fill_(self.config.num_kept)
 
     def support(self) -> Tensor:
         """Bool [B, L]; see `Stackformer.support`."""
         config = self.config
         if config.network.position_support == "ascending":
-            return ascending_support(self._previous_B1, self.step_1, config.num_kept, config.num_positions)[
+            return ascending_support(self._previous_B1, self._step_1, config.num_kept, config.num_positions)[
                 :, 0
             ]
-        return unused_support(self._used_at_BL, self.step_1)[:, 0]
+        return unused_support(self._used_at_BL, self._step_1)[:, 0]
 
     def take(self, position_B: Tensor) -> None:
         """Remember the step's positions and go on to the next step."""
-        self._previous_B1 = position_B[:, None]
-        self._used_at_BL.scatter_(1, self._previous_B1, self.step_1.expand(len(position_B), 1))
-        self.step_1 = self.step_1 + 1
+        self._previous_B1.copy_(position_B[:, None])
+        self._used_at_BL.scatter_(1, self._previous_B1, self._step_1.expand(len(position_B), 1))
+        self._step_1 += 1
 
 
 def draw_uniform(seeds: Sequence[int], steps: int) -> Tensor:
@@ -169,11 +209,10 @@ def draw(logits_BV: Tensor, truncation: Truncation, uniform_B: Tensor) -> Tensor
     Returns:
         int64 [B].
     """
-    sorted_BV, order_BV = (logits_BV.double() / truncation.temperature).sort(
-        dim=-1, descending=True, stable=True
-    )
+    sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
     if truncation.top_k:
         sorted_BV, order_BV = sorted_BV[:, : truncation.top_k], order_BV[:, : truncation.top_k]
+    sorted_BV = sorted_BV.double() / truncation.temperature
     cumulative_BV = sorted_BV.softmax(dim=-1).cumsum(dim=-1)
     before_BV = torch.nn.functional.pad(cumulative_BV[:, :-1], (1, 0))
     kept_B = (before_BV < truncation.top_p).sum(dim=-1, keepdim=True)
@@ -183,40 +222,112 @@ def draw(logits_BV: Tensor, truncation: Truncation, uniform_B: Tensor) -> Tensor
     return order_BV.gather(-1, torch.minimum(rank_B1, torch.minimum(kept_B, supported_B1) - 1))[:, 0]
 
 
-@torch.no_grad()
+class Sampler:
+    """Algorithm 1 for batches of one size, made once: weights laid out, caches reserved, on a GPU its steps captured.
+
+    Args:
+        model: in eval mode, on any device, in any precision; later changes of its weights are not seen.
+        batch: B.
+        settings: guidance and truncation.
+        bucket: see `CachedStackformer`; None takes what is fastest on the device.
+
+    Raises:
+        ValueError: the model is in training mode.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self, model: Stackformer, batch: int, settings: SamplingSettings, bucket: int | None = None
+    ) -> None:
+        if model.training:
+            raise ValueError("expected eval mode, the model is in training mode")
+        self.config, self.settings, self.batch, self.device = (
+            model.config,
+            settings,
+            batch,
+            model.e_c.weight.device,
+        )
+        captures = self.device.type == "cuda"
+        self._state = CachedStackformer(
+            model, batch, settings.guidance, bucket or (BUCKET if captures else 1)
+        )
+        self._memory = PositionMemory(model.config, batch, self.device)
+        kept = model.config.num_kept
+        self._uniform_BN2 = torch.zeros(batch, kept, 2, dtype=torch.float64, device=self.device)
+        self._codes_BN = torch.zeros(batch, kept, dtype=torch.int64, device=self.device)
+        self._positions_BN = self._codes_BN.clone()
+        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] | None = {} if captures else None
+        self._pool = torch.cuda.graph_pool_handle() if captures else None
+
+    @torch.no_grad()
+    def __call__(self, condition_BC: Tensor, seeds: Sequence[int]) -> Sampled:
+        """Draw one image a condition.
+
+        Args:
+            condition_BC: int64, one row an image.
+            seeds: one an image; the image's noise depends on it alone.
+
+        Raises:
+            ValueError: not one seed an image, or another number of images than `batch`.
+        """
+        if not len(seeds) == len(condition_BC) == self.batch:
+            raise ValueError(
+                f"expected one seed an image, {self.batch} of each: {len(seeds)} seeds, {len(condition_BC)} conditions"
+            )
+        self._uniform_BN2.copy_(draw_uniform(seeds, self.config.num_kept))
+        self._memory.start()
+        self._state.start(condition_BC.to(self.device))
+        self._choose()
+        for step in range(1, self.config.num_kept):
+            self._go_on(step)
+        return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
+
+    def _go_on(self, step: int) -> None:
+        """One step. On a GPU the first one of its reaches is run, then captured; the others replay it."""
+        if self._graphs is None:
+            self._advance_and_choose()
+            return
+        reaches = self._state.reaches(step)
+        if reaches in self._graphs:
+            self._graphs[reaches].replay()
+        else:
+            self._advance_and_choose()
+            self._graphs[reaches] = self._captured(step)
+        self._state.step = step
+
+    def _captured(self, step: int) -> torch.cuda.CUDAGraph:
+        """A graph of one step; capturing runs no kernel, so the state is that after the step."""
+        self._state.step = step - 1
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            self._advance_and_choose()
+        return graph
+
+    def _advance_and_choose(self) -> None:
+        previous_1 = self._state.step_1
+        code_B1, position_B1 = (
+            chosen_BN.index_select(1, previous_1) for chosen_BN in (self._codes_BN, self._positions_BN)
+        )
+        self._state.advance(code_B1[:, 0], position_B1[:, 0])
+        self._choose()
+
+    def _choose(self) -> None:
+        """Draw the step's codes, then their positions."""
+        state, step_1 = self._state, self._state.step_1
+        uniform_B2 = self._uniform_BN2.index_select(1, step_1)[:, 0]
+        code_B = draw(state.code_logits(), self.settings.code, uniform_B2[:, 0])
+        self._codes_BN.index_copy_(1, step_1, code_B[:, None])
+        if not self.config.network.position_layers:
+            self._positions_BN.index_copy_(1, step_1, step_1.expand(self.batch, 1))
+            return
+        logits_BL = state.position_logits(code_B).masked_fill(~self._memory.support(), -math.inf)
+        position_B = draw(logits_BL, self.settings.position, uniform_B2[:, 1])
+        self._memory.take(position_B)
+        self._positions_BN.index_copy_(1, step_1, position_B[:, None])
+
+
 def sample(
     model: Stackformer, condition_BC: Tensor, seeds: Sequence[int], settings: SamplingSettings
 ) -> Sampled:
-    """Algorithm 1, given conditions.
-
-    Args:
-        model: in eval mode, on any device.
-        condition_BC: int64, one row an image.
-        seeds: one an image; the image's noise depends on it alone.
-        settings: guidance and truncation.
-
-    Raises:
-        ValueError: as many seeds as conditions are needed, and a model in eval mode.
-    """
-    if model.training or len(seeds) != len(condition_BC):
-        raise ValueError(
-            f"expected eval mode and one seed an image: {len(seeds)} seeds, {len(condition_BC)} conditions"
-        )
-    device, config = model.e_c.weight.device, model.config
-    uniform_BN2 = draw_uniform(seeds, config.num_kept).to(device)
-    state = CachedStackformer(model, condition_BC.to(device), settings.guidance)
-    memory = PositionMemory(config, len(seeds), device)
-    codes, positions = [], []
-    for step in range(config.num_kept):
-        code_B = draw(state.code_logits(), settings.code, uniform_BN2[:, step, 0])
-        if config.network.position_layers:
-            logits_BL = state.position_logits(code_B).masked_fill(~memory.support(), -math.inf)
-            position_B = draw(logits_BL, settings.position, uniform_BN2[:, step, 1])
-            memory.take(position_B)
-        else:
-            position_B = torch.full_like(code_B, step)
-        codes.append(code_B)
-        positions.append(position_B)
-        if step + 1 < config.num_kept:
-            state.advance(code_B, position_B)
-    return Sampled(torch.stack(codes, dim=1), torch.stack(positions, dim=1))
+    """One batch of a `Sampler` made for it; see there."""
+    return Sampler(model, len(seeds), settings)(condition_BC, seeds)

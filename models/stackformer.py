@@ -213,10 +213,8 @@ class Stackformer(nn.Module):
         u_BCD: Tensor = self.dropout(self.e_c(self.config.num_codes + condition_BC) + sos_D + times_CD)
         return u_BCD
 
-    def embed(self, codes_BM: Tensor, positions_BM: Tensor, first: int = 0) -> Tensor:
-        """U_c of M codes and their positions, the first of which is code number `first`, from 0 (Eq. 10)."""
-        start = self.config.condition_length + first
-        times_MD = self.e_t.weight[start : start + codes_BM.shape[1]]
+    def embed(self, codes_BM: Tensor, positions_BM: Tensor, times_MD: Tensor) -> Tensor:
+        """U_c of M codes and their positions (Eq. 10); `times_MD` are the rows of e_t that stand for their places."""
         u_BMD: Tensor = self.dropout(self.e_c(codes_BM) + self.e_p(positions_BM) + times_MD)
         return u_BMD
 
@@ -228,7 +226,8 @@ class Stackformer(nn.Module):
             positions_BN: int64 in 0 … L-1, distinct; ascending where the support is.
             condition_BC: int64 in 0 … condition_vocab-1, or the null code.
         """
-        past_BMD = self.embed(codes_BN[:, :-1], positions_BN[:, :-1])
+        times_MD = self.e_t.weight[self.config.condition_length :]
+        past_BMD = self.embed(codes_BN[:, :-1], positions_BN[:, :-1], times_MD)
         u_c_BTD = torch.cat([self.embed_condition(condition_BC), past_BMD], dim=1)  # (10)
         h_c_BND = self.code_transformer(u_c_BTD)[:, self.config.condition_length - 1 :]
         code_logits_BNK = self.code_head(h_c_BND)

@@ -1,6 +1,6 @@
-"""The causal transformer that Stackformer stacks twice: pre-LN GPT blocks, on sequences or one token a step.
+"""The causal transformer that Stackformer stacks twice: pre-LN GPT blocks on whole sequences (decoding.py: a token a step).
 
-Shapes: B sequences, T tokens at most, M of them, D width, H heads, E = D / H.
+Shapes: B sequences, M tokens, D width, H heads, E = D / H.
 """
 
 import math
@@ -8,27 +8,6 @@ import math
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-
-
-class KeyValueCache:
-    """Keys and values of one attention so far, in memory that is reserved once.
-
-    Args:
-        shape: [B, H, T, E] of keys and of values.
-        like: a tensor of their dtype and device.
-    """
-
-    def __init__(self, shape: tuple[int, int, int, int], like: Tensor) -> None:
-        self.length = 0
-        self._k_BHTE, self._v_BHTE = like.new_zeros(shape), like.new_zeros(shape)
-
-    def append(self, k_BHME: Tensor, v_BHME: Tensor) -> tuple[Tensor, Tensor]:
-        """Add M tokens; returns keys and values of all tokens so far (views)."""
-        end = self.length + k_BHME.shape[2]
-        self._k_BHTE[:, :, self.length : end] = k_BHME
-        self._v_BHTE[:, :, self.length : end] = v_BHME
-        self.length = end
-        return self._k_BHTE[:, :, :end], self._v_BHTE[:, :, :end]
 
 
 class CausalAttention(nn.Module):
@@ -40,15 +19,12 @@ class CausalAttention(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
 
-    def forward(self, x_BMD: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """Whole sequences; with a cache, its next token (or its first ones: M > 1 needs an empty cache)."""
-        q_BHME, k_BHTE, v_BHTE = rearrange(
+    def forward(self, x_BMD: Tensor) -> Tensor:
+        """[B, M, D] → [B, M, D]."""
+        q_BHME, k_BHME, v_BHME = rearrange(
             self.to_qkv(x_BMD), "b m (three h e) -> three b h m e", three=3, h=self.heads
         )
-        if cache is not None:
-            assert cache.length == 0 or x_BMD.shape[1] == 1
-            k_BHTE, v_BHTE = cache.append(k_BHTE, v_BHTE)
-        heard_BHME = F.scaled_dot_product_attention(q_BHME, k_BHTE, v_BHTE, is_causal=x_BMD.shape[1] > 1)
+        heard_BHME = F.scaled_dot_product_attention(q_BHME, k_BHME, v_BHME, is_causal=True)
         out_BMD: Tensor = self.to_out(rearrange(heard_BHME, "b h m e -> b m (h e)"))
         return out_BMD
 
@@ -63,9 +39,9 @@ class Block(nn.Module):
         self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x_BMD: Tensor, cache: KeyValueCache | None = None) -> Tensor:
+    def forward(self, x_BMD: Tensor) -> Tensor:
         """[B, M, D] → [B, M, D]."""
-        x_BMD = x_BMD + self.dropout(self.attention(self.attention_norm(x_BMD), cache))
+        x_BMD = x_BMD + self.dropout(self.attention(self.attention_norm(x_BMD)))
         added_BMD: Tensor = self.dropout(self.narrow(F.gelu(self.widen(self.mlp_norm(x_BMD)))))
         return x_BMD + added_BMD
 
@@ -85,14 +61,9 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
-    def forward(self, u_BMD: Tensor, caches: list[KeyValueCache] | None = None) -> Tensor:
-        """H = Transformer(U), [B, M, D]; one cache a block where tokens come one by one."""
-        for index, block in enumerate(self.blocks):
-            u_BMD = block(u_BMD, None if caches is None else caches[index])
+    def forward(self, u_BMD: Tensor) -> Tensor:
+        """H = Transformer(U), [B, M, D]."""
+        for block in self.blocks:
+            u_BMD = block(u_BMD)
         h_BMD: Tensor = self.norm(u_BMD)
         return h_BMD
-
-    def new_caches(self, batch: int, length: int) -> list[KeyValueCache]:
-        """Empty caches for `batch` sequences of at most `length` tokens."""
-        shape = (batch, self.heads, length, self.width // self.heads)
-        return [KeyValueCache(shape, self.norm.weight) for _ in self.blocks]

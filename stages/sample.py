@@ -28,7 +28,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from cluster.devices import device_of
 from cluster.shard_map import ShardJob, map_shards
 from models.mqvae import MQVAE
-from models.sampling import SamplingSettings, Truncation, sample
+from models.sampling import Sampler, SamplingSettings, Truncation
 from models.stackformer import Stackformer
 from reporting.samples import write_grid, write_png_files
 from shards.images import to_uint8
@@ -55,6 +55,7 @@ class SampleSettings(Settings):
     guidance: NonNegativeFloat = Field(description="g in null + g · (conditioned - null); 1 is unguided")
     code: Truncation
     position: Truncation
+    precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer; the decoder keeps fp32")
     png_files: bool = Field(description="also write each image as a file below png/")
 
 
@@ -65,6 +66,7 @@ ASKED = {
 }
 BY_HAND = 16
 """Images that a prompt or a class asked for by hand gives; `--set sample.num_images=…` asks for others."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -220,14 +222,15 @@ def sampling(
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that writes the tar of one range of images."""
     place = device_of(device)
-    model = Stackformer.from_pretrained(stackformer).to(place)
+    model = Stackformer.from_pretrained(stackformer).to(place, DTYPES[settings.precision])
     decoder = MQVAE.from_pretrained(mqvae).to(place)
     chosen = SamplingSettings(settings.guidance, settings.code, settings.position)
+    sampler = Sampler(model, settings.batch, chosen)
 
     def draw(first: int) -> NDArray[np.uint8]:
         indices = range(first, first + settings.batch)
         seeds = [sample_seed(settings.seed, 0, index, "sample") for index in indices]
-        tokens = sample(model, asked.tensor(indices), seeds, chosen)
+        tokens = sampler(asked.tensor(indices), seeds)
         image_BCHW = decoder.decode_tokens(tokens.codes_BN, tokens.positions_BN)
         return to_uint8(image_BCHW.float().cpu().numpy())
 

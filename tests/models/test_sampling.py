@@ -13,6 +13,7 @@ from torch import Tensor
 from models.sampling import (
     CachedStackformer,
     PositionMemory,
+    Sampler,
     SamplingSettings,
     Truncation,
     draw,
@@ -46,7 +47,8 @@ def test_cached_logits_equal_full_recomputation_at_every_step(
     position_logits = null.position_logits_BNL + guidance * (
         given_.position_logits_BNL - null.position_logits_BNL
     )
-    state = CachedStackformer(model, condition, guidance)
+    state = CachedStackformer(model, 3, guidance)
+    state.start(condition)
     memory = PositionMemory(model.config, 3, torch.device("cpu"))
     for n in range(model.config.num_kept):
         close(state.code_logits(), code_logits[:, n])
@@ -239,3 +241,5 @@ def test_a_model_in_training_and_missing_seeds_are_refused(build: Build) -> None
         sample(build().train(), rows(2), [1, 2], SETTINGS)
     with pytest.raises(ValueError, match="1 seeds, 2 conditions"):
         sample(build(), rows(2), [1], SETTINGS)
+    with pytest.raises(ValueError, match="expected one seed an image, 3 of each"):
+        Sampler(build(), 3, SETTINGS)(rows(2), [1, 2])

@@ -32,7 +32,13 @@ def test_inputs_are_code_plus_position_plus_absolute_embedding(
 ) -> None:
     model = build(**changes)
     codes, positions, condition = sequences(model)
-    got = torch.cat([model.embed_condition(condition), model.embed(codes[:, :-1], positions[:, :-1])], dim=1)
+    got = torch.cat(
+        [
+            model.embed_condition(condition),
+            model.embed(codes[:, :-1], positions[:, :-1], model.e_t.weight[condition.shape[1] :]),
+        ],
+        dim=1,
+    )
     for b in range(len(codes)):
         expected = literal_u_c(
             model, condition[b].tolist(), codes[b, :-1].tolist(), positions[b, :-1].tolist()

@@ -50,7 +50,7 @@ TRAIN: dict[str, Any] = {
 }  # fmt: skip
 SAMPLE: dict[str, Any] = {
     "num_images": 10, "batch": 4, "samples_per_shard": 4, "seed": 3, "classes": "all", "prompts": None,
-    "guidance": 2.0, "code": PLAIN, "position": PLAIN, "png_files": False,
+    "guidance": 2.0, "code": PLAIN, "position": PLAIN, "precision": "fp32", "png_files": False,
 }  # fmt: skip
 
 
@@ -162,6 +162,12 @@ def test_samples_hold_an_image_for_each_index_and_cycle_through_the_classes(worl
         assert image.size == (8, 8) and grid.width > 8 * image.width
     manifest = read_manifest(out, "samples")
     assert manifest.facts["count"] == 10 and manifest.facts["classes"] == ["circle", "square", "star"]
+
+
+def test_samples_are_drawn_in_bf16_where_asked(world: World) -> None:
+    out = world.sample("bf16", world.root / "stackformer" / "out", precision="bf16", num_images=4)
+    assert len(members(out)) == 8
+    assert read_manifest(out, "samples").facts["settings"]["precision"] == "bf16"
 
 
 def test_equal_seeds_give_equal_bytes_and_shards_do_not_matter(world: World) -> None:

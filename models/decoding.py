@@ -1,0 +1,133 @@
+"""A trained transformer prepared for decoding: one token a sequence and step, keys and values kept.
+
+A step reads every weight once for a handful of rows, so its floor is bytes over bandwidth. What counts is how the weights lie in
+memory: on CPUs each linear map is packed once for oneDNN, which then streams it 2-3 times faster than `F.linear` does
+for few rows, and takes GELU or the residual sum along. Elsewhere, and in float64, the maps are the plain ones.
+
+Keys and values of one query are attended in fp32 on CPUs: the fused kernel is several times slower there in bf16.
+
+Shapes: R sequences, M tokens of each that come at once, T tokens at most, S of them that attention reads, D width, H heads,
+E = D / H, I and O widths before and after a linear map.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.transformer import Block, Transformer
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether oneDNN packs this weight: on CPUs that it supports, in fp32, and in bf16 where the CPU computes in it."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+class Projection:
+    """x Wᵀ + b for few rows, the weight laid out once for it.
+
+    Args:
+        linear: the map; its weight is copied where it is packed.
+        rows: how many rows come at once, for the layout (any number may come).
+    """
+
+    def __init__(self, linear: nn.Linear, rows: int) -> None:
+        self.weight_OI = linear.weight.detach()
+        self.bias_O = None if linear.bias is None else linear.bias.detach()
+        self.packed = packs(self.weight_OI)
+        if self.packed:
+            self.weight_OI = torch.ops.mkldnn._reorder_linear_weight(self.weight_OI, rows)
+
+    def __call__(self, x_RI: Tensor) -> Tensor:
+        """[…, I] → […, O]."""
+        return self._apply(x_RI, "none") if self.packed else F.linear(x_RI, self.weight_OI, self.bias_O)
+
+    def gelu(self, x_RI: Tensor) -> Tensor:
+        """GELU of the map."""
+        if self.packed:
+            return self._apply(x_RI, "gelu")
+        return F.gelu(F.linear(x_RI, self.weight_OI, self.bias_O))
+
+    def added_to(self, sum_RO: Tensor, x_RI: Tensor) -> Tensor:
+        """The sum and the map of x."""
+        if not self.packed:
+            return sum_RO + F.linear(x_RI, self.weight_OI, self.bias_O)
+        added_RO: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x_RI, sum_RO, self.weight_OI, self.bias_O, "add"
+        )
+        return added_RO
+
+    def _apply(self, x_RI: Tensor, then: str) -> Tensor:
+        y_RO: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, self.weight_OI, self.bias_O, then, [], "none")
+        return y_RO
+
+
+class DecodingBlock:
+    """A `Block` of a transformer in eval mode, with its cache.
+
+    Args:
+        block: whose weights it takes.
+        rows: R.
+        length: T.
+    """
+
+    def __init__(self, block: Block, rows: int, length: int) -> None:
+        attention = block.attention
+        self.heads = attention.heads
+        self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
+        self.to_qkv, self.to_out = Projection(attention.to_qkv, rows), Projection(attention.to_out, rows)
+        self.widen, self.narrow = Projection(block.widen, rows), Projection(block.narrow, rows)
+        weight = attention.to_qkv.weight
+        kept_as = (
+            torch.promote_types(weight.dtype, torch.float32) if weight.device.type == "cpu" else weight.dtype
+        )
+        shape = (rows, self.heads, length, weight.shape[1] // self.heads)
+        self.k_RHTE, self.v_RHTE = (torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
+
+    def __call__(self, x_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None) -> Tensor:
+        """As `Transformer.step` tells it."""
+        rows, tokens, width = x_RMD.shape
+        qkv_RM3HE = self.to_qkv(self.attention_norm(x_RMD)).view(rows, tokens, 3, self.heads, -1)
+        q_RHME, k_RHME, v_RHME = qkv_RM3HE.permute(2, 0, 3, 1, 4).to(self.k_RHTE.dtype)
+        self.k_RHTE.index_copy_(2, time_M, k_RHME)
+        self.v_RHTE.index_copy_(2, time_M, v_RHME)
+        k_RHSE, v_RHSE = self.k_RHTE[:, :, :reach], self.v_RHTE[:, :, :reach]
+        heard_RHME = F.scaled_dot_product_attention(
+            q_RHME, k_RHSE, v_RHSE, attn_mask=mask_S, is_causal=tokens > 1
+        )
+        heard_RMD = heard_RHME.transpose(1, 2).reshape(rows, tokens, width).to(x_RMD.dtype)
+        x_RMD = self.to_out.added_to(x_RMD, heard_RMD)
+        return self.narrow.added_to(x_RMD, self.widen.gelu(self.mlp_norm(x_RMD)))
+
+
+class DecodingTransformer:
+    """A `Transformer` in eval mode that reads its sequences a token a step.
+
+    Args:
+        transformer: whose weights it takes; later changes of them are not seen.
+        rows: R.
+        length: T.
+    """
+
+    def __init__(self, transformer: Transformer, rows: int, length: int) -> None:
+        self.blocks = [DecodingBlock(cast(Block, block), rows, length) for block in transformer.blocks]
+        self.norm = transformer.norm
+
+    def __call__(self, u_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None) -> Tensor:
+        """H = Transformer(U) of the tokens at `time_M`, those before them having been given: [R, M, D].
+
+        Args:
+            u_RMD: one token a sequence; or the first M > 1 of each.
+            time_M: int64, their places in the sequence.
+            reach: S, how many places attention reads: up to the last of `time_M`, or farther under a mask.
+            mask_S: bool, which of those places are there; None says all are.
+        """
+        for block in self.blocks:
+            u_RMD = block(u_RMD, time_M, reach, mask_S)
+        h_RMD: Tensor = self.norm(u_RMD)
+        return h_RMD
