@@ -45,7 +45,9 @@ def test_each_link_and_preset_leads_somewhere() -> None:
         assert (ROOT / "presets" / f"{name}.yaml").is_file(), name
 
 
-@pytest.mark.parametrize("row", re.findall(r"^\|.*\| ([0-9.]+) \| `(\w+): (\w+)` \|$", TEXT, re.MULTILINE), ids=":".join)
+@pytest.mark.parametrize(
+    "row", re.findall(r"^\|.*\| ([0-9.]+) \| `(\w+): (\w+)` \|$", TEXT, re.MULTILINE), ids=":".join
+)
 def test_each_result_is_the_committed_runs(row: tuple[str, str, str]) -> None:
     said, stage, name = row
     metrics = json.loads((ROOT / "metrics" / stage / "metrics.json").read_text(encoding="utf-8"))
