@@ -47,10 +47,11 @@ def running_head() -> str | None:
     if not STATE.is_file():
         return None
     address = str(read_json(STATE)["address"])
-    return address if _answers(address) else None
+    return address if answers(address) else None
 
 
-def _answers(address: str) -> bool:
+def answers(address: str) -> bool:
+    """Whether anybody listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=1.0).close()
@@ -122,7 +123,7 @@ def stop() -> bool:
         pid: int = read_json(STATE)["pid"]
         os.kill(pid, signal.SIGTERM)
         deadline = time.monotonic() + STOP_SECONDS
-        while _answers(address) and time.monotonic() < deadline:
+        while answers(address) and time.monotonic() < deadline:
             time.sleep(0.1)
         with suppress(ProcessLookupError):  # all of them may have ended by themselves
             os.killpg(pid, signal.SIGKILL)

@@ -1,18 +1,21 @@
 """`map_shards`: one input shard → one output file, on Ray actors that hold the model, or in this process.
 
 Idempotent and resumable: a job whose side file exists is done. A shard that fails three times, or whose worker dies three
-times under it, is reported by name and stops the stage at the end, with the others kept.
+times under it, is reported by name and stops the stage at the end, with the others kept. What the driver holds does not
+grow with the shards but for the jobs themselves: facts stay in the side files, and workers are fed a little ahead.
 """
 
+import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from cluster.devices import threads_of, use_threads
-from cluster.session import session, wants_gpu
-from workspace.errors import UserError
+from cluster.pool import Pool
+from cluster.session import require_room, session, wants_gpu
+from workspace.errors import UserError, is_out_of_space, out_of_space
 from workspace.manifest import read_json, write_json
 from workspace.progress import Progress
 from workspace.settings import Compute
@@ -74,6 +77,30 @@ class Task:
         return f"{self.job.input.parent.name}/{self.job.input.name}"
 
 
+class SideFiles(Sequence[Facts]):
+    """The facts of jobs, in their order, read from their side files when they are asked for."""
+
+    def __init__(self, jobs: Sequence[ShardJob], work: Path) -> None:
+        self.jobs, self.work = jobs, work
+
+    def __len__(self) -> int:
+        """Jobs."""
+        return len(self.jobs)
+
+    @overload
+    def __getitem__(self, index: int) -> Facts: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Facts]: ...
+
+    def __getitem__(self, index: int | slice) -> Facts | list[Facts]:
+        """Of one job, or of some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        facts: Facts = read_json(Task(self.jobs[index], self.work).side)
+        return facts
+
+
 def map_shards(
     make: Callable[[], OneShard],
     jobs: Sequence[ShardJob],
@@ -81,7 +108,7 @@ def map_shards(
     work: Path,
     title: str,
     progress_file: Path,
-) -> list[Facts]:
+) -> SideFiles:
     """Run the function that `make` returns on every job; `make` is called once a worker (it loads the model).
 
     Args:
@@ -93,31 +120,34 @@ def map_shards(
         progress_file: for dashboards.
 
     Raises:
-        UserError: jobs that failed, by name, with the first reason.
+        UserError: jobs that failed, by name, with the first reason; or the cluster has less than is asked for.
     """
-    tasks = [Task(job, work) for job in jobs]
-    waiting = [task for task in tasks if not task.done]
-    done, told = len(tasks) - len(waiting), ""
-    with Progress(title, len(tasks), "shards", progress_file, done) as progress:
-        for error in _errors(make, waiting, compute):
+    work.mkdir(parents=True, exist_ok=True)
+    waiting = [number for number, job in enumerate(jobs) if not Task(job, work).done]
+    done, told = len(jobs) - len(waiting), ""
+    with Progress(title, len(jobs), "shards", progress_file, done) as progress:
+        tasks = (Task(jobs[number], work) for number in waiting)
+        for error in _errors(make, tasks, len(waiting), compute, work):
             told = told or error
             done += not error
             progress.update(done)
-    failed = [task.name for task in tasks if not task.done]
+    failed = [task.name for task in (Task(job, work) for job in jobs) if not task.done]
     if failed:
         names = ", ".join(failed[:NAMED]) + (f" and {len(failed) - NAMED} more" if failed[NAMED:] else "")
         raise UserError(
-            f"{title}: {len(failed)} of {len(tasks)} shards failed ({names}): {told}; the others are kept"
+            f"{title}: {len(failed)} of {len(jobs)} shards failed ({names}): {told}; the others are kept"
         )
-    return [read_json(task.side) for task in tasks]
+    return SideFiles(jobs, work)
 
 
-def _errors(make: Callable[[], OneShard], tasks: Sequence[Task], compute: Compute) -> Iterator[str]:
-    """Do the tasks; for each, as it ends, what went wrong in one line, or ""."""
-    if not tasks:
+def _errors(
+    make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
+) -> Iterator[str]:
+    """Do the `count` tasks; for each, as it ends, what went wrong in one line, or ""."""
+    if not count:
         return
     if compute.workers:
-        yield from _on_ray(make, tasks, compute)
+        yield from _on_ray(make, tasks, count, compute, work)
         return
     use_threads(threads_of(compute))
     one = make()
@@ -126,7 +156,7 @@ def _errors(make: Callable[[], OneShard], tasks: Sequence[Task], compute: Comput
 
 
 def attempt(one: OneShard, task: Task) -> str:
-    """Try a task up to three times and write its side file; a user's mistake is not tried again.
+    """Try a task up to three times and write its side file; a user's mistake or a full disk is not tried again.
 
     Returns:
         What went wrong, or "".
@@ -137,6 +167,8 @@ def attempt(one: OneShard, task: Task) -> str:
         except UserError as told:
             return str(told)
         except Exception as unexpected:
+            if is_out_of_space(unexpected):
+                return str(out_of_space(unexpected))
             task.trace.parent.mkdir(parents=True, exist_ok=True)
             task.trace.write_text(traceback.format_exc(), encoding="utf-8")
             error = f"{type(unexpected).__name__}: {unexpected} (traceback in {task.trace})"
@@ -147,36 +179,39 @@ def attempt(one: OneShard, task: Task) -> str:
 
 
 class Mapper:
-    """What a Ray actor holds: the mapped function, made once."""
+    """What a Ray actor holds: the mapped function, made once, in the driver's folder."""
 
-    def __init__(self, make: Callable[[], OneShard], threads: int) -> None:
-        use_threads(threads)
-        self.mistake = ""
+    def __init__(self, make: Callable[[], OneShard], threads: int, folder: str) -> None:
+        self.make, self.threads, self.folder = make, threads, folder
+
+    def prepare(self) -> str:
+        """Make the function; what a user did wrong, or ""."""
+        os.chdir(self.folder)
+        use_threads(self.threads)
         try:
-            self.one = make()
+            self.one = self.make()
         except UserError as told:
-            self.mistake = str(told)
+            return str(told)
+        return ""
 
     def run(self, task: Task) -> str:
-        """Try a task."""
-        return self.mistake or attempt(self.one, task)
+        """Try a task; what went wrong, or ""."""
+        return attempt(self.one, task)
 
 
-def _on_ray(make: Callable[[], OneShard], tasks: Sequence[Task], compute: Compute) -> Iterator[str]:
-    """Over a pool of actors. Ray restarts an actor that died and gives its task two more tries."""
-    with session(compute):
+def _on_ray(
+    make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
+) -> Iterator[str]:
+    """Over a pool of actors, each with a GPU where the workers get one."""
+    with session(compute, work):
         import ray
-        from ray.util import ActorPool
 
         gpu = wants_gpu(compute, ray.cluster_resources())
-        options = {"num_gpus": int(gpu), "max_restarts": -1, "max_task_retries": ATTEMPTS - 1}
-        actor = ray.remote(num_cpus=1, **options)(Mapper)
-        count = min(compute.workers, len(tasks))
-        pool = ActorPool([actor.remote(make, threads_of(compute)) for _ in range(count)])
-        for task in tasks:
-            pool.submit(lambda mapper, item: mapper.run.remote(item), task)
-        while pool.has_next():
-            try:
-                yield pool.get_next_unordered()
-            except ray.exceptions.RayError as died:
-                yield "its worker died: " + next(iter(str(died).splitlines()), type(died).__name__)
+        mapper = ray.remote(num_cpus=1, num_gpus=int(gpu), max_restarts=0)(Mapper)
+        arguments = (make, threads_of(compute), str(Path.cwd()))
+        pool: Pool[Task] = Pool(
+            lambda: mapper.remote(*arguments),
+            min(compute.workers, count),
+            lambda: require_room(compute, gpu),
+        )
+        yield from pool.results(tasks, count)

@@ -1,10 +1,16 @@
 """`fit`: one function run by a group of workers that train together, on Ray Train or in this process.
 
 The worker's loop is a plain function of a config and its group; checkpoints are files of its own in the run's folder, and
-it finds the newest itself, so that a restarted group goes on, with as many workers as there are then.
+it finds the newest itself. So a group whose worker or node died starts again from there, with as many workers as there
+is room for then: a step does not depend on their number.
+
+Ray's own retries (`FailureConfig.max_failures`) are left at 0: they would repeat a user's mistake like a lost node, and
+wait without end for a node that does not come back.
 """
 
 import logging
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +19,22 @@ from typing import Any, TypeVar
 import torch
 
 from cluster.devices import device_of, threads_of, use_threads
-from cluster.session import session, wants_gpu
+from cluster.pool import first_line
+from cluster.session import require_room, session, wants_gpu
 from cluster.watching import shown
-from workspace.errors import UserError
+from workspace.errors import UserError, is_out_of_space, out_of_space
+from workspace.manifest import write_json
+from workspace.progress import say
 from workspace.settings import Compute
 
 Config = TypeVar("Config")
 Report = Callable[[dict[str, float], Path | None], None]
+ATTEMPTS = 3
+"""Groups in a row that may die without a new checkpoint."""
+REPORT = "reported.json"
+"""What the last checkpoint's step reported, in the run's folder."""
+MENDED = (RuntimeError, OSError)
+"""What a worker raises when a peer, a node or the network is gone; other exceptions are mistakes in the program."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +66,17 @@ def fit(
         folder: the run's folder, absolute, on storage that all nodes reach; `progress.json` in it is shown here.
 
     Raises:
-        UserError: the cluster has less than is asked for.
+        UserError: the cluster has less than is asked for, or lost all that it had.
         ValueError: what the worker raised.
+        RuntimeError: workers died three times without a checkpoint between.
     """
     if compute.workers == 0:
         use_threads(threads_of(compute))
         worker(config, WorkerGroup(0, 1, device_of(compute.device), _nobody))
         return
-    with session(compute), shown(folder / "progress.json"):
+    with session(compute, folder), shown(folder / "progress.json"):
         _fit_on_ray(worker, config, compute, folder)
+    shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
 def _nobody(numbers: dict[str, float], checkpoint: Path | None) -> None:
@@ -69,41 +86,111 @@ def _nobody(numbers: dict[str, float], checkpoint: Path | None) -> None:
 def _fit_on_ray(
     worker: Callable[[Config, WorkerGroup], None], config: Config, compute: Compute, folder: Path
 ) -> None:
+    """Group after group, until one has finished."""
     import ray
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     gpu = wants_gpu(compute, ray.cluster_resources())
+    size, in_vain = compute.workers, 0
+    while True:
+        before = _reported(folder)
+        try:
+            _one_group(worker, config, compute, size, gpu, folder)
+        except ray.train.TrainingFailedError as error:
+            raised = _mistake(error)
+            if raised is not None:
+                raise raised from error
+            in_vain = in_vain + 1 if _reported(folder) == before else 0
+            if in_vain == ATTEMPTS:
+                raise RuntimeError(
+                    f"training workers died {ATTEMPTS} times without a checkpoint between: {_told(error)}"
+                ) from error
+            size = require_room(compute, gpu)
+            say(
+                f"a training worker died ({_told(error)}): {size} of {compute.workers} workers go on from the last checkpoint"
+            )
+        else:
+            return
+
+
+def _one_group(
+    worker: Callable[[Config, WorkerGroup], None],
+    config: Config,
+    compute: Compute,
+    size: int,
+    gpu: bool,
+    folder: Path,
+) -> None:
+    """Run one group of `size` workers to its end.
+
+    Raises:
+        TrainingFailedError: a worker raised something or died.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's own notes of an earlier group
+    given = {
+        "worker": worker,
+        "config": config,
+        "threads": threads_of(compute),
+        "gpu": gpu,
+        "cwd": str(Path.cwd()),
+        "report": folder / REPORT,
+    }
     trainer = TorchTrainer(
         _ray_worker,
-        train_loop_config={"worker": worker, "config": config, "threads": threads_of(compute), "gpu": gpu},
+        train_loop_config=given,
         scaling_config=ScalingConfig(
-            num_workers=compute.workers,
+            num_workers=size,
             use_gpu=gpu,
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if gpu else {}),
         ),
         torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         run_config=RunConfig(
-            name="train", storage_path=str(folder / "ray"), failure_config=FailureConfig(max_failures=0)
+            name="train",
+            storage_path=str(folder / "ray"),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        raise _cause(error) from error
+    trainer.fit()
 
 
-def _cause(error: Exception) -> Exception:
-    """The first worker's own exception where it was a ValueError, else Ray's."""
+def _reported(folder: Path) -> bytes:
+    """What the last checkpoint reported, or nothing."""
+    path = folder / REPORT
+    return path.read_bytes() if path.is_file() else b""
+
+
+def _causes(error: Exception) -> list[BaseException]:
+    """What the workers raised, and what lies under it."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
-    for failure in failures.values():
-        for found in (failure, getattr(failure, "cause", None), failure.__cause__):
-            if isinstance(found, UserError):
-                return UserError(str(found))
-            if isinstance(found, ValueError):
-                return ValueError(str(found))
-    return error
+    chains = ((one, getattr(one, "cause", None), one.__cause__) for one in failures.values())
+    return [found for chain in chains for found in chain if found is not None]
+
+
+def _mistake(error: Exception) -> Exception | None:
+    """What is raised here at once, as trying again would not help; None where a worker, a node or a connection is gone."""
+    causes = _causes(error)
+    for found in causes:
+        if isinstance(found, UserError):
+            return UserError(str(found))
+        if isinstance(found, ValueError):
+            return ValueError(str(found))
+        if is_out_of_space(found):
+            return out_of_space(found)
+    import ray
+
+    lost = (*MENDED, ray.exceptions.RayError)
+    unknown = [found for found in causes if not isinstance(found, lost)]
+    return error if unknown and len(unknown) == len(causes) else None
+
+
+def _told(error: Exception) -> str:
+    """Why a group ended, in one line."""
+    causes = _causes(error)
+    died = [found for found in causes if "died" in type(found).__name__.lower()]
+    return first_line((died or causes or [error])[0])
 
 
 def _ray_worker(given: dict[str, Any]) -> None:
@@ -111,12 +198,14 @@ def _ray_worker(given: dict[str, Any]) -> None:
     import ray.train
     import ray.train.torch
 
+    os.chdir(given["cwd"])
     use_threads(given["threads"])
     context = ray.train.get_context()
     device = ray.train.torch.get_device() if given["gpu"] else torch.device("cpu")
 
     def report(numbers: dict[str, float], checkpoint: Path | None) -> None:
-        ray.train.report(numbers)
+        if context.get_world_rank() == 0:
+            write_json(given["report"], numbers)
 
     given["worker"](
         given["config"], WorkerGroup(context.get_world_rank(), context.get_world_size(), device, report)

@@ -3,8 +3,7 @@
 Shapes: n images, D features, H heads, C logits.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Self
@@ -90,16 +89,6 @@ def extract(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits
     """Run an extractor over batches, none of them empty; no batches give no rows."""
     parts = [_extract(extractor, batch, keep_logits) for batch in batches]
     return FeatureRows.concatenate(parts) if parts else _nothing(extractor)
-
-
-def prefetched(batches: Iterable[LabelledImages]) -> Iterator[LabelledImages]:
-    """The batches in order, each read and decoded by another thread while the one before is looked at."""
-    source = iter(batches)
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(next, source, None)
-        while (batch := ahead.result()) is not None:
-            ahead = reader.submit(next, source, None)
-            yield batch
 
 
 def _nothing(extractor: Extractor) -> FeatureRows:

@@ -15,13 +15,14 @@ import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
+from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
 from evaluation.labelled import in_batches
 from evaluation.neighbours import SHOWN, Neighbours, copy_scores, nearest
 from evaluation.protocol import Made
 from evaluation.reference import Reference
-from evaluation.rows import FeatureRows, extract, prefetched
+from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
 from evaluation.scores import Real, accuracy_scores, sample_scores, write_scores
 from workspace.errors import UserError
@@ -137,7 +138,7 @@ def extracting(
     def one(job: ShardJob) -> dict[str, Any]:
         batches = in_batches(read_samples(job.input, samples), settings.batch)
         labelled = (label_samples(batch, facts) for batch in batches)
-        rows = extract(extractor, prefetched(labelled), keep_logits=facts.features == "inception")
+        rows = extract(extractor, ahead(labelled), keep_logits=facts.features == "inception")
         rows.save(job.output)
         return {"images": len(rows)}
 

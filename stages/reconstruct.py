@@ -18,6 +18,7 @@ from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
+from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import load_extractor
 from evaluation.labelled import LabelledImages, chosen_images, in_batches, label_images
@@ -147,8 +148,8 @@ def reconstructing(
     def one(job: ShardJob) -> dict[str, Any]:
         index = shards.index(settings.split)
         scored, made = [], []
-        for items in in_batches(index.indices_of(job.input), settings.batch):
-            samples = [index.read(item) for item in items]
+        batches = in_batches(index.indices_of(job.input), settings.batch)
+        for samples in ahead([index.read(item) for item in items] for items in batches):
             back = reconstruct(model, samples, settings.seed)
             counts = np.bincount(back.codes.ravel(), minlength=model.config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))

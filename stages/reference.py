@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from cluster.devices import device_of, threads_of, use_threads
+from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import FeaturesName, install_pretrained, load_extractor
 from evaluation.inception import SHA256
@@ -24,7 +25,7 @@ from evaluation.labels import class_head, heads_of
 from evaluation.protocol import Made
 from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
 from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, Split, gather
-from evaluation.rows import extract, prefetched
+from evaluation.rows import extract
 from evaluation.scores import accuracy_scores, real_distance, write_scores
 from shards.images import ImageShards
 from workspace.errors import UserError
@@ -197,7 +198,7 @@ def extracting(
             label_images([index.read(int(item)) for item in items], extractor.heads, shards.facts.classes)
             for items in in_batches(mine, settings.batch)
         )
-        extract(extractor, total.passing(prefetched(batches)), keep_logits=False).save(job.output)
+        extract(extractor, total.passing(ahead(batches)), keep_logits=False).save(job.output)
         total.save(job.output)
         return {"split": split, "images": len(mine)}
 

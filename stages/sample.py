@@ -26,6 +26,7 @@ from PIL import Image
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
+from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from models.mqvae import MQVAE
 from models.sampling import Sampler, SamplingSettings, Truncation
@@ -239,8 +240,8 @@ def sampling(
         first = job.index * settings.samples_per_shard
         end = min(first + settings.samples_per_shard, settings.num_images)
         with atomic_path(job.output) as path, TarWriter(path) as tar:
-            for start in range(first, end, settings.batch):
-                images_BHWC = draw(start)
+            starts = range(first, end, settings.batch)
+            for start, images_BHWC in zip(starts, ahead(map(draw, starts)), strict=True):
                 for index in range(start, min(start + settings.batch, end)):
                     add_sample(tar, index, images_BHWC[index - start], settings.seed, asked)
         return {"images": end - first, "seconds": time.monotonic() - began}

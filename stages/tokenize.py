@@ -7,7 +7,7 @@ Params  tokenize
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
+from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.codebook import perplexity, usage
 from evaluation.protocol import Made, Score, counted
@@ -192,6 +193,10 @@ def encoder(
     return Encoder(model, images, settings, text, 0 if captions is None else captions.most)
 
 
+Tokens = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Codes and positions [B, N] of a batch."""
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A worker's MQ-VAE, what is known of the images, the settings, and how captions are stored (where they are)."""
@@ -207,10 +212,10 @@ class Encoder:
         began = time.monotonic()
         split = job.input.parent.name
         copies = self.settings.copies if split == "train" else self.settings.copies[:1]
-        samples = self.images.samples(job.input)
+        samples = ahead(self.images.samples(job.input), 2 * self.settings.batch)
         blocks = []
-        while chunk := list(islice(samples, self.settings.block)):
-            blocks += [self.block(chunk, copy, number) for number, copy in enumerate(copies)]
+        while found := self.blocks(samples, copies):
+            blocks += found
         images = sum(len(block.keys) for block in blocks)
         expected = self.images.facts.shards[split][int(job.input.stem)] * len(copies)
         if images != expected:
@@ -228,16 +233,24 @@ class Encoder:
             "code_counts": np.asarray(counts).tolist(),
         }
 
-    def block(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> TokenBlock:
-        """Version `number` of some images as a block."""
-        keys = tuple(f"{sample.key}+{number}" if number else sample.key for sample in samples)
-        images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
-        codes, positions = self.tokens(images, keys)
+    def blocks(self, samples: Iterator[ImageSample], copies: Sequence[Copy]) -> list[TokenBlock]:
+        """The next images as a block a version, encoded batch by batch as they come; none where there are no more."""
+        taken: list[ImageSample] = []
+        tokens: list[list[Tokens]] = [[] for _ in copies]
+        while batch := list(islice(samples, min(self.settings.batch, self.settings.block - len(taken)))):
+            taken += batch
+            for number, copy in enumerate(copies):
+                tokens[number].append(self.tokens(batch, copy, number))
+        return [self.block(taken, number, parts) for number, parts in enumerate(tokens) if parts]
+
+    def block(self, samples: Sequence[ImageSample], number: int, parts: Sequence[Tokens]) -> TokenBlock:
+        """Version `number` of some images, whose codes and positions are known, as a block."""
+        codes, positions = (np.concatenate(part) for part in zip(*parts, strict=True))
         classes = [sample.cls for sample in samples if sample.cls is not None]
         captions = [sample.captions for sample in samples]
         return TokenBlock(
-            keys=keys,
-            codes=codes,
+            keys=tuple(key_of(sample, number) for sample in samples),
+            codes=codes.astype(np.uint16),
             mask=pack_positions(positions, self.model.config.num_positions),
             cls=np.array(classes, np.uint16) if self.images.facts.classes is not None else None,
             text=None
@@ -248,23 +261,23 @@ class Encoder:
             else np.array([len(found) for found in captions], np.uint8),
         )
 
-    def tokens(
-        self, images: NDArray[np.uint8], keys: Sequence[str]
-    ) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-        """Codes and positions [B, N] of images uint8 [B, H, W, 3]; a random ranking follows from (seed, key)."""
+    def tokens(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> Tokens:
+        """Codes and positions of version `number` of a batch; a random ranking follows from (seed, key)."""
         weight = next(self.model.parameters())
-        parts = []
-        for first in range(0, len(keys), self.settings.batch):
-            chosen = slice(first, first + self.settings.batch)
-            ranking_BL = None
-            if self.model.config.mask == "random":
-                seeds = [sample_seed(self.settings.seed, 0, 0, f"mask/{key}") for key in keys[chosen]]
-                ranking_BL = random_ranking(seeds, self.model.config.num_positions).to(weight)
-            parts.append(
-                self.model.tokenize(torch.from_numpy(to_float(images[chosen])).to(weight), ranking_BL)
-            )
-        codes = np.concatenate([part.codes_BN.cpu().numpy() for part in parts])
-        return codes.astype(np.uint16), np.concatenate([part.positions_BN.cpu().numpy() for part in parts])
+        ranking_BL = None
+        if self.model.config.mask == "random":
+            seeds = [
+                sample_seed(self.settings.seed, 0, 0, f"mask/{key_of(sample, number)}") for sample in samples
+            ]
+            ranking_BL = random_ranking(seeds, self.model.config.num_positions).to(weight)
+        images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
+        found = self.model.tokenize(torch.from_numpy(to_float(images)).to(weight), ranking_BL)
+        return found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy()
+
+
+def key_of(sample: ImageSample, number: int) -> str:
+    """The key of version `number` of an image."""
+    return f"{sample.key}+{number}" if number else sample.key
 
 
 def numbers(facts: TokenFacts, told: Sequence[dict[str, Any]], workers: int) -> dict[str, Score]:

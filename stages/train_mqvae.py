@@ -119,7 +119,13 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     """Train on the cluster and write the artifact."""
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
-    paths = TrainingFolder(folder.work.resolve(), folder.metrics.resolve(), folder.progress_file.resolve())
+    loop_settings(settings).require(workers=compute.workers)
+    paths = TrainingFolder(
+        folder.work.resolve(),
+        folder.metrics.resolve(),
+        folder.progress_file.resolve(),
+        folder.mirror(compute.checkpoints),
+    )
     load_lpips(
         settings.perceptual, "mqvae.perceptual"
     )  # a missing file is known, and fetched once, before any work

@@ -105,7 +105,13 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     """Train on the cluster and write the artifact."""
     tokens = TokenShards.open(inputs.tokens)
     config = config_of(settings, tokens.facts, inputs.tokens)
-    paths = TrainingFolder(folder.work.resolve(), folder.metrics.resolve(), folder.progress_file.resolve())
+    loop_settings(settings).require(workers=compute.workers)
+    paths = TrainingFolder(
+        folder.work.resolve(),
+        folder.metrics.resolve(),
+        folder.progress_file.resolve(),
+        folder.mirror(compute.checkpoints),
+    )
     work = Work(settings, config, inputs.tokens.resolve(), folder.out.resolve(), paths)
     fit(train_worker, work, compute, folder.root.resolve())
     if config.condition == "text":

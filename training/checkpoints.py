@@ -63,13 +63,18 @@ def save_checkpoint(
     )
     sha256 = sha256_file(beside / TENSORS)
     write_sealed(beside / STATE, {"step": step, "optimizers": groups, "sha256": sha256})
-    target = folder / f"step-{step:09d}"
+    target = checkpoint_path(folder, step)
     if target.exists():
         shutil.rmtree(target)
     beside.rename(target)
     for old in list_checkpoints(folder)[:-KEEP]:
         shutil.rmtree(old)
     return target
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return folder / f"step-{step:09d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

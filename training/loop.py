@@ -5,9 +5,12 @@ many workers there are but for the order of sums. Everything random is keyed by 
 sample, so a run that was killed and goes on gives the bits of one that was not (one worker, CPU).
 """
 
+import fcntl
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,12 +20,23 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.checkpoints import list_checkpoints, load_checkpoint, newest_whole, save_checkpoint
+from training.checkpoints import (
+    checkpoint_path,
+    list_checkpoints,
+    load_checkpoint,
+    newest_whole,
+    save_checkpoint,
+)
 from training.curves import Curves, LiveView
+from training.mirror import pull, push
 from workspace.errors import UserError
 from workspace.progress import Progress
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
+LINGERING_SECONDS = 60.0
+"""How long a worker of a driver that was killed may go on writing before its successor gives up."""
+ATTEMPTS = "attempts.jsonl"
+"""A line each time that training (re)starts: the steps that were done, and the workers."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +82,25 @@ class LoopSettings:
         """Micro-batches a step, over all workers."""
         return self.global_batch // self.micro_batch
 
-    def mine(self, rank: int, size: int) -> range:
-        """Indices of the micro-batches of a step that worker `rank` of `size` takes.
+    def require(self, workers: int) -> None:
+        """Check that so many workers have something to do.
 
         Raises:
-            ValueError: fewer micro-batches than workers.
+            UserError: fewer micro-batches than workers.
         """
-        if self.micro_batches < size:
-            raise ValueError(
+        if self.micro_batches < workers:
+            raise UserError(
                 f"global_batch {self.global_batch} / micro_batch {self.micro_batch} = {self.micro_batches} micro-batches "
-                f"for {size} workers; lower compute.workers or micro_batch"
+                f"for {workers} workers; lower compute.workers or micro_batch"
             )
+
+    def mine(self, rank: int, size: int) -> range:
+        """Indices of the micro-batches of a step that worker `rank` of `size` takes; any size up to their number will do.
+
+        Raises:
+            UserError: fewer micro-batches than workers.
+        """
+        self.require(size)
         return range(rank, self.micro_batches, size)
 
 
@@ -125,11 +147,19 @@ class Trainee(Protocol[Batch_contra]):
 
 @dataclass(frozen=True)
 class TrainingFolder:
-    """Where a run keeps its things: checkpoints in `work`, curves in `metrics`, the progress file."""
+    """Where a run keeps its things.
+
+    Attributes:
+        work: checkpoints, and a line for each start.
+        metrics: curves.
+        progress_file: for dashboards.
+        mirror: a URL that checkpoints are copied to, and taken from where `work` lacks them; or None.
+    """
 
     work: Path
     metrics: Path
     progress_file: Path
+    mirror: str | None = None
 
 
 def train(
@@ -151,24 +181,70 @@ def train(
     Raises:
         UserError: a loss term is not finite; step, term and the last good checkpoint are named.
     """
-    found = newest_whole(folder.work)
-    start = load_checkpoint(found, trainee.modules, trainee.optimizers) if found is not None else 0
-    recorder = _Recorder(folder, settings, start) if workers.rank == 0 else None
-    try:
-        for step in range(start, settings.steps):
-            terms = _step(trainee, batches(step), step, settings, workers, folder)
-            done = step + 1
-            if recorder is not None:
-                recorder.after_step(done, terms, trainee)
-            last = done == settings.steps
-            if last or done % settings.checkpoint_every == 0:
-                path = None
+    with _alone(folder.work) if workers.rank == 0 else nullcontext():
+        start = _resume(trainee, workers, folder)
+        recorder = _Recorder(folder, settings, start, workers.size) if workers.rank == 0 else None
+        try:
+            for step in range(start, settings.steps):
+                terms = _step(trainee, batches(step), step, settings, workers, folder)
                 if recorder is not None:
-                    path = save_checkpoint(folder.work, done, trainee.modules, trainee.optimizers)
-                workers.report({"step": float(done), **terms}, path)
-    finally:
-        if recorder is not None:
-            recorder.close()
+                    recorder.after_step(step + 1, terms, trainee)
+                _keep(trainee, step + 1, terms, settings, workers, folder)
+        finally:
+            if recorder is not None:
+                recorder.close()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Be the one process that writes there: a worker whose driver was killed may live a moment longer.
+
+    Raises:
+        UserError: it lives on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + LINGERING_SECONDS
+    with (folder / "writing.lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(f"another process trains in {folder}: wait for it, or stop it") from error
+                time.sleep(0.1)
+        yield
+
+
+def _resume(trainee: Trainee[Batch_contra], workers: Workers, folder: TrainingFolder) -> int:
+    """Load the newest whole checkpoint, the one that rank 0 sees, on all workers; returns how many steps were done."""
+    if folder.mirror is not None:
+        pull(folder.mirror, folder.work)
+    found = newest_whole(folder.work) if workers.rank == 0 else None
+    done = torch.tensor(0 if found is None else int(found.name.removeprefix("step-")), device=workers.device)
+    if workers.size > 1:
+        torch.distributed.broadcast(done, src=0)
+    path = checkpoint_path(folder.work, int(done))
+    return load_checkpoint(path, trainee.modules, trainee.optimizers) if done else 0
+
+
+def _keep(
+    trainee: Trainee[Batch_contra],
+    done: int,
+    terms: dict[str, float],
+    settings: LoopSettings,
+    workers: Workers,
+    folder: TrainingFolder,
+) -> None:
+    """Write a checkpoint where one is due."""
+    if done != settings.steps and done % settings.checkpoint_every:
+        return
+    path = None
+    if workers.rank == 0:
+        path = save_checkpoint(folder.work, done, trainee.modules, trainee.optimizers)
+        if folder.mirror is not None:
+            push(path, folder.mirror)
+    workers.report({"step": float(done), **terms}, path)
 
 
 def _step(
@@ -229,8 +305,10 @@ def _reduce_gradients(optimizers: Mapping[str, Optimizer], workers: Workers) -> 
 class _Recorder:
     """Rank 0's bookkeeping: bar, curves, validation."""
 
-    def __init__(self, folder: TrainingFolder, settings: LoopSettings, start: int) -> None:
+    def __init__(self, folder: TrainingFolder, settings: LoopSettings, start: int, workers: int) -> None:
         self.settings = settings
+        with (folder.work / ATTEMPTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"steps_done": start, "workers": workers}) + "\n")
         self.train = Curves(folder.metrics / "curves.tsv", start)
         self.validation = Curves(folder.metrics / "validation.tsv", start)
         self.live = LiveView(folder.metrics / "live", self.train, self.validation)

@@ -45,8 +45,8 @@ ARM = "experiments.arm"
 DATA = re.compile(r"[\w.-]+\.\w+")
 """What a string looks like that may name a file beside its module."""
 
-EXCLUDED = ("cluster/", "workspace/", "training/curves.py")
-"""What cannot change a result: where work runs, the workspace's mechanics (but for manifests), logging."""
+EXCLUDED = ("cluster/", "workspace/", "training/curves.py", "training/mirror.py")
+"""What cannot change a result: where work runs, the workspace's mechanics (but for manifests), logging, copies of checkpoints."""
 
 EXCLUDED_IN_TRAINING = ("reporting/",)
 """And in the training stages what draws pictures of a run on its way."""

@@ -1,4 +1,6 @@
-"""The one exception whose message is meant for the person at the keyboard."""
+"""The one exception whose message is meant for the person at the keyboard, and how a full disk is recognised."""
+
+import errno
 
 
 class UserError(ValueError):
@@ -6,3 +8,22 @@ class UserError(ValueError):
 
     A stage's `main` prints it without a traceback and exits with status 1.
     """
+
+
+FULL = "No space left on device"
+
+
+def is_out_of_space(error: BaseException) -> bool:
+    """Whether an error, here or told of a worker elsewhere, says that a disk or a quota is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return FULL in str(error)
+
+
+def out_of_space(error: BaseException) -> UserError:
+    """The same, for a person."""
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    where = f" for {name}" if name else ""
+    return UserError(
+        f"no space is left on the disk{where}: free some and run the same command again; what is finished is kept"
+    )

@@ -102,6 +102,36 @@ class RunFolder:
         value: dict[str, Any] = read_json(self.root / "run.json")
         return value
 
+    def mirror(self, base: str | None) -> str | None:
+        """The URL below `base` that the run's checkpoints are copied to; kept once it is chosen, so that adoption keeps it."""
+        if base is None:
+            return None
+        state = self.state()
+        url = state.get("mirror", f"{base.rstrip('/')}/{self.root.parent.name}/{self.root.name}")
+        write_json(self.root / "run.json", state | {"mirror": url})
+        return str(url)
+
+    def forget(self) -> None:
+        """Remove the run, and its checkpoints elsewhere."""
+        url = self.state().get("mirror") if (self.root / "run.json").is_file() else None
+        if url is not None:
+            from fsspec.core import url_to_fs
+
+            files, path = url_to_fs(url)
+            if files.exists(path):
+                files.rm(path, recursive=True)
+        shutil.rmtree(self.root)
+
+    def sweep(self) -> None:
+        """Remove what a process that was killed left half-written here: every name that starts with a dot."""
+        for folder, names, files in os.walk(self.root):
+            for name in [name for name in names if name.startswith(".")]:
+                shutil.rmtree(Path(folder, name))
+                names.remove(name)
+            for name in files:
+                if name.startswith("."):
+                    Path(folder, name).unlink(missing_ok=True)
+
     def add_seconds(self, seconds: float) -> None:
         """Add the time of one attempt to the run's total."""
         state = self.state()
@@ -115,7 +145,7 @@ def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
         for other in sorted((RUNS / stage).iterdir()):
             if other != folder.root and RunFolder(other).done:
                 with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
-                    shutil.rmtree(other)
+                    RunFolder(other).forget()
     for path in (folder.out, folder.metrics, folder.work):
         path.mkdir(parents=True, exist_ok=True)
     if not (folder.root / "run.json").is_file():
@@ -153,7 +183,10 @@ def publish(source: Path, destination: Path, link: bool) -> None:
         link: share the files' bytes by hard links where the file system can; else copy.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=f".{destination.name}.publishing-"))
+    prefix = f".{destination.name}.publishing-"
+    for torn in destination.parent.glob(f"{prefix}*"):  # of a process that was killed
+        shutil.rmtree(torn)
+    beside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:
         whole = beside / "whole"
         shutil.copytree(source, whole, copy_function=_link_or_copy if link else shutil.copyfile)
@@ -304,7 +337,7 @@ def _command(arguments: argparse.Namespace) -> None:
     folder = find_run(arguments.run)
     with locked(folder):
         if arguments.command == "drop":
-            shutil.rmtree(folder.root)
+            folder.forget()
             say(f"dropped {folder.root}")
             return
         from workspace.stage import present_identity

@@ -51,7 +51,11 @@ class Compute(Settings):
         description="processes that read and decode images for each worker"
     )
     ray_address: str = Field(
-        description="local (a running head of ours, or a new one), auto, or a cluster's address"
+        description="local (a running head of ours, or a new one), auto, or HOST:PORT of a cluster's head"
+    )
+    checkpoints: str | None = Field(
+        default=None,  # the one default: files of before it stay valid
+        description="where checkpoints are copied to as well: a path, or a URL for fsspec (s3://…); null is nowhere",
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from workspace.code import result_files
-from workspace.errors import UserError
+from workspace.errors import UserError, is_out_of_space, out_of_space
 from workspace.manifest import NAME, read_json, sha256_file, write_json
 from workspace.progress import say
 from workspace.runs import (
@@ -69,8 +69,6 @@ MACHINE = (
     errno.EACCES,
     errno.EPERM,
     errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
     errno.EMFILE,
     errno.ENAMETOOLONG,
 )
@@ -81,6 +79,8 @@ def told_in_a_line(error: Exception) -> str | None:
     """What a user is told of an error that is no mistake of the program; None where it may be one."""
     if isinstance(error, UserError):
         return str(error)
+    if is_out_of_space(error):
+        return str(out_of_space(error))
     if isinstance(error, OSError) and error.errno in MACHINE:
         return f"{error.filename2 or error.filename or 'a file'}: {(error.strerror or '').lower()}; what is finished is kept"
     return None
@@ -189,6 +189,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     identity = _identity(name, module, settings, inputs)
     folder = open_run(name, identity, keep_others=ad_hoc)
     with locked(folder):
+        folder.sweep()
         damage = mend(folder) if folder.done else ""
         if damage:
             say(
@@ -205,12 +206,13 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
                 raise UserError(
                     f"while this ran, something it depends on changed ({what}); {folder.root} is kept: run again"
                 )
+            folder.sweep()
             mark_done(folder)
         publish(folder.out, out, link=True)
         if metrics is not None:
             publish(folder.metrics, metrics, link=False)
     if ad_hoc and not done_before:
-        shutil.rmtree(folder.root)
+        folder.forget()
     say(f"[{name}] → {out}")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.session import preflight
-from cluster.shard_map import Mapper, ShardJob, Task, map_shards
+from cluster.shard_map import Mapper, ShardJob, map_shards
 from cluster.training import WorkerGroup, fit
 from tests.cluster.work import doubling, jobs
 from workspace.errors import UserError
@@ -18,7 +18,9 @@ HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address
 
 def run(folder: Path, bad: str = "", compute: Compute = HERE) -> list[dict[str, Any]]:
     make = partial(doubling, bad, "fails", folder / "log")
-    return map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
+    return list(
+        map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
+    )
 
 
 def test_facts_come_in_the_order_of_the_jobs(tmp_path: Path) -> None:
@@ -56,10 +58,9 @@ def test_many_failed_shards_are_named_in_part(tmp_path: Path) -> None:
         map_shards(make, many, HERE, tmp_path / "done", "doubling", tmp_path / "progress.json")
 
 
-def test_a_mistake_in_making_the_function_is_told_of_every_shard(tmp_path: Path) -> None:
-    mapper = Mapper(partial(doubling, "", "no model", tmp_path / "log"), 1)
-    [job] = jobs(tmp_path, count=1)
-    assert mapper.run(Task(job, tmp_path / "done")) == "there is no model"
+def test_a_mistake_in_making_the_function_is_told_before_any_work() -> None:
+    mapper = Mapper(partial(doubling, "", "no model", Path("log")), 1, ".")
+    assert mapper.prepare() == "there is no model"
 
 
 def test_in_one_process_a_worker_is_alone(tmp_path: Path) -> None:

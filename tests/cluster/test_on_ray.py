@@ -38,7 +38,9 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def double(folder: Path, bad: str = "", how: str = "", compute: Compute = TWO) -> list[dict[str, Any]]:
     make = partial(doubling, bad, how, folder / "log")
-    return map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
+    return list(
+        map_shards(make, jobs(folder), compute, folder / "done", "doubling", folder / "progress.json")
+    )
 
 
 def test_a_head_that_answers_is_taken_as_it_is(head: str) -> None:

@@ -1,0 +1,73 @@
+"""A second place for checkpoints: any URL that fsspec knows (s3://, gs://, abfs://, sftp://, file://).
+
+The run's own folder stays the first place. A machine that lost it, or never had it, takes the newest checkpoint from here.
+An object store has no rename, so `state.json` is written last and removed first: a folder without it is no checkpoint.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from training.checkpoints import KEEP, STATE, TENSORS, WRITING, list_checkpoints
+from workspace.errors import UserError
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[tuple[Any, str]]:
+    """The file system of a URL, and the path in it.
+
+    Raises:
+        UserError: no such protocol, or its package is not installed.
+    """
+    try:
+        files, root = url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"compute.checkpoints is {url}: {error}") from error
+    files.invalidate_cache()
+    yield files, root.rstrip("/")
+
+
+def _whole(files: Any, root: str) -> list[str]:
+    """Names of the checkpoints that are whole, oldest first."""
+    if not files.exists(root):
+        return []
+    names = [path.rstrip("/").rsplit("/", 1)[-1] for path in files.ls(root, detail=False)]
+    found = sorted(name for name in names if name.startswith("step-"))
+    return [name for name in found if files.exists(f"{root}/{name}/{STATE}")]
+
+
+def push(checkpoint: Path, url: str) -> None:
+    """Copy a checkpoint's folder below `url`, and remove there all but the newest two."""
+    with _opened(url) as (files, root):
+        target = f"{root}/{checkpoint.name}"
+        files.makedirs(target, exist_ok=True)
+        for name in (TENSORS, STATE):
+            files.put_file(str(checkpoint / name), f"{target}/{name}")
+        for old in _whole(files, root)[:-KEEP]:
+            files.rm_file(f"{root}/{old}/{STATE}")
+            files.rm(f"{root}/{old}", recursive=True)
+
+
+def pull(url: str, folder: Path) -> None:
+    """Take the newest checkpoint below `url` into `folder`, if it is newer than what is there; any worker may, at once."""
+    with _opened(url) as (files, root):
+        there = _whole(files, root)
+        here = [path.name for path in list_checkpoints(folder)]
+        if not there or there[-1] <= max(here, default=""):
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
+        try:
+            for name in (TENSORS, STATE):
+                files.get_file(f"{root}/{there[-1]}/{name}", str(beside / name))
+            beside.rename(folder / there[-1])
+        except OSError:
+            if not (folder / there[-1]).is_dir():  # another worker of this machine was first
+                raise
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
