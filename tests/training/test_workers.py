@@ -1,0 +1,81 @@
+"""A step does not depend on how many workers there are: real groups of processes, and the order of data as a property."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shards.order import batch_indices
+from tests.training.together import MODELS, Group, curves, difference, run, state
+from training.loop import LoopSettings
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Both models in float64 by 1, 2 and 4 workers, and again by 2."""
+    folder = tmp_path_factory.mktemp("trained")
+    run([Group(f"{m}-{n}", m, "float64", int(n[0])) for m in MODELS for n in ("1", "2", "2b", "4")], folder)
+    return folder
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("size", [2, 4])
+def test_losses_and_codebook_of_fifty_steps_do_not_depend_on_the_workers(
+    trained: Path, model: str, size: int
+) -> None:
+    assert difference(trained / f"{model}-1", trained / f"{model}-{size}") <= 1e-5
+    losses = curves(trained / f"{model}-{size}")["loss"]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_runs_on_two_workers_have_the_same_bits(trained: Path, model: str) -> None:
+    one, again = (state(trained / f"{model}-{name}").read_bytes() for name in ("2", "2b"))
+    assert one == again
+
+
+def test_the_runs_restarted_codes_so_that_restarts_are_compared_too(trained: Path) -> None:
+    found = curves(trained / "mqvae-4")
+    assert sum(found["codes_restarted"]) > 0 and found["critic"][-1] != 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=7),
+    group=st.integers(1, 4),
+    micro=st.integers(1, 3),
+    micro_batches=st.integers(1, 6),
+    workers=st.lists(st.integers(1, 6), min_size=1, max_size=4),
+    seed=st.integers(0, 2**31),
+    data=st.data(),
+)
+def test_every_sample_comes_once_an_epoch_whoever_reads_it_and_wherever_the_run_was_resumed(
+    sizes: list[int],
+    group: int,
+    micro: int,
+    micro_batches: int,
+    workers: list[int],
+    seed: int,
+    data: st.DataObject,
+) -> None:
+    """Between resume points the number of workers changes; uneven shards, batches that straddle epochs' ends."""
+    batch, total = micro * micro_batches, sum(sizes)
+    steps = -(-3 * total // batch)
+    loop = LoopSettings(steps, batch, micro, seed, 1, 1, 1)
+    cuts = sorted(data.draw(st.integers(0, steps)) for _ in workers[1:])
+    seen: list[tuple[int, int]] = []
+    for size, first, end in zip(workers, [0, *cuts], [*cuts, steps], strict=True):
+        size = min(size, micro_batches)
+        for step in range(first, end):
+            samples = batch_indices(seed, step, batch, sizes, group)
+            dealt = [number for rank in range(size) for number in loop.mine(rank, size)]
+            assert len(dealt) == micro_batches
+            read = {number: samples[number * micro : (number + 1) * micro] for number in dealt}
+            seen += [sample for number in range(micro_batches) for sample in read[number]]
+    for epoch in range(3):
+        assert sorted(index for e, index in seen if e == epoch) == list(range(total))
+    assert [epoch for epoch, _ in seen] == sorted(epoch for epoch, _ in seen)
+    orders = np.array([index for epoch, index in seen if epoch < 3]).reshape(3, total)
+    assert len(orders) == 3

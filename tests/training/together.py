@@ -1,0 +1,160 @@
+"""Groups of 1, 2 and 4 real processes (gloo) that train the same model: what their curves and codebooks say.
+
+python -m tests.training.together     writes docs/results/workers.json: how far groups differ in float64 and in fp32
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.distributed
+from safetensors.torch import load_file
+
+from tests.training import test_mqvae_training as images
+from tests.training import test_stackformer_training as tokens
+from training.checkpoints import list_checkpoints
+from training.loop import train
+from training.mqvae import ImageBatch
+from training.tokens import TokenBatches
+
+STEPS = 50
+MODELS = ("mqvae", "stackformer")
+RESULT = Path("docs/results/workers.json")
+
+
+@dataclass(frozen=True)
+class Group:
+    """One training run: which model, in which precision, by how many workers, under which name."""
+
+    name: str
+    model: str
+    precision: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Member:
+    """A worker as the loop sees it."""
+
+    rank: int
+    size: int
+    device: torch.device = torch.device("cpu")
+
+    def report(self, numbers: dict[str, float], checkpoint: Path | None) -> None:
+        """Nobody listens."""
+
+
+def be_member(rank: int, groups: Sequence[Group], folder: Path) -> None:
+    """What process `rank` does: its part in each group that has so many workers."""
+    torch.set_num_threads(1)
+    for group in groups:
+        if rank >= group.size:
+            continue
+        if group.size > 1:
+            store = f"file://{folder / group.name}.store"
+            torch.distributed.init_process_group("gloo", store, rank=rank, world_size=group.size)
+        {"mqvae": learn_images, "stackformer": learn_tokens}[group.model](
+            group, Member(rank, group.size), folder / group.name
+        )
+        if group.size > 1:
+            torch.distributed.destroy_process_group()
+
+
+def learn_images(group: Group, member: Member, folder: Path) -> None:
+    """MQ-VAE with critic, exploration, late quantising and restarts of dead codes, all within the run."""
+    loop = dataclasses.replace(images.LOOP, steps=STEPS, micro_batch=2, validate_every=25)
+    training = dataclasses.replace(images.TRAINING, steps=STEPS, precision=group.precision)
+    whole = images.batches(loop)
+
+    def mine(step: int) -> list[ImageBatch]:
+        return [whole(step)[number] for number in loop.mine(member.rank, member.size)]
+
+    train(images.trainee(training), mine, loop, member, images.folder(folder))
+
+
+def learn_tokens(group: Group, member: Member, folder: Path) -> None:
+    """Stackformer with a dropped condition."""
+    loop = dataclasses.replace(tokens.LOOP, steps=STEPS, micro_batch=4, log_every=1, validate_every=25)
+    plan = dataclasses.replace(tokens.TRAINING, steps=STEPS, precision=group.precision)
+    batches = TokenBatches(tokens.tokens(), tokens.CLASSES, loop, member, 0.1)
+    train(tokens.trainee(plan, micro_batch=4), batches, loop, member, tokens.folder(folder))
+
+
+def run(groups: Sequence[Group], folder: Path) -> None:
+    """Train all groups, in as many processes as the largest one needs."""
+    context = multiprocessing.get_context("spawn")
+    ranks = range(max(group.size for group in groups))
+    members = [context.Process(target=be_member, args=(rank, groups, folder)) for rank in ranks]
+    for process in members:
+        process.start()
+    for process in members:
+        process.join()
+    assert [process.exitcode for process in members] == [0] * len(members)
+
+
+def curves(folder: Path) -> dict[str, list[float]]:
+    """Columns of a run's curves, but for its rate."""
+    lines = (folder / "metrics" / "curves.tsv").read_text().splitlines()
+    header, *rows = [line.split("\t") for line in lines]
+    found = {name: [float(row[column]) for row in rows] for column, name in enumerate(header)}
+    assert found.pop("step") == list(range(1, STEPS + 1))
+    found.pop("samples_per_second")
+    return found
+
+
+def state(folder: Path) -> Path:
+    """The last checkpoint's tensors."""
+    return list_checkpoints(folder / "work")[-1] / "state.safetensors"
+
+
+def difference(one: Path, other: Path) -> float:
+    """The largest relative difference of two runs over all steps and terms, and over the codebook's codes."""
+    pairs = [
+        (a, b)
+        for name, column in curves(one).items()
+        for a, b in zip(column, curves(other)[name], strict=True)
+    ]
+    largest = max(abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs if a != b) if pairs else 0.0
+    books = [
+        {k: v for k, v in load_file(state(folder)).items() if k.endswith("codebook_KD")}
+        for folder in (one, other)
+    ]
+    for name, book in books[0].items():
+        largest = max(largest, float((book - books[1][name]).abs().max() / book.abs().max()))
+    return largest
+
+
+def main() -> None:
+    """Measure, and write the result."""
+    groups = [
+        Group(f"{model}-{precision}-{size}", model, precision, size)
+        for model in MODELS
+        for precision in ("float64", "fp32")
+        for size in (1, 2, 4)
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        run(groups, Path(name))
+        found = {
+            f"{model}, {precision}, {size} workers against 1": difference(
+                Path(name, f"{model}-{precision}-1"), Path(name, f"{model}-{precision}-{size}")
+            )
+            for model in MODELS
+            for precision in ("float64", "fp32")
+            for size in (2, 4)
+        }
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    told = {"steps": STEPS, "largest_relative_difference": found, "commit": commit.stdout.strip()}
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps(told | {"command": "python -m tests.training.together"}, indent=2) + "\n")
+    sys.stdout.write(RESULT.read_text())
+
+
+if __name__ == "__main__":
+    main()
