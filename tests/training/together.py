@@ -115,19 +115,16 @@ def state(folder: Path) -> Path:
 
 
 def difference(one: Path, other: Path) -> float:
-    """The largest relative difference of two runs over all steps and terms, and over the codebook's codes."""
-    pairs = [
-        (a, b)
-        for name, column in curves(one).items()
-        for a, b in zip(column, curves(other)[name], strict=True)
-    ]
-    largest = max(abs(a - b) / max(abs(a), abs(b), 1e-12) for a, b in pairs if a != b) if pairs else 0.0
-    books = [
-        {k: v for k, v in load_file(state(folder)).items() if k.endswith("codebook_KD")}
-        for folder in (one, other)
-    ]
-    for name, book in books[0].items():
-        largest = max(largest, float((book - books[1][name]).abs().max() / book.abs().max()))
+    """The largest relative difference of two runs: over all steps' terms, and the tensors at the end, codebook included."""
+    ours, theirs = curves(one), curves(other)
+    assert ours.keys() == theirs.keys()
+    pairs = [(a, b) for name in ours for a, b in zip(ours[name], theirs[name], strict=True) if a != b]
+    largest = max((abs(a - b) / max(abs(a), abs(b)) for a, b in pairs), default=0.0)
+    weights, others = (load_file(state(folder)) for folder in (one, other))
+    for name in weights:
+        if name.startswith("module/"):
+            scale = weights[name].abs().max().clamp_min(1e-12)
+            largest = max(largest, float((weights[name] - others[name]).abs().max() / scale))
     return largest
 
 

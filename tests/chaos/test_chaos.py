@@ -1,0 +1,62 @@
+"""One sample of `make chaos` and of the full disks: a fan-out stage, an actor and a driver killed, a disk too small."""
+
+import os
+import random
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.disk import fill, may_mount
+from tests.chaos.project import LARGER, Project, make
+from tests.chaos.run import Disturbed, plan
+from tests.chaos.two_nodes import TwoNodes
+
+needs_two = pytest.mark.skipif(
+    find_spec("ray") is None or (os.cpu_count() or 1) < 2, reason="needs Ray and two cores"
+)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Up to the tokens, undisturbed."""
+    changes = LARGER | {"mqvae": {"steps": 24}}
+    return make(tmp_path_factory.mktemp("base"), changes, ("draw_shapes", "shard", "train_mqvae", "tokenize"))
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[TwoNodes]:
+    started = TwoNodes()
+    yield started
+    assert started.stop() == []
+
+
+@needs_two
+def test_a_fan_out_stage_whose_actor_and_driver_are_killed_ends_with_the_same_bits(
+    base: Project, nodes: TwoNodes, tmp_path: Path
+) -> None:
+    disturbed = Disturbed(base, tmp_path / "run", nodes, "tokenize", 2, random.Random(1))
+    outcome = disturbed.run(["actor", "driver"])
+    assert outcome.kills and outcome.kills[0].target == "actor"
+    assert outcome.identical and not outcome.orphans and not outcome.temporary
+
+
+@pytest.mark.skipif(bool(may_mount()), reason=may_mount() or "-")
+def test_a_full_disk_is_told_in_a_line_and_the_stage_goes_on_when_there_is_room(
+    base: Project, tmp_path: Path
+) -> None:
+    found = fill(base, "tokenize", tmp_path, 0.5)
+    assert found["exit_status"] == 1 and found["clear"], found
+    assert not found["looks_whole"] and found["goes_on"] and found["identical"], found
+    assert found["temporary_files"] == []
+
+
+def test_a_plan_kills_every_target_in_every_stage_that_has_it() -> None:
+    runs = plan(40, random.Random(0))
+    assert sum(len(targets) for _, _, targets in runs) >= 40
+    seen = {(stage, target) for stage, _, targets in runs for target in targets}
+    for stage in ("reference", "reconstruct", "tokenize", "sample"):
+        assert {(stage, target) for target in ("actor", "raylet", "driver")} <= seen
+    for stage in ("train_mqvae", "train_stackformer"):
+        assert {(stage, target) for target in ("worker", "raylet", "driver")} <= seen
