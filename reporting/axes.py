@@ -39,7 +39,7 @@ class Axis:
         return round(_place(value, self.low, self.high, self.start, self.end, self.logarithmic), 2)
 
 
-def count_axis(high: int, start: float, end: float, ticks: int) -> Axis:
+def count_axis(high: float, start: float, end: float, ticks: int) -> Axis:
     """A scale from 0 to `high` and no further, with round ticks within it."""
     values = [value for value in _round_values(0, high, ticks) if value <= high]
     marks = [Tick(round(_place(v, 0, high, start, end, False), 2), label(v)) for v in values]

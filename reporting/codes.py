@@ -1,5 +1,7 @@
 """The codebook by its first two principal components: a dot a code, larger the more it is used."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
+from reporting.gallery import read_picture
 from workspace.errors import UserError
+from workspace.manifest import Manifest, read_json
 
 SIDE, PADDING = 420.0, 26.0
 SMALLEST, LARGEST = 1.6, 7.0
@@ -17,13 +21,17 @@ MOST = 4096
 
 @dataclass(frozen=True)
 class Dot:
-    """A code's place and radius in a square of SIDE, and its share of use (None where it was not counted)."""
+    """A code's place and radius in a square of SIDE, and its share of use (None where it was not counted).
+
+    `colour` is the mean of the cells that were written as this code, #rrggbb; "" where none is among the examples.
+    """
 
     code: int
     x: float
     y: float
     radius: float
     share: float | None
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -35,8 +43,8 @@ class Scatter:
     codes: int
 
 
-def read_scatter(folder: Path) -> Scatter:
-    """The codebook of an MQ-VAE artifact.
+def read_scatter(folder: Path, colours: Mapping[int, str]) -> Scatter:
+    """The codebook of an MQ-VAE artifact; code → colour of its dot.
 
     Raises:
         UserError: its weights hold no codebook.
@@ -49,10 +57,30 @@ def read_scatter(folder: Path) -> Scatter:
         codebook_KD = weights.get_tensor("quantizer.codebook_KD").astype(np.float64)
         counted = "quantizer.count_K" in names
         count_K = weights.get_tensor("quantizer.count_K").astype(np.float64) if counted else None
-    return scatter(codebook_KD, count_K)
+    return scatter(codebook_KD, count_K, colours)
 
 
-def scatter(codebook_KD: NDArray[np.float64], count_K: NDArray[np.float64] | None) -> Scatter:
+def read_colours(folder: Path, manifest: Manifest) -> dict[int, str]:
+    """Codes that the examples of a reconstructions artifact use → mean colour of their cells, #rrggbb."""
+    sums: dict[int, NDArray[np.float64]] = {}
+    counts: Counter[int] = Counter()
+    for value in read_json(folder / "examples.json"):
+        image = np.asarray(read_picture(folder, manifest, f"examples/{value['key']}.input.png"))
+        rows, columns = value["grid"]
+        cells = image.reshape(rows, image.shape[0] // rows, columns, image.shape[1] // columns, 3)
+        mean_L3 = cells.mean(axis=(1, 3)).reshape(-1, 3)
+        for code, position in zip(value["codes"], value["kept"], strict=True):
+            sums[code] = sums.get(code, np.zeros(3)) + mean_L3[position]
+            counts[code] += 1
+    return {
+        code: "#" + bytes(np.rint(total / counts[code]).astype(np.uint8)).hex()
+        for code, total in sums.items()
+    }
+
+
+def scatter(
+    codebook_KD: NDArray[np.float64], count_K: NDArray[np.float64] | None, colours: Mapping[int, str]
+) -> Scatter:
     """Project codes to their first two principal components."""
     place_K2, variance = principal(codebook_KD)
     if count_K is None:
@@ -71,6 +99,7 @@ def scatter(codebook_KD: NDArray[np.float64], count_K: NDArray[np.float64] | Non
             y=round(float(centre[k, 1]), 1),
             radius=round(float(radius_K[k]), 1),
             share=None if share_K is None else float(share_K[k]),
+            colour=colours.get(int(k), ""),
         )
         for k in largest_first
     ]

@@ -2,23 +2,34 @@
 
 import base64
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from evaluation.images import psnr
 from evaluation.samples import read_stored, sample_shards
-from workspace.errors import UserError
-from workspace.manifest import Manifest, read_json
+from workspace.manifest import Manifest, read_json, verify_file
 
 SHARP = 64
 """Images up to so many pixels a side are kept as PNG and drawn with hard pixels; larger ones become JPEG."""
-JPEG_QUALITY = 88
+JPEG_QUALITY = 86
+SIDE, THUMBNAIL = 192, 128
+"""Pixels a side, at most, of pictures in the viewer and on the wall, and of neighbours: the page stays small."""
 DECIMALS = 4
+
+
+@dataclass(frozen=True)
+class Made:
+    """A reconstruction: from how many cells, a data: URI, dB against the input."""
+
+    count: int
+    image: str
+    psnr: float
 
 
 @dataclass(frozen=True)
@@ -30,10 +41,11 @@ class Example:
         label: its class, or "".
         grid: (h, w).
         scores: importance of the L cells in raster order.
-        kept: positions of the N kept cells.
+        kept: positions of the N kept cells, ascending.
+        codes: their codes.
+        order: all L cells, from the first that is kept to the last.
         input: the image, a data: URI.
-        reconstruction: the same of what came back.
-        psnr: of this image, dB.
+        made: what came back from N cells and from other numbers of them, by number.
     """
 
     key: str
@@ -41,15 +53,24 @@ class Example:
     grid: tuple[int, int]
     scores: list[float]
     kept: list[int]
+    codes: list[int]
+    order: list[int]
     input: str
-    reconstruction: str
-    psnr: float
+    made: list[Made]
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A generated image: what it was asked to show, its number, and its data: URI."""
+    """A generated image.
 
+    Attributes:
+        row: its place among all samples, in the order of the tars.
+        index: its number.
+        label: what it was asked to show, or "".
+        image: a data: URI.
+    """
+
+    row: int
     index: int
     label: str
     image: str
@@ -61,44 +82,70 @@ def read_examples(folder: Path, manifest: Manifest, classes: Sequence[str], coun
     Raises:
         UserError: an example's picture is not in the artifact.
     """
-    found = []
-    for value in read_json(folder / "examples.json")[:count]:
-        names = [f"examples/{value['key']}.{kind}.png" for kind in ("input", "reconstruction")]
-        for name in names:
-            if name not in manifest.files:
-                raise UserError(f"{folder / name} is not in its manifest: run `dvc repro reconstruct`")
-        real, back = (_read(folder / name) for name in names)
-        found.append(
-            Example(
-                key=value["key"],
-                label=label_of(value["cls"], None, classes),
-                grid=(value["grid"][0], value["grid"][1]),
-                scores=[round(score, DECIMALS) for score in value["scores"]],
-                kept=value["kept"],
-                input=data_uri(real),
-                reconstruction=data_uri(back),
-                psnr=float(psnr(np.asarray(real)[None], np.asarray(back)[None])[0]),
-            )
-        )
-    return found
-
-
-def read_samples(folder: Path, manifest: Manifest, classes: Sequence[str], count: int) -> list[Sample]:
-    """So many samples of a samples artifact (all, if there are fewer), as many of each class as of another.
-
-    They come class by class, within a class by number.
-    """
-    numbers: dict[int, list[int]] = {}
-    for stored in _stored(folder, manifest):
-        numbers.setdefault(-1 if stored.cls is None else stored.cls, []).append(stored.index)
-    in_turn = [index for rank in zip_longest(*numbers.values()) for index in rank if index is not None]
-    chosen = set(in_turn[:count])
-    found = [stored for stored in _stored(folder, manifest) if stored.index in chosen]
-    found.sort(key=lambda stored: (-1 if stored.cls is None else stored.cls, stored.index))
     return [
-        Sample(stored.index, label_of(stored.cls, stored.prompt, classes), data_uri(_decode(stored.png)))
-        for stored in found
+        _example(folder, manifest, value, label_of(value["cls"], None, classes))
+        for value in read_json(folder / "examples.json")[:count]
     ]
+
+
+def _example(folder: Path, manifest: Manifest, value: Mapping[str, Any], label: str) -> Example:
+    pictures = {len(value["kept"]): "reconstruction"} | {count: f"from-{count}" for count in value["counts"]}
+    real = read_picture(folder, manifest, f"examples/{value['key']}.input.png")
+    made = []
+    for count, name in sorted(pictures.items()):
+        back = read_picture(folder, manifest, f"examples/{value['key']}.{name}.png")
+        decibels = float(psnr(np.asarray(real)[None], np.asarray(back)[None])[0])
+        made.append(Made(count, data_uri(back), round(decibels, 2)))
+    return Example(
+        key=value["key"],
+        label=label,
+        grid=(value["grid"][0], value["grid"][1]),
+        scores=[round(score, DECIMALS) for score in value["scores"]],
+        kept=value["kept"],
+        codes=value["codes"],
+        order=value["order"],
+        input=data_uri(real),
+        made=made,
+    )
+
+
+def read_picture(folder: Path, manifest: Manifest, name: str) -> Image.Image:
+    """A picture of a reconstructions artifact, in RGB.
+
+    Raises:
+        UserError: it is not in the artifact, or was changed.
+    """
+    verify_file(folder, manifest, name)
+    with Image.open(folder / name) as image:
+        return image.convert("RGB")
+
+
+def choose_samples(folder: Path, manifest: Manifest, count: int) -> list[int]:
+    """Rows of so many samples (all, if there are fewer), as many of each class as of another, class by class."""
+    classes: dict[int, list[int]] = {}
+    for stored in _stored(folder, manifest):
+        classes.setdefault(-1 if stored.cls is None else stored.cls, []).append(stored.row)
+    in_turn = [row for rank in zip_longest(*classes.values()) for row in rank if row is not None]
+    chosen = set(in_turn[:count])
+    return [row for cls in sorted(classes) for row in classes[cls] if row in chosen]
+
+
+def read_samples(
+    folder: Path, manifest: Manifest, classes: Sequence[str], rows: Sequence[int]
+) -> list[Sample]:
+    """The samples of these rows, in their order."""
+    wanted = set(rows)
+    found = {
+        stored.row: Sample(
+            stored.row,
+            stored.index,
+            label_of(stored.cls, stored.prompt, classes),
+            data_uri(_decode(stored.png)),
+        )
+        for stored in _stored(folder, manifest)
+        if stored.row in wanted
+    }
+    return [found[row] for row in rows]
 
 
 def label_of(cls: int | None, prompt: str | None, classes: Sequence[str]) -> str:
@@ -108,8 +155,10 @@ def label_of(cls: int | None, prompt: str | None, classes: Sequence[str]) -> str
     return "" if cls is None else classes[cls]
 
 
-def data_uri(image: Image.Image) -> str:
-    """An image as a data: URI: PNG where it is small, JPEG where it is large."""
+def data_uri(image: Image.Image, side: int = SIDE) -> str:
+    """A square image as a data: URI, brought to `side` pixels where it is larger: PNG where it is small, else JPEG."""
+    if max(image.size) > side:
+        image = image.resize((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     if max(image.size) <= SHARP:
         image.save(buffer, "PNG", optimize=True)
@@ -122,8 +171,9 @@ def data_uri(image: Image.Image) -> str:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A sample as it lies in a tar."""
+    """A sample as it lies in a tar, the row-th of all."""
 
+    row: int
     index: int
     cls: int | None
     prompt: str | None
@@ -132,14 +182,11 @@ class _Stored:
 
 def _stored(folder: Path, manifest: Manifest) -> Iterator[_Stored]:
     """Samples in the order of the tars; pictures are not decoded."""
+    row = 0
     for path in sample_shards(folder, manifest):
         for told, png in read_stored(path, manifest):
-            yield _Stored(told.index, told.cls, told.prompt, png)
-
-
-def _read(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB")
+            yield _Stored(row, told.index, told.cls, told.prompt, png)
+            row += 1
 
 
 def _decode(content: bytes) -> Image.Image:

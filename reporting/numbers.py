@@ -1,5 +1,6 @@
 """Numbers of the stages as they stand in metrics/: each with what it means and how it came about."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ Better = Literal["higher", "lower", ""]
 
 _MEANINGS: tuple[tuple[str, str, Better], ...] = (
     (r"psnr", "PSNR, dB", "higher"),
+    (r"rfid", "rFID of reconstructions", "lower"),
+    (r"fid", "FID of samples", "lower"),
+    (r"(\w+_)rfd", "Fréchet distance of reconstructions", "lower"),
+    (r"(\w+_)fd", "Fréchet distance of samples", "lower"),
+    (r"(\w+_)?r?f(i)?d_(low|high)", "end of its 95 % interval", ""),
     (r"psnr_mean_image", "PSNR of the mean image, dB", ""),
     (r"psnr_above_mean_image", "PSNR above the mean image, dB", "higher"),
     (r"ssim", "SSIM", "higher"),
@@ -26,17 +32,15 @@ _MEANINGS: tuple[tuple[str, str, Better], ...] = (
     (r"codebook_neighbour_distance", "a code's nearest other, radius of the codebook 1", "higher"),
     (r"(mask_auc)(_.*)?", "importance finds the object, AUC", "higher"),
     (r"(gradient_auc)(_.*)?", "gradient magnitude finds it, AUC", ""),
-    (r"(\w+_)?r?f(i)?d_(low|high)", "end of its 95 % interval", ""),
-    (r"(\w+_)?kid_error", "its standard error", ""),
     (r"is_deviation", "its deviation over the splits", ""),
-    (r"rfid", "rFID of reconstructions", "lower"),
-    (r"fid", "FID of samples", "lower"),
-    (r"(\w+_)rfd", "Fréchet distance of reconstructions", "lower"),
-    (r"(\w+_)fd", "Fréchet distance of samples", "lower"),
     (r"(\w+_)?kid", "kernel distance of samples", "lower"),
+    (r"(\w+_)?kid_error", "its standard error", ""),
     (r"is", "Inception score", "higher"),
     (r"(\w+_)?precision", "precision", "higher"),
     (r"(\w+_)?recall", "recall", "higher"),
+    (r"(\w+_)?nearest_train_ratio", "distance to the nearest training image, held-out images 1", ""),
+    (r"(\w+_)?close_copies", "nearer to training than 99 % of held-out images", "lower"),
+    (r"(\w+_)fd_train_val", "Fréchet distance of real training images to held-out ones", ""),
     (r"proxy_accuracy(_.*)?", "read as asked by the proxy", "higher"),
     (r"(within_class_)?variance_ratio", "variety beside real images (1 = alike)", ""),
     (r"(\w+_)?(nll|nats|loss)(_\w+)?", "", "lower"),
@@ -87,6 +91,16 @@ def meaning(name: str) -> Meaning:
         if re.fullmatch(pattern, name):
             return Meaning(words or name.replace("_", " "), better)
     return Meaning(name.replace("_", " "), "")
+
+
+def by_meaning(values: Mapping[str, float]) -> dict[str, float]:
+    """The same numbers, the most telling first: in the order of the meanings above, unknown ones last."""
+
+    def place(name: str) -> int:
+        found = (number for number, (pattern, _, _) in enumerate(_MEANINGS) if re.fullmatch(pattern, name))
+        return next(found, len(_MEANINGS))
+
+    return {name: values[name] for name in sorted(values, key=lambda name: (place(name), name))}
 
 
 def shown(value: float) -> str:
@@ -142,7 +156,7 @@ def read_stage(folder: Path, stage: str) -> StageNumbers:
     numbers, run = folder / "metrics.json", folder / "run.json"
     return StageNumbers(
         stage=stage,
-        values=read_values(numbers) if numbers.is_file() else {},
+        values=by_meaning(read_values(numbers)) if numbers.is_file() else {},
         protocol=Protocol.read(folder) if (folder / PROTOCOL).is_file() else None,
         run=_run_facts(run) if run.is_file() else None,
     )
@@ -167,4 +181,16 @@ def read_all(root: Path) -> dict[str, StageNumbers]:
             raise UserError(f"{root / stage / 'metrics.json'} does not exist: run `dvc repro {stage}`")
         if found[stage].protocol is None:
             raise UserError(f"{root / stage / PROTOCOL} does not exist: run `dvc repro {stage}`")
+    return found
+
+
+def flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as (`outer.inner`, text)."""
+    found = []
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            found += flat(value, f"{prefix}{name}.")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            found.append((f"{prefix}{name}", text))
     return found

@@ -1,36 +1,22 @@
-"""The report: one HTML file with style, script, pictures and numbers in it; it asks the network nothing.
+"""What the report shows: artifacts and metrics gathered into values; `reporting.web.rendering` makes them a page."""
 
-A content security policy lets only this page's own style and script run, no caption, no class name.
-"""
-
-import base64
-import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-import jinja2
-from markupsafe import Markup
-
-from evaluation.protocol import Protocol
-from reporting import codes, curves, gallery, workflow
+from reporting import codes, copies, curves, gallery, workflow
 from reporting.codes import Scatter
+from reporting.copies import Copies
 from reporting.curves import Training
-from reporting.figures import FADED, FOG, HEAT, colour_table
-from reporting.gallery import SHARP, Example, Sample
-from reporting.numbers import StageNumbers, duration, meaning, read_all, shown
-from reporting.summary import Group, Stage1Facts, Stage2Facts, groups, lede, protocol_line
+from reporting.gallery import Example, Sample
+from reporting.numbers import StageNumbers, duration, flat, read_all
+from reporting.summary import Group, Stage1Facts, Stage2Facts, groups, lede
 from reporting.workflow import Drawing, Stage
-from shards.images import ImageFacts
+from shards.images import ImageShards
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_json, read_manifest
 
-HERE = Path(__file__).resolve().parent
-PARTS = (HERE / "page.html.j2", HERE / "style.css", HERE / "page.js")
-"""What the page is made of, beside this code."""
-MOST_BYTES = 10_000_000
 TRAININGS = ("train_mqvae", "train_stackformer")
 
 
@@ -41,6 +27,7 @@ class Sources:
     shards: Path
     reconstructions: Path
     samples: Path
+    evaluation: Path
     mqvae: Path
     stackformer: Path
     numbers: Path
@@ -66,14 +53,22 @@ class Report:
     image_size: int
     examples: list[Example]
     samples: list[Sample]
+    closest: list[Sample]
     samples_in_all: int
     sampling: list[tuple[str, str]]
+    copies: Copies
     drawing: Drawing
     stages: dict[str, StageRow]
     total: str
     trainings: list[Training]
     scatter: Scatter
     numbers: list[StageNumbers]
+
+    SCORED: ClassVar[Mapping[str, str]] = {
+        "reconstruct": "held-out images, coded and painted back, against themselves and against real images",
+        "evaluate": "samples against real images",
+    }
+    """Stages whose numbers judge the model, and what they judge."""
 
     @property
     def labels(self) -> list[str]:
@@ -88,6 +83,7 @@ class Manifests:
     shards: Manifest
     reconstructions: Manifest
     samples: Manifest
+    evaluation: Manifest
     mqvae: Manifest
     stackformer: Manifest
 
@@ -102,6 +98,7 @@ class Manifests:
             shards=read_manifest(sources.shards, "image-shards"),
             reconstructions=read_manifest(sources.reconstructions, "reconstructions"),
             samples=read_manifest(sources.samples, "samples"),
+            evaluation=read_manifest(sources.evaluation, "evaluation"),
             mqvae=read_manifest(sources.mqvae, "mqvae"),
             stackformer=read_manifest(sources.stackformer, "stackformer"),
         )
@@ -111,88 +108,44 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
     """Gather what the page shows: so many samples and examples at most.
 
     Raises:
-        UserError: an artifact, scores or a protocol is missing.
+        UserError: an artifact, scores or a protocol is missing, or the evaluation is of other samples.
     """
     manifests = Manifests.read(sources)
+    if manifests.evaluation.made_from.get("samples") != manifests.samples.fingerprint:
+        raise UserError(
+            f"{sources.evaluation} was made from other samples than {sources.samples}: run `dvc repro evaluate`"
+        )
     numbers = read_all(sources.numbers)
-    data = ImageFacts.from_json(manifests.shards.facts)
+    shards = ImageShards.open(sources.shards)
+    data = shards.facts
     one, two = _stage1(manifests.mqvae, sources.mqvae), _stage2(manifests.stackformer)
     found = [curves.read_training(sources.numbers / stage) for stage in TRAININGS]
     trainings = [training for training in found if training is not None]
     stages = workflow.read_stages(sources.pipeline)
     rows = _stage_rows(stages, numbers)
     classes = data.classes or ()
+    chosen = gallery.choose_samples(sources.samples, manifests.samples, samples)
+    near = copies.read_copies(sources.evaluation, manifests.evaluation, shards, chosen)
+    pictures = gallery.read_samples(sources.samples, manifests.samples, classes, [*chosen, *near.closest])
+    colours = codes.read_colours(sources.reconstructions, manifests.reconstructions)
     return Report(
         title=title,
         lede=lede(data, one, two),
         summary=groups(data, one, two, numbers, trainings),
         image_size=data.image_size,
         examples=gallery.read_examples(sources.reconstructions, manifests.reconstructions, classes, examples),
-        samples=gallery.read_samples(sources.samples, manifests.samples, classes, samples),
+        samples=pictures[: len(chosen)],
+        closest=pictures[len(chosen) :],
         samples_in_all=manifests.samples.facts["count"],
-        sampling=_flat(manifests.samples.facts["settings"]),
+        sampling=flat(manifests.samples.facts["settings"]),
+        copies=near,
         drawing=workflow.draw(stages),
         stages=rows,
         total=duration(sum(of.run.seconds for of in numbers.values() if of.run is not None)),
         trainings=trainings,
-        scatter=codes.read_scatter(sources.mqvae),
+        scatter=codes.read_scatter(sources.mqvae, colours),
         numbers=[numbers[name] for name in _in_order(list(numbers), stages) if numbers[name].values],
     )
-
-
-def render(report: Report) -> str:
-    """The page's HTML.
-
-    Raises:
-        UserError: it is larger than MOST_BYTES.
-    """
-    template, style, script = (path.read_text(encoding="utf-8") for path in PARTS)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"shown": shown, "meaning": meaning, "flat": _flat, "protocol_line": protocol_line}
-    text = environment.from_string(template).render(
-        report=report,
-        data=_page_data(report),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
-        workflow=workflow,
-        curves=curves,
-        codes=codes,
-        protocol_fields=_protocol_fields,
-    )
-    size = len(text.encode())
-    if size > MOST_BYTES:
-        raise UserError(
-            f"the report has {size:,} bytes, expected at most {MOST_BYTES:,}: lower report.samples or "
-            "report.examples"
-        )
-    return text
-
-
-def _page_data(report: Report) -> dict[str, Any]:
-    """What the script reads: examples, chart values, the colour map."""
-    return {
-        "examples": [vars(example) for example in report.examples],
-        "colours": colour_table().tolist(),
-        "heat": HEAT,
-        "faded": FADED,
-        "fog": FOG,
-        "sharp": report.image_size <= SHARP,
-        "charts": {
-            f"{training.stage}.{chart.term}": [
-                {"name": line.name, "steps": line.steps, "values": line.values} for line in chart.lines
-            ]
-            for training in report.trainings
-            for chart in training.main + training.others
-        },
-    }
-
-
-def _csp_hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _stage1(manifest: Manifest, folder: Path) -> Stage1Facts:
@@ -227,29 +180,3 @@ def _in_order(names: Sequence[str], stages: Sequence[Stage]) -> list[str]:
     """Scores first, then the other stages in the order of the flow."""
     order = ["reconstruct", "evaluate", *(stage.name for stage in stages)]
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))
-
-
-def _protocol_fields(protocol: Protocol) -> list[tuple[str, str]]:
-    """What stands under a table of scores."""
-    return [
-        ("images scored", f"{protocol.count:,}"),
-        ("real images", f"{protocol.reference_count:,} ({protocol.reference_split})"),
-        ("reference", protocol.reference),
-        ("features", protocol.features),
-        ("resize", protocol.resize),
-        *_flat({"seed": protocol.seed} | dict(protocol.settings)),
-        *((f"made from {name}", value) for name, value in protocol.made_from.items()),
-        ("versions", ", ".join(f"{name} {value}" for name, value in sorted(protocol.versions.items()))),
-    ]
-
-
-def _flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as `outer.inner` and text."""
-    found = []
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            found += _flat(value, f"{prefix}{name}.")
-        else:
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            found.append((f"{prefix}{name}", text))
-    return found

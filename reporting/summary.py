@@ -53,6 +53,7 @@ class Group:
 
     title: str
     facts: list[Fact]
+    headline: bool = False
 
 
 def groups(
@@ -65,8 +66,12 @@ def groups(
     """The summary: scores first, then data and models."""
     rates = {training.stage: training.rate for training in trainings}
     return [
-        Group("Reconstructions", list(_headlines(numbers["reconstruct"]))),
-        Group("Samples", [*_headlines(numbers["evaluate"]), *_rate("drawn, images/s", _drawn(numbers))]),
+        Group("Reconstructions", list(_headlines(numbers["reconstruct"])), headline=True),
+        Group(
+            "Samples",
+            [*_headlines(numbers["evaluate"]), *_rate("drawn, images/s", _drawn(numbers))],
+            headline=True,
+        ),
         Group(
             "Data",
             [
@@ -122,9 +127,10 @@ def millions(count: int) -> str:
 def protocol_line(protocol: Protocol) -> str:
     """A protocol in one line."""
     real = f"{protocol.reference_count:,} real ones ({protocol.reference_split})"
+    features = re.sub(r"[0-9a-f]{64}", lambda found: f"{found[0][:12]}…", protocol.features)
     return (
         f"{protocol.count:,} images against {real} of reference {protocol.reference[:12]}…; "
-        f"features {protocol.features}; resize {protocol.resize}; seed {protocol.seed}"
+        f"features {features}; resize {protocol.resize}; seed {protocol.seed}"
     )
 
 

@@ -1,6 +1,6 @@
 """report: pictures, curves and every number with its protocol, on one HTML page.
 
-Reads   image shards (their manifest), reconstructions, samples, MQ-VAE, Stackformer, metrics, dvc.yaml
+Reads   image shards, reconstructions, samples, their evaluation, MQ-VAE, Stackformer, metrics, dvc.yaml
 Writes  index.html, which needs nothing beside it
 Params  report
 """
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import Field, PositiveInt
 
-from reporting.page import PARTS, Manifests, Sources, read_report, render
+from reporting.page import Manifests, Sources, read_report
+from reporting.web.rendering import PARTS, render
 from workspace.manifest import atomic_path, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
@@ -37,6 +38,7 @@ class Inputs:
     shards: Path
     reconstructions: Path
     samples: Path
+    evaluation: Path
     mqvae: Path
     stackformer: Path
     numbers: Path

@@ -83,13 +83,16 @@ def result_files(stage: str) -> list[Path]:
 
 
 def _files(module: str) -> Iterator[Path]:
-    """The file of a module, and the `__init__.py` of its package; nothing for a name that is no module of ours."""
-    package, _, rest = module.partition(".")
-    if package not in PACKAGES:
+    """The file of a module, and the `__init__.py` of its packages; nothing for a name that is no module of ours."""
+    names = module.split(".")
+    if names[0] not in PACKAGES:
         return
-    yield Path(package, "__init__.py")
-    path = Path(package, *rest.split(".")).with_suffix(".py") if rest else None
-    if path is not None and (ROOT / path).is_file():
+    for depth in range(1, len(names) + 1):
+        package = Path(*names[:depth], "__init__.py")
+        if (ROOT / package).is_file():
+            yield package
+    path = Path(*names).with_suffix(".py")
+    if (ROOT / path).is_file():
         yield path
 
 

@@ -13,11 +13,15 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save_file
 
+from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
-from reporting.page import Sources
+from reporting.page import Sources, read_report
+from reporting.web.rendering import render
 from shards.images import ImageFacts
+from shards.sources import Location, SourceImage
 from shards.tar import TarWriter
-from workspace.manifest import write_json, write_manifest
+from shards.writing import Encoding, ShardPlan, write_lines, write_shard
+from workspace.manifest import read_manifest, write_json, write_manifest
 
 PIPELINE = """
 stages:
@@ -30,10 +34,12 @@ stages:
   tokenize: {cmd: x, deps: [artifacts/shards, artifacts/mqvae], outs: [artifacts/tokens]}
   train_stackformer: {desc: stage 2, cmd: x, deps: [artifacts/tokens], outs: [artifacts/stackformer]}
   sample: {cmd: x, deps: [artifacts/stackformer, artifacts/mqvae], outs: [artifacts/samples]}
-  evaluate: {cmd: x, deps: [artifacts/samples, artifacts/reference], outs: [metrics/evaluate]}
-  report: {cmd: x, deps: [artifacts/samples, artifacts/reconstructions, metrics/evaluate], outs: [report]}
+  evaluate: {cmd: x, deps: [artifacts/samples, artifacts/reference], outs: [artifacts/evaluation, metrics/evaluate]}
+  report: {cmd: x, deps: [artifacts/evaluation, artifacts/reconstructions, metrics/evaluate], outs: [report]}
 """
+HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script><b>'&amp;{{ 7*7 }}")
 SIZE, GRID, KEPT, CODES = 32, 8, 32, 128
+TRAINING, SAMPLES, COUNTS = 48, 36, (16, 48, 64)
 
 
 @dataclass(frozen=True)
@@ -80,28 +86,54 @@ def protocol(**changes: object) -> Protocol:
 def make_sources(root: Path, classes: tuple[str, ...], prompts: tuple[str, ...] = ()) -> Made:
     """Write every artifact and metrics file that the report reads."""
     art, metrics = root / "artifacts", root / "metrics"
-    facts = ImageFacts(
-        "shapes",
-        SIZE,
-        "png",
-        classes or None,
-        bool(prompts),
-        None,
-        False,
-        {"train": 10000, "val": 900},
-        {"train": (), "val": ()},
-    )
-    (art / "shards").mkdir(parents=True)
-    write_manifest(art / "shards", "image-shards", asdict(facts), {})
+    _shards(art / "shards", classes, bool(prompts), root / "pictures")
     _reconstructions(art / "reconstructions", classes)
     _samples(art / "samples", classes, prompts)
+    _evaluation(art / "evaluation", read_manifest(art / "samples", "samples").fingerprint)
     _models(art, "class" if classes else "none")
     _metrics(metrics)
     (root / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
-    names = ("shards", "reconstructions", "samples", "mqvae", "stackformer")
+    names = ("shards", "reconstructions", "samples", "evaluation", "mqvae", "stackformer")
     return Made(
         root, Sources(**{name: art / name for name in names}, numbers=metrics, pipeline=root / "dvc.yaml")
     )
+
+
+def _shards(folder: Path, classes: tuple[str, ...], captions: bool, pictures: Path) -> None:
+    pictures.mkdir(parents=True)
+    images = []
+    for number in range(TRAINING):
+        path, cls = pictures / f"{number}.png", number % max(1, len(classes))
+        Image.fromarray(picture(cls, 500 + number)).save(path)
+        images.append(SourceImage(f"train/{number}", Location(str(path)), "train", cls if classes else None))
+    plan = ShardPlan("train", 0, 0, tuple(images))
+    write_lines(folder / "train.index.jsonl", write_shard(plan, Encoding(SIZE, "png", 95), folder)["rows"])
+    write_lines(folder / "val.index.jsonl", [])
+    facts = ImageFacts(
+        kind="shapes",
+        image_size=SIZE,
+        format="png",
+        classes=classes or None,
+        captions=captions,
+        attributes=None,
+        masks=False,
+        counts={"train": TRAINING, "val": 0},
+        shards={"train": (TRAINING,), "val": ()},
+    )
+    write_manifest(folder, "image-shards", asdict(facts), {})
+
+
+def _evaluation(folder: Path, samples: str) -> None:
+    """Neighbours of all samples but the last two, which were not scored; sample 5 is training image 7 again."""
+    rng = np.random.default_rng(3)
+    scored = SAMPLES - 2
+    items = np.stack([rng.permutation(TRAINING)[:4] for _ in range(scored)])
+    distances = np.sort(rng.gamma(16, 0.25, (scored, 4)), axis=1)
+    items[5], distances[5] = (7, 1, 2, 3), (0, 3, 4, 5)
+    folder.mkdir()
+    Neighbours(items, distances.astype(np.float32), rng.gamma(16, 0.2, 200).astype(np.float32)).save(folder)
+    facts = {"images": scored, "features": "proxy", "training_images": 40}
+    write_manifest(folder, "evaluation", facts, {"samples": samples, "reference": "9f2c" * 16})
 
 
 def _reconstructions(folder: Path, classes: tuple[str, ...]) -> None:
@@ -111,21 +143,27 @@ def _reconstructions(folder: Path, classes: tuple[str, ...]) -> None:
         cls = number % max(1, len(classes))
         image = picture(cls, number)
         noise = np.random.default_rng(number).normal(0, 14, image.shape)
-        back = (image + noise).clip(0, 255).astype(np.uint8)
+        back = {count: image + noise * KEPT / count for count in (KEPT, *COUNTS)}
         cells = (
             abs(image.astype(float) - image[0, 0]).reshape(GRID, 4, GRID, 4, 3).mean(axis=(1, 3, 4)).ravel()
         )
         scores = 1 / (1 + np.exp(2 - cells / 12))
-        kept = sorted(int(i) for i in np.argsort(-scores, kind="stable")[:KEPT])
+        order = np.argsort(-scores, kind="stable").tolist()
         Image.fromarray(image).save(folder / "examples" / f"v{number}.input.png")
-        Image.fromarray(back).save(folder / "examples" / f"v{number}.reconstruction.png")
+        for count, made in back.items():
+            name = "reconstruction" if count == KEPT else f"from-{count}"
+            picture_of = Image.fromarray(made.clip(0, 255).astype(np.uint8))
+            picture_of.save(folder / "examples" / f"v{number}.{name}.png")
         told.append(
             {
                 "key": f"v{number}",
                 "cls": cls if classes else None,
                 "grid": [GRID, GRID],
                 "scores": scores.tolist(),
-                "kept": kept,
+                "kept": sorted(order[:KEPT]),
+                "codes": [cell % 5 for cell in sorted(order[:KEPT])],
+                "order": order,
+                "counts": list(COUNTS),
             }
         )
     write_json(folder / "examples.json", told)
@@ -148,7 +186,7 @@ def _samples(folder: Path, classes: tuple[str, ...], prompts: tuple[str, ...]) -
                 tar.add(f"{index:08d}.json", json.dumps(told).encode())
     facts = {
         "seed": 0,
-        "count": 36,
+        "count": SAMPLES,
         "settings": {"guidance": 2.0, "code": {"top_p": 0.9}},
         "image_size": SIZE,
     }
@@ -239,6 +277,25 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_sources(tmp_path_factory.mktemp("made"), ("circle", "square", "diamond"))
 
 
+@pytest.fixture(scope="session")
+def page(made: Made) -> str:
+    """The report of artifacts with three classes."""
+    return render(read_report(made.sources, "Shapes", samples=30, examples=6))
+
+
+@pytest.fixture(scope="session")
+def hostile_names() -> tuple[str, ...]:
+    """Class names that would run, or break the page, were they not escaped."""
+    return HOSTILE
+
+
+@pytest.fixture(scope="session")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of a data set with such names."""
+    hostile = make_sources(tmp_path_factory.mktemp("hostile"), HOSTILE)
+    return render(read_report(hostile.sources, HOSTILE[0], samples=36, examples=6))
+
+
 @pytest.fixture
 def copied(made: Made, tmp_path: Path) -> Callable[[], Made]:
     """A copy of them that a test may spoil."""
@@ -268,3 +325,33 @@ def browser() -> Iterator[object]:
         )
         yield opened
         opened.close()
+
+
+def note_request(asked: str, page: str, requests: list[str]) -> None:
+    """Keep what goes beyond the page itself and the pictures in it."""
+    if not asked.startswith(("data:", page)):
+        requests.append(asked)
+
+
+@pytest.fixture
+def show(browser, tmp_path):
+    """Opens a page in the browser; gives it with what it logs and asks of the network, as long as it is open."""
+    opened = []
+
+    def open_page(text, scheme="light", width=1280):
+        (tmp_path / "index.html").write_text(text, encoding="utf-8")
+        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        opened.append(context)
+        tab, complaints, requests = context.new_page(), [], []
+        tab.on("console", lambda message: complaints.append(message.text))
+        tab.on("pageerror", lambda error: complaints.append(str(error)))
+        tab.on("dialog", lambda dialog: (complaints.append(dialog.message), dialog.dismiss()))
+        url = (tmp_path / "index.html").as_uri()
+        tab.on("request", lambda request: note_request(request.url, url, requests))
+        tab.goto(url)
+        tab.wait_for_function("document.querySelector('#which').textContent !== ''")
+        return tab, complaints, requests
+
+    yield open_page
+    for context in opened:
+        context.close()

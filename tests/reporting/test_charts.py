@@ -139,7 +139,7 @@ def test_principal_components_rebuild_codes_that_lie_in_a_plane():
 def test_a_code_used_more_is_never_smaller():
     rng = np.random.default_rng(1)
     counts = rng.gamma(1, 5, 50)
-    dots = scatter(rng.normal(size=(50, 4)), counts).dots
+    dots = scatter(rng.normal(size=(50, 4)), counts, {}).dots
     assert sorted(dot.code for dot in dots) == list(range(50))
     radii = [dot.radius for dot in sorted(dots, key=lambda dot: counts[dot.code])]
     assert radii == sorted(radii)
@@ -148,7 +148,7 @@ def test_a_code_used_more_is_never_smaller():
 
 @pytest.mark.parametrize("codes", [np.ones((5, 3)), np.ones((2, 1)), np.zeros((3, 2))])
 def test_codes_that_are_all_alike_are_drawn_in_the_middle(codes):
-    assert {(dot.x, dot.y) for dot in scatter(codes, None).dots} == {(SIDE / 2, SIDE / 2)}
+    assert {(dot.x, dot.y) for dot in scatter(codes, None, {}).dots} == {(SIDE / 2, SIDE / 2)}
 
 
 def test_a_higher_distance_is_worse_and_a_higher_accuracy_better():

@@ -42,6 +42,6 @@ def test_code_is_rewritten_and_the_rest_is_kept_to_the_letter() -> None:
 
 
 def test_a_data_file_beside_a_module_that_names_it_is_code() -> None:
-    assert {"reporting/page.html.j2", "reporting/style.css", "reporting/page.js"} <= set(
+    assert {"reporting/web/page.html.j2", "reporting/web/base.css", "reporting/web/viewer.js"} <= set(
         code_deps({"cmd": "python -m stages.report"})
     )

@@ -1,0 +1,146 @@
+"""Does it copy? Samples beside their nearest training images, and how near held-out images come to theirs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from evaluation.neighbours import NAME, Neighbours
+from reporting.axes import Axis, count_axis
+from reporting.gallery import THUMBNAIL, data_uri, label_of
+from shards.images import ImageShards
+from workspace.errors import UserError
+from workspace.manifest import Manifest, verify_file
+
+WIDTH, HEIGHT = 520.0, 210.0
+LEFT, RIGHT, TOP, BOTTOM = 12.0, 12.0, 26.0, 28.0
+BINS = 36
+CLOSEST = 8
+"""Samples that come nearest to a training image, shown with it."""
+OUTERMOST = 0.995
+"""The histogram reaches to this quantile; what lies beyond is counted in its last bin."""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A training image: its place in `Copies.pool`, and how far it is from the sample in feature space."""
+
+    picture: int
+    distance: float
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training image that is shown: its key in the shards, its class ("" if unknown), a data: URI."""
+
+    key: str
+    label: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Distances to the nearest training image, in a box of WIDTH × HEIGHT: SVG areas, each of the same size."""
+
+    x: Axis
+    base: float
+    samples: str
+    held_out: str
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What the page says of copying.
+
+    Attributes:
+        training_images: how many were looked through.
+        in_all: how many there are.
+        features: whose feature space.
+        near: row of a sample that is shown → its nearest training images, the nearest first.
+        pool: the training images that are shown.
+        closest: rows of the samples that are nearest to a training image of all, the nearest first.
+        median: of the samples' distances to their nearest training image.
+        median_held_out: of those of held-out images.
+        histogram: of both.
+    """
+
+    training_images: int
+    in_all: int
+    features: str
+    near: dict[int, list[Neighbour]]
+    pool: list[Training]
+    closest: list[int]
+    median: float
+    median_held_out: float
+    histogram: Histogram
+
+
+def read_copies(evaluation: Path, manifest: Manifest, shards: ImageShards, rows: Sequence[int]) -> Copies:
+    """Neighbours of the samples in these rows, and of those that come nearest of all.
+
+    Raises:
+        UserError: the evaluation's files were changed, or its training images are others.
+    """
+    verify_file(evaluation, manifest, NAME)
+    found = Neighbours.load(evaluation)
+    classes = shards.facts.classes or ()
+    nearest = found.distances[:, 0].astype(np.float64)
+    closest = np.argsort(nearest, kind="stable")[:CLOSEST].tolist()
+    shown = [row for row in dict.fromkeys([*rows, *closest]) if row < len(nearest)]
+    items = list(dict.fromkeys(found.items[shown].ravel().tolist()))
+    if items and max(items) >= shards.count("train"):
+        raise UserError(
+            f"{evaluation} names training images that {shards.folder} has not: run `dvc repro evaluate`"
+        )
+    place = {item: number for number, item in enumerate(items)}
+    near = {
+        row: [
+            Neighbour(place[item], round(distance, 4))
+            for item, distance in zip(found.items[row].tolist(), found.distances[row].tolist(), strict=True)
+        ]
+        for row in shown
+    }
+    return Copies(
+        training_images=manifest.facts["training_images"],
+        in_all=shards.count("train"),
+        features=manifest.facts["features"],
+        near=near,
+        pool=_pool(shards, items, classes),
+        closest=closest,
+        median=float(np.median(nearest)),
+        median_held_out=float(np.median(found.held_out)),
+        histogram=histogram(nearest, found.held_out.astype(np.float64)),
+    )
+
+
+def _pool(shards: ImageShards, items: Sequence[int], classes: Sequence[str]) -> list[Training]:
+    index = shards.index("train")
+    pool = []
+    for item in items:
+        sample = index.read(item)
+        image = data_uri(Image.fromarray(sample.image), THUMBNAIL)
+        pool.append(Training(sample.key, label_of(sample.cls, None, classes), image))
+    return pool
+
+
+def histogram(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> Histogram:
+    """Both sets of distances [n], [v] over the same bins, from 0."""
+    high = max(float(np.quantile(values, OUTERMOST)) for values in (samples, held_out)) or 1.0
+    x = count_axis(high, LEFT, WIDTH - RIGHT, ticks=6)
+    edges = np.linspace(0, high, BINS + 1)
+    shares = [np.histogram(values.clip(0, high), edges)[0] / len(values) for values in (samples, held_out)]
+    top = max(share.max() for share in shares)
+    base = HEIGHT - BOTTOM
+    paths = [_area(edges, share / top * (base - TOP), x, base) for share in shares]
+    return Histogram(x, base, paths[0], paths[1])
+
+
+def _area(edges: NDArray[np.float64], heights: NDArray[np.float64], x: Axis, base: float) -> str:
+    """The outline of bars, closed along the base."""
+    steps = "".join(
+        f"V{base - height:.1f}H{x.place(edge):.1f}" for height, edge in zip(heights, edges[1:], strict=True)
+    )
+    return f"M{x.start:.1f} {base:.1f}{steps}V{base:.1f}Z"

@@ -1,0 +1,1 @@
+"""The report page: templates, styles and scripts in small files, joined into one HTML file."""

@@ -1,0 +1,5 @@
+"use strict";
+if (data.examples.length) viewer();
+wall();
+document.querySelectorAll(".chart").forEach(chart);
+codebook();
