@@ -19,7 +19,7 @@ from reporting.web.rendering import MOST_BYTES, render
 from shards.images import ImageShards
 from stages.report import Inputs, ReportSettings, run
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest, write_json
+from workspace.manifest import read_json, read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -144,8 +144,8 @@ def test_numbers_that_are_none_are_named(copied):
 
 def test_an_evaluation_of_other_samples_is_refused(copied):
     made = copied()
-    told = read_json(made.sources.samples / "manifest.json")
-    write_json(made.sources.samples / "manifest.json", told | {"facts": told["facts"] | {"seed": 1}})
+    facts = read_manifest(made.sources.samples, "samples").facts
+    write_manifest(made.sources.samples, "samples", {**facts, "seed": 1}, {})
     with pytest.raises(UserError, match="was made from other samples than .*run `dvc repro evaluate`"):
         read_report(made.sources, "x", 4, 2)
 
