@@ -41,6 +41,7 @@ class InceptionExtractor:
 
         network: nn.Module = InceptionV3W(str(folder), download=False)
         self.network: Any = channels_last(network).to(device).eval()
+        self.network.layers = torch.jit.freeze(self.network.layers)  # norms are folded into convolutions
         self.resizer = make_resizer("PIL", False, "bicubic", (SIDE, SIDE))
         self.fingerprint = fingerprint
         self.device = device
