@@ -40,9 +40,8 @@ class RandomInception(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         load_torchvision()
-        from torchvision.models import inception_v3
-
-        made = inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=False)
+        models = importlib.import_module("torchvision.models")
+        made = models.inception_v3(weights=None, aux_logits=False, init_weights=False, transform_input=False)
         kept = [child for name, child in made.named_children() if name not in ("fc", "dropout")]
         self.layers = nn.Sequential(*kept, nn.Flatten())
         self.output = nn.Linear(2048, 1008)

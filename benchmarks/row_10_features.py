@@ -1,6 +1,7 @@
 """Row 10: feature extraction from a folder of PNG, ours against clean-fid's, on the same network.
 
-Both read and decode the files, resize as clean-fid does and run Inception v3 (random weights, TorchScript, fp32) in batches of 16.
+Both read and decode the files, resize as clean-fid does and run Inception v3 (random weights, TorchScript, fp32) in
+batches of 16.
 """
 
 import tempfile

@@ -1,36 +1,12 @@
-"""clean-fid for the tests, and small TorchScript networks of its Inception's interface."""
+"""A small TorchScript network of the interface of clean-fid's Inception."""
 
-import contextlib
-import importlib
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
 CHANNELS = 24
 """Features of the stand-in that are not always 0."""
-
-
-def load_clean_fid() -> ModuleType:
-    """The module cleanfid.fid.
-
-    It imports torchvision, which does not start beside a torch of another build (its CPU wheel here) for want of two operators
-    that nothing here calls: they are declared then.
-    """
-    pytest.importorskip("cleanfid")
-    with contextlib.suppress(RuntimeError):
-        return importlib.import_module("cleanfid.fid")
-    _declared.append(torch.library.Library("torchvision", "DEF"))
-    for operator in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor", "qnms() -> Tensor"):
-        with contextlib.suppress(RuntimeError):
-            _declared[0].define(operator)
-    return importlib.import_module("cleanfid.fid")
-
-
-_declared: list[Any] = []
 
 
 class StandIn(nn.Module):

@@ -10,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.clean_fid import load_clean_fid
 from evaluation.extractors import install_pretrained, load_extractor
 from evaluation.features import Extractor
 from evaluation.inception import SIDE, WEIGHTS, InceptionExtractor
 from evaluation.kid import kernel_distance
 from evaluation.statistics import frechet_distance, moments
-from tests.evaluation.clean_fid import CHANNELS, load_clean_fid, write_stand_in
+from tests.evaluation.clean_fid import CHANNELS, write_stand_in
 from workspace.errors import UserError
 from workspace.manifest import sha256_file
 
@@ -71,6 +72,7 @@ def naively_resized(images: Pictures) -> Pictures:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sqrtm(disp=), which clean-fid uses
 def test_fid_equals_clean_fid_on_the_same_folders_and_notices_every_slip(tmp_path: Path) -> None:
+    pytest.importorskip("cleanfid")
     clean_fid = load_clean_fid()
     from cleanfid.inception_torchscript import InceptionV3W
 
@@ -99,6 +101,7 @@ def test_fid_equals_clean_fid_on_the_same_folders_and_notices_every_slip(tmp_pat
 
 
 def test_images_in_memory_are_resized_as_clean_fid_resizes_files(tmp_path: Path) -> None:
+    pytest.importorskip("cleanfid")
     load_clean_fid()
     from cleanfid.utils import ResizeDataset
 
@@ -113,6 +116,7 @@ def test_images_in_memory_are_resized_as_clean_fid_resizes_files(tmp_path: Path)
 
 
 def test_images_of_the_networks_size_are_not_touched(tmp_path: Path) -> None:
+    pytest.importorskip("cleanfid")
     extractor = extractor_of(write_stand_in(tmp_path / WEIGHTS), tmp_path / "extractor")
     assert isinstance(extractor, InceptionExtractor)
     images = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
@@ -123,6 +127,7 @@ def test_images_of_the_networks_size_are_not_touched(tmp_path: Path) -> None:
 
 
 def test_logits_leave_out_the_bias(tmp_path: Path) -> None:
+    pytest.importorskip("cleanfid")
     weights = write_stand_in(tmp_path / WEIGHTS)
     found = extractor_of(weights, tmp_path / "extractor")(pictures(0, 3))
     network = torch.jit.load(str(weights))
@@ -132,6 +137,7 @@ def test_logits_leave_out_the_bias(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_random_features_have_clean_fids_distances() -> None:
+    pytest.importorskip("cleanfid")
     clean_fid = load_clean_fid()
     random = np.random.default_rng(0)
     mix = random.normal(size=(64, 64))
@@ -157,6 +163,7 @@ def test_torchscript_is_loaded_only_by_the_sha256_that_the_settings_name(tmp_pat
 def test_torchscript_that_was_swapped_in_an_artifact_is_not_loaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("cleanfid")
     sha256 = sha256_file(write_stand_in(tmp_path / WEIGHTS))
     extractor_of(tmp_path / WEIGHTS, tmp_path / "extractor")
     with (tmp_path / "extractor" / WEIGHTS).open("ab") as file:
