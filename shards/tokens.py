@@ -243,9 +243,9 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     expect(
         block.mask.shape == (count, packed), where, f"mask {block.mask.shape} has not {packed} bytes a row"
     )
-    bits = np.unpackbits(block.mask, axis=1, bitorder="big")
-    expect(not bits[:, length:].any(), where, f"a pad bit of the mask is set, beyond L = {length}")
-    found = bits.sum(axis=1, dtype=np.int64)
+    pad = block.mask[:, -1] & ((1 << 8 * packed - length) - 1)
+    expect(not pad.any(), where, f"a pad bit of the mask is set, beyond L = {length}")
+    found = np.bitwise_count(block.mask).sum(axis=1, dtype=np.int64)
     for row in np.flatnonzero(found != kept)[:1]:
         raise UserError(f"{where}: row {row} of the mask has {found[row]} positions, not N = {kept}")
     check_condition(block, facts, where)
@@ -331,7 +331,7 @@ class TokenShards:
             sizes.append(sum(len(block.keys) for block in found))
         where = f"{self.folder}, split {split}"
         keys = tuple(key for block in blocks for key in block.keys)
-        twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+        twice = Counter(keys).most_common(1)[0][0] if len(set(keys)) < len(keys) else None
         expect(twice is None, where, f"the key {twice} stands twice")
         stated = self.facts.counts.get(split, 0)
         expect(len(keys) == stated, where, f"{len(keys):,} images, and its manifest says {stated:,}")
