@@ -137,6 +137,11 @@ def hashed_unit(seed: int, name: str) -> float:
     return int.from_bytes(digest, "big") / 2**64
 
 
+def shown_name(name: str) -> str:
+    r"""A file's name as text: bytes that are no UTF-8 are written `\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def walk(root: Path) -> Iterator[str]:
     """Relative paths of the images below a folder, sorted; a link to a folder that it lies in is not followed.
 

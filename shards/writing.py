@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from shards.images import MOST_PIXELS, NO_IMAGE, SKIPPED, SPLITS, shard_path
 from shards.pictures import Encoding, encode_image, encode_mask
-from shards.sources import MOST_FILE_BYTES, SourceImage, hashed_unit
+from shards.sources import MOST_FILE_BYTES, SourceImage, hashed_unit, shown_name
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json
@@ -95,7 +95,7 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
             try:
                 members = members_of(image, encoding)
             except NO_IMAGE as error:
-                skipped.append({"source": image.name, "reason": reason(error)})
+                skipped.append({"source": shown_name(image.name), "reason": reason(error)})
                 continue
             key = f"{number:07d}"
             written = {name: tar.add(f"{key}.{name}", data) for name, data in members.items()}
@@ -103,7 +103,7 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
                 name: (member.offset, member.length, zlib.crc32(members[name]))
                 for name, member in written.items()
             }
-            rows.append({"key": key, "tar": plan.number, "members": places, "source": image.name})
+            rows.append({"key": key, "tar": plan.number, "members": places, "source": shown_name(image.name)})
     told = {"rows": rows, "skipped": skipped}
     write_json(side, told)
     return told

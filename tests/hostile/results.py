@@ -1,0 +1,22 @@
+"""Where the long suites write what they found: docs/results/NAME, with the commit and the command."""
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from workspace.manifest import write_json
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "docs" / "results"
+
+
+def commit() -> str:
+    """The commit that is checked out here."""
+    return subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def write_results(name: str, found: dict[str, Any], command: str) -> None:
+    """Write a result."""
+    write_json(RESULTS / name, {**found, "commit": commit(), "command": command})

@@ -1,0 +1,39 @@
+"""Every hostile case: made, tried, and held against what must come of it; `make hostile` writes the outcomes down."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.cases import CASES
+from tests.hostile.table import Case, World, make_world
+
+RESULTS = "HOSTILE_RESULTS"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Every artifact, in a path with a space, a quote and an umbrella."""
+    return make_world(tmp_path_factory.mktemp("hostile") / "it's köln ☂")
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> Iterator[dict[str, str]]:
+    """What came of each case, written where the environment says, for the table in docs/robustness.md."""
+    found: dict[str, str] = {}
+    yield found
+    if os.environ.get(RESULTS):
+        Path(os.environ[RESULTS]).write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_hostile(case: Case, world: World, outcomes: dict[str, str], tmp_path: Path) -> None:
+    got = case.outcome(world, tmp_path)
+    outcomes[case.name] = got
+    assert case.expected in got
+
+
+def test_the_cases_have_names_of_their_own() -> None:
+    assert len({case.name for case in CASES}) == len(CASES) >= 70
