@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test check deps clean table6 table7 figure6 real bench
+.PHONY: help install repro flow dashboard sweep-time preset test hostile fuzz interrupts check deps clean table6 table7 figure6 real bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 repro: $(STAMP) preset  ## run everything that is out of date (PRESET=faces takes presets/faces.yaml first)
-	@$(WITH_RAY) dvc repro && echo "the report: file://$(CURDIR)/artifacts/report/index.html"
+	@$(WITH_RAY) dvc repro && echo "the report: file://$$PWD/artifacts/report/index.html"
 
 flow: $(STAMP) preset  ## the same as a Prefect flow
 	@$(WITH_RAY) python -m pipelines.reproduce
@@ -54,6 +54,16 @@ real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 
 bench: $(STAMP)  ## every CPU row of the speed table, at most 15 minutes on two quiet cores (ROWS="1 4" for some)
 	python -m benchmarks.run $(if $(ROWS),--only $(ROWS))
+
+hostile: $(STAMP)  ## every hostile case, 500 flipped bytes, and docs/robustness.md from what came of them
+	python -m tests.hostile.render
+	python -m tests.hostile.flips
+
+fuzz: $(STAMP)  ## 210,000 hostile inputs to every reader
+	python -m tests.hostile.fuzz
+
+interrupts: $(STAMP)  ## `make repro` stopped at 30 random moments
+	python -m tests.hostile.interrupts
 
 check: $(STAMP)  ## ruff, mypy, and dvc.yaml's code dependencies
 	ruff check .

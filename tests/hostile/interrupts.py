@@ -16,9 +16,11 @@ import sys
 import tempfile
 import threading
 import time
+from bisect import bisect
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from tests.hostile.results import write_results
@@ -53,7 +55,7 @@ def usable(folder: Path) -> Path:
 def make_repro(folder: Path) -> "subprocess.Popen[str]":
     """`make repro`, a process group of its own."""
     return subprocess.Popen(
-        ["make", "repro"], cwd=folder, env=environment(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["make", "repro"], cwd=folder, env=environment(folder) | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
 
@@ -84,13 +86,11 @@ def drawn(stages: Sequence[tuple[str, float]], count: int, seed: int) -> list[Mo
     found = []
     for number in range(count):
         place = generator.uniform(0, total)
-        for stage, seconds in stages:
-            if place < seconds:
-                break
-            place -= seconds
-        found.append(
-            Moment(stage, round(min(place, seconds), 2), ("SIGINT", "SIGTERM")[number % 2], number % 3 == 2)
-        )
+        ends = list(accumulate(seconds for _, seconds in stages))
+        index = min(bisect(ends, place), len(stages) - 1)
+        into = place - (ends[index] - stages[index][1])
+        chosen = ("SIGINT", "SIGTERM")[number % 2]
+        found.append(Moment(stages[index][0], round(into, 2), chosen, number % 3 == 2))
     return found
 
 
