@@ -193,6 +193,13 @@ def require_same_codes(stackformer: Manifest, mqvae: Manifest, inputs: Inputs) -
             f"{inputs.stackformer} learned tokens made by MQ-VAE {expected[:4]}…, {inputs.mqvae} is "
             f"{found[:4]}…: run `dvc repro train_stackformer`, or sample with the first one"
         )
+    for name in ("grid", "num_kept", "num_codes"):
+        learned, decoded = stackformer.facts.get(name), mqvae.facts.get(name)
+        if learned != decoded:
+            raise UserError(
+                f"{inputs.stackformer} draws {name} {learned}, and {inputs.mqvae} decodes {decoded}: run `dvc repro "
+                "train_stackformer`"
+            )
 
 
 def asked_for(settings: SampleSettings, stackformer: Manifest, folder: Path) -> Asked:

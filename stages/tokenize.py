@@ -31,7 +31,6 @@ from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, to_float
 from shards.order import sample_seed
 from shards.text import TextTokenizer, captions_of
 from shards.tokens import (
-    MOST_CODES,
     TEXT_TOKENIZER,
     TokenBlock,
     TokenFacts,
@@ -67,7 +66,6 @@ class TokenizeSettings(Settings):
 
 
 SECTION, SETTINGS = "tokenize", TokenizeSettings
-BEYOND_UINT16 = f"tokens are stored as uint16: expected at most {MOST_CODES:,}"
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,6 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.text_vocab is {settings.text_vocab} and text_length {settings.text_length}; expected both 0 or both > 0"
         )
-    codes = params.sections["mqvae"].model_dump()["model"]["num_codes"]
-    if codes > MOST_CODES:
-        raise UserError(f"{params.path}: mqvae.model.num_codes is {codes:,}; {BEYOND_UINT16}")
 
 
 def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -106,8 +101,6 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
     config = MQVAE.from_pretrained(inputs.mqvae).config
     shards.require(image_size=config.image_size)
-    if config.num_codes > MOST_CODES:
-        raise UserError(f"{inputs.mqvae} has {config.num_codes:,} codes; {BEYOND_UINT16}")
     work = folder.work.resolve()
     captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
     make = partial(

@@ -1,5 +1,5 @@
 """All cases, in the order of docs/robustness.md."""
 
-from tests.hostile import images
+from tests.hostile import artifacts, captions, images
 
-CASES = images.cases()
+CASES = [*images.cases(), *captions.cases(), *artifacts.cases()]

@@ -45,17 +45,14 @@ class Moment:
 
 def usable(folder: Path) -> Path:
     """A repository in which `make` finds this interpreter's environment and installs nothing."""
-    bin_folder = Path(sys.executable).parent
-    (folder / ".venv").mkdir(exist_ok=True)
-    (folder / ".venv" / "bin").symlink_to(bin_folder)
-    (folder / ".venv" / "installed").touch()
+    (folder / ".venv").symlink_to(sys.prefix)
     return folder
 
 
 def make_repro(folder: Path) -> "subprocess.Popen[str]":
     """`make repro`, a process group of its own."""
     return subprocess.Popen(
-        ["make", "repro"], cwd=folder, env=environment(folder) | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["make", "-o", ".venv/installed", "repro"], cwd=folder, env=environment(folder) | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
 
