@@ -4,6 +4,7 @@ Of any artifact its kind, facts, files and what it was made from; of token shard
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -100,6 +101,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m shards.describe", description=__doc__)
     parser.add_argument("folder", type=Path, help="an artifact, artifacts/tokens for example")
     try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal that knows ASCII alone shows ? for ■
         sys.stdout.write(describe(parser.parse_args().folder))
     except UserError as error:
         sys.exit(str(error))

@@ -1,8 +1,10 @@
 """Captions as codes: a byte-level BPE trained on the training captions, with the `tokenizers` library."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +18,7 @@ from tokenizers.trainers import BpeTrainer
 
 from shards.tar import iterate_tar
 from workspace.errors import UserError
-from workspace.manifest import atomic_path
+from workspace.manifest import atomic_path, read_json
 
 PAD = "<pad>"
 
@@ -29,6 +31,28 @@ def captions_of(path: Path) -> Iterator[tuple[str, ...]]:
                 yield tuple(data.decode().splitlines())
             except UnicodeDecodeError as error:
                 raise UserError(f"{path}: {name} is no UTF-8: run `dvc repro shard`") from error
+
+
+def _untrained() -> Tokenizer:
+    tokenizer = Tokenizer(BPE())
+    tokenizer.normalizer = Normalizers([NFC(), Lowercase()])
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(), ByteLevelDecoder()
+    return tokenizer
+
+
+def _check_pipeline(value: Any, path: Path) -> None:
+    """UserError unless a tokenizer's file differs from an untrained one of ours in its codes alone: another might hold a
+    pattern that takes for ever."""
+    ours = json.loads(_untrained().to_str())
+    found = value if isinstance(value, dict) else {}
+    model = found.get("model") if isinstance(found.get("model"), dict) else {}
+    same = all(found.get(name) == ours[name] for name in ours if name not in ("model", "added_tokens"))
+    learned = ("vocab", "merges")
+    same &= {name: model.get(name) for name in ours["model"] if name not in learned} == {
+        name: value for name, value in ours["model"].items() if name not in learned
+    }
+    if not same:
+        raise UserError(f"{path} is no text tokenizer of ours: run `dvc repro tokenize`")
 
 
 @dataclass(frozen=True)
@@ -53,9 +77,7 @@ class TextTokenizer:
             raise UserError(
                 f"tokenize.text_vocab is {vocab}; expected ≥ 257 (a pad and 256 bytes), or 0 for no captions"
             )
-        tokenizer = Tokenizer(BPE())
-        tokenizer.normalizer = Normalizers([NFC(), Lowercase()])
-        tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(), ByteLevelDecoder()
+        tokenizer = _untrained()
         trainer = BpeTrainer(
             vocab_size=vocab, special_tokens=[PAD], initial_alphabet=ByteLevel.alphabet(), show_progress=False
         )
@@ -67,6 +89,7 @@ class TextTokenizer:
         """Read what `save` wrote; UserError where there is none."""
         if not path.is_file():
             raise UserError(f"{path} does not exist: these tokens hold no captions (tokenize.text_vocab)")
+        _check_pipeline(read_json(path), path)
         try:
             return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except Exception as error:  # tokenizers raises nothing narrower
