@@ -45,7 +45,7 @@ def _check_pipeline(value: Any, path: Path) -> None:
     pattern that takes for ever."""
     ours = json.loads(_untrained().to_str())
     found = value if isinstance(value, dict) else {}
-    model = found.get("model") if isinstance(found.get("model"), dict) else {}
+    model: dict[str, Any] = found["model"] if isinstance(found.get("model"), dict) else {}
     same = all(found.get(name) == ours[name] for name in ours if name not in ("model", "added_tokens"))
     learned = ("vocab", "merges")
     same &= {name: model.get(name) for name in ours["model"] if name not in learned} == {
