@@ -93,8 +93,12 @@ def _is_made(image: Image.Image, data: bytes, encoding: Encoding) -> bool:
     if image.mode != "RGB" or image.size != (encoding.image_size, encoding.image_size):
         return False
     if encoding.format == "png":
-        return image.format == "PNG" and _is_plain_png(data)
-    return image.format == "JPEG" and image.info.keys() <= PLAIN_JPEG and data.endswith(END_OF_JPEG)
+        plain = image.format == "PNG" and _is_plain_png(data)
+    else:
+        plain = image.format == "JPEG" and image.info.keys() <= PLAIN_JPEG and data.endswith(END_OF_JPEG)
+    if plain:
+        image.load()  # a torn one is skipped here, or it would stop whoever reads it
+    return plain
 
 
 def _is_plain_png(data: bytes) -> bool:

@@ -60,7 +60,9 @@ def saved(image: Image.Image, form: str, **options: object) -> bytes:
     return made.getvalue()
 
 
-def png(rows: list[bytes], width: int, height: int, depth: int, colour: int, interlace: int = 0) -> bytes:
+def png(
+    rows: list[bytes], width: int, height: int, depth: int, colour: int, interlace: int = 0, share: float = 1
+) -> bytes:
     """A PNG by hand, of filtered rows: what PIL does not write."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -68,6 +70,7 @@ def png(rows: list[bytes], width: int, height: int, depth: int, colour: int, int
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace)
     packed = zlib.compress(b"".join(rows), 1)
+    packed = packed[: round(share * len(packed))]
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
 
 
@@ -191,6 +194,8 @@ class Dirty:
 FILES = [
     Dirty("truncated JPEG", "half of a JPEG's bytes", "skipped: truncated", data("x.jpg", NOISE[: len(NOISE) // 2])),
     Dirty("truncated PNG", "a PNG without its last third", "skipped: truncated", data("x.png", PNG[: len(PNG) // 3 * 2])),
+    Dirty("PNG of the right size that is torn inside", "16×16, right CRCs, half of its stream", "skipped: truncated",
+          data("x.png", png([b"\0" + NOISE[row : row + 48] for row in range(16)], 16, 16, 8, 2, share=0.5))),
     Dirty("zero bytes", "an empty file", "skipped: not an image", data("x.jpg", b"")),
     Dirty("text named .jpg", "a sentence", "skipped: not an image", data("x.jpg", b"this is no image")),
     Dirty("PNG named .jpg", "wrong extension", UPRIGHT, data("x.jpg", PNG)),
