@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.hostile.cases import CASES
+from tests.hostile.render import PAGE, RESULT, page
 from tests.hostile.table import Case, World, make_world
 
 RESULTS = "HOSTILE_RESULTS"
@@ -33,6 +34,18 @@ def test_hostile(case: Case, world: World, outcomes: dict[str, str], tmp_path: P
     got = case.outcome(world, tmp_path)
     outcomes[case.name] = got
     assert case.expected in got
+
+
+def test_the_committed_table_is_in_step_in_names_and_outcomes(outcomes: dict[str, str]) -> None:
+    committed = json.loads(RESULT.read_text(encoding="utf-8"))["cases"]
+    keys = ("name", "group", "made", "expected")
+    assert [[case[key] for key in keys] for case in committed] == [
+        [getattr(case, key) for key in keys] for case in CASES
+    ]
+    assert all(case["ok"] for case in committed)
+    tried = [(case["name"], case["got"]) for case in committed if case["name"] in outcomes]
+    assert tried == [(name, outcomes[name]) for name, _ in tried], "run `make hostile`"
+    assert PAGE.read_text(encoding="utf-8") == page(committed), "run `python -m tests.hostile.render --table`"
 
 
 def test_the_cases_have_names_of_their_own() -> None:
