@@ -52,6 +52,10 @@ real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 	@dvc repro experiments/real/dvc.yaml
 	@python -m experiments.table --table experiments/real/params.yaml --runs artifacts/real --out docs/results/real
 
+chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs root for the disks → docs/results/
+	python -m tests.chaos.run
+	python -m tests.chaos.disk
+
 bench: $(STAMP)  ## every CPU row of the speed table, at most 15 minutes on two quiet cores (ROWS="1 4" for some)
 	python -m benchmarks.run $(if $(ROWS),--only $(ROWS))
 

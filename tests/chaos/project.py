@@ -38,19 +38,19 @@ OUTPUT = {
 }
 """Stage → its artifact, where the names differ."""
 LARGER = {
-    "shapes": {"train": 1536, "val": 96},
+    "shapes": {"train": 768, "val": 64},
     "shard": {"samples_per_shard": 16},
-    "mqvae": {"steps": 300, "checkpoint_every": 10, "precision": "float64", "validate_every": 100, "log_every": 10},
+    "mqvae": {"steps": 120, "checkpoint_every": 10, "precision": "float64", "validate_every": 60, "log_every": 10},
     "reconstruct": {"split": "train", "batch": 8},
     "tokenize": {"batch": 8},
     "stackformer": {
-        "steps": 300,
+        "steps": 120,
         "checkpoint_every": 10,
         "precision": "float64",
-        "validate_every": 100,
+        "validate_every": 60,
         "log_every": 10,
     },
-    "sample": {"num_images": 600, "batch": 10, "samples_per_shard": 10},
+    "sample": {"num_images": 360, "batch": 10, "samples_per_shard": 10},
 }  # fmt: skip
 """presets/tiny.yaml with more shards and steps, so that there is something to disturb."""
 
