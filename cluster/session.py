@@ -10,13 +10,12 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from cluster.head import answers, running_head, token_environment
+from workspace.code import PACKAGES
 from workspace.errors import UserError
 from workspace.progress import say
 from workspace.settings import Compute
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("cluster", "demo", "evaluation", "models", "reporting", "shards", "stages", "training", "workspace")
-"""Packages that workers import; sent to a cluster, without artifacts or data."""
 OBJECT_STORE_BYTES = 100_000_000
 ANSWER_SECONDS = 60.0
 """How long a node may take to answer."""
@@ -80,7 +79,7 @@ def environment(compute: Compute) -> dict[str, Any]:
     """The runtime environment of workers: on this machine the code where it lies, elsewhere a copy of it."""
     if compute.ray_address == "local":
         return {"env_vars": {"PYTHONPATH": str(ROOT)} | QUIET}
-    modules = [str(ROOT / name) for name in CODE]
+    modules = [str(ROOT / name) for name in PACKAGES]
     return {"py_modules": modules, "excludes": ["__pycache__"], "env_vars": dict(QUIET)}
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from workspace.errors import UserError
+from workspace.manifest import write_json
 from workspace.runs import (
     Identity,
+    RunFolder,
     adopt,
     find_run,
     list_runs,
@@ -109,3 +111,26 @@ def test_a_source_is_known_by_its_names_sizes_and_times(tmp_path: Path) -> None:
     assert len({before, with_links, listing_fingerprint(source)}) == 3
     with pytest.raises(UserError, match="does not exist"):
         listing_fingerprint(tmp_path / "nowhere")
+
+
+def test_what_a_killed_process_left_half_written_is_swept(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "stage" / "0123")
+    for name in ("work/tars/.a.tar.xyz", "work/.writing-1/state.json", "work/tars/a.tar", "run.json"):
+        (folder.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.root / name).write_text("{}")
+    folder.sweep()
+    left = {path.relative_to(folder.root).as_posix() for path in folder.root.rglob("*") if path.is_file()}
+    assert left == {"work/tars/a.tar", "run.json"}
+
+
+def test_a_mirror_is_kept_by_adoption_and_forgotten_with_its_run(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "stage" / "0123")
+    write_json(folder.root / "run.json", {"identity": {}, "seconds": 0.0, "adopted": []})
+    assert folder.mirror(None) is None
+    url = folder.mirror(f"file://{tmp_path}/there/")
+    assert url == f"file://{tmp_path}/there/stage/0123"
+    (tmp_path / "there" / "stage" / "0123" / "step-1").mkdir(parents=True)
+    other = adopt(folder, Identity({}, {}, {"models/mqvae.py": "new"}))
+    assert other.root != folder.root and other.mirror("file:///elsewhere") == url
+    other.forget()
+    assert not other.root.exists() and not (tmp_path / "there" / "stage" / "0123").exists()
