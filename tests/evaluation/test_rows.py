@@ -1,5 +1,6 @@
 """Laws of feature rows, scores and the reference artifact."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from evaluation.features import Features, Images
 from evaluation.labelled import LabelledImages, chosen_images, in_batches
 from evaluation.reference import Reference, ReferenceFacts, write_mean_image, write_moments
 from evaluation.rows import FeatureRows, extract
-from evaluation.scores import Real, accuracy_scores, sample_scores, variance_ratio
+from evaluation.scores import Real, accuracy_scores, few_images, sample_scores, variance_ratio
 from evaluation.statistics import moments
 from workspace.manifest import write_manifest
 
@@ -126,6 +127,15 @@ FACTS = ReferenceFacts(
     seed=0,
     fid_split="val",
 )
+
+
+def test_fewer_images_than_features_are_told() -> None:
+    assert few_images(FACTS, "val", 30) == []
+    wide = replace(FACTS, dim=30)
+    (both, side) = few_images(wide, "val", 30), few_images(wide, "val", 31)
+    assert [line.partition(" against ")[0] for line in both] == ["30 scored images", "30 real images (val)"]
+    assert len(side) == len(few_images(replace(FACTS, dim=29), "val", 29)) == 1
+    assert "compare at equal counts only" in side[0]
 
 
 def test_a_reference_reads_back_what_was_written(tmp_path: Path) -> None:

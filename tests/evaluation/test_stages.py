@@ -2,6 +2,8 @@
 
 import io
 import json
+import shutil
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,10 +13,13 @@ import torch
 from PIL import Image
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
+from evaluation.features import Extractor
+from evaluation.labelled import LabelledImages
 from evaluation.lpips import LPIPSConfig
 from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
 from evaluation.reference import Reference
+from evaluation.rows import FeatureRows, extract
 from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
@@ -257,6 +262,41 @@ def test_a_picture_from_every_cell_is_what_the_same_weights_make_without_a_mask(
         made = to_uint8(unmasked(torch.from_numpy(image)[None]).reconstruction_BCHW.numpy())[0]
         with Image.open(f"{stem}.from-64.png") as picture:
             assert np.abs(np.asarray(picture).astype(int) - made).max() <= 1
+
+
+def test_features_of_shards_that_were_done_before_a_kill_are_not_taken_again(
+    real: RunFolder, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, seen = run_folder(tmp_path / "run"), []
+    shutil.copytree(real.work, folder.work, dirs_exist_ok=True)
+    (folder.work / "done" / "train-000001.safetensors.json").unlink()
+    (folder.work / "rows" / "train-000001.safetensors").unlink()
+    shutil.copytree(real.out, folder.work / "extractor", dirs_exist_ok=True)
+
+    def counted(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits: bool) -> FeatureRows:
+        found = extract(extractor, batches, keep_logits)
+        seen.append(len(found))
+        return found
+
+    monkeypatch.setattr(reference, "extract", counted)
+    reference.run(REFERENCE, HERE, reference.Inputs(shards), folder)
+    assert seen == [PER_TAR]
+    for name in ("train.safetensors", "val.safetensors", "mean_image.png"):
+        assert sha256_file(folder.out / name) == sha256_file(real.out / name)
+
+
+def test_reconstructions_are_held_against_lpips_where_it_is_asked_for(
+    real: RunFolder, shards: Path, tmp_path: Path, squeezenet_weights: Path, lpips_heads: Path
+) -> None:
+    mqvae, folder = write_mqvae(tmp_path / "mqvae", "adaptive"), run_folder(tmp_path / "run")
+    lpips = LPIPSConfig("squeezenet", squeezenet_weights, lpips_heads)
+    settings = RECONSTRUCT.model_copy(update={"lpips": lpips})
+    reconstruct.run(settings, HERE, reconstruct.Inputs(shards, real.out, mqvae), folder)
+    numbers, protocol = read_json(folder.metrics / "metrics.json"), Protocol.read(folder.metrics)
+    assert 0.05 < numbers["lpips"] < 2
+    for path in (squeezenet_weights, lpips_heads):
+        assert sha256_file(path) in protocol.estimators["lpips"]
+    assert numbers["proxy_rfd_low"] <= numbers["proxy_rfd"] <= numbers["proxy_rfd_high"]
 
 
 def test_real_images_as_samples_have_the_best_scores(real: RunFolder, shards: Path, tmp_path: Path) -> None:
