@@ -94,7 +94,7 @@ def touched(steps: Sequence[Step], arm: Arm) -> dict[str, tuple[str, ...]]:
     """Address of each stage → those of an arm's settings that it or anything that it needs reads."""
     found: dict[str, tuple[str, ...]] = {}
     for step in steps:
-        own = {text for text in arm.changes if text.split(".")[0] in step.sections}
+        own = {text for text in arm.changes if split(text)[0].split(".")[0] in step.sections}
         above = {text for address in step.needs for text in found[address]}
         found[step.address] = tuple(sorted(own | above))
     return found
@@ -166,7 +166,8 @@ def _copy_files(root: Path, folder: Path) -> None:
 
 
 def _listed(place: Path, *options: str) -> set[str]:
-    return set(filter(None, _run(place, "git", "ls-files", "-z", *options).split("\0")))
+    names = _run(place, "git", "ls-files", "-z", *options).split("\0")
+    return {name for name in names if name and not name.startswith(".runs/")}
 
 
 NOT_LINKED = re.compile(r"\..*|__pycache__|.*\.egg-info|artifacts|metrics")

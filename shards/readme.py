@@ -41,7 +41,8 @@ positions = np.nonzero(np.unpackbits(stack("mask"), axis=1))[1].reshape(codes.sh
 keys = [key for block in blocks for key in json.loads(files[f"{{block}}.keys.json"])]
 {lines}```
 
-Or a block at a time: `webdataset.WebDataset("train/000000.tar", shardshuffle=False).decode()`.
+`torch.from_numpy(codes.astype("int64")), torch.from_numpy(positions)` are what torch wants of them. Or a block at a time:
+`webdataset.WebDataset("train/000000.tar", shardshuffle=False).decode()`.
 """
 
 

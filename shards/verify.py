@@ -1,11 +1,12 @@
 """Whether shards are whole and hold what they should: `python -m shards.verify DIR`.
 
-Reads every byte of an artifact: checksums of any kind; of image-shards and token-shards counts, keys, sizes, ranges and
-positions too.
+Reads every byte of an artifact: checksums of any kind; of image-shards and token-shards counts, keys, sizes, ranges,
+positions and fingerprints too. `--mqvae FOLDER` also checks that this MQ-VAE made the tokens.
 One line and exit status 0 where all is well; one line that says what is wrong, and status 1, where not.
 """
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +19,9 @@ from shards.tokens import TokenShards, unpack_positions
 from workspace.errors import UserError
 from workspace.manifest import kind_of, read_manifest, verify_files
 from workspace.progress import say, track
+
+FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+"""What a SHA-256 looks like."""
 
 
 def verify(folder: Path) -> str:
@@ -114,6 +118,7 @@ def verify_tokens(shards: TokenShards) -> str:
     """
     verify_files(shards.folder, shards.manifest)
     facts = shards.facts
+    check_fingerprints(shards)
     for split in SPLITS:
         loaded = shards.load(split)
         positions_BN = unpack_positions(loaded.mask, facts.num_positions, facts.num_kept)
@@ -122,7 +127,38 @@ def verify_tokens(shards: TokenShards) -> str:
                 f"{shards.folder}, split {split}: positions do not ascend: run `dvc repro tokenize`"
             )
     stored = f"N = {facts.num_kept} of L = {facts.num_positions} cells, K = {facts.num_codes}"
-    return f"{shards.folder}: {_counts(facts.counts.items())} images are whole, {stored}"
+    return (
+        f"{shards.folder}: {_counts(facts.counts.items())} images are whole, {stored}, "
+        f"fingerprint {shards.manifest.fingerprint[:16]}, codes of MQ-VAE {facts.mqvae[:16]}"
+    )
+
+
+def check_fingerprints(shards: TokenShards) -> None:
+    """The MQ-VAE that decodes the codes is named by a SHA-256, and it is the one that made them.
+
+    Raises:
+        UserError: it is not.
+    """
+    named, made_from = shards.facts.mqvae, shards.manifest.made_from.get("mqvae")
+    if FINGERPRINT.fullmatch(named) is None or named != made_from:
+        raise UserError(
+            f"{shards.folder}: its codes are said to be of MQ-VAE {named}, and it was made from {made_from}; "
+            "expected one SHA-256: run `dvc repro tokenize`"
+        )
+
+
+def check_decoder(folder: Path, mqvae: Path) -> None:
+    """Whether this MQ-VAE made these tokens.
+
+    Raises:
+        UserError: another did, or one of the folders holds no such artifact.
+    """
+    expected, found = TokenShards.open(folder).facts.mqvae, read_manifest(mqvae, "mqvae").fingerprint
+    if expected != found:
+        raise UserError(
+            f"{folder} was made by MQ-VAE {expected[:16]}, {mqvae} is {found[:16]}: "
+            "run `dvc repro tokenize`, or take the first one"
+        )
 
 
 def _counts(counts: Iterable[tuple[str, int]]) -> str:
@@ -133,8 +169,16 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m shards.verify", description=__doc__)
     parser.add_argument("folder", type=Path, help="an artifact: artifacts/shards, artifacts/tokens")
+    parser.add_argument(
+        "--mqvae", type=Path, help="of tokens: check that this MQ-VAE made, and so decodes, them"
+    )
+    given = parser.parse_args()
     try:
-        say(verify(parser.parse_args().folder))
+        told = verify(given.folder)
+        if given.mqvae is not None:
+            check_decoder(given.folder, given.mqvae)
+            told += f", which is {given.mqvae}"
+        say(told)
     except UserError as error:
         sys.exit(str(error))
 

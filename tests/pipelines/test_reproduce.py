@@ -1,5 +1,6 @@
 """Laws of the flow on a real Prefect server and a real DVC: it runs what DVC says is stale, and leaves no process behind."""
 
+import json
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from pipelines.progress import described, key, newest  # noqa: E402
 from pipelines.reproduce import reproduce  # noqa: E402
 from pipelines.running import LINES_AT_ONCE, TAIL, Output  # noqa: E402
 from pipelines.showing import escaped  # noqa: E402
+from pipelines.sweep import sweep  # noqa: E402
 from pipelines.tables import tables  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +109,52 @@ def test_tables_are_the_pipelines_below_experiments(project: Path, server: str) 
     assert tables(["table9"]) == dict.fromkeys(["letters", "count", "arm@1", "arm@2"], "ran")
     with pytest.raises(RefusedError, match="has no table table8; expected some of table9"):
         tables(["table8"])
+
+
+SWEPT = """\
+stages:
+  shared:
+    cmd: echo shared >> ${log} && sort < input.txt > shared.txt
+    params: [log]
+    deps: [input.txt]
+    outs: [shared.txt]
+  half:
+    cmd: echo half >> ${log} && echo ${half} > half.txt
+    params: [half]
+    deps: [shared.txt]
+    outs: [half.txt]
+  arm:
+    cmd: echo arm >> ${log} && test ${arm} != bad && cat half.txt shared.txt > arm.txt
+    params: [arm]
+    deps: [half.txt, shared.txt]
+    outs: [arm.txt]
+"""
+
+
+def test_arms_make_what_they_share_once_and_one_that_fails_is_named_and_stops_no_other(
+    project: Path, server: str
+) -> None:
+    log = project.parent / f"{project.name}.log"
+    (project / "dvc.yaml").write_text(SWEPT)
+    (project / "params.yaml").write_text(f"log: {log}\nhalf: 0\narm: 0\n")
+    asked = {"grid": ["half=1,2", "arm=one,bad,two"], "at_once": 3}
+    with pytest.raises(
+        RuntimeError, match=r"2 of 6 arms failed: half=1, arm=bad \(arm failed: .*half=2, arm=bad \("
+    ):
+        sweep(**asked)
+    ran = log.read_text().split()
+    assert (ran.count("shared"), ran.count("half"), ran.count("arm")) == (1, 2, 6)
+    results = json.loads((project / ".runs" / "sweep" / "results.json").read_text())
+    assert [result["state"] for result in results] == ["Completed", "Failed", "Completed"] * 2
+    assert (project / ".runs" / "sweep" / results[5]["workspace"] / "arm.txt").read_text() == "2\na\nb\n"
+    assert (project / "params.yaml").read_text().endswith("half: 0\narm: 0\n"), "the workspace is as it was"
+
+    log.write_text("")
+    with pytest.raises(RuntimeError, match="2 of 6 arms failed"):
+        sweep(**asked)
+    assert log.read_text().split() == ["arm", "arm"], "only what failed runs again"
+    with pytest.raises(RefusedError, match="-S haf=1: expected KEY=VALUE with a key of params.yaml"):
+        sweep(grid=["haf=1,2"])
 
 
 def test_a_flow_that_is_cancelled_leaves_no_process_behind(project: Path, server: str) -> None:

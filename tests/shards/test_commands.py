@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,14 @@ from shards import list as listing
 from shards.images import ImageShards, write_image_manifest
 from shards.sources import list_source
 from shards.tar import TarWriter, iterate_tar
-from shards.tokens import TokenBlock, TokenFacts, pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import (
+    TokenBlock,
+    TokenFacts,
+    TokenShards,
+    pack_positions,
+    write_token_manifest,
+    write_token_shard,
+)
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
@@ -99,8 +106,31 @@ def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:
 def test_whole_shards_are_told_to_be_whole(labelled: ImageShards, tmp_path: Path, command: Run) -> None:
     assert verify.verify(labelled.folder).endswith(": 12 train, 4 val images are whole")
     told = verify.verify(tokens(tmp_path / "tokens"))
-    assert told.endswith(": 6 train, 2 val images are whole, N = 3 of L = 9 cells, K = 16")
+    assert ": 6 train, 2 val images are whole, N = 3 of L = 9 cells, K = 16, fingerprint " in told
+    assert told.endswith("codes of MQ-VAE ffffffffffffffff")
     assert command(verify, labelled.folder) == 0
+
+
+def test_tokens_are_of_the_mqvae_that_they_name(tmp_path: Path, command: Run) -> None:
+    folder = tokens(tmp_path / "tokens")
+    shards = TokenShards.open(folder)
+    write_token_manifest(folder, shards.facts, {"mqvae": "e" * 64})
+    with pytest.raises(
+        UserError, match="said to be of MQ-VAE ffff.*, and it was made from eeee.*expected one SHA-256"
+    ):
+        verify.verify(folder)
+    mqvae = tmp_path / "mqvae"
+    mqvae.mkdir()
+    made = write_manifest(mqvae, "mqvae", {}, {})
+    facts = replace(shards.facts, mqvae=made.fingerprint)
+    write_token_manifest(folder, facts, {"mqvae": made.fingerprint})
+    assert command(verify, folder, "--mqvae", mqvae) == 0
+    write_manifest(mqvae, "mqvae", {"another": True}, {})
+    with pytest.raises(
+        UserError, match=r"was made by MQ-VAE [0-9a-f]{16}, .*mqvae is [0-9a-f]{16}: run `dvc repro"
+    ):
+        verify.check_decoder(folder, mqvae)
+    assert command(verify, folder, "--mqvae", mqvae) == 1
 
 
 def test_a_changed_byte_anywhere_in_an_artifact_is_noticed(

@@ -51,6 +51,12 @@ def test_the_lines_in_the_readme_load_the_same_arrays_with_numpy_alone(
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec(lines, found)
+    torch = pytest.importorskip("torch")
+    sentence = next(
+        line for line in (tmp_path / "README.md").read_text().splitlines() if "torch.from_numpy" in line
+    )
+    codes, places = eval(sentence.split("`")[1], found | {"torch": torch})
+    assert codes.dtype == places.dtype == torch.int64 and codes.shape == places.shape
     assert found["keys"] == [key for block in made.train for key in block.keys]
     np.testing.assert_array_equal(found["codes"], joined(made.train, "codes"))
     expected = unpack_positions(joined(made.train, "mask"), USUAL.length, USUAL.kept)
