@@ -112,6 +112,8 @@ def run_from_shell(call: Any) -> None:
             told = call()
     except (RefusedError, RuntimeError) as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command goes on from the last checkpoint")
     for name, became in told.items():
         sys.stdout.write(f"{became:6}  {name}\n")
 
