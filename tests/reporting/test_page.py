@@ -49,6 +49,7 @@ def test_every_score_stands_beside_its_protocol(page):
         assert f"how {name} is estimated" in page
     assert "900 images against 900 real ones (val)" in page
     assert "9f2c" * 16 in page
+    assert "only 900 images for &lt;96&gt; features" in page
     assert "proxy 5a1b" in page
 
 
