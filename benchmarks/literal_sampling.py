@@ -20,10 +20,12 @@ from models.stackformer import Stackformer, at_least_fp32
 def both_transformers(
     model: Stackformer, codes_Bn: Tensor, positions_Bm: Tensor, condition_BC: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """Logits of every step of a prefix: codes, and positions of the codes that are there (None before the first).
+    """Logits of every step of a prefix: codes, and positions of the codes that are there.
+
+    No positions before the first code, nor from a model that has no Position-Transformer.
 
     Args:
-        model: in eval mode, with a Position-Transformer.
+        model: in eval mode.
         codes_Bn: the codes so far.
         positions_Bm: their positions; of the last code it may be missing.
         condition_BC: the conditions.
@@ -34,7 +36,7 @@ def both_transformers(
     h_c = model.code_transformer(torch.cat([model.embed_condition(condition_BC), past_BmD], dim=1))
     h_c = h_c[:, first - 1 :]
     code_logits = at_least_fp32(model.code_head(h_c))
-    if not codes_Bn.shape[1]:
+    if not codes_Bn.shape[1] or not model.config.network.position_layers:
         return code_logits, None
     u_p_BnD = h_c[:, : codes_Bn.shape[1]] + model.e_c(codes_Bn)
     return code_logits, at_least_fp32(model.position_head(model.position_transformer(u_p_BnD)))
@@ -80,8 +82,9 @@ def seconds_by_recomputation(
         began = time.perf_counter()
         logits_BnK, _ = both_transformers(model, codes_Bn[:, :n], positions_Bn, condition_BC)
         draw(logits_BnK[:, -1], settings.code, uniform_B)
-        _, logits_BnL = both_transformers(model, codes_Bn, positions_Bn, condition_BC)
-        assert logits_BnL is not None
-        draw(logits_BnL[:, -1], settings.position, uniform_B)
+        if model.config.network.position_layers:
+            _, logits_BnL = both_transformers(model, codes_Bn, positions_Bn, condition_BC)
+            assert logits_BnL is not None
+            draw(logits_BnL[:, -1], settings.position, uniform_B)
         taken.append(time.perf_counter() - began)
     return float(np.interp(np.arange(kept), knots, taken).sum())

@@ -1,4 +1,4 @@
-"""Render the results: benchmarks/results/README.md in full, and README's speed table between its two markers.
+"""Render the results: benchmarks/results/README.md in full, its charts, and README's speed table between its two markers.
 
 python -m benchmarks.table           write both
 python -m benchmarks.table --check   exit status 1 where either is out of step with the JSON files
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT
+from benchmarks.plot import line_chart
 from workspace.errors import UserError
 from workspace.manifest import read_json
 from workspace.progress import say
@@ -69,7 +70,35 @@ def short_table(results: Sequence[Read]) -> str:
     return "\n".join(rows)
 
 
-def full_text(results: Sequence[Read]) -> str:
+def charts(results: Sequence[Read]) -> dict[str, str]:
+    """Figure 6(b) and the memory of stages, as SVG by file name, where they were measured."""
+    found = {}
+    speed = [each for each in results if each["name"].startswith("figure_6b_") and each["ours"] is not None]
+    if speed:
+        points = [(each["shapes"]["mask_ratio"], each["ours"], each["reference"]) for each in speed]
+        lines = {
+            "cached": [(ratio, ours) for ratio, ours, _ in points],
+            "recomputed": [(ratio, reference) for ratio, _, reference in points],
+        }
+        found["figure_6b.svg"] = line_chart("Sampling", "% masked", "images/s", lines, logarithmic=True)
+    memory = [
+        each for each in results if each["name"].startswith("growth_memory_") and each["ours"] is not None
+    ]
+    if memory:
+        lines = {
+            each["name"].removeprefix("growth_memory_"): _memory_points(each["shapes"]) for each in memory
+        }
+        found["growth_memory.svg"] = line_chart(
+            "Memory of a stage's process", "training images", "MiB", lines
+        )
+    return found
+
+
+def _memory_points(shapes: Mapping[str, Any]) -> list[tuple[float, float]]:
+    return [(shapes["images"], shapes["MiB"]), (shapes["images_large"], shapes["MiB_large"])]
+
+
+def full_text(results: Sequence[Read], pictures: Sequence[str] = ()) -> str:
     """results/README.md: every measurement with its floor, note, shapes and where it was taken."""
     lines = [
         "# Results",
@@ -93,6 +122,8 @@ def full_text(results: Sequence[Read]) -> str:
             verdict(result),
         )
         lines.append("| " + " | ".join(cells) + " |")
+    for name in pictures:
+        lines += ["", f"![{name.removesuffix('.svg')}]({name})"]
     for result in results:
         lines += ["", f"## Row {result['row']}: {result['title']}", "", *_details(result)]
     return "\n".join(lines) + "\n"
@@ -129,9 +160,11 @@ def with_table(text: str, table: str) -> str:
 def rendered(root: Path = ROOT) -> dict[Path, str]:
     """What each file should hold."""
     results = read_results(root / "benchmarks" / "results")
-    readme = root / "README.md"
+    readme, folder = root / "README.md", root / "benchmarks" / "results"
+    pictures = charts(results)
     return {
-        root / "benchmarks" / "results" / "README.md": full_text(results),
+        **{folder / name: text for name, text in pictures.items()},
+        folder / "README.md": full_text(results, sorted(pictures)),
         readme: with_table(readme.read_text(encoding="utf-8"), short_table(results)),
     }
 
