@@ -41,7 +41,10 @@ def first_stage(settings: MQVAESettings) -> dict[str, float]:
     """MQ-VAE: a forward pass, a training step, and a pass of the encoder alone."""
     config: MQVAEConfig = settings.model
     with FakeTensorMode():
-        model, critic = MQVAE(config), PatchDiscriminator(settings.loss.disc_channels, settings.loss.disc_layers)
+        model, critic = (
+            MQVAE(config),
+            PatchDiscriminator(settings.loss.disc_channels, settings.loss.disc_layers),
+        )
         image_BCHW = torch.empty(BATCH, 3, config.image_size, config.image_size)
         forward, judged = counted(model, image_BCHW), counted(critic, image_BCHW)
         with FlopCounterMode(display=False) as counter:
@@ -57,7 +60,9 @@ def first_stage(settings: MQVAESettings) -> dict[str, float]:
     }
 
 
-def second_stage(settings: StackformerSettings, first: MQVAEConfig, length: int, vocab: int) -> dict[str, float]:
+def second_stage(
+    settings: StackformerSettings, first: MQVAEConfig, length: int, vocab: int
+) -> dict[str, float]:
     """Stackformer: a forward pass over all tokens, and a training step."""
     config = StackformerConfig(
         network=settings.model,
