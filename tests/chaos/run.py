@@ -131,19 +131,21 @@ class Disturbed:
             self.outcome.orphans += self._orphans()
             self._again()
         else:
-            time.sleep(self.dice.uniform(0, 1))
+            time.sleep(self.dice.uniform(0, 0.5))
         return True
 
     def _victim(self, target: str) -> int | None:
         """The process to kill, after a random wait; None where the stage has finished."""
         if target == "driver":
-            wait_for(lambda: self.process.poll() is not None, self.dice.uniform(2, 16))
+            if self.dice.random() < 0.6:
+                wait_for(lambda: self._begun() or self.process.poll() is not None, RUN_SECONDS, 0.1)
+            wait_for(lambda: self.process.poll() is not None, self.dice.uniform(0, 8))
             return None if self.process.poll() is not None else self.process.pid
         titles = (TITLES[target],) if target in TITLES else tuple(TITLES.values())
         wait_for(lambda: self.nodes.working(*titles) or self.process.poll() is not None, RUN_SECONDS, 0.2)
         if self.dice.random() < 0.8:  # most kills meet work, some the start
             wait_for(lambda: self._begun() or self.process.poll() is not None, RUN_SECONDS, 0.1)
-        wait_for(lambda: self.process.poll() is not None, self.dice.uniform(0, 2.5))
+        wait_for(lambda: self.process.poll() is not None, self.dice.uniform(0, 1.0))
         if self.process.poll() is not None:
             return None
         if target == "raylet":
@@ -205,12 +207,12 @@ def plan(kills: int, dice: random.Random) -> list[tuple[str, int, list[str]]]:
     runs: list[tuple[str, int, list[str]]] = []
     while sum(len(targets) for _, _, targets in runs) < kills:
         for stage in FAN_OUT:
-            targets = ["actor", "actor", "raylet", "driver"]
+            targets = ["actor", "actor", "actor", "actor", "raylet", "driver"]
             dice.shuffle(targets)
             runs.append((stage, 2, targets))
         for stage in TRAINING:
             for workers in (1, 2):
-                targets = ["worker", "worker", "driver"] + (["raylet"] if workers == 2 else [])
+                targets = ["worker", "worker", "worker", "driver"] + (["raylet"] if workers == 2 else [])
                 dice.shuffle(targets)
                 runs.append((stage, workers, targets))
     return runs
@@ -222,20 +224,22 @@ def commit() -> str:
     return found.stdout.strip()
 
 
-def summary(outcomes: Sequence[Outcome], command: str, left: Sequence[int]) -> dict[str, Any]:
-    """What docs/results/chaos.json says."""
-    kills = [asdict(one) for outcome in outcomes for one in outcome.kills]
+def summary(
+    outcomes: Sequence[Outcome], command: str, left: Sequence[int], earlier: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
+    """What docs/results/chaos.json says, of these runs and of earlier ones that are kept."""
+    here = {"commit": commit(), "command": command}
+    each = [*earlier, *(asdict(outcome) | here for outcome in outcomes)]
     return {
-        "kills": len(kills),
-        "runs": len(outcomes),
-        "identical": sum(outcome.identical for outcome in outcomes),
-        "orphans": sum(len(outcome.orphans) for outcome in outcomes) + len(left),
-        "temporary_files": sum(len(outcome.temporary) for outcome in outcomes),
-        "trained_again_beyond_checkpoint": sum(outcome.trained_again for outcome in outcomes),
-        "largest_difference": max((outcome.difference for outcome in outcomes), default=0.0),
-        "commit": commit(),
-        "command": command,
-        "each": [asdict(outcome) for outcome in outcomes],
+        "kills": sum(len(run["kills"]) for run in each),
+        "runs": len(each),
+        "identical": sum(run["identical"] for run in each),
+        "orphans": sum(len(run["orphans"]) for run in each) + len(left),
+        "temporary_files": sum(len(run["temporary"]) for run in each),
+        "trained_again_beyond_checkpoint": sum(run["trained_again"] for run in each),
+        "largest_difference": max((run["difference"] for run in each), default=0.0),
+        **here,
+        "each": each,
     }
 
 
@@ -255,10 +259,10 @@ def chaos(
             outcomes.append(Disturbed(base, folder, nodes, stage, workers, dice).run(targets))
             sys.stderr.write(f"{outcomes[-1]}\n")
             shutil.rmtree(folder)
-            write(summary(outcomes, command, []))
+            write(summary(outcomes, command, [], earlier))
     finally:
         left = nodes.stop()
-    found = summary(outcomes, command, left)
+    found = summary(outcomes, command, left, earlier)
     write(found)
     return found
 
@@ -278,13 +282,15 @@ def main() -> None:
     parser.add_argument(
         "--base", type=Path, help="a folder to keep the undisturbed project in, or to take it from"
     )
+    parser.add_argument("--add", action="store_true", help="to the runs that the result already holds")
     given = parser.parse_args()
+    earlier = json.loads(RESULT.read_text())["each"] if given.add else []
     command = " ".join(["python -m tests.chaos.run", *sys.argv[1:]])
     with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as name:
         folder = given.base or Path(name, "base")
         base = Project(folder) if (folder / "whole").exists() else make(folder, LARGER)
         (folder / "whole").touch()
-        found = chaos(given.kills, given.minutes, given.seed, base, Path(name), command)
+        found = chaos(given.kills, given.minutes, given.seed, base, Path(name), command, earlier)
     bad = [name for name in ("orphans", "temporary_files", "trained_again_beyond_checkpoint") if found[name]]
     if bad or found["identical"] != found["runs"]:
         sys.exit(f"not as undisturbed: {bad}, {found['identical']} of {found['runs']} runs identical")
