@@ -244,7 +244,13 @@ def summary(
 
 
 def chaos(
-    kills: int, minutes: float, seed: int, base: Project, scratch: Path, command: str
+    kills: int,
+    minutes: float,
+    seed: int,
+    base: Project,
+    scratch: Path,
+    command: str,
+    earlier: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """Run the plan until it is done or time is up."""
     dice, outcomes, began = random.Random(seed), list[Outcome](), time.monotonic()
