@@ -206,6 +206,7 @@ def plan(kills: int, dice: random.Random) -> list[tuple[str, int, list[str]]]:
     """Runs of (stage, workers, targets) with so many kills in all, every kind in every stage, in random order."""
     runs: list[tuple[str, int, list[str]]] = []
     while sum(len(targets) for _, _, targets in runs) < kills:
+        first = len(runs)
         for stage in FAN_OUT:
             targets = ["actor", "actor", "actor", "actor", "raylet", "driver"]
             dice.shuffle(targets)
@@ -215,6 +216,9 @@ def plan(kills: int, dice: random.Random) -> list[tuple[str, int, list[str]]]:
                 targets = ["worker", "worker", "worker", "driver"] + (["raylet"] if workers == 2 else [])
                 dice.shuffle(targets)
                 runs.append((stage, workers, targets))
+        now = runs[first:]
+        dice.shuffle(now)
+        runs[first:] = now
     return runs
 
 
