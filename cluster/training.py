@@ -190,7 +190,7 @@ def _told(error: Exception) -> str:
     """Why a group ended, in one line."""
     causes = _causes(error)
     died = [found for found in causes if "died" in type(found).__name__.lower()]
-    return first_line((died or causes or [error])[0])
+    return first_line((died or causes or [getattr(error, "controller_failure", error)])[0])
 
 
 def _ray_worker(given: dict[str, Any]) -> None:
