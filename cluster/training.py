@@ -179,11 +179,12 @@ def _mistake(error: Exception) -> Exception | None:
             return ValueError(str(found))
         if is_out_of_space(found):
             return out_of_space(found)
-    import ray
+    return error if any(not _is_loss(found) for found in causes) else None
 
-    lost = (*MENDED, ray.exceptions.RayError)
-    unknown = [found for found in causes if not isinstance(found, lost)]
-    return error if unknown and len(unknown) == len(causes) else None
+
+def _is_loss(found: BaseException) -> bool:
+    """Whether it tells of something that is gone; all that Ray itself raises does."""
+    return isinstance(found, MENDED) or type(found).__module__.partition(".")[0] == "ray"
 
 
 def _told(error: Exception) -> str:

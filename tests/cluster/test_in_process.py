@@ -1,5 +1,7 @@
 """Laws of `map_shards` and `fit` without Ray: idempotent, resumable, honest about what failed."""
 
+import errno
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import pytest
 
 from cluster.session import preflight
 from cluster.shard_map import Mapper, ShardJob, map_shards
-from cluster.training import WorkerGroup, fit
+from cluster.training import WorkerGroup, _mistake, fit
 from tests.cluster.work import doubling, jobs
 from workspace.errors import UserError
 from workspace.settings import Compute
@@ -81,3 +83,26 @@ def test_asking_for_more_than_there_is_is_refused_with_both_numbers() -> None:
     gpus = many.model_copy(update={"device": "cuda"})
     with pytest.raises(UserError, match="needs 8 GPUs; this Ray cluster has 0. .*set compute.device: cpu"):
         preflight(gpus, {"CPU": 64.0})
+
+
+@dataclass
+class Failed(Exception):
+    """What Ray Train raises of a group: rank → what became of it."""
+
+    worker_failures: dict[int, BaseException]
+
+
+def ray_said(text: str) -> Exception:
+    """An exception of a class of Ray's own."""
+    return type("WorkerHealthCheckFailedError", (Exception,), {"__module__": "ray.train.v2"})(text)
+
+
+def test_a_lost_worker_is_no_mistake_and_a_mistake_is_told_at_once() -> None:
+    lost = {0: RuntimeError("Connection closed by peer"), 1: ray_said("a worker health check failed")}
+    assert _mistake(Failed(lost)) is None
+    assert _mistake(Failed({})) is None
+    assert isinstance(_mistake(Failed(lost | {2: UserError("mqvae.steps is wrong")})), UserError)
+    slip = Failed(lost | {2: TypeError("a slip of the program")})
+    assert _mistake(slip) is slip
+    full = _mistake(Failed({0: OSError(errno.ENOSPC, "No space left on device", "/x")}))
+    assert isinstance(full, UserError) and "no space is left on the disk for /x" in str(full)
