@@ -48,6 +48,14 @@ table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then 
 	@for seed in $(SEEDS); do dvc repro --glob "experiments/$@/dvc.yaml:*@*-$$seed" || exit 1; done
 	@python -m experiments.table --table experiments/$@/params.yaml --runs artifacts/arms --out docs/results/$@
 
+figure6: $(STAMP)  ## curves and speed of Stackformers on Table 6's tokens: docs/results/figure6.svg
+	@dvc repro experiments/figure6/dvc.yaml
+	@dvc repro $(foreach arm,vqgan adaptive-25 adaptive-50 adaptive-75,experiments/table6/dvc.yaml:stackformer@$(arm)-0)
+	@python -m experiments.figures curves --runs artifacts/arms --long artifacts/figure6 --out docs/results
+
+figures: table6  ## masks and codebooks of Table 6's arms: docs/results/figure4-*.png, figure5.svg
+	@python -m experiments.figures codes --runs artifacts/arms --out docs/results
+
 real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 	@dvc repro experiments/real/dvc.yaml
 	@python -m experiments.table --table experiments/real/params.yaml --runs artifacts/real --out docs/results/real

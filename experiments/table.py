@@ -125,6 +125,12 @@ def numbers_of(folder: Path, column: Column) -> tuple[str, float] | None:
     return None
 
 
+def needed_of(table: Mapping[str, Any], arm: str) -> list[str]:
+    """The columns that a row must have: an arm that is trained here and not generated has no samples."""
+    only_trained = arm in table["trained"] and arm not in table.get("generated", [])
+    return [name for name in table["columns"] if not (only_trained and COLUMNS[name].stage == "evaluate")]
+
+
 def read_arm(row: Mapping[str, Any], runs: Path, seeds: Sequence[int], needed: Sequence[str]) -> Arm:
     """A row of the table from its metrics.
 
@@ -239,7 +245,7 @@ def render(table_path: Path, runs: Path, out: Path, command: str) -> None:
     """Read, judge, write OUT.json and OUT.md."""
     table = yaml.safe_load(table_path.read_text(encoding="utf-8"))
     seeds = yaml.safe_load(ARMS.read_text(encoding="utf-8"))["seeds"][table["base"]]
-    arms = [read_arm(row, runs, seeds, table["columns"]) for row in table["rows"]]
+    arms = [read_arm(row, runs, seeds, needed_of(table, row["arm"])) for row in table["rows"]]
     called = names_of(runs, arms, seeds[0])
     judged = orderings(table, {arm.name: arm for arm in arms}, called)
     text = markdown(table, arms, judged, called)

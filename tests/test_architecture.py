@@ -24,7 +24,7 @@ ARROWS = {
     "evaluation": frozenset({"evaluation", "shards", "workspace"}),
     "reporting": frozenset({"reporting", "evaluation", "shards", "workspace"}),
     "stages": EVERYONE - {"stages"},
-    "experiments": frozenset({"experiments", "workspace"}),
+    "experiments": frozenset({"experiments", "models", "reporting", "workspace"}),
     "pipelines": frozenset({"pipelines"}),
 }
 MODELS_MAY_USE = {"torch", "einops", "safetensors", "models"}

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 AFTER_STACKFORMER = {"train_stackformer", "sample", "evaluate", "report"}
@@ -288,3 +289,40 @@ def test_samples_asked_for_by_hand_come_as_plain_files(tiny: Path) -> None:
     assert (
         len(list((tiny / "by-hand" / "png").glob("*.png"))) == 4 and (tiny / "by-hand" / "grid.png").is_file()
     )
+
+
+def test_a_class_asked_for_by_hand_is_drawn_sixteen_times(tiny: Path) -> None:
+    run(tiny, "python", "-m", "stages.sample", "--class", "star", "--out", "stars")
+    told = json.loads((tiny / "stars" / "manifest.json").read_text())["facts"]
+    assert told["settings"]["classes"] == ["star"] and len(list((tiny / "stars" / "png").glob("*.png"))) == 16
+    for options, words in (
+        (["--class", "star"], "--class needs --out FOLDER"),
+        (["--class", "stra", "--out", "x"], "sample.classes names stra; artifacts/stackformer knows"),
+        (["--prompt", "a star", "--out", "x"], "sample.prompts needs stackformer.condition text"),
+    ):
+        said = run(tiny, "python", "-m", "stages.sample", *options, check=False)
+        assert said.count("\n") == 1 and words in said
+
+
+def test_a_table_runs_its_arms_once_and_an_added_arm_alone(tiny: Path) -> None:
+    catalogue, table = tiny / "experiments" / "arms.yaml", tiny / "experiments" / "table7" / "params.yaml"
+    arms = yaml.safe_load(catalogue.read_text())
+    arms["bases"]["shapes"], arms["seeds"]["shapes"] = ["compute.workers=0"], [0]
+    catalogue.write_text(yaml.safe_dump(arms))
+
+    def repro(trained: list[str], generated: list[str]) -> set[str]:
+        chosen = yaml.safe_load(table.read_text()) | {"trained": trained, "generated": generated}
+        table.write_text(yaml.safe_dump(chosen))
+        said = run(tiny, "dvc", "repro", "experiments/table7/dvc.yaml")
+        return {name.removeprefix("experiments/table7/dvc.yaml:") for name in stages_run(said)}
+
+    assert repro(["demask-sa"], []) == {"mqvae@demask-sa-0"}
+    assert repro(["demask-sa"], []) == set()
+    assert repro(["demask-sa", "demask-dcsa"], ["demask-sa"]) == {
+        "mqvae@demask-dcsa-0",
+        "stackformer@demask-sa-0",
+    }
+    made = tiny / "artifacts" / "arms" / "demask-sa" / "0" / "metrics"
+    assert {path.name for path in made.iterdir()} == {
+        "train_mqvae", "reconstruct", "tokenize", "train_stackformer", "sample", "evaluate"}  # fmt: skip
+    subprocess.run(["git", "checkout", "-q", "experiments"], cwd=tiny, check=True)

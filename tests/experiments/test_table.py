@@ -73,7 +73,13 @@ def tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
         write_metrics(runs, "random", seed, 7 + 0.2 * seed)
     Path("experiments").mkdir()
     Path("experiments/arms.yaml").write_text(yaml.safe_dump({"seeds": {"shapes": [0, 1, 2]}}))
-    table: dict[str, Any] = {"base": "shapes", "title": "T", "columns": ["rfd", "psnr"], "rows": ROWS}
+    table: dict[str, Any] = {
+        "base": "shapes",
+        "title": "T",
+        "columns": ["rfd", "psnr"],
+        "rows": ROWS,
+        "trained": [],
+    }
     table["orderings"] = [{"better": "adaptive", "worse": "random", "columns": ["rfd"]}]
     Path("table.yaml").write_text(yaml.safe_dump(table))
     return Path("table.yaml"), runs

@@ -1,0 +1,235 @@
+"""Draw the paper's Figures 4, 5 and 6 from the arms of its tables.
+
+python -m experiments.figures codes --runs artifacts/arms --out docs/results                              Figures 4 and 5
+python -m experiments.figures curves --runs artifacts/arms --long artifacts/figure6 --out docs/results    Figure 6
+"""
+
+import argparse
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.speed import measure
+from experiments.table import commit_of, place
+from reporting.axes import axis, count_axis
+from reporting.codes import SIDE, read_scatter
+from reporting.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, read_table
+from workspace.errors import UserError
+from workspace.manifest import read_json, read_manifest, write_json
+from workspace.progress import say
+
+DOCUMENT = Path("docs/results.md")
+COLOURS = ("#8a2c7f", "#c2601f", "#2f6fde", "#3d8f4f")
+CODES = {
+    "vqgan": "VQGAN, EMA codebook",
+    "adaptive-50": "MQ-VAE 50 %, EMA codebook",
+    "gradient-vqgan": "VQGAN, gradient codebook",
+    "gradient-50": "MQ-VAE 50 %, gradient codebook",
+}
+MASKS = ("adaptive-75", "adaptive-50", "explored-50")
+CURVES = ("vqgan", "adaptive-25", "adaptive-50")
+SPEEDS = {"vqgan": 0, "adaptive-25": 25, "adaptive-50": 50, "adaptive-75": 75}
+BATCH, REPETITIONS = 32, 5
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart.
+
+    Attributes:
+        name: in the legend.
+        x, y: the points.
+        dashed: for training beside validation.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    dashed: bool = False
+
+
+def chart(title: str, under: str, curves: Sequence[Curve], pairs: bool) -> str:
+    """An SVG group of WIDTH × HEIGHT with axes and a legend; in `pairs`, two lines after each other share a colour."""
+    xs, ys = [[value for curve in curves for value in getattr(curve, name)] for name in ("x", "y")]
+    across = count_axis(int(max(xs)), LEFT, WIDTH - RIGHT, 4)
+    up = axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP + 14, False, 4)
+    parts = [f'<text x="{LEFT}" y="12" font-weight="600">{escape(title)}</text>']
+    parts += [
+        f'<text x="{tick.place}" y="{HEIGHT - 12}" text-anchor="middle">{tick.label}</text>'
+        for tick in across.ticks
+    ]
+    for tick in up.ticks:
+        parts.append(f'<path d="M{LEFT} {tick.place}H{WIDTH - RIGHT}" stroke="#ddd"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{tick.place + 3}" text-anchor="end">{tick.label}</text>')
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT}" text-anchor="end">{escape(under)}</text>')
+    for index, curve in enumerate(curves):
+        colour = COLOURS[(index // 2 if pairs else index) % len(COLOURS)]
+        points = "L".join(f"{across.place(x)} {up.place(y)}" for x, y in zip(curve.x, curve.y, strict=True))
+        dash = ' stroke-dasharray="4 3"' if curve.dashed else ""
+        parts.append(f'<path d="M{points}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
+        row = 30 + 12 * index
+        parts.append(
+            f'<text x="{WIDTH - RIGHT}" y="{row}" text-anchor="end" fill="{colour}">{escape(curve.name)}</text>'
+        )
+    return "".join(parts)
+
+
+def side_by_side(groups: Sequence[str], width: float, height: float) -> str:
+    """A whole SVG of groups in one row."""
+    gap = 16
+    moved = "".join(
+        f'<g transform="translate({index * (width + gap)} 0)">{group}</g>'
+        for index, group in enumerate(groups)
+    )
+    whole = len(groups) * (width + gap) - gap
+    style = 'font-family="sans-serif" font-size="10" fill="#333"'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:g} {height:g}" {style}>'
+        f'<rect width="100%" height="100%" fill="#fff"/>{moved}</svg>\n'
+    )
+
+
+def codebook(folder: Path, title: str) -> tuple[str, dict[str, float]]:
+    """Figure 5 for one MQ-VAE: its codes by two principal components, and what they amount to in numbers."""
+    found = read_scatter(folder / "mqvae", {})
+    numbers = read_json(folder / "metrics" / "reconstruct" / "metrics.json")
+    dots = "".join(
+        f'<circle cx="{dot.x}" cy="{dot.y + 20}" r="{dot.radius}" fill="#8a2c7f" fill-opacity=".35" stroke="#8a2c7f" '
+        f'stroke-width=".6"/>'
+        for dot in found.dots
+    )
+    group = f'<text x="6" y="14" font-size="15" font-weight="600">{escape(title)}</text>{dots}'
+    told = {name: numbers[f"codebook_{name}"] for name in ("usage", "perplexity", "effective_rank")}
+    return group, {"codes": found.codes, "first_two_components": sum(found.variance), **told}
+
+
+def draw_codes(runs: Path, seed: int, out: Path) -> None:
+    """Figure 4 as it was drawn by `reconstruct`, and Figure 5 with its numbers."""
+    groups, numbers = [], {}
+    for arm, title in CODES.items():
+        group, numbers[arm] = codebook(runs / arm / str(seed), title)
+        groups.append(group)
+    (out / "figure5.svg").write_text(side_by_side(groups, SIDE, SIDE + 24), encoding="utf-8")
+    for arm in MASKS:
+        shutil.copyfile(
+            runs / arm / str(seed) / "reconstructions" / "figure4.png", out / f"figure4-{arm}.png"
+        )
+    value = {"command": "make figures", "commit": commit_of(runs), "seed": seed, "codebooks": numbers}
+    write_json(out / "figure5.json", value)
+    lines = [
+        "| codebook | codes | in two components | usage | perplexity | effective rank |",
+        "|---|---|---|---|---|---|",
+    ]
+    for arm, found in numbers.items():
+        lines.append(
+            f"| {CODES[arm]} | {found['codes']} | {found['first_two_components']:.0%} | {found['usage']:.1%} "
+            f"| {found['perplexity']:.1f} | {found['effective_rank']:.1f} |"
+        )
+    place("\n".join(lines) + "\n", "figure5", DOCUMENT)
+
+
+def likelihoods(arm: str, seed: int, runs: Path, long: Path) -> tuple[list[Curve], dict[str, Any]]:
+    """Training and validation NLL of one long Stackformer, nats a kept code (code and position together)."""
+    kept = read_manifest(runs / arm / str(seed) / "tokens", "token-shards").facts["num_kept"]
+    train, held = [read_table(long / arm / "metrics" / f"{name}.tsv") for name in ("curves", "validation")]
+    width = max(1, len(train.steps) // 60)
+    nats = train.terms["code"] + train.terms.get("position", np.zeros(len(train.steps)))
+    means = [float(nats[start : start + width].mean()) for start in range(0, len(nats) - width + 1, width)]
+    steps = [float(train.steps[start + width - 1]) for start in range(0, len(nats) - width + 1, width)]
+    unseen = (held.terms["nats_per_image"] / kept).tolist()
+    best = int(np.argmin(unseen))
+    told = {
+        "train": means[-1],
+        "validation": unseen[-1],
+        "gap": unseen[-1] - means[-1],
+        "best_validation_at": int(held.steps[best]),
+        "num_kept": kept,
+    }
+    lines = [
+        Curve(f"{arm}, training", steps, means, dashed=True),
+        Curve(f"{arm}, validation", held.steps.tolist(), unseen),
+    ]
+    return lines, told
+
+
+def draw_curves(runs: Path, long: Path, seed: int, out: Path) -> None:
+    """Figure 6: (a) curves, (b) speed."""
+    curves, told = [], {}
+    for arm in CURVES:
+        pair, told[arm] = likelihoods(arm, seed, runs, long)
+        curves += pair
+    speeds = {arm: measure(runs / arm / str(seed) / "stackformer", BATCH, REPETITIONS) for arm in SPEEDS}
+    rates = [
+        Curve(name, list(SPEEDS.values()), [getattr(speeds[arm], name) for arm in SPEEDS])
+        for name in ("cached", "uncached")
+    ]
+    groups = [
+        chart("(a) NLL, nats a code", "optimiser steps", curves, pairs=True),
+        chart("(b) images a second, one CPU thread", "mask ratio, %", rates, pairs=False),
+    ]
+    (out / "figure6.svg").write_text(side_by_side(groups, WIDTH, HEIGHT + 4), encoding="utf-8")
+    value = {
+        "command": "make figure6",
+        "commit": commit_of(runs),
+        "seed": seed,
+        "curves": told,
+        "speed": {arm: asdict(speed) | {"batch": BATCH} for arm, speed in speeds.items()},
+    }
+    write_json(out / "figure6.json", value)
+    whole = speeds["vqgan"]
+    lines = [
+        "| mask ratio | N | images/s, cached | against VQGAN | images/s, uncached |",
+        "|---|---|---|---|---|",
+    ]
+    for arm, ratio in SPEEDS.items():
+        one = speeds[arm]
+        gain = f"{one.cached / whole.cached - 1:+.0%}"
+        lines.append(f"| {ratio} % | {one.num_kept} | {one.cached:.0f} | {gain} | {one.uncached:.0f} |")
+    lines += [
+        "",
+        "| Stackformer on | training | validation | gap, nats a code | best validation at step |",
+        "|---|---|---|---|---|",
+    ]
+    for arm, found in told.items():
+        lines.append(
+            f"| {arm} | {found['train']:.3f} | {found['validation']:.3f} | {found['gap']:+.3f} | {found['best_validation_at']} |"
+        )
+    place("\n".join(lines) + "\n", "figure6", DOCUMENT)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.figures",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=("codes", "curves"))
+    parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED of the tables")
+    parser.add_argument("--long", type=Path, help="folder with ARM of Figure 6's longer Stackformers")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, required=True, help="folder for pictures and numbers")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        if arguments.what == "codes":
+            draw_codes(arguments.runs, arguments.seed, arguments.out)
+        elif arguments.long is None:
+            raise UserError("curves needs --long, the folder that `make figure6` trains into")
+        else:
+            draw_curves(arguments.runs, arguments.long, arguments.seed, arguments.out)
+    except FileNotFoundError as error:
+        sys.exit(f"{error.filename} is missing: `make table6`, `make figure6` make it")
+    except UserError as error:
+        sys.exit(str(error))
+    say(f"{arguments.out}: {'figures 4 and 5' if arguments.what == 'codes' else 'figure 6'}")
+
+
+if __name__ == "__main__":
+    main()
