@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test hostile fuzz interrupts check deps clean table6 table7 figure6 real bench
+.PHONY: help install repro flow dashboard sweep-time preset test hostile fuzz interrupts check deps clean table6 table7 figure6 figures real text bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -55,6 +55,11 @@ figure6: $(STAMP)  ## curves and speed of Stackformers on Table 6's tokens: docs
 
 figures: table6  ## masks and codebooks of Table 6's arms: docs/results/figure4-*.png, figure5.svg
 	@python -m experiments.figures codes --runs artifacts/arms --out docs/results
+
+text: $(STAMP)  ## shapes from captions, with and without guidance, on the demo's MQ-VAE
+	@$(WITH_RAY) dvc repro train_mqvae reference
+	@dvc repro experiments/text/dvc.yaml
+	@python -m experiments.text --runs artifacts/text --out docs/results/text
 
 real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 	@dvc repro experiments/real/dvc.yaml

@@ -39,6 +39,7 @@ PIPELINES = (
     "experiments/table7/dvc.yaml",
     "experiments/figure6/dvc.yaml",
     "experiments/real/dvc.yaml",
+    "experiments/text/dvc.yaml",
 )
 ARM = "experiments.arm"
 """The module that runs stages one after the other: their names stand in its command."""
