@@ -225,27 +225,27 @@ def test_a_browser_finds_stages_states_and_the_sample_grid_and_asks_nobody_else(
             executable_path=chromium, args=["--headless", "--no-sandbox", "--disable-gpu"]
         )
         page = browser.new_page(viewport={"width": 1300, "height": 950})
-        page.set_default_timeout(120_000)
-        page.set_default_navigation_timeout(120_000)
+        page.set_default_timeout(300_000)
+        page.set_default_navigation_timeout(300_000)
         page.on(
             "request", lambda request: hosts.add(request.url.split("/")[2] if "//" in request.url else "")
         )
         page.on("dialog", lambda dialog: dialogs.append(dialog.message))
-        page.goto(f"{dashboard.state['ui']}/runs/flow-run/{finished}")
-        page.get_by_role("tab", name="Task Runs").click()
+        page.goto(f"{dashboard.state['ui']}/runs/flow-run/{finished}", wait_until="commit")
+        page.get_by_text("Task Runs", exact=True).first.click()
         for name in STAGES:
             page.get_by_text(name, exact=True).first.wait_for()
         words = page.inner_text("body")
         assert words.count("Cached") >= len(STAGES - AFTER_SAMPLE) and words.count("Completed") >= 3
         page.screenshot(path=pictures / "dashboard_run.png")
-        page.get_by_role("tab", name="Artifacts").click()
+        page.get_by_text("Artifacts", exact=True).first.click()
         page.get_by_text("reproduce-samples-grid").first.click()
         grid = page.locator("img[src^='data:image/png']").first
         grid.wait_for()
         assert grid.evaluate("image => image.complete && image.naturalWidth") > 300
         page.screenshot(path=pictures / "dashboard_samples.png")
         numbers = dashboard.artifacts(finished)["reproduce-numbers"]
-        page.goto(f"{dashboard.state['ui']}/artifacts/artifact/{numbers.id}")
+        page.goto(f"{dashboard.state['ui']}/artifacts/artifact/{numbers.id}", wait_until="commit")
         page.get_by_text("proxy_fd", exact=True).first.wait_for()
         page.screenshot(path=pictures / "dashboard_numbers.png")
         browser.close()
