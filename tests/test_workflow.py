@@ -10,25 +10,31 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.hostile.guard import LOG
+from tests.hostile.guard import folder as guarded
+
 ROOT = Path(__file__).resolve().parents[1]
 AFTER_STACKFORMER = {"train_stackformer", "sample", "evaluate", "report"}
 AFTER_MQVAE = {"train_mqvae", "reconstruct", "tokenize", *AFTER_STACKFORMER}
 BIN = Path(sys.executable).parent
+NOTHING: Mapping[str, str] = {}
 
 
-def run(folder: Path, *command: str, seconds: float = 300, check: bool = True) -> str:
+def run(
+    folder: Path, *command: str, seconds: float = 300, check: bool = True, more: Mapping[str, str] = NOTHING
+) -> str:
     """Run a program of the virtual environment in a folder; returns everything that it said."""
     done = subprocess.run(
         [str(BIN / command[0]), *command[1:]],
         cwd=folder,
-        env=environment(folder),
+        env=environment(folder) | more,
         capture_output=True,
         text=True,
         timeout=seconds,
@@ -70,7 +76,10 @@ def copy_of_the_repository(folder: Path) -> Path:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository in which `dvc repro` has just run everything at tiny scale."""
     folder = copy_of_the_repository(tmp_path_factory.mktemp("tiny"))
-    said = run(folder, "dvc", "repro")
+    guard = guarded(folder.parent / f"{folder.name}-guard")
+    paths = os.pathsep.join([str(guard), str(folder)])
+    said = run(folder, "dvc", "repro", more={"PYTHONPATH": paths, LOG: str(guard / "log"), "LC_ALL": "C"})
+    assert not (guard / "log").exists(), "a process connected to another host, or listened for one"
     assert stages_run(said) == {"demo/dvc.yaml:draw_shapes", "shard", "reference", *AFTER_MQVAE}
     commit(folder)
     return folder
@@ -326,3 +335,9 @@ def test_a_table_runs_its_arms_once_and_an_added_arm_alone(tiny: Path) -> None:
     assert {path.name for path in made.iterdir()} == {
         "train_mqvae", "reconstruct", "tokenize", "train_stackformer", "sample", "evaluate"}  # fmt: skip
     subprocess.run(["git", "checkout", "-q", "experiments"], cwd=tiny, check=True)
+
+
+def test_make_repro_stopped_twice_by_ctrl_c_goes_on_to_the_same_bytes(tiny: Path) -> None:
+    from tests.hostile.interrupts import Moment, artifacts_of, tried, usable
+
+    assert tried(usable(tiny), Moment("tokenize", 3.0, "SIGINT", True), artifacts_of(tiny)) == ""

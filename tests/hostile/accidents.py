@@ -303,7 +303,7 @@ def cases() -> list[Case]:
         Case("SIGTERM in a training", group, "as a scheduler sends it", f"status 130, [train_mqvae] {stopped}", ctrl_c(signal.SIGTERM, 1)),
         Case("a read-only artifacts folder", group, "another user's", "permission denied; what is finished is kept", closed_folder),
         Case("a file that cannot grow", group, "RLIMIT_FSIZE 4 kB", "OSError File too large False", full_disk),
-        Case("a full disk", group, "ENOSPC", "artifacts/shards: no space left on device; what is finished is kept", no_space),
+        Case("a full disk", group, "ENOSPC", "no space is left on the disk for artifacts/shards", no_space),
         Case("a clock that jumps", group, "back an hour a look; files of 1969 and 2106", "the same bytes", clock_jumps),
         Case("locale C", group, "LC_ALL=C, no UTF-8 mode", "status 0, described", locale),
         Case("a path with quotes, spaces, unicode, $ and #", group, "of the source and of the run", "all stages and shards whole", strange_path),

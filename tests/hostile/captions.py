@@ -93,8 +93,8 @@ def cases() -> list[Case]:
              of_file([{"image_id": 1, "caption": 5}])),
         Case("annotations without images", group, "no images", "images: Input should be a valid array", of_file([one], 5)),
         Case("torn JSON", group, "cut in the middle", "Invalid JSON", of_file('{"images": [{"id": 1, "file')),
-        Case("JSON nested 100,000 deep", group, "[[[[…", "Invalid JSON: recursion limit exceeded", of_file("[" * 100_000)),
-        Case("JSON with NaN for an id", group, "id: NaN", "refused: ", of_file('{"images": [{"id": NaN, "file_name": "1.png"}], "annotations": []}')),
+        Case("COCO's JSON nested 100,000 deep", group, "[[[[…", "Invalid JSON: recursion limit exceeded", of_file("[" * 100_000)),
+        Case("COCO's JSON with NaN for an id", group, "id: NaN", "refused: ", of_file('{"images": [{"id": NaN, "file_name": "1.png"}], "annotations": []}')),
     ]  # fmt: skip
 
 

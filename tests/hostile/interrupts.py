@@ -29,7 +29,7 @@ from workspace.progress import say
 
 RESULT = "interrupts.json"
 RUNNING = "Running stage '"
-GONE_SECONDS = 120.0
+GONE_SECONDS = 900.0
 SECOND_AFTER = 0.3
 
 

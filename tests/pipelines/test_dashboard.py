@@ -301,7 +301,9 @@ def test_a_training_that_is_cancelled_or_loses_its_worker_goes_on_from_its_check
     wait_until(lambda: not dashboard.stage_processes(), 60)
     assert time.monotonic() - asked_at < 10 * slowness()
     assert dashboard.wait(cancelled).startswith("Cancelled")
-    assert "train_stackformer" in run(dashboard.root, "dvc", "status", "train_stackformer"), "DVC is unlocked, the stage is stale"
+    assert "train_stackformer" in run(dashboard.root, "dvc", "status", "train_stackformer"), (
+        "DVC is unlocked, the stage is stale"
+    )
     reached = newest_checkpoint(dashboard.root)
     assert 0 < reached < steps
 
