@@ -75,7 +75,7 @@ def groups(
         Group(
             "Data",
             [
-                Fact("set", data.kind, "the kind of source that the shards were made from"),
+                Fact("source", data.kind, "the kind of source that the shards were made from"),
                 Fact("images", f"{data.counts['train']:,}", f"and {data.counts['val']:,} held out"),
                 Fact(
                     "classes",

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 PAGE, OUT = Path("artifacts/report/index.html"), Path("docs/pictures/report.png")
-WIDTH, HEIGHT, COLOURS = 1280, 860, 255
+WIDTH, HEIGHT = 1280, 860
 
 
 def photograph(page: Path) -> Image.Image:
@@ -28,4 +28,4 @@ def photograph(page: Path) -> Image.Image:
 
 if __name__ == "__main__":
     picture = photograph(Path(sys.argv[1]) if sys.argv[1:] else PAGE)
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(OUT, optimize=True)
+    picture.save(OUT, optimize=True)

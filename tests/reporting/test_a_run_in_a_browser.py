@@ -1,0 +1,68 @@
+"""The page of a finished run, opened and used by keyboard and mouse: artifacts/report, or the page that MQVAE_REPORT names."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from reporting.web.rendering import MOST_BYTES
+
+PAGE = Path(
+    os.environ.get("MQVAE_REPORT", Path(__file__).resolve().parents[2] / "artifacts/report/index.html")
+)
+
+
+@pytest.fixture
+def text() -> str:
+    """The page's HTML."""
+    if not PAGE.is_file():
+        pytest.skip(f"{PAGE} is not there: `dvc repro` makes it")
+    return PAGE.read_text(encoding="utf-8")
+
+
+def pixels(tab, panel):
+    """What a panel of the viewer shows."""
+    canvas = f"document.getElementById('panel-{panel}')"
+    size = f"{canvas}.width, {canvas}.height"
+    return tab.evaluate(f"{canvas}.getContext('2d').getImageData(0, 0, {size}).data.join()")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+def test_a_real_page_is_used_from_end_to_end_without_a_fault(text, show, scheme, width):
+    assert len(text.encode()) < MOST_BYTES
+    tab, complaints, asked = show(text, scheme=scheme, width=width)
+    first, kept, made = pixels(tab, "input"), pixels(tab, "kept"), pixels(tab, "reconstruction")
+    tab.locator("#share").focus()
+    tab.keyboard.press("Home")
+    assert pixels(tab, "kept") != kept
+    assert pixels(tab, "reconstruction") != made
+    tab.locator("#reset").click()
+    assert (pixels(tab, "kept"), pixels(tab, "reconstruction")) == (kept, made)
+    tab.locator("#next").click()
+    assert pixels(tab, "input") != first
+    tab.keyboard.press("ArrowLeft")
+    assert pixels(tab, "input") == first
+    tab.locator("#wall button").nth(1).click()
+    name = tab.locator("#chosen-name").text_content()
+    assert tab.locator("#near img").count() == 4
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#chosen-name").text_content() != name
+    tab.locator("#order").select_option("nearest")
+    nearest = [
+        float(words.split(" ")[0].replace(",", ""))
+        for words in tab.locator(".pairs .note").all_text_contents()
+    ]
+    assert nearest == sorted(nearest) and len(nearest) == 8
+    tab.wait_for_function("document.querySelector('#code-text').textContent !== ''")
+    code = tab.locator("#code-text").text_content()
+    tab.locator("#scatter").focus()
+    tab.keyboard.press("ArrowRight")
+    assert tab.locator("#code-text").text_content() != code
+    before = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    for _ in range(3 if scheme == "light" else 1):
+        tab.locator("#theme").click()
+        if tab.evaluate("getComputedStyle(document.body).backgroundColor") != before:
+            break
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != before
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    assert (complaints, asked) == ([], [])
