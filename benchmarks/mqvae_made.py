@@ -1,0 +1,99 @@
+"""MQ-VAEs of rows 5 to 7, and one step of their training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
+from models.quantizer import QuantizerConfig
+from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
+
+RATE = 4e-5
+QUANTIZER = QuantizerConfig(
+    kind="gradient",
+    estimator="straight_through",
+    decay=0.99,
+    commitment=0.25,
+    restart_every=0,
+    restart_below=0.0,
+)
+SMALL = MQVAEConfig(
+    image_size=64,
+    stem=1,
+    channels=64,
+    multipliers=(1, 1, 2, 2),
+    res_blocks=1,
+    attention=True,
+    code_dim=128,
+    num_codes=1024,
+    mask="adaptive",
+    mask_ratio=0.25,
+    scorer_width=128,
+    demask="dcsa_update",
+    demask_blocks=8,
+    quantizer=QUANTIZER,
+)
+"""The paper's network at f8, 64 pixels and half its width."""
+
+SIZES = {"f8": SMALL, "f4": replace(SMALL, multipliers=(1, 2, 2))}
+FULL = replace(SMALL, image_size=256, channels=128, res_blocks=2, code_dim=256, scorer_width=256)
+"""The paper's at 256 pixels, f8."""
+
+LOSS = LossConfig(
+    l1=1.0,
+    l2=0.0,
+    perceptual=0.0,
+    adversarial=0.8,
+    adaptive_max=1e4,
+    disc_start=0,
+    disc_ramp=1,
+    disc_channels=64,
+    disc_layers=3,
+    disc_learning_rate=RATE,
+)
+TRAINING = MQVAETraining(
+    steps=1000,
+    seed=0,
+    learning_rate=RATE,
+    warmup_steps=0,
+    final_rate=1.0,
+    beta1=0.5,
+    beta2=0.9,
+    clip=0.0,
+    ema_decay=0.999,
+    precision="fp32",
+    channels_last=True,
+    compile=False,
+    quantize_from=0,
+    loss=LOSS,
+    exploration=ExplorationConfig(noise=0.0, until=0.0, gone_by=0.0, freeze_from=1.0),
+)
+
+
+def no_pictures(step: int, image_BCHW: Tensor, output: MQVAEOutput) -> None:
+    """Nothing is drawn."""
+
+
+def trainee_of(
+    config: MQVAEConfig, training: MQVAETraining, batch: int, device: torch.device
+) -> MQVAETrainee:
+    """With weights of seed 0."""
+    torch.manual_seed(0)
+    held_out = torch.zeros(1, 3, config.image_size, config.image_size)
+    return MQVAETrainee(MQVAE(config), training, batch, None, held_out, device, no_pictures)
+
+
+def one_step(trainee: MQVAETrainee, image_BCHW: Tensor) -> Callable[[], dict[str, float]]:
+    """A call is a step of everything: both losses, both optimisers, codebook, EMA; returns its loss terms."""
+    batch = ImageBatch(image_BCHW, 0, list(range(len(image_BCHW))))
+
+    def run() -> dict[str, float]:
+        for optimizer in trainee.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        terms = trainee.micro_step(batch, 0, 1.0)
+        trainee.finish_step(0, lambda tensor: tensor)
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    return run

@@ -1,0 +1,124 @@
+"""Row 11: what costs time though nothing is computed.
+
+--help of a stage above `import torch`; a `dvc repro` with nothing to do; the workflow at the scale of presets/tiny on two
+Ray workers less the seconds that the same stages work without Ray: interpreters, imports, DVC, Ray, an empty fit.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.harness import ROOT, Claim, Floor, Pairs, Result, alternate, at_most, main, measured, seconds
+from benchmarks.sweep import repository
+from workspace.manifest import read_json
+from workspace.progress import say
+
+STAGES = ("shard", "train_mqvae", "sample", "report")
+BIN = Path(sys.executable).parent
+PAIRS = 5
+
+
+def measure() -> Iterable[Result]:
+    """--help, no-op, the workflow."""
+    yield from (help_of(stage) for stage in STAGES)
+    with tempfile.TemporaryDirectory() as name:
+        folder = repository(Path(name))
+        run(folder, str(BIN / "dvc"), "repro", "-q")
+        yield no_op(folder)
+        yield fixed(folder)
+
+
+def run(folder: Path, *command: str) -> None:
+    """A command in a folder, quietly; what it said where it failed."""
+    path = f"{BIN}:{os.environ['PATH']}"
+    env = os.environ | {"PYTHONPATH": str(folder), "PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        say(done.stdout + done.stderr)
+        raise SystemExit(f"{' '.join(command)} failed")
+
+
+def help_of(stage: str) -> Result:
+    """Seconds above `import torch`."""
+    claim = Claim(
+        row=11,
+        name=f"help_{stage}",
+        title=f"--help of {stage}, above `import torch`",
+        unit="s",
+        better="lower",
+        against="",
+        bar=at_most(0.6),
+    )
+    python = sys.executable
+    took = alternate(
+        lambda: seconds(lambda: run(ROOT, python, "-m", f"stages.{stage}", "--help")),
+        lambda: seconds(lambda: run(ROOT, python, "-c", "import torch")),
+        PAIRS,
+    )
+    above = tuple(ours - torch for ours, torch in zip(took.ours, took.reference, strict=True))
+    note = f"import torch alone: {min(took.reference):.2f} s at best"
+    return measured(claim, Pairs(above, ()), {"stage": stage}, note)
+
+
+def no_op(folder: Path) -> Result:
+    """Seconds of `dvc repro` where everything is up to date."""
+    claim = Claim(
+        row=11,
+        name="no_op_repro",
+        title="`dvc repro` with nothing to do",
+        unit="s",
+        better="lower",
+        against="",
+        bar=at_most(1.5),
+    )
+    pairs = alternate(lambda: seconds(lambda: run(folder, str(BIN / "dvc"), "repro", "-q")), pairs=PAIRS)
+    return measured(claim, pairs, {"stages": 10})
+
+
+def fixed(folder: Path) -> Result:
+    """Seconds of the whole workflow on Ray less the work's own."""
+    claim = Claim(
+        row=11,
+        name="fixed_costs",
+        title="`make repro` without the work itself (tiny, 2 Ray workers)",
+        unit="s",
+        better="lower",
+        against="",
+        bar=at_most(60.0),
+    )
+    work = sum(read_json(path)["seconds"] for path in folder.glob("metrics/*/run.json"))
+    for name in ("artifacts", ".runs", "metrics", ".dvc/cache", "dvc.lock", "demo/dvc.lock"):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    params = folder / "params.yaml"
+    params.write_text(
+        re.sub(r"(\n  workers:) 0", r"\1 2", params.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    head = (sys.executable, "-m", "cluster.head")
+
+    def whole() -> None:
+        try:
+            run(folder, *head, "start", "--params", "params.yaml")
+            run(folder, str(BIN / "dvc"), "repro", "-q")
+        finally:
+            run(folder, *head, "stop")
+
+    took = seconds(whole)
+    note = f"{took:.1f} s in all, of which the stages work {work:.1f} s where there is no Ray; one run"
+    floor = Floor(
+        18.0 + 6.0 + 15.0,
+        "10 imports of torch, Ray's start and stop, an empty fit, each measured alone on a quiet machine",
+    )
+    return measured(claim, Pairs((took - work,), ()), {"stages": 10, "workers": 2}, note, floor)
+
+
+if __name__ == "__main__":
+    main(measure)
