@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
+from torch import Tensor
 
 from cluster.devices import device_of
 from cluster.overlap import ahead
@@ -27,7 +28,7 @@ from evaluation.protocol import Made, Score, counted
 from evaluation.rate import raw_code_bits, raw_position_bits
 from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
-from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards, to_float
+from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards
 from shards.order import sample_seed
 from shards.text import TextTokenizer, captions_of
 from shards.tokens import (
@@ -180,10 +181,22 @@ def encoder(
     mqvae: Path, shards: Path, settings: TokenizeSettings, captions: Captions | None, device: str
 ) -> "Encoder":
     """Made once a worker: what turns an image shard into a token shard."""
-    model = MQVAE.from_pretrained(mqvae).to(device_of(device))
+    where = device_of(device)
+    # GroupNorm has kernels for channels last on a CPU, and would turn every grid twice on a GPU.
+    form = torch.channels_last if where.type == "cpu" else torch.contiguous_format
+    model = MQVAE.from_pretrained(mqvae).to(where, memory_format=form)
     text = None if captions is None else TextTokenizer.load(captions.tokenizer)
     images = ImageShards.open(shards)
     return Encoder(model, images, settings, text, 0 if captions is None else captions.most)
+
+
+def ready(images: NDArray[np.uint8], weight: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] → [B, 3, H, W] in [-1, 1] as `to_float` makes it, on a weight's device and of its dtype.
+
+    Bytes travel to the device, and its memory stays channels last, as it came.
+    """
+    image_BHWC = torch.from_numpy(images).to(weight.device)
+    return image_BHWC.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).to(weight.dtype)
 
 
 Tokens = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -264,7 +277,7 @@ class Encoder:
             ]
             ranking_BL = random_ranking(seeds, self.model.config.num_positions).to(weight)
         images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
-        found = self.model.tokenize(torch.from_numpy(to_float(images)).to(weight), ranking_BL)
+        found = self.model.tokenize(ready(images, weight), ranking_BL)
         return found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy()
 
 
