@@ -184,7 +184,8 @@ def encoder(
     where = device_of(device)
     # GroupNorm has kernels for channels last on a CPU, and would turn every grid twice on a GPU.
     form = torch.channels_last if where.type == "cpu" else torch.contiguous_format
-    model = MQVAE.from_pretrained(mqvae).to(where, memory_format=form)
+    model = MQVAE.from_pretrained(mqvae)
+    model = model.to(where).to(memory_format=form)  # type: ignore[call-overload]  # its overloads lack the format
     text = None if captions is None else TextTokenizer.load(captions.tokenizer)
     images = ImageShards.open(shards)
     return Encoder(model, images, settings, text, 0 if captions is None else captions.most)
