@@ -16,14 +16,14 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
 from urllib.parse import unquote
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from pipelines.guard import MARK, end_tree
 from pipelines.server import HOME, STATE
@@ -58,13 +58,18 @@ class Dashboard:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def api(self) -> str:
+        """The address of its API."""
+        return f"{self.url}/api"
+
+    @property
     def environment(self) -> dict[str, str]:
         """Prefect's settings for this workspace alone; prefect.toml has those that do not depend on the machine."""
         return os.environ | {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root),
             "PREFECT_HOME": str(self.root / HOME),
-            "PREFECT_API_URL": f"{self.url}/api",
+            "PREFECT_API_URL": self.api,
             "PREFECT_WORKER_QUERY_SECONDS": "2",
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
             "PREFECT_CLI_PROMPT": "false",
@@ -146,8 +151,9 @@ class Dashboard:
                 )
             if (status := self.processes["worker"].poll()) is not None:
                 say(f"the worker ended with status {status}: its runs are marked as crashed, another starts")
+                lost = running(self.api)  # asked first: a run that is ended may yet say so in its own words
                 end_tree(self.marks["worker"])
-                mark_crashed(f"{self.url}/api")
+                mark_crashed(self.api, lost)
                 self.start_worker()
 
     def end(self) -> None:
@@ -157,23 +163,34 @@ class Dashboard:
             self.processes[name].wait()
 
 
-def mark_crashed(api: str) -> None:
-    """Tell the server that runs which no worker has any more have crashed."""
+def running(api: str) -> list[UUID]:
+    """Runs of deployments that a worker has."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter
     from prefect.client.schemas.objects import StateType
     from prefect.settings import PREFECT_API_URL, temporary_settings
-    from prefect.states import Crashed
 
-    lost = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    told = "The worker that had this run died. Retry goes on from the last checkpoint."
+    states = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
         found = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": lost}}})
+            flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": states}}})
         )
-        for run in found:
-            if run.deployment_id is not None and run.parent_task_run_id is None:
-                client.set_flow_run_state(run.id, Crashed(message=told), force=True)
+    return [run.id for run in found if run.deployment_id is not None and run.parent_task_run_id is None]
+
+
+def mark_crashed(api: str, lost: Sequence[UUID]) -> None:
+    """Tell the server that runs which no worker has any more have crashed, unless they came to their end before."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Crashed
+
+    told = "The worker that had this run died. Retry goes on from the last checkpoint."
+    ended = {StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED}
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        for run in lost:
+            if client.read_flow_run(run).state_type not in ended:
+                client.set_flow_run_state(run, Crashed(message=told), force=True)
 
 
 def _taken(port: int) -> bool:
@@ -228,7 +245,9 @@ def run(port: int, root: Path) -> None:
         say(f"starting Prefect's server on port {port}: some seconds")
         dashboard.start_server()
         dashboard.deploy()
-        mark_crashed(f"{dashboard.url}/api")  # what an earlier dashboard left when it was killed
+        mark_crashed(
+            dashboard.api, running(dashboard.api)
+        )  # what an earlier dashboard left when it was killed
         dashboard.start_worker()
         state = {
             "port": port,

@@ -180,7 +180,7 @@ def test_an_experiment_on_stackformer_reuses_the_tokens(tiny: Path) -> None:
     run(tiny, "dvc", "plots", "diff", "--out", ".runs/plots")
     assert (tiny / ".runs" / "plots" / "index.html").is_file()
     subprocess.run(["git", "checkout", "-q", "."], cwd=tiny, check=True)
-    run(tiny, "dvc", "checkout")
+    run(tiny, "dvc", "checkout", "dvc.yaml")
     assert stale(tiny) == set()
 
 
@@ -262,8 +262,8 @@ def test_shards_mapped_over_ray_actors_are_those_of_one_process(tiny: Path) -> N
 
 
 def test_the_prefect_flow_runs_what_is_stale_and_shows_the_rest_as_cached(tiny: Path) -> None:
-    with edited(tiny / "params.yaml", "evaluate: {num_images: null, batch: 64, seed: 0}",
-                "evaluate: {num_images: null, batch: 64, seed: 1}"):  # fmt: skip
+    with edited(tiny / "params.yaml", "evaluate: {num_images: null, batch: 64, seed: 0,",
+                "evaluate: {num_images: null, batch: 64, seed: 1,"):  # fmt: skip
         said = run(tiny, "python", "-m", "pipelines.reproduce")
         told = dict(
             reversed(line.split()) for line in said.splitlines() if line.startswith(("cached ", "ran "))

@@ -100,7 +100,8 @@ def write_mqvae(path: Path, seed: int) -> str:
     for weight in model.parameters():
         weight.data.add_(0.2 * torch.randn_like(weight))
     model.save_pretrained(path)
-    return write_manifest(path, "mqvae", {"image_size": 8}, {}).fingerprint
+    facts = {"image_size": 8, "grid": [4, 4], "num_kept": 8, "num_codes": 6}
+    return write_manifest(path, "mqvae", facts, {}).fingerprint
 
 
 def write_tokens(path: Path, mqvae: str, **changes: Any) -> None:

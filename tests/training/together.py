@@ -71,12 +71,14 @@ def learn_images(group: Group, member: Member, folder: Path) -> None:
     """MQ-VAE with critic, exploration, late quantising and restarts of dead codes, all within the run."""
     loop = dataclasses.replace(images.LOOP, steps=STEPS, micro_batch=2, validate_every=25)
     training = dataclasses.replace(images.TRAINING, steps=STEPS, precision=group.precision)
+    picky = dataclasses.replace(images.CONFIG.quantizer, restart_below=0.5)
+    config = dataclasses.replace(images.CONFIG, quantizer=picky)
     whole = images.batches(loop)
 
     def mine(step: int) -> list[ImageBatch]:
         return [whole(step)[number] for number in loop.mine(member.rank, member.size)]
 
-    train(images.trainee(training), mine, loop, member, images.folder(folder))
+    train(images.trainee(training, config), mine, loop, member, images.folder(folder))
 
 
 def learn_tokens(group: Group, member: Member, folder: Path) -> None:
