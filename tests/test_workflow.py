@@ -180,7 +180,7 @@ def test_an_experiment_on_stackformer_reuses_the_tokens(tiny: Path) -> None:
     run(tiny, "dvc", "plots", "diff", "--out", ".runs/plots")
     assert (tiny / ".runs" / "plots" / "index.html").is_file()
     subprocess.run(["git", "checkout", "-q", "."], cwd=tiny, check=True)
-    run(tiny, "dvc", "checkout", "dvc.yaml")
+    run(tiny, "dvc", "checkout")
     assert stale(tiny) == set()
 
 
