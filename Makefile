@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test hostile fuzz interrupts check deps clean table6 table7 figure6 figures real text bench
+.PHONY: help install repro flow dashboard sweep-time preset test hostile fuzz interrupts check deps clean table6 table7 figure6 figures real text longer bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -64,6 +64,10 @@ text: $(STAMP)  ## shapes from captions, with and without guidance, on the demo'
 real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 	@dvc repro experiments/real/dvc.yaml
 	@python -m experiments.table --table experiments/real/params.yaml --runs artifacts/real --out docs/results/real
+
+longer: $(STAMP)  ## reconstruction orderings of tables 6 and 7, three times the steps
+	@dvc repro experiments/longer/dvc.yaml
+	@python -m experiments.table --table experiments/longer/params.yaml --runs artifacts/longer --out docs/results/longer
 
 chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs root for the disks → docs/results/
 	python -m tests.chaos.run

@@ -39,6 +39,7 @@ PIPELINES = (
     "experiments/table7/dvc.yaml",
     "experiments/figure6/dvc.yaml",
     "experiments/real/dvc.yaml",
+    "experiments/longer/dvc.yaml",
     "experiments/text/dvc.yaml",
 )
 ARM = "experiments.arm"

@@ -315,7 +315,8 @@ def test_a_training_that_is_cancelled_or_loses_its_worker_goes_on_from_its_check
         if {"worker", "start"} <= set(process.cmdline())
     )
     worker.kill()
-    assert dashboard.wait(again, seconds=240).startswith("Crashed: The worker that had this run died")
+    told = "Crashed: The worker that had this run died"  # a run that is being ended may have said so itself before
+    wait_until(lambda: dashboard.wait(again, seconds=240).startswith(told), 60)
     assert not dashboard.stage_processes()
     reached = newest_checkpoint(dashboard.root)
 
