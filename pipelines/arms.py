@@ -143,6 +143,15 @@ def bring_inputs(
             shutil.copytree(root / out, folder / out, copy_function=os.link)
 
 
+def remember(step: Step, folder: Path) -> None:
+    """Write a stage that ran into DVC's run cache, which `dvc repro` itself leaves out where an output is `cache: false`.
+
+    Raises:
+        RefusedError: DVC fails.
+    """
+    _run(folder, str(BIN / "dvc"), "commit", "--quiet", "--force", step.address)
+
+
 def _run(place: Path, *command: str) -> str:
     done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
     if done.returncode:

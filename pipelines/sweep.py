@@ -28,7 +28,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import numbers, params
-from pipelines.arms import SWEEPS, Arm, arms_of, bring_inputs, needed_here, prepare, touched
+from pipelines.arms import SWEEPS, Arm, arms_of, bring_inputs, needed_here, prepare, remember, touched
 from pipelines.dag import RefusedError, Step, read_dag
 from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell, what
@@ -149,6 +149,8 @@ def _run_step(arm: Arm, step: Step, folder: Path, lock: threading.Lock) -> State
     with lock:
         named = run_stage.with_options(name=step.name, task_run_name=f"{step.name} ({arm.name})")
         state: State[Any] = named(step, False, folder, return_state=True)
+        if what(state) == "ran":
+            remember(step, folder)
         return state
 
 

@@ -119,10 +119,10 @@ stages:
     deps: [input.txt]
     outs: [shared.txt]
   half:
-    cmd: echo half >> ${log} && echo ${half} > half.txt
+    cmd: echo half >> ${log} && echo ${half} > half.txt && wc -c half.txt > half.tsv
     params: [half]
     deps: [shared.txt]
-    outs: [half.txt]
+    outs: [half.txt, half.tsv: {cache: false}]
   arm:
     cmd: echo arm >> ${log} && test ${arm} != bad && cat half.txt shared.txt > arm.txt
     params: [arm]
