@@ -96,6 +96,9 @@ def plain(text: str, root: Path) -> str:
     """A message without this machine's folders, checksums and process ids."""
     for folder in (root, root.parent, Path(os.path.realpath(root))):
         text = text.replace(f"{folder}/", "").replace(str(folder), ".")
+    text = re.sub(
+        r"\(traceback in [^;)]*", "(traceback in …", text
+    )  # cut where the line is full: how long is the folder's name?
     text = re.sub(r"[\d,]+ bytes", "# bytes", text)
     text = re.sub(r"/tmp/[^ :,;)'\"]*/", "…/", text)
     return re.sub(r"\b[0-9a-f]{12,64}\b", "#", re.sub(r"\b[0-9a-f]{4,64}…", "#…", text))
