@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,9 @@ class RunFolder:
             files, path = url_to_fs(url)
             if files.exists(path):
                 files.rm(path, recursive=True)
-        shutil.rmtree(self.root)
+        going = self.root.with_name(f".{self.root.name}.{os.getpid()}")
+        self.root.rename(going)  # whole or not at all, whoever opens it meanwhile
+        shutil.rmtree(going)
 
     def sweep(self) -> None:
         """Remove what a process that was killed left half-written here: every name that starts with a dot."""
@@ -143,14 +145,26 @@ def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
     folder = RunFolder(RUNS / stage / identity.fingerprint)
     if not keep_others and (RUNS / stage).is_dir():
         for other in sorted((RUNS / stage).iterdir()):
-            if other != folder.root and RunFolder(other).done:
+            if other.name.startswith("."):  # what a process that was killed was forgetting
+                shutil.rmtree(other, ignore_errors=True)
+            elif other != folder.root and RunFolder(other).done:
                 with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
                     RunFolder(other).forget()
-    for path in (folder.out, folder.metrics, folder.work):
-        path.mkdir(parents=True, exist_ok=True)
-    if not (folder.root / "run.json").is_file():
-        write_json(folder.root / "run.json", {"identity": asdict(identity), "seconds": 0.0, "adopted": []})
+    try:
+        for path in (folder.out, folder.metrics, folder.work):
+            path.mkdir(parents=True, exist_ok=True)
+        if not (folder.root / "run.json").is_file():
+            write_json(
+                folder.root / "run.json", {"identity": asdict(identity), "seconds": 0.0, "adopted": []}
+            )
+    except FileNotFoundError as error:
+        raise HeldError(held(folder)) from error
     return folder
+
+
+def held(folder: RunFolder) -> str:
+    """What a second process is told."""
+    return f"{folder.root} is being worked on by another process: wait for it, or stop it"
 
 
 class HeldError(UserError):
@@ -164,13 +178,16 @@ def locked(folder: RunFolder) -> Iterator[None]:
     Raises:
         HeldError: another living process holds it.
     """
-    with (folder.root / "lock").open("a") as file:
+    path = folder.root / "lock"
+    with ExitStack() as stack:
         try:
+            file = stack.enter_context(path.open("a"))
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise HeldError(
-                f"{folder.root} is being worked on by another process: wait for it, or stop it"
-            ) from error
+            same = os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except (BlockingIOError, FileNotFoundError) as error:
+            raise HeldError(held(folder)) from error
+        if not same:  # it was forgotten, and begun anew, since it was opened here
+            raise HeldError(held(folder))
         yield
 
 
@@ -256,7 +273,7 @@ def find_run(name: str) -> RunFolder:
     Raises:
         UserError: none or several match.
     """
-    found = [path for path in sorted(RUNS.glob("*/*")) if _matches(path, name)]
+    found = [path for path in sorted(RUNS.glob("*/[!.]*")) if _matches(path, name)]
     if len(found) != 1:
         what = "no run" if not found else f"{len(found)} runs"
         raise UserError(f"{what} called {name}: `python -m workspace.runs list` shows them all")
@@ -272,7 +289,7 @@ def _matches(path: Path, name: str) -> bool:
 def list_runs() -> list[str]:
     """One line a run: stage/fingerprint, state, progress, seconds."""
     lines = []
-    for path in sorted(RUNS.glob("*/*/run.json")):
+    for path in sorted(RUNS.glob("*/[!.]*/run.json")):
         folder = RunFolder(path.parent)
         progress = ""
         if folder.progress_file.is_file():

@@ -211,8 +211,8 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
         publish(folder.out, out, link=True)
         if metrics is not None:
             publish(folder.metrics, metrics, link=False)
-    if ad_hoc and not done_before:
-        folder.forget()
+        if ad_hoc and not done_before:
+            folder.forget()
     say(f"[{name}] → {out}")
 
 

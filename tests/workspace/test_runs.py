@@ -8,6 +8,7 @@ import pytest
 from workspace.errors import UserError
 from workspace.manifest import write_json
 from workspace.runs import (
+    HeldError,
     Identity,
     RunFolder,
     adopt,
@@ -134,3 +135,16 @@ def test_a_mirror_is_kept_by_adoption_and_forgotten_with_its_run(tmp_path: Path)
     assert other.root != folder.root and other.mirror("file:///elsewhere") == url
     other.forget()
     assert not other.root.exists() and not (tmp_path / "there" / "stage" / "0123").exists()
+
+
+def test_a_run_that_is_forgotten_while_another_process_opens_it_is_refused_there(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "stage" / "0123")
+    folder.work.mkdir(parents=True)
+    with locked(folder):
+        folder.forget()
+        assert not list(folder.root.parent.iterdir())
+        with pytest.raises(HeldError, match="0123 is being worked on by another process"), locked(folder):
+            raise AssertionError("it is gone")
+        folder.work.mkdir(parents=True)
+    with locked(folder):
+        assert (folder.root / "lock").is_file()
