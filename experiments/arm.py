@@ -8,7 +8,7 @@ the import of torch; what holds for a stage (resuming, errors, exit status) hold
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -35,7 +35,15 @@ def settings_of(catalogue: Path, base: str, arm: str, seed: int) -> list[str]:
         if name not in tree[kind]:
             raise UserError(f"{catalogue}: {name} is not one of its {kind}: {', '.join(tree[kind])}")
     seeds = [f"{section}.seed={seed}" for section in SEEDED]
-    return [*tree["bases"][base], *tree["arms"][arm], *seeds]
+    return [*changes_of(tree["bases"], base), *tree["arms"][arm], *seeds]
+
+
+def changes_of(bases: Mapping[str, Sequence[str]], name: str) -> list[str]:
+    """A base's changes; an entry without `=` names another base, whose changes stand in its place."""
+    found: list[str] = []
+    for entry in bases[name]:
+        found += [entry] if "=" in entry else changes_of(bases, entry)
+    return found
 
 
 def command_lines(words: Sequence[str], options: Sequence[str]) -> list[list[str]]:

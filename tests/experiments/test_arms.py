@@ -194,3 +194,12 @@ def test_stages_of_an_arm_share_its_settings() -> None:
         ["tokenize", "--out", "x", "--set", "a.b=1"],
         ["sample", "--out", "y", "--set", "a.b=1"],
     ]
+
+
+def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
+    told = dict(text.split("=", 1) for text in settings_of(ROOT / ARMS, "longer", "adaptive-50", 1))
+    plain = dict(text.split("=", 1) for text in settings_of(ROOT / ARMS, "shapes", "adaptive-50", 1))
+    assert {key for key in told if told[key] != plain.get(key)} == {"mqvae.steps", "mqvae.quantize_from"}
+    changes = settings_of(ROOT / ARMS, "longer", "adaptive-50", 1)
+    section = load_params(ROOT / "params.yaml", changes).sections["mqvae"]
+    assert (section.steps, section.quantize_from) == (1500, 150)

@@ -202,9 +202,12 @@ def half_written(world: World, folder: Path) -> str:
     try:
         world.run("tokenize")
     except KeyboardInterrupt:
-        pass
+        stopped = True
+    else:
+        stopped = False
     finally:
         tokenize.write_token_manifest = whole
+    assert stopped, "tokenize never came to its manifest"
     after = read_manifest(world.artifact("tokens"), "token-shards").fingerprint
     return "the artifact is as it was" if after == before else "another artifact"
 
