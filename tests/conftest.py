@@ -1,12 +1,14 @@
 """What all tests share: quiet hypothesis, one torch thread, the repository's root."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # `nohup make test &` ignores it, and so would what tests start
 settings.register_profile(
     "project", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )
