@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-signal.signal(signal.SIGINT, signal.default_int_handler)  # `nohup make test &` ignores it, and so would what tests start
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # `nohup make test &` ignores it, and so would what tests start
 settings.register_profile(
     "project", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -311,7 +311,9 @@ def copied(made: Made, tmp_path: Path) -> Callable[[], Made]:
     return copy
 
 
-@pytest.fixture(scope="module")  # while Playwright is open its event loop runs in this thread, in the way of other tests
+@pytest.fixture(
+    scope="module"
+)  # while Playwright is open its event loop runs in this thread, in the way of other tests
 def browser() -> Iterator[object]:
     """Headless Chromium; tests skip where there is none, and fail there if MQVAE_REQUIRE_CHROMIUM is set (as in CI)."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
