@@ -73,7 +73,12 @@ chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs roo
 	python -m tests.chaos.run
 	python -m tests.chaos.disk
 
-bench: $(STAMP)  ## every CPU row of the speed table, at most 15 minutes on two quiet cores (ROWS="1 4" for some)
+BENCH := $(VENV)/installed-bench
+$(BENCH): $(STAMP)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
+
+bench: $(BENCH)  ## every CPU row of the speed table, at most 15 minutes on two quiet cores (ROWS="1 4" for some)
 	python -m benchmarks.run $(if $(ROWS),--only $(ROWS))
 
 hostile: $(STAMP)  ## every hostile case, 500 flipped bytes, and docs/robustness.md from what came of them
