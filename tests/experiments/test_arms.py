@@ -10,7 +10,7 @@ import yaml
 from torch import Tensor
 
 from demo.drawing import Drawing, draw_shape
-from experiments.arm import ARMS, command_lines, settings_of
+from experiments.arm import ARMS, SEEDED, command_lines, settings_of
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
 from shards.images import to_float
@@ -203,3 +203,11 @@ def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
     changes = settings_of(ROOT / ARMS, "longer", "adaptive-50", 1)
     section = load_params(ROOT / "params.yaml", changes).sections["mqvae"]
     assert (section.steps, section.quantize_from) == (1500, 150)
+
+
+@pytest.mark.parametrize("base", CATALOGUE["bases"])
+def test_every_stage_accepts_every_arm_on_every_base(base: str) -> None:
+    params_file = ROOT / ("presets/faces.yaml" if base == "real" else "params.yaml")
+    for arm in CATALOGUE["arms"]:  # loading checks the stages' sections, alone and together
+        sections = load_params(params_file, settings_of(ROOT / ARMS, base, arm, 7)).sections
+        assert {sections[name].seed for name in SEEDED} == {7}
