@@ -5,7 +5,6 @@ python -m experiments.figures curves --runs artifacts/arms --long artifacts/figu
 """
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from experiments.speed import measure
 from experiments.table import commit_of, place
 from reporting.axes import axis, count_axis
 from reporting.codes import SIDE, read_scatter
 from reporting.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, read_table
+from reporting.figures import GAP, MARGIN, PANEL, TEXT
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, write_json
 from workspace.progress import say
@@ -33,6 +34,8 @@ CODES = {
     "gradient-50": "MQ-VAE 50 %, gradient codebook",
 }
 MASKS = ("adaptive-75", "adaptive-50", "explored-50")
+ROWS = 8
+"""Examples of each in Figure 4."""
 CURVES = ("vqgan", "adaptive-25", "adaptive-50")
 SPEEDS = {"vqgan": 0, "adaptive-25": 25, "adaptive-50": 50, "adaptive-75": 75}
 BATCH, REPETITIONS = 32, 5
@@ -109,17 +112,21 @@ def codebook(folder: Path, title: str) -> tuple[str, dict[str, float]]:
     return group, {"codes": found.codes, "first_two_components": sum(found.variance), **told}
 
 
+def first_rows(figure: Path, out: Path) -> None:
+    """The first ROWS rows of a `reporting.figures.figure4`, whose images are 16, 32, 64 or 128 pixels a side."""
+    with Image.open(figure) as image:
+        image.crop((0, 0, image.width, MARGIN + TEXT + ROWS * (PANEL + GAP))).save(out)
+
+
 def draw_codes(runs: Path, seed: int, out: Path) -> None:
-    """Figure 4 as it was drawn by `reconstruct`, and Figure 5 with its numbers."""
+    """Figure 4, the top of what `reconstruct` drew, and Figure 5 with its numbers."""
     groups, numbers = [], {}
     for arm, title in CODES.items():
         group, numbers[arm] = codebook(runs / arm / str(seed), title)
         groups.append(group)
     (out / "figure5.svg").write_text(side_by_side(groups, SIDE, SIDE + 24), encoding="utf-8")
     for arm in MASKS:
-        shutil.copyfile(
-            runs / arm / str(seed) / "reconstructions" / "figure4.png", out / f"figure4-{arm}.png"
-        )
+        first_rows(runs / arm / str(seed) / "reconstructions" / "figure4.png", out / f"figure4-{arm}.png")
     value = {"command": "make figures", "commit": commit_of(runs), "seed": seed, "codebooks": numbers}
     write_json(out / "figure5.json", value)
     lines = [
