@@ -122,22 +122,32 @@ def settings_of(images: int) -> dict[str, Any]:
     return params
 
 
+BETWEEN = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""A small process between this one and a stage: a child's figure starts at the size of whoever started it."""
+
+
 def peak(folder: Path, stage: str, command: list[str]) -> int:
-    """Run a stage; its highest resident size, MiB."""
-    with (folder / "said.txt").open("w+b") as said:
-        process = subprocess.Popen(
-            [sys.executable, *command[1:]],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-            stdout=said,
-            stderr=subprocess.STDOUT,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            said.seek(0)
-            raise UserError(f"{stage} failed: {said.read().decode().strip().splitlines()[-1]}")
-    return round(usage.ru_maxrss * 1024 / MIB)
+    """Run a stage; its highest resident size, MiB.
+
+    Raises:
+        UserError: it failed.
+    """
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", BETWEEN, sys.executable, *command[1:]],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise UserError(f"{stage} failed: {done.stderr.strip().splitlines()[-1]}")
+    return round(int(done.stdout) * 1024 / MIB)
 
 
 if __name__ == "__main__":

@@ -219,9 +219,9 @@ class Encoder:
         began = time.monotonic()
         split = job.input.parent.name
         copies = self.settings.copies if split == "train" else self.settings.copies[:1]
-        samples = ahead(self.images.samples(job.input), 2 * self.settings.batch)
+        batches = ahead(self.batches(self.images.samples(job.input)))
         blocks = []
-        while found := self.blocks(samples, copies):
+        while found := self.blocks(batches, copies):
             blocks += found
         images = sum(len(block.keys) for block in blocks)
         expected = self.images.facts.shards[split][int(job.input.stem)] * len(copies)
@@ -240,11 +240,18 @@ class Encoder:
             "code_counts": np.asarray(counts).tolist(),
         }
 
-    def blocks(self, samples: Iterator[ImageSample], copies: Sequence[Copy]) -> list[TokenBlock]:
+    def batches(self, samples: Iterator[ImageSample]) -> Iterator[list[ImageSample]]:
+        """The images in batches, none of which lies in two blocks."""
+        taken = 0
+        while batch := list(islice(samples, min(self.settings.batch, self.settings.block - taken))):
+            taken = (taken + len(batch)) % self.settings.block
+            yield batch
+
+    def blocks(self, batches: Iterator[list[ImageSample]], copies: Sequence[Copy]) -> list[TokenBlock]:
         """The next images as a block a version, encoded batch by batch as they come; none where there are no more."""
         taken: list[ImageSample] = []
         tokens: list[list[Tokens]] = [[] for _ in copies]
-        while batch := list(islice(samples, min(self.settings.batch, self.settings.block - len(taken)))):
+        while len(taken) < self.settings.block and (batch := next(batches, None)):
             taken += batch
             for number, copy in enumerate(copies):
                 tokens[number].append(self.tokens(batch, copy, number))

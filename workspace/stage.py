@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import gc
 import importlib
 import importlib.metadata
 import os
@@ -51,6 +52,7 @@ def run_stage(name: str) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         module = importlib.import_module(f"stages.{name}")
+        gc.enable()  # stages/__init__.py put it off
         _run(name, module, _parser(name, module).parse_args())
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
