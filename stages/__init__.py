@@ -3,5 +3,5 @@
 import gc
 import sys
 
-if sys.argv[0] == "-m":  # `python -m stages.NAME`, and nobody who imports a stage
+if sys.argv[:1] == ["-m"]:  # `python -m stages.NAME`, and nobody who imports a stage
     gc.disable()  # until `run_stage`: imports make no garbage, and looking for it takes 0.2 s of theirs
