@@ -80,8 +80,8 @@ def no_op(folder: Path) -> Result:
     with tempfile.TemporaryDirectory() as name:
         floor = Floor(one_stage(Path(name)), "the same in a repository of one stage without dependencies")
     note = (
-        "the paper's tables under experiments/ are 0.9 s of it: DVC reads their 150 stages at every command, and cannot be told to "
-        "leave them and still run them; tried: whole packages as their dependencies, which saved as much (docs/log.md)"
+        "the paper's tables under experiments/ are 0.9 s of it: DVC reads their 150 stages at every command, and cannot "
+        "leave them alone and still run them; tried: whole packages as their dependencies, which saved as much (docs/log.md)"
     )
     return measured(claim, pairs, {"stages": 10}, note, floor)
 
