@@ -23,7 +23,7 @@ SHOWN = 4
 """Neighbours that are kept of each sample."""
 SPARE = 8
 """So many more are looked at again in float64, since the search itself is in float32."""
-ROWS, COLUMNS = 1024, 16384
+ROWS, COLUMNS = 1024, 2048
 CLOSE = 0.01
 """A sample is a close copy if this share of the held-out images lies no farther from a training image."""
 
