@@ -20,7 +20,7 @@ from workspace.progress import say
 
 STAGES = ("shard", "train_mqvae", "sample", "report")
 BIN = Path(sys.executable).parent
-PAIRS = 3
+PAIRS = 2
 
 
 def measure() -> Iterable[Result]:

@@ -1,7 +1,7 @@
 """Row 12: growth. Sampling time a token as N grows; the memory of each stage as the data set grows twentyfold.
 
 Sampling: the model of row 1 at N = 64 and 512 of L = 1,024, batch 1, fp32; a token of the longer run should cost no more than its
-keys and values add. Memory: the highest resident size of each stage's process (no Ray), on 300 + 30 and on 6,000 + 600 shapes.
+keys and values add. Memory: the highest resident size of each stage's process (no Ray), on 200 + 20 and on 4,000 + 400 shapes.
 """
 
 import os
@@ -35,7 +35,7 @@ from models.stackformer import Stackformer
 from workspace.errors import UserError
 
 SHORT, LONG, POSITIONS = 64, 512, 1024
-IMAGES, TIMES = 300, 20
+IMAGES, TIMES = 200, 20
 MIB = 2**20
 
 
@@ -71,7 +71,7 @@ def sampling() -> Result:
     )
     floor = Floor(bounds[1] / bounds[0], "bytes a token: weights, and the keys and values so far")
     shapes = {"batch": 1, "L": POSITIONS, "width": 512, "layers": "12 + 4", "threads": THREADS}
-    return measured(claim, alternate(lambda: a_token(LONG) / a_token(SHORT), pairs=3), shapes, "", floor)
+    return measured(claim, alternate(lambda: a_token(LONG) / a_token(SHORT), pairs=2), shapes, "", floor)
 
 
 def memory() -> Iterable[Result]:
