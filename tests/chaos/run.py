@@ -25,7 +25,7 @@ from tests.chaos.project import LARGER, ROOT, Project, contents, farthest, make
 from tests.chaos.two_nodes import TwoNodes
 
 RESULT = Path("docs/results/chaos.json")
-FAN_OUT = ("reference", "reconstruct", "tokenize", "sample")
+FAN_OUT = ("reference", "reconstruct", "tokenize", "sample", "evaluate")
 TRAINING = ("train_mqvae", "train_stackformer")
 TOLERANCE = 1e-5
 RUN_SECONDS = 600.0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.disk import fill, may_mount
 from tests.chaos.project import LARGER, Project, make
-from tests.chaos.run import Disturbed, plan
+from tests.chaos.run import FAN_OUT, Disturbed, plan
 from tests.chaos.two_nodes import TwoNodes
 
 needs_two = pytest.mark.skipif(
@@ -60,7 +60,7 @@ def test_a_plan_kills_every_target_in_every_stage_that_has_it() -> None:
     runs = plan(40, random.Random(0))
     assert sum(len(targets) for _, _, targets in runs) >= 40
     seen = {(stage, target) for stage, _, targets in runs for target in targets}
-    for stage in ("reference", "reconstruct", "tokenize", "sample"):
+    for stage in FAN_OUT:
         assert {(stage, target) for target in ("actor", "raylet", "driver")} <= seen
     for stage in ("train_mqvae", "train_stackformer"):
         assert {(stage, target) for target in ("worker", "raylet", "driver")} <= seen
