@@ -143,9 +143,11 @@ class Disturbed:
             return None if self.process.poll() is not None else self.process.pid
         titles = (TITLES[target],) if target in TITLES else tuple(TITLES.values())
         wait_for(lambda: self.nodes.working(*titles) or self.process.poll() is not None, RUN_SECONDS, 0.2)
-        if self.dice.random() < 0.8:  # most kills meet work, some the start
-            wait_for(lambda: self._begun() or self.process.poll() is not None, RUN_SECONDS, 0.1)
-        wait_for(lambda: self.process.poll() is not None, self.dice.uniform(0, 1.0))
+        # Most kills meet work, some the start; a fan-out's work is over within a second where nothing else runs.
+        at_work, longest = (0.5, 0.3) if self.stage in FAN_OUT else (0.8, 1.0)
+        if self.dice.random() < at_work:
+            wait_for(lambda: self._begun() or self.process.poll() is not None, RUN_SECONDS, 0.05)
+        wait_for(lambda: self.process.poll() is not None, self.dice.uniform(0, longest))
         if self.process.poll() is not None:
             return None
         if target == "raylet":
