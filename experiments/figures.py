@@ -115,7 +115,8 @@ def codebook(folder: Path, title: str) -> tuple[str, dict[str, float]]:
 def first_rows(figure: Path, out: Path) -> None:
     """The first ROWS rows of a `reporting.figures.figure4`, whose images are 16, 32, 64 or 128 pixels a side."""
     with Image.open(figure) as image:
-        image.crop((0, 0, image.width, MARGIN + TEXT + ROWS * (PANEL + GAP))).save(out)
+        height = min(image.height, MARGIN + TEXT + ROWS * (PANEL + GAP))
+        image.crop((0, 0, image.width, height)).save(out)
 
 
 def draw_codes(runs: Path, seed: int, out: Path) -> None:

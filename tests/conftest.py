@@ -8,9 +8,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-signal.signal(
-    signal.SIGINT, signal.default_int_handler
-)  # `nohup make test &` ignores it, and so would what tests start
+# `nohup make test &` ignores Ctrl-C, and so would every process that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(
     "project", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )

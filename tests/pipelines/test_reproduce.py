@@ -211,6 +211,7 @@ def test_a_guard_ends_the_whole_tree_even_what_ignores_it_in_another_session(
         holder.kill()
         holder.wait()
     wait_until_ended(sleeper)
+    assert not runs(sleeper)
 
 
 HOLDER = """

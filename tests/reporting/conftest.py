@@ -311,11 +311,12 @@ def copied(made: Made, tmp_path: Path) -> Callable[[], Made]:
     return copy
 
 
-@pytest.fixture(
-    scope="module"
-)  # while Playwright is open its event loop runs in this thread, in the way of other tests
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    """Headless Chromium; tests skip where there is none, and fail there if MQVAE_REQUIRE_CHROMIUM is set (as in CI)."""
+    """Headless Chromium; tests skip where there is none, and fail there if MQVAE_REQUIRE_CHROMIUM is set (as in CI).
+
+    Not longer than a module: while Playwright is open, its event loop runs in this thread, in the way of other tests.
+    """
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None and os.environ.get("MQVAE_REQUIRE_CHROMIUM"):
         pytest.fail("no chromium on this machine, and MQVAE_REQUIRE_CHROMIUM is set")

@@ -1,34 +1,37 @@
 """How a stage starts."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTED = """
-import gc, sys
-del sys.argv[0]
-import stages
-said = [gc.isenabled()]
-from workspace.stage import run_stage
-sys.argv = ["shard", "--help"]
-try:
-    run_stage("shard")
-except SystemExit:
-    said.append(gc.isenabled())
-print(*said, file=sys.stderr)
+WATCHER = """
+import atexit, gc, sys
+said = []
+def watch(event, arguments):
+    if event == "import" and arguments[0] == "workspace.stage" and not said:
+        said.append(gc.isenabled())
+sys.addaudithook(watch)
+atexit.register(lambda: print(*said, gc.isenabled(), file=sys.stderr))
 """
+"""As sitecustomize: tells whether garbage is collected while a stage's modules are imported, and at the end."""
 
 
-def garbage(first: str) -> str:
-    """Whether garbage is collected once the package is imported, and once the stage has read its options."""
-    command = [sys.executable, "-c", STARTED, first]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stderr.strip()
+def collecting(folder: Path, *command: str) -> str:
+    """What the watcher says of a Python command."""
+    (folder / "sitecustomize.py").write_text(WATCHER, encoding="utf-8")
+    env = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return done.stderr.strip().splitlines()[-1]
 
 
-def test_no_garbage_is_looked_for_while_a_stage_imports_and_it_is_afterwards() -> None:
-    assert garbage("-m") == "False True"
+def test_no_garbage_is_looked_for_while_a_stage_imports_and_it_is_afterwards(tmp_path: Path) -> None:
+    assert collecting(tmp_path, "-m", "stages.shard", "--help") == "False True"
 
 
-def test_who_imports_a_stage_keeps_the_collector() -> None:
-    assert garbage("some/program.py") == "True True"
+def test_who_imports_a_stage_keeps_the_collector(tmp_path: Path) -> None:
+    assert collecting(tmp_path, "-c", "import stages.shard") == "True True"
+    assert collecting(tmp_path, "-m", "experiments.arm", "--help") == "True True"
