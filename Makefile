@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test hostile fuzz interrupts check deps clean table6 table7 figure6 figures real text longer bench
+.PHONY: help install repro flow dashboard sweep-time preset test hostile field fuzz interrupts check deps clean table6 table7 figure6 figures real text longer bench
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
@@ -84,6 +84,9 @@ bench: $(BENCH)  ## every CPU row of the speed table, at most 15 minutes on two 
 hostile: $(STAMP)  ## every hostile case, 500 flipped bytes, and docs/robustness.md from what came of them
 	python -m tests.hostile.render
 	python -m tests.hostile.flips
+
+field: $(STAMP)  ## every symptom that people met, tried; its table in docs/robustness.md
+	python -m tests.field.render
 
 fuzz: $(STAMP)  ## 210,000 hostile inputs to every reader
 	python -m tests.hostile.fuzz

@@ -60,14 +60,14 @@ def tables(cases: Sequence[dict[str, Any]]) -> str:
             "|---|---|---|---|",
         ]
         lines += [
-            f"| {_cell(case['name'])} | {_cell(case['made'])} | {_cell(case['got'])} | {'yes' if case['ok'] else 'NO'} |"
+            f"| {cell(case['name'])} | {cell(case['made'])} | {cell(case['got'])} | {'yes' if case['ok'] else 'NO'} |"
             for case in members
         ]
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
 
 
-def _cell(text: str) -> str:
+def cell(text: str) -> str:
     """Text that neither ends a cell nor is markup."""
     text = " ".join(text.split())
     for sign, safe in (

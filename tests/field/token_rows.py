@@ -1,0 +1,5 @@
+"""Symptoms of the area named by this file; see `tests.field.table`."""
+
+from tests.field.table import Row
+
+ROWS: tuple[Row, ...] = ()
