@@ -8,7 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from shards.sources import ROOT, list_source, walk
+from shards.layouts.walking import ROOT, walk
+from shards.sources import list_source
 from workspace.errors import UserError
 from workspace.manifest import atomic_path
 from workspace.progress import say

@@ -14,8 +14,9 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from shards.images import MOST_PIXELS, NO_IMAGE, SKIPPED, SPLITS, shard_path
+from shards.layouts.listed import MOST_FILE_BYTES, SourceImage, shown_name
 from shards.pictures import Encoding, encode_image, encode_mask
-from shards.sources import MOST_FILE_BYTES, SourceImage, hashed_unit, shown_name
+from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json

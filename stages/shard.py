@@ -14,8 +14,9 @@ from pathlib import Path
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
+from shards.layouts.listed import Source
 from shards.pictures import Encoding, Format
-from shards.sources import Kind, Source, list_source
+from shards.sources import Kind, list_source
 from shards.writing import Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
 from workspace.manifest import write_json

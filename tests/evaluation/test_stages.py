@@ -24,8 +24,8 @@ from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from shards.images import ImageFacts, ImageShards, to_float, to_uint8, write_image_manifest
+from shards.layouts.listed import Location, SourceImage
 from shards.pictures import Encoding
-from shards.sources import Location, SourceImage
 from shards.tar import TarWriter
 from shards.writing import ShardPlan, write_lines, write_shard
 from stages import evaluate, reconstruct, reference

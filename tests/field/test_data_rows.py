@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.field.table import Field, Row
 from tests.field.data_rows import ROWS
+from tests.field.table import Field, Row
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.symptom)

@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from shards.images import ImageShards, decode, read_shard
-from shards.sources import clean_caption, read_coco
+from shards.layouts.coco import read_coco
+from shards.layouts.listed import clean_caption
 from shards.tar import TarWriter, iterate_tar
 from shards.tokens import TokenFacts, TokenShards, check_block, read_token_shard
 from tests.hostile.images import PNG, swapped_profile

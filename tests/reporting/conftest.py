@@ -18,7 +18,7 @@ from evaluation.protocol import Protocol
 from reporting.page import Sources, read_report
 from reporting.web.rendering import render
 from shards.images import ImageFacts
-from shards.sources import Location, SourceImage
+from shards.layouts.listed import Location, SourceImage
 from shards.tar import TarWriter
 from shards.writing import Encoding, ShardPlan, write_lines, write_shard
 from workspace.manifest import read_manifest, write_json, write_manifest

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from shards.images import SKIPPED, SPLITS, ImageFacts, ImageShards, write_image_manifest
+from shards.layouts.listed import Location, SourceImage
 from shards.pictures import Encoding
-from shards.sources import Location, SourceImage
 from shards.writing import plan_shards, write_lines, write_shards
 
 KINDS = ("circle", "square")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from demo.drawing import KINDS, Drawing
-from shards.sources import Kind, hashed_unit, list_source
+from shards.sources import Kind, list_source
+from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from shards.writing import plan_shards
 from stages.draw_shapes import draw_chunk, write_rows

@@ -11,8 +11,9 @@ from PIL import Image
 
 from shards import writing
 from shards.images import SKIPPED, ImageShards, shard_path
+from shards.layouts.listed import Location, SourceImage
 from shards.pictures import Encoding, encode_image, encode_mask
-from shards.sources import Location, SourceImage, list_source
+from shards.sources import list_source
 from shards.verify import verify
 from shards.writing import ShardPlan, Written, plan_shards, write_shards
 from stages.shard import Inputs, ShardSettings, run

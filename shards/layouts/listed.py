@@ -1,0 +1,88 @@
+"""What a listed source is: its images, not yet read, and what is known of each."""
+
+import os
+import stat
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+MOST_FILE_BYTES = 1 << 29
+"""Bytes of an image file at most: a sparse file of a terabyte is read by nobody."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where some bytes are: a whole file, or a part of one (length -1: to its end)."""
+
+    path: str
+    offset: int = 0
+    length: int = -1
+
+    def read(self) -> bytes:
+        """The bytes.
+
+        Raises:
+            OSError: there is no such file, it may not be read, it is no plain file (a FIFO would be waited for without
+                end), or it is larger than 512 MiB.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError("not a plain file")
+            length = found.st_size - self.offset if self.length < 0 else self.length
+            if length > MOST_FILE_BYTES:
+                raise OSError(f"larger than {MOST_FILE_BYTES:,} bytes")
+            file.seek(self.offset)
+            return file.read(length)
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """An image of the source, not yet read.
+
+    Attributes:
+        name: path relative to the source: its identity (split by hash, order, report of bad files).
+        data: its bytes.
+        split: train or val where the source says so.
+        cls: index of its class.
+        captions: of the image.
+        attributes: name → value.
+        mask: bytes of its object's mask, a picture.
+    """
+
+    name: str
+    data: Location
+    split: str | None = None
+    cls: int | None = None
+    captions: tuple[str, ...] = ()
+    attributes: Mapping[str, str] | None = None
+    mask: Location | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A listed source.
+
+    Attributes:
+        images: in the order of their names.
+        classes: class names, sorted.
+        attributes: attribute name → its values.
+        made_from: name → fingerprint, where the source is an artifact.
+    """
+
+    images: list[SourceImage]
+    classes: tuple[str, ...] | None = None
+    attributes: Mapping[str, tuple[str, ...]] | None = None
+    made_from: Mapping[str, str] = field(default_factory=dict)
+
+
+def clean_caption(text: str) -> str:
+    """A caption as one line: control characters and line ends become spaces, what is no Unicode becomes U+FFFD."""
+    text = text.encode("utf-8", "replace" if text.isascii() else "surrogatepass").decode("utf-8", "replace")
+    return " ".join("".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text).split())
+
+
+def shown_name(name: str) -> str:
+    r"""A file's name as text: bytes that are no UTF-8 are written `\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
