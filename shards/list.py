@@ -1,13 +1,15 @@
 """A listing of a folder's images, made once for millions of files: `python -m shards.list FOLDER --out LISTING`.
 
-The first line is `# root: ` and the folder's absolute path; each other line a path relative to it, a tab, and the
-file's bytes. `shard.source` may name a listing in place of its folder.
+The first line is `# root: ` and the folder's absolute path; each other line a path relative to it, the file's bytes and its
+time of change in nanoseconds, with tabs between. `shard.source` may name a listing in place of its folder. DVC watches the
+listing alone: make it again when images change, and `dvc repro` notices.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
+from shards.layouts.formats import told_passed_over
 from shards.layouts.walking import ROOT, walk
 from shards.sources import list_source
 from workspace.errors import UserError
@@ -24,7 +26,8 @@ def write_listing(folder: Path, out: Path) -> int:
     if not folder.is_dir():
         raise UserError(f"{folder} is no folder; expected a folder of images")
     root = folder.resolve()
-    names = list(walk(root))
+    files = walk(root)
+    names = files.names
     if not names:
         list_source("folder", str(folder))
     torn = next((name for name in [str(root), *names] if any(mark in name for mark in "\t\r\n")), None)
@@ -32,15 +35,20 @@ def write_listing(folder: Path, out: Path) -> int:
         raise UserError(
             f"{folder}: the name {torn!r} holds a tab or a line's end, and a listing cannot: rename it"
         )
-    rows = [f"{name}\t{_size(root / name)}\n" for name in names]
+    rows = [f"{name}\t{_stamp(root / name)}\n" for name in names]
     with atomic_path(out) as temporary:
         temporary.write_text(f"{ROOT}{root}\n" + "".join(rows), encoding="utf-8", errors="surrogateescape")
+    if told := told_passed_over(files.passed_over):
+        say(told)
     return len(rows)
 
 
-def _size(path: Path) -> int:
-    """A file's bytes; 0 for a link to nothing, which `shard` then tells as missing."""
-    return path.stat().st_size if path.is_file() else 0
+def _stamp(path: Path) -> str:
+    """A file's bytes and time; zeros for a link to nothing, which `shard` then reports as missing."""
+    if not path.is_file():
+        return "0\t0"
+    found = path.stat()
+    return f"{found.st_size}\t{found.st_mtime_ns}"
 
 
 def main() -> None:

@@ -9,9 +9,9 @@ from shards.images import MOST_CLASSES
 from shards.layouts.class_folder import list_class_folder
 from shards.layouts.coco import list_coco
 from shards.layouts.folder import list_folder
+from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source
 from shards.layouts.shapes import list_shapes
-from shards.layouts.walking import EXTENSIONS
 from shards.layouts.webdataset import list_webdataset
 from workspace.errors import UserError
 
@@ -33,11 +33,13 @@ def list_source(kind: Kind, source: str) -> Source:
     }[kind]
     found = reader(source)
     if not found.images:
-        raise UserError(
-            f"shard.source {source} holds no images ({', '.join(EXTENSIONS)}); expected kind {kind}"
-        )
+        raise UserError(f"shard.source {source} holds no images{_seen(found)}; expected kind {kind}")
     if len(found.classes or ()) > MOST_CLASSES:
         raise UserError(
             f"shard.source {source} has {len(found.classes or ()):,} classes, expected at most {MOST_CLASSES:,}"
         )
     return found
+
+
+def _seen(found: Source) -> str:
+    return f" ({told})" if (told := told_passed_over(dict(found.passed_over))) else ""

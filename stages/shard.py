@@ -14,12 +14,14 @@ from pathlib import Path
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
+from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source
 from shards.pictures import Encoding, Format
 from shards.sources import Kind, list_source
 from shards.writing import Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
 from workspace.manifest import write_json
+from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -84,9 +86,16 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     write_lines(folder.out / SKIPPED, written.skipped)
     facts = facts_of(settings, source, written)
     write_image_manifest(folder.out, facts, source.made_from)
-    counted = {"seen": len(source.images), **facts.counts, "skipped": len(written.skipped)}
-    assert counted["seen"] == sum(facts.counts.values()) + counted["skipped"], counted
-    write_json(folder.metrics / "metrics.json", counted)
+    write_json(folder.metrics / "metrics.json", counted(source, facts, written))
+
+
+def counted(source: Source, facts: ImageFacts, written: Written) -> dict[str, int]:
+    """What became of every image that was seen, and how many files beside them were passed over; why is said."""
+    found = {"seen": len(source.images), **facts.counts, "skipped": len(written.skipped)}
+    assert found["seen"] == sum(facts.counts.values()) + found["skipped"], found
+    if told := told_passed_over(dict(source.passed_over)):
+        say(told)
+    return found | {"passed_over": sum(source.passed_over.values())}
 
 
 def link(source: Path, target: Path) -> None:

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from shards.layouts.listed import Location, Source, SourceImage
-from shards.layouts.walking import SPLIT_NAMES, names_of
+from shards.layouts.walking import SPLIT_NAMES, files_of
 from workspace.errors import UserError
 
 
 def list_class_folder(source: str) -> Source:
     """CLASS/…/NAME.jpg, or {train,val}/CLASS/…/NAME.jpg."""
-    root, names = names_of(source)
+    files = files_of(source)
+    root = files.root
     rows = []
-    for name in names:
+    for name in files.names:
         parts = Path(name).parts
         split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
         folders = parts[1:] if split else parts
@@ -26,7 +27,7 @@ def list_class_folder(source: str) -> Source:
         raise UserError(f"shard.source {source}: the class folder {torn!r} is no UTF-8 text: rename it")
     number = {name: index for index, name in enumerate(classes)}
     images = [SourceImage(name, Location(str(root / name)), split, number[cls]) for name, split, cls in rows]
-    return Source(images, classes)
+    return Source(images, classes, passed_over=files.passed_over)
 
 
 def _is_text(name: str) -> bool:

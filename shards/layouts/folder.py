@@ -1,10 +1,11 @@
 """Any pictures below a folder: unlabelled."""
 
 from shards.layouts.listed import Location, Source, SourceImage
-from shards.layouts.walking import names_of
+from shards.layouts.walking import files_of
 
 
 def list_folder(source: str) -> Source:
     """Every image at any depth."""
-    root, names = names_of(source)
-    return Source([SourceImage(name, Location(str(root / name))) for name in names])
+    files = files_of(source)
+    images = [SourceImage(name, Location(str(files.root / name))) for name in files.names]
+    return Source(images, passed_over=files.passed_over)

@@ -69,12 +69,14 @@ class Source:
         classes: class names, sorted.
         attributes: attribute name → its values.
         made_from: name → fingerprint, where the source is an artifact.
+        passed_over: why files of the source (of tars: samples) that are no images of it were passed over → how many.
     """
 
     images: list[SourceImage]
     classes: tuple[str, ...] | None = None
     attributes: Mapping[str, tuple[str, ...]] | None = None
     made_from: Mapping[str, str] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 def clean_caption(text: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from shards.layouts.listed import Location, Source, SourceImage
-from shards.layouts.walking import is_image
 from workspace.errors import UserError
 from workspace.manifest import NAME, parsed, read_manifest, validated
 
@@ -30,7 +29,7 @@ def list_shapes(source: str) -> Source:
     attributes = {row.name: row.attributes for row in _lines(AttributesRow, root / "attributes.jsonl")}
     images = []
     for name in sorted(manifest.files):
-        if name.startswith("masks/") or not is_image(name):
+        if name.startswith("masks/") or not name.endswith(".png"):
             continue
         split, _, rest = name.partition("/")
         cls = rest.partition("/")[0]

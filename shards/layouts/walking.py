@@ -1,28 +1,49 @@
 """The images below a folder or in a listing file, by name: nothing is opened but the listing."""
 
 import os
-from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from shards.layouts.formats import PassedOver, add, why_no_picture
 from workspace.errors import UserError
 
 ROOT = "# root: "
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 
 
-def walk(root: Path) -> Iterator[str]:
-    """Relative paths of the images below a folder, sorted; a link to a folder that it lies in is not followed.
+@dataclass(frozen=True)
+class Files:
+    """The pictures of a folder or listing.
+
+    Attributes:
+        root: the folder.
+        names: relative to it, sorted.
+        passed_over: why other files were → how many.
+    """
+
+    root: Path
+    names: list[str]
+    passed_over: PassedOver = field(default_factory=dict)
+
+
+def walk(root: Path) -> Files:
+    """The pictures below a folder; a link to a folder that it lies in is not followed.
 
     Raises:
         UserError: a folder that cannot be listed: its images would be missing without a word.
     """
-    names = []
+    names: list[str] = []
+    passed_over: PassedOver = {}
     for folder, inner, files in os.walk(root, followlinks=True, onerror=_unlisted):
         above = {_place(parent) for parent in (Path(folder), *Path(folder).absolute().parents)}
         inner[:] = [name for name in inner if _place(Path(folder, name)) not in above]
-        names += [os.path.relpath(os.path.join(folder, name), root) for name in files if is_image(name)]
-    yield from sorted(names)
+        for name in files:
+            why = why_no_picture(folder, name)
+            if why is None:
+                names.append(os.path.relpath(os.path.join(folder, name), root))
+            else:
+                add(passed_over, why)
+    return Files(root, sorted(names), passed_over)
 
 
 def _unlisted(error: OSError) -> None:
@@ -34,16 +55,11 @@ def _place(folder: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is taken for an image, by its name."""
-    return name.lower().endswith(EXTENSIONS) and not os.path.basename(name).startswith(".")
-
-
-def names_of(source: str) -> tuple[Path, Iterable[str]]:
-    """The root of a source and the relative paths of its images: of a folder, or of a listing file."""
+def files_of(source: str) -> Files:
+    """The images of a folder, or of a listing file."""
     path = Path(source)
     if path.is_dir():
-        return path, walk(path)
+        return walk(path)
     if not path.is_file():
         raise UserError(
             f"shard.source {source} does not exist; expected a folder of images, or a listing by `python -m shards.list`"
@@ -56,7 +72,7 @@ def names_of(source: str) -> tuple[Path, Iterable[str]]:
     listed = sorted(row.split("\t")[0] for row in rows)
     for name in listed:
         check_inside(name, source)
-    return Path(header.removeprefix(ROOT)), listed
+    return Files(Path(header.removeprefix(ROOT)), listed)
 
 
 def check_inside(name: str, source: str) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shards.images import MOST_CLASSES
+from shards.layouts.formats import PICTURES
 from shards.layouts.listed import Location, Source, SourceImage, clean_caption
-from shards.layouts.walking import EXTENSIONS
 from shards.tar import BROKEN, check_end, plain_members
 from workspace.errors import UserError
 
@@ -42,7 +42,7 @@ def list_webdataset(source: str) -> Source:
 def _tar_images(path: str, shown: str) -> Iterator[SourceImage]:
     """The samples of a tar that have an image."""
     for key, members in _tar_members(path).items():
-        extension = next((name for name in members if f".{name}" in EXTENSIONS), None)
+        extension = next((name for name in members if f".{name}" in PICTURES), None)
         if extension is not None:
             label, text = members.get("cls"), members.get("txt")
             lines = [] if text is None else text.read().decode(errors="replace").splitlines()

@@ -88,7 +88,7 @@ def test_a_link_to_nothing_is_listed_so_that_it_is_told_later(tmp_path: Path) ->
     write_pictures(tmp_path / "raw", ["1.png"])
     (tmp_path / "raw" / "2.png").symlink_to(tmp_path / "nowhere")
     assert listing.write_listing(tmp_path / "raw", tmp_path / "l") == 2
-    assert (tmp_path / "l").read_text().endswith("\n2.png\t0\n")
+    assert (tmp_path / "l").read_text().endswith("\n2.png\t0\t0\n")
 
 
 def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:

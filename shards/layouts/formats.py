@@ -1,0 +1,95 @@
+"""Which files are pictures: by name where the name is known, else by the first bytes."""
+
+import os
+import stat
+from pathlib import Path
+
+PICTURES = frozenset({
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".png", ".apng", ".webp", ".bmp", ".dib",
+    ".gif", ".tif", ".tiff", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpc",
+    ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".psd", ".ico", ".icns", ".pcx", ".sgi",
+    ".qoi", ".xbm", ".xpm",
+})  # fmt: skip
+"""Extensions of pictures that Pillow reads, and of HEIC, which it reads where pillow-heif is installed."""
+RAW = frozenset({
+    ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".pef",
+    ".srw", ".3fr", ".iiq",
+})  # fmt: skip
+"""A camera's raw data: Pillow would take the thumbnail inside for the picture."""
+OTHERS = frozenset({
+    ".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".log",
+    ".ini", ".cfg", ".lst", ".pdf", ".eps", ".ps", ".ai", ".wmf", ".emf", ".svg", ".svgz", ".py", ".ipynb",
+    ".sh", ".js", ".npy", ".npz", ".mat", ".pkl", ".pt", ".pth", ".h5", ".hdf5", ".parquet", ".arrow",
+    ".tar", ".zip", ".tgz", ".gz", ".bz2", ".xz", ".zst", ".7z", ".rar", ".db", ".sqlite", ".mp4", ".mov",
+    ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mp3", ".wav", ".dvc", ".lock", ".safetensors", ".cls",
+    ".exr", ".hdr", ".dcm", ".nii",
+})  # fmt: skip
+"""Extensions of files that are never opened to see what they are."""
+MAGIC = (
+    b"\xff\xd8\xff",
+    b"\x89PNG\r\n\x1a\n",
+    b"GIF87a",
+    b"GIF89a",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+    b"8BPS",
+    b"qoif",
+)
+"""First bytes of pictures."""
+BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
+"""Of files that begin with a box `ftyp`: AVIF and HEIC."""
+NO_PICTURE = "not a picture"
+PassedOver = dict[str, int]
+"""Why files of a source were passed over → how many."""
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file begins as a picture does; the first 16 bytes suffice."""
+    if head[:4] == b"RIFF":
+        return head[8:12] == b"WEBP"
+    if head[4:8] == b"ftyp":
+        return head[8:12] in BRANDS
+    return head.startswith(MAGIC)
+
+
+def why_no_picture(folder: str, name: str) -> str | None:
+    """Why a file is passed over; None for a picture. Only a file whose extension says nothing is opened."""
+    if name.startswith("."):
+        return "hidden file"
+    extension = Path(name).suffix.lower()
+    if extension in PICTURES:
+        return None
+    if extension in RAW:
+        return f"{extension}: a camera's raw data"
+    shown = extension if 1 < len(extension) <= 12 and extension.isprintable() else "no extension"
+    if extension not in OTHERS and is_picture(_head(Path(folder, name))):
+        return None
+    return f"{shown}: {NO_PICTURE}"
+
+
+def _head(path: Path) -> bytes:
+    """A file's first 16 bytes; none where it is no plain file or may not be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with open(descriptor, "rb") as file:
+        return file.read(16) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+
+def add(passed_over: PassedOver, why: str, count: int = 1) -> None:
+    """Count files that are passed over."""
+    passed_over[why] = passed_over.get(why, 0) + count
+
+
+def told_passed_over(passed_over: PassedOver) -> str:
+    """`12 files passed over: 9 .txt: not a picture, 3 hidden file`; "" where there are none."""
+    if not passed_over:
+        return ""
+    parts = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    return f"{sum(passed_over.values()):,} passed over: " + ", ".join(
+        f"{count:,} {why}" for why, count in parts
+    )
