@@ -10,6 +10,7 @@ Shapes: R sequences, M tokens of each that come at once, T tokens at most, S of 
 E = D / H, I and O widths before and after a linear map.
 """
 
+import math
 from typing import cast
 
 import torch
@@ -74,18 +75,19 @@ class DecodingBlock:
         block: whose weights it takes.
         rows: R.
         length: T.
+        kept_as: of keys and values; None: of the weights, and at least fp32 on CPUs.
     """
 
-    def __init__(self, block: Block, rows: int, length: int) -> None:
+    def __init__(self, block: Block, rows: int, length: int, kept_as: torch.dtype | None = None) -> None:
         attention = block.attention
         self.heads = attention.heads
         self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
         self.to_qkv, self.to_out = Projection(attention.to_qkv, rows), Projection(attention.to_out, rows)
         self.widen, self.narrow = Projection(block.widen, rows), Projection(block.narrow, rows)
         weight = attention.to_qkv.weight
-        kept_as = (
-            torch.promote_types(weight.dtype, torch.float32) if weight.device.type == "cpu" else weight.dtype
-        )
+        if kept_as is None:
+            on_cpu = weight.device.type == "cpu"
+            kept_as = torch.promote_types(weight.dtype, torch.float32) if on_cpu else weight.dtype
         shape = (rows, self.heads, length, weight.shape[1] // self.heads)
         self.k_RHTE, self.v_RHTE = (torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
 
@@ -112,10 +114,15 @@ class DecodingTransformer:
         transformer: whose weights it takes; later changes of them are not seen.
         rows: R.
         length: T.
+        kept_as: as in `DecodingBlock`.
     """
 
-    def __init__(self, transformer: Transformer, rows: int, length: int) -> None:
-        self.blocks = [DecodingBlock(cast(Block, block), rows, length) for block in transformer.blocks]
+    def __init__(
+        self, transformer: Transformer, rows: int, length: int, kept_as: torch.dtype | None = None
+    ) -> None:
+        self.blocks = [
+            DecodingBlock(cast(Block, block), rows, length, kept_as) for block in transformer.blocks
+        ]
         self.norm = transformer.norm
 
     def __call__(self, u_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None) -> Tensor:
@@ -127,6 +134,11 @@ class DecodingTransformer:
             reach: S, how many places attention reads: up to the last of `time_M`, or farther under a mask.
             mask_S: bool, which of those places are there; None says all are.
         """
+        if (
+            mask_S is not None
+        ):  # once a step; each block's attention would turn a bool mask into this by itself
+            zeros_S = torch.zeros(reach, dtype=self.blocks[0].k_RHTE.dtype, device=u_RMD.device)
+            mask_S = zeros_S.masked_fill(~mask_S, -math.inf)
         for block in self.blocks:
             u_RMD = block(u_RMD, time_M, reach, mask_S)
         h_RMD: Tensor = self.norm(u_RMD)

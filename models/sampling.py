@@ -12,11 +12,13 @@ K codes, L positions, V entries of some vocabulary (K or L).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from models.capture import StepGraphs
 from models.decoding import DecodingTransformer, Projection
 from models.stackformer import (
     Stackformer,
@@ -88,19 +90,29 @@ class CachedStackformer:
         batch: B.
         guidance: see `SamplingSettings`.
         bucket: attention reads up to the next multiple of it, under a mask where that is farther than the sequence.
+        kept_as: of keys and values; see `models.decoding.DecodingBlock`.
     """
 
-    def __init__(self, model: Stackformer, batch: int, guidance: float, bucket: int = 1) -> None:
+    def __init__(
+        self,
+        model: Stackformer,
+        batch: int,
+        guidance: float,
+        bucket: int = 1,
+        kept_as: torch.dtype | None = None,
+    ) -> None:
         self.model, self.guidance, self.bucket, self.step = model, guidance, bucket, 0
         self.guided = guidance != 1 and model.config.condition != "none"
         config, rows = model.config, 2 * batch if self.guided else batch
         self._first = config.condition_length
         length = self._reach(config.length)
-        self._code_transformer = DecodingTransformer(model.code_transformer, rows, length)
+        self._code_transformer = DecodingTransformer(model.code_transformer, rows, length, kept_as)
         self._code_head = Projection(model.code_head, rows)
         if config.network.position_layers:
             length = self._reach(config.num_kept)
-            self._position_transformer = DecodingTransformer(model.position_transformer, rows, length)
+            self._position_transformer = DecodingTransformer(
+                model.position_transformer, rows, length, kept_as
+            )
             self._position_head = Projection(model.position_head, rows)
         weight = model.e_c.weight
         self.step_1 = torch.zeros(1, dtype=torch.int64, device=weight.device)
@@ -204,7 +216,8 @@ def draw(logits_BV: Tensor, truncation: Truncation, uniform_B: Tensor) -> Tensor
     Args:
         logits_BV: -inf where an entry must not be chosen; one finite entry a row at least.
         truncation: how to sharpen.
-        uniform_B: float64 in [0, 1); the entries lie along it from the likeliest to the least likely.
+        uniform_B: float64 in [0, 1); the entries lie along it from the likeliest to the least likely, equal ones in their order
+            (CUDA's sorts are stable at every size: in-block up to 4,096 entries, radix above, none of which waits for the host).
 
     Returns:
         int64 [B].
@@ -230,6 +243,8 @@ class Sampler:
         batch: B.
         settings: guidance and truncation.
         bucket: see `CachedStackformer`; None takes what is fastest on the device.
+        kept_as: see `CachedStackformer`.
+        capture: whether steps are captured as CUDA graphs; None does so on a GPU.
 
     Raises:
         ValueError: the model is in training mode.
@@ -237,27 +252,28 @@ class Sampler:
 
     @torch.no_grad()
     def __init__(
-        self, model: Stackformer, batch: int, settings: SamplingSettings, bucket: int | None = None
+        self,
+        model: Stackformer,
+        batch: int,
+        settings: SamplingSettings,
+        bucket: int | None = None,
+        kept_as: torch.dtype | None = None,
+        capture: bool | None = None,
     ) -> None:
         if model.training:
             raise ValueError("expected eval mode, the model is in training mode")
-        self.config, self.settings, self.batch, self.device = (
-            model.config,
-            settings,
-            batch,
-            model.e_c.weight.device,
-        )
-        captures = self.device.type == "cuda"
+        self.config, self.settings, self.batch = model.config, settings, batch
+        self.device = model.e_c.weight.device
+        on_gpu = self.device.type == "cuda"
         self._state = CachedStackformer(
-            model, batch, settings.guidance, bucket or (BUCKET if captures else 1)
+            model, batch, settings.guidance, bucket or (BUCKET if on_gpu else 1), kept_as
         )
         self._memory = PositionMemory(model.config, batch, self.device)
         kept = model.config.num_kept
         self._uniform_BN2 = torch.zeros(batch, kept, 2, dtype=torch.float64, device=self.device)
         self._codes_BN = torch.zeros(batch, kept, dtype=torch.int64, device=self.device)
         self._positions_BN = self._codes_BN.clone()
-        self._graphs: dict[tuple[int, int], torch.cuda.CUDAGraph] | None = {} if captures else None
-        self._pool = torch.cuda.graph_pool_handle() if captures else None
+        self._graphs = StepGraphs(self.device) if (on_gpu if capture is None else capture) else None
 
     @torch.no_grad()
     def __call__(self, condition_BC: Tensor, seeds: Sequence[int]) -> Sampled:
@@ -283,25 +299,15 @@ class Sampler:
         return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
 
     def _go_on(self, step: int) -> None:
-        """One step. On a GPU the first one of its reaches is run, then captured; the others replay it."""
+        """One step; where steps are captured, the first one of its reaches is, and the others replay it."""
         if self._graphs is None:
             self._advance_and_choose()
             return
-        reaches = self._state.reaches(step)
-        if reaches in self._graphs:
-            self._graphs[reaches].replay()
-        else:
-            self._advance_and_choose()
-            self._graphs[reaches] = self._captured(step)
+        self._graphs.run(self._state.reaches(step), self._advance_and_choose, partial(self._rewind, step))
         self._state.step = step
 
-    def _captured(self, step: int) -> torch.cuda.CUDAGraph:
-        """A graph of one step; capturing runs no kernel, so the state is that after the step."""
+    def _rewind(self, step: int) -> None:
         self._state.step = step - 1
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            self._advance_and_choose()
-        return graph
 
     def _advance_and_choose(self) -> None:
         previous_1 = self._state.step_1

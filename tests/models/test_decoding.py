@@ -56,17 +56,26 @@ def test_tokens_one_by_one_give_what_whole_sequences_give(dtype: torch.dtype, fi
     torch.testing.assert_close(torch.cat(parts, dim=1).double(), expected, rtol=0, atol=5 * TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "kept_as"),
+    [
+        (torch.float32, None),
+        (torch.float32, torch.bfloat16),
+        (torch.bfloat16, None),
+        (torch.bfloat16, torch.bfloat16),
+    ],
+    ids=str,
+)
 @torch.no_grad()
 def test_cached_logits_agree_with_full_recomputation_in_the_precisions_of_use(
-    build: Build, sequences: Draw, dtype: torch.dtype
+    build: Build, sequences: Draw, dtype: torch.dtype, kept_as: torch.dtype | None
 ) -> None:
     exact = build(width=32, num_codes=20, num_positions=16, num_kept=10)
     codes, positions, condition = sequences(exact)
     whole = exact(codes, positions, condition)
-    state = CachedStackformer(exact.to(dtype), 3, guidance=1.0)
+    state = CachedStackformer(exact.to(dtype), 3, guidance=1.0, kept_as=kept_as)
     state.start(condition)
-    tolerance = {torch.float32: 1e-4, torch.bfloat16: 0.25}[dtype]
+    tolerance = 1e-4 if (dtype, kept_as) == (torch.float32, None) else 0.25
     for n in range(10):
         torch.testing.assert_close(
             state.code_logits().double(), whole.code_logits_BNK[:, n], rtol=0, atol=tolerance

@@ -153,6 +153,17 @@ def test_top_p_keeps_the_fewest_that_reach_it_and_top_k_the_first() -> None:
     assert set(draw(logits, Truncation(1.0, 3, 0.5), uniform).tolist()) == {0, 1}
 
 
+@pytest.mark.parametrize("entries", [4096, 4097, 20_000])
+def test_equal_entries_lie_in_their_order_at_any_size(entries: int) -> None:
+    """CUDA sorts up to 4,096 entries one way and more another; both are stable, as this is."""
+    uniform = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+    logits = torch.zeros(64, entries)
+    logits[:, 7] = -torch.inf  # not supported: the last
+    drawn = draw(logits, PLAIN, uniform)
+    expected = (uniform * (entries - 1)).long()
+    assert torch.equal(drawn, expected + (expected >= 7))
+
+
 def test_top_k_one_is_the_argmax(build: Build, sequences: Draw) -> None:
     model = build()
     greedy = Truncation(temperature=2.0, top_k=1, top_p=1.0)
