@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from workspace.errors import UserError
-from workspace.settings import STAGES
+from workspace.settings import STAGES, load_params
 from workspace.stage import run_stage
 
 ARMS = Path("experiments/arms.yaml")
@@ -77,6 +77,7 @@ def main() -> None:
     try:
         changes = settings_of(ARMS, arguments.base, arguments.arm, arguments.seed)
         sets = [word for change in changes for word in ("--set", change)]
+        load_params(arguments.params, changes)  # each stage looks at its own section alone
         lines = command_lines(arguments.stages, ["--params", str(arguments.params), *sets])
     except UserError as error:
         sys.exit(str(error))

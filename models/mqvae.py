@@ -25,19 +25,19 @@ class MQVAEConfig:
     """Everything that shapes an MQ-VAE.
 
     Attributes:
-        image_size: pixels a side.
-        stem: space-to-depth factor before the first convolution; 1 is VQGAN's encoder.
-        channels: ch, width of the first level.
-        multipliers: of `channels`, one a level; f = stem · 2^(levels - 1).
-        res_blocks: ResBlocks a level.
+        image_size: pixels a side, a multiple of f (≥ 1).
+        stem: space-to-depth factor before the first convolution; 1 is VQGAN's encoder (≥ 1).
+        channels: ch, width of the first level (≥ 1).
+        multipliers: of `channels`, one a level; f = stem · 2^(levels - 1) (each ≥ 1).
+        res_blocks: ResBlocks a level (≥ 1).
         attention: whether the grid's level attends over the grid, in encoder and decoder.
-        code_dim: n_z, features of a cell and of a code.
-        num_codes: K.
+        code_dim: n_z, features of a cell and of a code (≥ 1).
+        num_codes: K, codes of the codebook (≥ 2, ≤ 65536).
         mask: adaptive (the paper), random (its ablation), none (VQGAN).
-        mask_ratio: share of the cells that is not quantised; 0 where mask is none.
-        scorer_width: hidden width of the scoring network (Eq. 2).
+        mask_ratio: share of the cells that is not quantised; 0 where mask is none (≥ 0, < 1).
+        scorer_width: hidden width of the scoring network, Eq. 2 (≥ 1).
         demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
-        demask_blocks: H.
+        demask_blocks: H, sub-modules of the de-mask blocks (≥ 1).
         quantizer: how the codebook is learned.
     """
 

@@ -27,10 +27,10 @@ class QuantizerConfig:
     Attributes:
         kind: `ema` (codes are moving averages of their features), `gradient` (VQGAN's loss) or `simvq`.
         estimator: how the gradient passes the choice: `straight_through`, or `rotation` (Fifty et al. 2024).
-        decay: of the moving averages, in [0, 1).
-        commitment: weight of ||z - sg(e)||², ≥ 0.
-        restart_every: steps between restarts of dead codes (EMA only), ≥ 1; 0 never restarts.
-        restart_below: a code is dead when its average count is below this share of the expected count.
+        decay: of the moving averages (≥ 0, < 1).
+        commitment: weight of ||z - sg(e)||² (≥ 0).
+        restart_every: steps between restarts of dead codes (EMA only); 0 never restarts (≥ 0).
+        restart_below: a code is dead when its average count is below this share of the expected count (≥ 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

@@ -37,9 +37,9 @@ class Truncation:
     """How a distribution is sharpened before the draw.
 
     Attributes:
-        temperature: > 0, divides the logits.
-        top_k: keeps the k likeliest; 0 keeps all.
-        top_p: keeps the fewest of the likeliest that together reach this probability; 1 keeps all.
+        temperature: divides the logits (> 0).
+        top_k: keeps the k likeliest; 0 keeps all (≥ 0).
+        top_p: keeps the fewest of the likeliest that together reach this probability; 1 keeps all (> 0, ≤ 1).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

@@ -35,11 +35,11 @@ class NetworkConfig:
     """The part of a Stackformer that is chosen freely.
 
     Attributes:
-        width: D.
-        heads: of each attention; divides `width`.
-        code_layers: blocks of the Code-Transformer.
-        position_layers: blocks of the Position-Transformer; 0 builds none, where every position is kept.
-        dropout: of the embedded input and of what each block adds.
+        width: D, features of a token, a multiple of `heads` (≥ 1).
+        heads: of each attention; divides `width` (≥ 1).
+        code_layers: blocks of the Code-Transformer (≥ 1).
+        position_layers: blocks of the Position-Transformer; 0 builds none, where every position is kept (≥ 0).
+        dropout: of the embedded input and of what each block adds (≥ 0, < 1).
         position_support: ascending (exact: positions do ascend) or unused (Algorithm 1 to the letter).
     """
 

@@ -1,4 +1,4 @@
-"""evaluate: samples against real images (DESIGN §6; paper §4, Tables 1-5).
+"""evaluate: samples against real images (docs/artifacts.md; paper §4, Tables 1-5).
 
 Reads   samples, reference
 Writes  the samples' nearest training images; scores in metrics/evaluate, with the way they came about
@@ -56,7 +56,7 @@ class Inputs:
     reference: Path
 
 
-def check(params: Params) -> None:
+def check_across(params: Params) -> None:
     """There must be as many samples as are to be scored, and Inception is named by its SHA-256."""
     settings = params.section(EvaluateSettings)
     reference = params.sections["reference"].model_dump()

@@ -67,7 +67,7 @@ class Inputs:
     mqvae: Path
 
 
-def check(params: Params) -> None:
+def check_across(params: Params) -> None:
     """Inception is named by its SHA-256."""
     mine = params.section(ReconstructSettings).torchscript_sha256
     reference = params.sections["reference"].model_dump()

@@ -1,4 +1,4 @@
-"""reference: image shards → features of real images, which others are held against (DESIGN §6).
+"""reference: image shards → features of real images, which others are held against (docs/artifacts.md).
 
 Reads   image shards
 Writes  features, labels and moments of both splits, the extractor (the proxy is trained here), the mean image
@@ -76,15 +76,9 @@ class Inputs:
 
 
 def check(params: Params) -> None:
-    """A proxy needs labels; only published networks have weights to name."""
+    """Only published networks have weights to name, and Inception is named by its SHA-256."""
     settings = params.section(ReferenceSettings)
     where = f"{params.path}: reference"
-    kind = params.sections["shard"].model_dump()["kind"]
-    if settings.features == "proxy" and kind in UNLABELLED:
-        raise UserError(
-            f"{where}.features is proxy, which learns from labels, and shard.kind {kind} has none; "
-            f"expected inception or squeezenet"
-        )
     if settings.features == "proxy" and settings.weights is not None:
         raise UserError(
             f"{where}.weights is {settings.weights}, and the proxy is trained here; expected null"
@@ -93,6 +87,16 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.torchscript_sha256 is null, and Inception's TorchScript is loaded only by its SHA-256; "
             f"the published file has {SHA256}"
+        )
+
+
+def check_across(params: Params) -> None:
+    """A proxy needs labels."""
+    kind = params.sections["shard"].model_dump()["kind"]
+    if params.section(ReferenceSettings).features == "proxy" and kind in UNLABELLED:
+        raise UserError(
+            f"{params.path}: reference.features is proxy, which learns from labels, and shard.kind {kind} has none; "
+            f"expected inception or squeezenet"
         )
 
 

@@ -65,6 +65,7 @@ ASKED = {
     "prompt": "draw images of this caption, as files below OUT/png; may be repeated",
     "class": "draw images of this class, as files below OUT/png; may be repeated",
 }
+BY_HAND_COMMAND = "python -m stages.sample"
 BY_HAND = 16
 """Images that a prompt or a class asked for by hand gives; `--set sample.num_images=…` asks for others."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -81,19 +82,25 @@ class Inputs:
 def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
     """The settings that `--prompt` and `--class` stand for."""
     changes = [f"sample.{name}={BY_HAND}" for name in ("num_images", "batch", "samples_per_shard")]
-    changes += [f"evaluate.num_images={BY_HAND}", "sample.png_files=true"]
-    lists = {"prompts": asked["prompt"], "classes": asked["class"]}
-    return changes + [f"sample.{name}={json.dumps(list(texts))}" for name, texts in lists.items() if texts]
+    changes += ["sample.png_files=true"]
+    prompts, classes = list(asked["prompt"]) or None, list(asked["class"]) or "all"
+    return [*changes, f"sample.prompts={json.dumps(prompts)}", f"sample.classes={json.dumps(classes)}"]
 
 
 def check(params: Params) -> None:
-    """What must fit across settings before any work."""
+    """A shard holds whole batches."""
     settings = params.section(SampleSettings)
     where = f"{params.path}: sample"
     if settings.samples_per_shard % settings.batch:
         raise UserError(
             f"{where}.samples_per_shard {settings.samples_per_shard} is no multiple of batch {settings.batch}"
         )
+
+
+def check_across(params: Params) -> None:
+    """The settings ask for what the Stackformer of these params learns; `asked_for` holds them against the one that is there."""
+    settings = params.section(SampleSettings)
+    where = f"{params.path}: sample"
     trained: dict[str, Any] = params.sections["stackformer"].model_dump()
     condition = trained["condition"]
     if condition == "text" and not settings.prompts:
@@ -209,11 +216,15 @@ def asked_for(settings: SampleSettings, stackformer: Manifest, folder: Path) -> 
         UserError: a class that it does not know, or no prompts.
     """
     condition, known = stackformer.facts["condition"], stackformer.facts["classes"]
+    require_condition(settings, stackformer, folder)
     if condition == "none":
         return Asked(condition, (), (), ((0,),))
     if condition == "text":
         if not settings.prompts:
-            raise UserError(f"sample.prompts is empty; {folder} draws from captions: expected at least one")
+            raise UserError(
+                f"sample.prompts is empty, and {folder} draws from captions: expected at least one, in params.yaml or by "
+                f'`{BY_HAND_COMMAND} --prompt "a star" --out DIR`'
+            )
         length = Stackformer.from_pretrained(folder).config.condition_length
         codes = TextTokenizer.load(folder / TEXT_TOKENIZER).encode(settings.prompts, length)
         return Asked(condition, tuple(settings.prompts), (), tuple(tuple(row) for row in codes.tolist()))
@@ -223,6 +234,33 @@ def asked_for(settings: SampleSettings, stackformer: Manifest, folder: Path) -> 
             raise UserError(f"sample.classes names {name}; {folder} knows {', '.join(known)}")
     indices = tuple(known.index(name) for name in names)
     return Asked(condition, tuple(names), indices, tuple((index,) for index in indices))
+
+
+def require_condition(settings: SampleSettings, stackformer: Manifest, folder: Path) -> None:
+    """The Stackformer that is there must have learned what the settings ask for.
+
+    Raises:
+        UserError: captions of a model that has none, classes likewise, or guidance where nothing was learned without.
+    """
+    condition, known = stackformer.facts["condition"], stackformer.facts["classes"]
+    by_class = f"by class: `{BY_HAND_COMMAND} --class {known[0]} --out DIR`" if condition == "class" else ""
+    draws = {
+        "class": by_class,
+        "text": f'from captions: `{BY_HAND_COMMAND} --prompt "a star" --out DIR`',
+        "none": "without a condition: expected none",
+    }[condition]
+    if condition != "text" and settings.prompts is not None:
+        raise UserError(
+            f"sample.prompts needs a Stackformer of captions (`make repro PRESET=shapes_text` trains one), and {folder} "
+            f"draws {draws}"
+        )
+    if condition != "class" and settings.classes != "all":
+        raise UserError(f"sample.classes needs a Stackformer of classes, and {folder} draws {draws}")
+    if settings.guidance != 1 and stackformer.facts.get("condition_drop") == 0:
+        raise UserError(
+            f"sample.guidance is {settings.guidance}, and {folder} never learned to draw without its condition "
+            "(stackformer.condition_drop was 0); expected 1"
+        )
 
 
 def sampling(

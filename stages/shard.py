@@ -1,7 +1,7 @@
 """shard: a source of images → WebDataset tars of one image size, with a split and an index.
 
 Reads   shard.source: a folder, a listing file, COCO's layout, the embedded shapes, or existing tars
-Writes  image shards (DESIGN section 3), skipped.jsonl
+Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
 
@@ -51,7 +51,7 @@ class Inputs:
     """No artifact: the source is a setting."""
 
 
-def check(params: Params) -> None:
+def check_across(params: Params) -> None:
     """The models take images of the size that the shards have."""
     settings = params.section(ShardSettings)
     wanted = params.sections["mqvae"].model_dump()["model"]["image_size"]

@@ -1,7 +1,7 @@
 """tokenize: every image of the shards → its kept codes and where they sit (paper section 3.2, Eq. 1-4).
 
 Reads   image shards, MQ-VAE
-Writes  token shards: blocks of codes and position bitmasks (DESIGN section 3)
+Writes  token shards: blocks of codes and position bitmasks (docs/artifacts.md)
 Params  tokenize
 """
 

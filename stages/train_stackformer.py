@@ -82,10 +82,15 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.condition_drop is {settings.condition_drop}; expected 0 where condition is none"
         )
+
+
+def check_across(params: Params) -> None:
+    """A model of captions needs tokens that hold them."""
     tokenize: dict[str, Any] = params.sections["tokenize"].model_dump()
-    if settings.condition == "text" and not (tokenize["text_vocab"] and tokenize["text_length"]):
+    condition = params.section(StackformerSettings).condition
+    if condition == "text" and not (tokenize["text_vocab"] and tokenize["text_length"]):
         raise UserError(
-            f"{where}.condition is text and tokenize.text_vocab {tokenize['text_vocab']}, text_length "
+            f"{params.path}: stackformer.condition is text and tokenize.text_vocab {tokenize['text_vocab']}, text_length "
             f"{tokenize['text_length']}; expected both > 0, so that the tokens hold captions"
         )
 
@@ -129,6 +134,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
         "num_kept": config.num_kept,
         "num_codes": config.num_codes,
         "condition": config.condition,
+        "condition_drop": settings.condition_drop,
         "classes": tokens.facts.classes,
         "mqvae": tokens.facts.mqvae,
         "parameters": parameters,

@@ -307,7 +307,10 @@ def test_a_class_asked_for_by_hand_is_drawn_sixteen_times(tiny: Path) -> None:
     for options, words in (
         (["--class", "star"], "--class needs --out FOLDER"),
         (["--class", "stra", "--out", "x"], "sample.classes names stra; artifacts/stackformer knows"),
-        (["--prompt", "a star", "--out", "x"], "sample.prompts needs stackformer.condition text"),
+        (
+            ["--prompt", "a star", "--out", "x"],
+            "sample.prompts needs a Stackformer of captions, and artifacts/stackformer draws by class",
+        ),
     ):
         said = run(tiny, "python", "-m", "stages.sample", *options, check=False)
         assert said.count("\n") == 1 and words in said

@@ -30,14 +30,16 @@ class LossConfig:
     """Weights of the loss terms and the critic; a weight of 0 switches a term off.
 
     Attributes:
-        l1, l2: of the mean absolute and the mean squared error of pixels.
-        perceptual: of the perceptual distance.
-        adversarial: of the hinge loss, times the adaptive weight.
-        adaptive_max: highest adaptive weight.
-        disc_start: step from which the critic takes part.
-        disc_ramp: steps over which its weight grows to the full.
-        disc_channels, disc_layers: its size.
-        disc_learning_rate: its peak rate.
+        l1: of the mean absolute error of pixels (≥ 0).
+        l2: of the mean squared error of pixels (≥ 0).
+        perceptual: of the perceptual distance (≥ 0).
+        adversarial: of the hinge loss, times the adaptive weight (≥ 0).
+        adaptive_max: highest adaptive weight (≥ 0).
+        disc_start: step from which the critic takes part (≥ 0).
+        disc_ramp: steps over which its weight grows to the full (≥ 1).
+        disc_channels: width of the critic's first layer (≥ 1).
+        disc_layers: the critic's convolutions (≥ 1).
+        disc_learning_rate: the critic's peak rate (> 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -54,9 +56,14 @@ class LossConfig:
     disc_learning_rate: float
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "perceptual", "adversarial", "adaptive_max"):
+        for name in ("l1", "l2", "perceptual", "adversarial", "adaptive_max", "disc_start"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 0")
+        for name in ("disc_ramp", "disc_channels", "disc_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
+        if not self.disc_learning_rate > 0:
+            raise ValueError(f"disc_learning_rate is {self.disc_learning_rate}, expected > 0")
         if self.l1 + self.l2 + self.perceptual == 0:
             raise ValueError("l1, l2 and perceptual are all 0; expected a weight > 0 in one of them")
 
@@ -66,9 +73,10 @@ class ExplorationConfig:
     """Noise on the ranking of cells early in training (not in the paper; `noise: 0` is the paper's ranking).
 
     Attributes:
-        noise: weight of standard normal noise against the scores' logits over their standard deviation.
-        until, gone_by: shares of the run: full noise until the one, annealed to none by the other.
-        freeze_from: share of the run from which the scores get no gradient; 1 never freezes them.
+        noise: weight of standard normal noise against the scores' logits over their standard deviation (≥ 0).
+        until: share of the run with full noise (≥ 0, ≤ 1).
+        gone_by: share of the run by which the noise is annealed to none, at least `until` (≥ 0, ≤ 1).
+        freeze_from: share of the run from which the scores get no gradient; 1 never freezes them (≥ 0, ≤ 1).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

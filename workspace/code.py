@@ -105,7 +105,7 @@ def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     """Modules that a file imports (`from a import b` gives a and a.b, of which one is a module), and data files beside it."""
     names: list[str] = []
     beside = []
-    # settings.py imports every stage by name, inside one function: DESIGN section 2 leaves that out of the closure.
+    # settings.py imports every stage by name, inside functions, to validate the whole params file: no stage's result needs that.
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]

@@ -1,6 +1,6 @@
 """What an artifact says of itself: kind, facts, what it was made from, and a checksum for each of its files.
 
-Every artifact folder holds a `manifest.json` (DESIGN section 3). Equal inputs give equal bytes, so no time, host or
+Every artifact folder holds a `manifest.json` (docs/artifacts.md). Equal inputs give equal bytes, so no time, host or
 absolute path stands in it; its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
 The manifest is sealed: it carries the SHA-256 of its own content, so that a flipped byte in it is noticed too.
 """

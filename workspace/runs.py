@@ -2,7 +2,7 @@
 
 A stage works in `.runs/<stage>/<fingerprint>/`, never in its outputs, which DVC removes before it starts. The
 fingerprint covers the effective settings, the inputs and the stage's code. When the stage is done its result is linked
-or copied to the outputs and renamed into place whole (DESIGN section 5).
+or copied to the outputs and renamed into place whole (docs/artifacts.md).
 
     python -m workspace.runs list          every run: stage, fingerprint, state, progress
     python -m workspace.runs drop RUN      forget a run (before a forced recomputation)

@@ -1,7 +1,7 @@
 """params.yaml → frozen, validated sections: the mechanism only; each stage owns its section's class.
 
 A slip in any section is known before any work starts: the whole file is validated, unknown keys too, and the first
-mistake is told in one line with the nearest valid key.
+mistake is told in one line with the nearest valid key. A stage run by hand asks for its own section alone.
 """
 
 import difflib
@@ -54,7 +54,7 @@ class Compute(Settings):
         description="local (a running head of ours, or a new one), auto, or HOST:PORT of a cluster's head"
     )
     checkpoints: str | None = Field(
-        default=None,  # the one default: files of before it stay valid
+        default=None,  # the one default: older params files stay valid
         description="where checkpoints are copied to as well: a path, or a URL for fsspec (s3://…); null is nowhere",
     )
 
@@ -66,7 +66,7 @@ MOST_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
 
 @dataclass(frozen=True)
 class Params:
-    """A whole params file, validated.
+    """A params file, validated: all of it, or the sections that one stage run by hand needs.
 
     Attributes:
         path: where it was read.
@@ -87,14 +87,49 @@ class Params:
 
 
 def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
-    """Read, override and validate a params file.
+    """Read, override and validate a whole params file, what must fit across its sections too.
 
     Args:
-        path: a YAML file with the sections of DESIGN section 2.
+        path: a YAML file with a section for each stage and `compute`, as presets/shapes.yaml has them.
         overrides: `section.key=value` each, value in YAML.
 
     Raises:
         UserError: the first mistake, in one line.
+    """
+    tree = read_tree(path, overrides)
+    modules = [importlib.import_module(f"stages.{name}") for name in STAGES]
+    kinds: dict[str, type[Settings]] = {module.SECTION: module.SETTINGS for module in modules}
+    params = _validated(path, tree, kinds)
+    for check in ("check", "check_across"):
+        for module in modules:
+            if hasattr(module, check):
+                getattr(module, check)(params)
+    return params
+
+
+def load_section(path: Path, overrides: Sequence[str], name: str) -> Params:
+    """Read, override and validate what the stage `name` reads, its own section and `compute`: what a run by hand needs.
+
+    A mistake in another stage's section, or between two sections, is that stage's; what a run reads of other stages it
+    takes from their artifacts, and checks there.
+
+    Raises:
+        UserError: the first mistake, in one line; a setting in `overrides` that no stage has is one.
+    """
+    tree = read_tree(path, overrides)
+    module = importlib.import_module(f"stages.{name}")
+    own: dict[str, type[Settings]] = {module.SECTION: module.SETTINGS}
+    params = _validated(path, {key: value for key, value in tree.items() if key in {*own, "compute"}}, own)
+    if hasattr(module, "check"):
+        module.check(params)
+    return params
+
+
+def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """A params file's values with some changed; nothing is validated but that it is YAML of sections.
+
+    Raises:
+        UserError: no such file, not YAML, or an override that names no setting of the file.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist: take one with `cp presets/shapes.yaml {path}`")
@@ -105,18 +140,17 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
         raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")
     for text in overrides:
         _override(tree, text)
-    modules = [importlib.import_module(f"stages.{name}") for name in STAGES]
-    kinds: dict[str, type[Settings]] = {module.SECTION: module.SETTINGS for module in modules}
-    kinds["compute"] = Compute
+    return tree
+
+
+def _validated(path: Path, tree: Mapping[str, Any], stages: Mapping[str, type[Settings]]) -> Params:
+    """The sections of a tree that has these sections, `compute`, and no others."""
+    kinds: dict[str, type[Settings]] = {**stages, "compute": Compute}
     _check_names(path, tree, kinds)
-    sections = {name: _validate(path, name, kind, tree[name]) for name, kind in kinds.items()}
+    sections = {name: validate_section(path, name, kind, tree[name]) for name, kind in kinds.items()}
     compute = sections.pop("compute")
     assert isinstance(compute, Compute)
-    params = Params(path, sections, compute)
-    for module in modules:
-        if hasattr(module, "check"):
-            module.check(params)
-    return params
+    return Params(path, sections, compute)
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
@@ -175,7 +209,12 @@ def _check_names(path: Path, tree: Mapping[str, Any], kinds: Mapping[str, type[S
             raise UserError(f"{path}: the section {name} is missing; presets/shapes.yaml has one to copy")
 
 
-def _validate(path: Path, section: str, kind: type[Settings], value: Any) -> Settings:
+def validate_section(path: Path, section: str, kind: type[Settings], value: Any) -> Settings:
+    """One section's values as its settings.
+
+    Raises:
+        UserError: the first mistake, by name.
+    """
     try:
         text = json.dumps(value, allow_nan=False)
     except TypeError as error:

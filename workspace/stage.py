@@ -33,7 +33,8 @@ from workspace.runs import (
     open_run,
     publish,
 )
-from workspace.settings import Params, Settings, load_params
+from workspace.settings import Params, Settings, load_params, load_section
+from workspace.settings_help import settings_text
 
 PARAMS = Path("params.yaml")
 PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
@@ -92,11 +93,25 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+class _Help(argparse.Action):
+    """Prints the help, with the settings of the stage and their values in the file that `--params` named before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        module = self.const
+        parser.epilog = settings_text(module.SECTION, module.SETTINGS, namespace.params)
+        parser.print_help()
+        parser.exit()
+
+
 def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m stages.{name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h", "--help", action=_Help, nargs=0, const=module, help="this text, and the stage's settings"
     )
     usual = _usual_paths(name)
     for field in fields(module.Inputs):
@@ -134,17 +149,25 @@ def _usually(usual: dict[str, Path], name: str) -> str:
 
 
 def _usual_paths(name: str) -> dict[str, Path]:
-    """The paths that this stage's own entry in dvc.yaml passes to it: option name → path."""
+    """The paths that this stage's own entry in dvc.yaml passes to it: option name → path; none where DVC could not read it."""
     for path in PIPELINES:
-        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"] if path.is_file() else {}
-        if name in stages:
-            words = shlex.split(stages[name]["cmd"])
+        command = _command_in(path, name)
+        if command:
+            words = shlex.split(command)
             return {
                 word[2:].replace("-", "_"): Path(value)
                 for word, value in pairwise(words)
                 if word.startswith("--")
             }
     return {}
+
+
+def _command_in(pipeline: Path, name: str) -> str:
+    """The command of a stage in a dvc.yaml; "" where there is none."""
+    try:
+        return str(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
+    except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        return ""
 
 
 def _identity(name: str, module: ModuleType, settings: Settings, inputs: dict[str, Path]) -> Identity:
@@ -186,7 +209,10 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     for key, path in {**inputs, "out": out}.items():
         if path is None or path == Path():
             raise UserError(f"{_option(key)} is missing, and dvc.yaml has no stage {name} to take it from")
-    params = load_params(arguments.params, changes)
+    by_hand = bool(changes) or ad_hoc
+    params = (
+        load_section(arguments.params, changes, name) if by_hand else load_params(arguments.params)
+    )  # fmt: skip
     settings = params.sections[module.SECTION]
     identity = _identity(name, module, settings, inputs)
     folder = open_run(name, identity, keep_others=ad_hoc)

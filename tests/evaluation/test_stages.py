@@ -219,7 +219,7 @@ class Kind(Settings):
 def test_a_proxy_for_a_kind_of_source_without_labels_is_known_before_any_work() -> None:
     params = Params(Path("params.yaml"), {"shard": Kind(kind="folder"), "reference": REFERENCE}, HERE)
     with pytest.raises(UserError, match="shard.kind folder has none; expected inception or squeezenet"):
-        reference.check(params)
+        reference.check_across(params)
 
 
 @pytest.mark.parametrize("mask", ["adaptive", "random"])

@@ -1,0 +1,174 @@
+"""What `--help` of a stage says of its settings: name, present value, type, range and meaning, nested ones too.
+
+Ranges come from pydantic's constraints; a dataclass states them at the end of each attribute's description in its
+docstring, `(≥ 1)`, and checks them when it is made: a test tries each of them on the real settings.
+"""
+
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from pydantic import BaseModel
+
+from workspace.errors import UserError
+from workspace.settings import Compute, Settings, read_tree, validate_section
+
+WIDTH = 100
+WORDS = {
+    int: "whole number",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    Path: "path",
+    NoneType: "null",
+}
+SIGNS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
+RANGE = re.compile(r" \(([^()]*[≤≥<>][^()]*)\)$")
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One setting.
+
+    Attributes:
+        name: dotted, its section first.
+        type: in words, with the choices of a choice.
+        range: `≥ 1`, or "".
+        about: what it is.
+    """
+
+    name: str
+    type: str
+    range: str
+    about: str
+
+
+def settings_text(section: str, kind: type[Settings], params: Path) -> str:
+    """The settings of a section and of `compute`, with their values in a params file where it has them.
+
+    A file that is missing or wrong is told in a line; the settings are listed all the same.
+    """
+    values, note = _values(section, kind, params)
+    parts = [
+        f"settings, with their values in {params} (another one for one run: --set NAME=VALUE --out DIR):"
+    ]
+    parts += [f"  ! {note}"] if note else []
+    for name, of in ((section, kind), ("compute", Compute)):
+        parts += [_entry(knob, values) for knob in knobs(name, of)]
+    return "\n".join(parts)
+
+
+def _values(section: str, kind: type[Settings], params: Path) -> tuple[Mapping[str, Any], str]:
+    """What the file holds, as far as it can be read, and what is wrong with it."""
+    try:
+        tree = read_tree(params)
+    except UserError as error:
+        return {}, str(error)
+    try:
+        for name, of in ((section, kind), ("compute", Compute)):
+            validate_section(params, name, of, tree.get(name))
+    except UserError as error:
+        return tree, str(error)
+    return tree, ""
+
+
+def _entry(knob: Knob, values: Mapping[str, Any]) -> str:
+    """Two lines or more of the help."""
+    about = f"{knob.type}{f', {knob.range}' if knob.range else ''}{f': {knob.about}' if knob.about else ''}"
+    lines = textwrap.wrap(about, WIDTH - 6, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([f"  {knob.name}{_present(knob.name, values)}", *(f"      {line}" for line in lines)])
+
+
+def _present(name: str, values: Any) -> str:
+    for key in name.split("."):
+        if not isinstance(values, Mapping) or key not in values:
+            return ""
+        values = values[key]
+    return f" = {json.dumps(values, ensure_ascii=False, default=str)}"
+
+
+def knobs(section: str, kind: type[Any]) -> Iterator[Knob]:
+    """The settings of a section in the order of its class, those of nested classes in their place."""
+    for name, hint, about in _fields(kind):
+        plain, bounds = _bare(hint)
+        dotted = f"{section}.{name}"
+        if _nested(plain):
+            yield from knobs(dotted, plain)
+            continue
+        told = RANGE.search(about)
+        yield Knob(dotted, _type(plain), bounds or (told[1] if told else ""), RANGE.sub("", about))
+
+
+def _nested(kind: Any) -> bool:
+    return isinstance(kind, type) and (issubclass(kind, BaseModel) or is_dataclass(kind))
+
+
+def _fields(kind: type[Any]) -> Iterator[tuple[str, Any, str]]:
+    """Name, type and description of each field of a settings class, or of a config dataclass."""
+    hints = get_type_hints(kind, include_extras=True)
+    if issubclass(kind, BaseModel):
+        for name, field in kind.model_fields.items():
+            yield (
+                name,
+                Annotated[(hints[name], *field.metadata)] if field.metadata else hints[name],
+                field.description or "",
+            )
+        return
+    told = attributes(kind)
+    for inner in fields(kind):
+        yield inner.name, hints[inner.name], told.get(inner.name, "")
+
+
+def attributes(kind: type[Any]) -> dict[str, str]:
+    """The `Attributes:` of a docstring: name → description; an entry may describe several names."""
+    _, _, block = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
+    found: dict[str, str] = {}
+    for entry in re.split(r"\n    (?=\w)", "\n" + textwrap.dedent(block).replace("\n", "\n    ")):
+        names, colon, about = entry.partition(":")
+        if colon:
+            found |= dict.fromkeys(re.split(r",\s*", names.strip()), " ".join(about.split()).rstrip("."))
+    return found
+
+
+def _bare(hint: Any) -> tuple[Any, str]:
+    """A type without its annotations, and the range that they set."""
+    bounds: dict[str, Any] = {}
+    while get_origin(hint) is Annotated:
+        for constraint in hint.__metadata__:
+            bounds |= {
+                name: getattr(constraint, name)
+                for name in SIGNS
+                if getattr(constraint, name, None) is not None
+            }
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, UnionType, tuple):
+        each = "each " if get_origin(hint) is tuple else ""
+        return hint, next((each + told for told in (_bare(part)[1] for part in get_args(hint)) if told), "")
+    if hint is int and "gt" in bounds:
+        bounds["ge"] = bounds.pop("gt") + 1
+    return hint, ", ".join(f"{SIGNS[name]} {bounds[name]:g}" for name in SIGNS if name in bounds)
+
+
+def _type(kind: Any) -> str:
+    """A type in words."""
+    kind, _ = _bare(kind)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, inner)) if len(inner) > 1 else str(inner[0])
+    if origin in (Union, UnionType):
+        return " or ".join(_type(part) for part in inner)
+    if origin in (list, tuple):
+        parts = [part for part in inner if part is not Ellipsis]
+        one = (
+            f"{{{', '.join(name for name, _, _ in _fields(parts[0]))}}}"
+            if _nested(parts[0])
+            else _type(parts[0])
+        )
+        return f"list of {one}" if origin is list or Ellipsis in inner else f"list of {len(parts)} × {one}"
+    return WORDS[kind]
