@@ -7,6 +7,7 @@ rotation and background are drawn independently of it, each from a generator key
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,11 +130,11 @@ def _coverage(
     fine = side * SUPERSAMPLING
     grid = (np.arange(fine) + 0.5) / fine
     x, y = np.meshgrid((grid - centre[0]) / radius, (grid - centre[1]) / radius)
-    inside = _inside(kind, x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn))
+    inside = inside_of(kind, x * math.cos(turn) + y * math.sin(turn), y * math.cos(turn) - x * math.sin(turn))
     return inside.reshape(side, SUPERSAMPLING, side, SUPERSAMPLING).mean(axis=(1, 3))
 
 
-def _inside(kind: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+def inside_of(kind: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Whether points lie in a shape of radius 1 at the origin; y points down."""
     distance = np.hypot(x, y)
     across, along = np.abs(x), np.abs(y)
@@ -156,6 +157,10 @@ def _inside(kind: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArra
             return _star(x, y)
         case _:
             return (y < 0.72) & (1.55 * across < y + 0.95)
+
+
+OUTLINES = {kind: partial(inside_of, kind) for kind in KINDS}
+"""Each kind → whether points lie in it, for who judges pictures by it."""
 
 
 def _star(x: NDArray[np.float64], y: NDArray[np.float64], inner: float = 0.42) -> NDArray[np.bool_]:

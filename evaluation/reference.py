@@ -2,6 +2,7 @@
 
 train.safetensors, val.safetensors   rows: features, classes, labels, predictions (see rows.py)
 moments.safetensors                  mean and covariance of each split's features
+steps.safetensors                    steps between neighbouring pixels, summed over each split's images (see grid.py)
 extractor.json + weights             what made them; `load_extractor` reads it
 mean_image.png                       mean of the training images: the floor that a PSNR is held against
 """
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from evaluation.grid import step_sums
 from evaluation.labelled import LabelledImages, chosen_images
 from evaluation.rows import FeatureRows
 from evaluation.statistics import Moments, moments
@@ -23,7 +25,7 @@ from workspace.manifest import Manifest, atomic_path, read_manifest, validated
 
 Split = Literal["train", "val"]
 SPLITS = ("train", "val")
-MOMENTS, MEAN_IMAGE = "moments.safetensors", "mean_image.png"
+MOMENTS, MEAN_IMAGE, STEPS = "moments.safetensors", "mean_image.png", "steps.safetensors"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class Reference:
         found = load_file(self.folder / MOMENTS)
         return Moments(self.facts.images[split], found[f"{split}.mean"], found[f"{split}.covariance"])
 
+    def steps(self, split: str) -> NDArray[np.int64]:
+        """`step_sums` of a split, summed over its images: int64 [2, S - 1]."""
+        found: NDArray[np.int64] = load_file(self.folder / STEPS)[split]
+        return found
+
     def mean_image(self) -> NDArray[np.uint8]:
         """Mean of the training images, uint8 [H, W, 3]."""
         with Image.open(self.folder / MEAN_IMAGE) as image:
@@ -111,21 +118,24 @@ class Reference:
 
 
 class PixelSum:
-    """The sum of a shard's pixels, int64 [side, side, 3], kept beside its rows, for the mean image."""
+    """Sums over a shard's images, kept beside its rows: pixels int64 [side, side, 3], for the mean image, and `step_sums`."""
 
     def __init__(self, side: int) -> None:
         self.total = np.zeros((side, side, 3), np.int64)
+        self.steps = np.zeros((2, side - 1), np.int64)
 
     def passing(self, batches: Iterable[LabelledImages]) -> Iterator[LabelledImages]:
         """The batches as they come, each added to the sum."""
         for batch in batches:
             self.total += batch.images.sum(axis=0, dtype=np.int64)
+            self.steps += step_sums(batch.images).sum(axis=0)
             yield batch
 
     def save(self, rows: Path) -> None:
-        """Write it beside the shard's rows, atomically."""
-        with atomic_path(rows.with_suffix(".npy")) as temporary:
-            np.save(temporary, self.total)
+        """Write them beside the shard's rows, atomically."""
+        for suffix, values in ((".npy", self.total), (".steps.npy", self.steps)):
+            with atomic_path(rows.with_suffix(suffix)) as temporary:
+                np.save(temporary, values)
 
 
 def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path) -> None:
@@ -136,14 +146,23 @@ def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path
         training_images: how many the mean is taken over.
         out: the artifact's folder.
     """
-    found = {}
+    found, steps = {}, {}
     for split, paths in shards.items():
         rows = FeatureRows.concatenate([FeatureRows.load(path) for path in paths])
         rows.save(out / f"{split}.safetensors")
         found[split] = moments(rows.features)
+        steps[split] = np.sum([_kept(path, ".steps.npy") for path in paths], axis=0)
     write_moments(out, found)
-    sums = [np.load(path.with_suffix(".npy"), allow_pickle=False) for path in shards["train"]]
+    with atomic_path(out / STEPS) as temporary:
+        save_file(steps, temporary)
+    sums = [_kept(path, ".npy") for path in shards["train"]]
     write_mean_image(out, np.sum(sums, axis=0), training_images)
+
+
+def _kept(rows: Path, suffix: str) -> NDArray[np.int64]:
+    """What `PixelSum.save` wrote."""
+    found: NDArray[np.int64] = np.load(rows.with_suffix(suffix), allow_pickle=False)
+    return found
 
 
 def write_moments(folder: Path, by_split: Mapping[str, Moments]) -> None:

@@ -165,6 +165,21 @@ def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -
     return found
 
 
+def accuracy_by_class(
+    rows: FeatureRows, heads: Mapping[str, Sequence[str]], main: str, names: Sequence[str]
+) -> dict[str, Score]:
+    """`proxy_accuracy_NAME`: how often images that were to show NAME, a value of the head `main`, are read so."""
+    column = list(heads).index(main)
+    found = {}
+    for name in names:
+        asked = rows.expected[:, column] == heads[main].index(name)
+        if asked.any():
+            right = rows.predicted[asked, column] == rows.expected[asked, column]
+            text = f"share of images asked to show {name} whose {main} the proxy reads so"
+            found[f"proxy_accuracy_{name}"] = Score(float(right.mean()), text)
+    return found
+
+
 def _populous_classes(rows: FeatureRows) -> NDArray[np.int64]:
     """Classes with at least two images."""
     classes, counts = np.unique(rows.classes, return_counts=True)

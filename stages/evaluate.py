@@ -1,11 +1,12 @@
 """evaluate: samples against real images (docs/artifacts.md; paper §4, Tables 1-5).
 
 Reads   samples, reference
-Writes  the samples' nearest training images; scores in metrics/evaluate, with the way they came about
+Writes  the samples' nearest training images, shape_fit.json where shapes were asked for; scores in metrics/evaluate, with the way
+        they came about
 Params  evaluate
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,18 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from cluster.devices import device_of
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
+from demo.drawing import KINDS, OUTLINES
 from evaluation.extractors import load_extractor
-from evaluation.labelled import in_batches
+from evaluation.grid import Grid, border_means, grid_scores
+from evaluation.judged import Judged, judge, kinds_of
+from evaluation.labelled import LabelledImages, in_batches
 from evaluation.neighbours import SHOWN, Neighbours, copy_scores, nearest
-from evaluation.protocol import Made
+from evaluation.protocol import Made, Score
 from evaluation.reference import Reference
 from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
-from evaluation.scores import Real, accuracy_scores, sample_scores, write_scores
+from evaluation.scores import Real, accuracy_by_class, accuracy_scores, sample_scores, write_scores
+from evaluation.shape_fit import KIND, fit_scores
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_manifest, write_manifest
 from workspace.runs import RunFolder
@@ -95,11 +100,14 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
         ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
         for index, path in enumerate(sample_shards(inputs.samples, samples))
     ]
-    map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
+    done = map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
+    judged = Judged.merged([Judged(**shard) for shard in done]).first(count)
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs]).first(count)
     real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
     scores = sample_scores(facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
+    scores |= own_scores(judged, rows, reference, Grid.of_facts(samples.facts, str(inputs.samples)))
+    judged.save_fits(folder.out)
     neighbours = neighbours_of(rows, reference)
     neighbours.save(folder.out)
     scores |= copy_scores(
@@ -117,6 +125,17 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     )
 
 
+def own_scores(judged: Judged, rows: FeatureRows, reference: Reference, grid: Grid) -> dict[str, Score]:
+    """Does the grid show, and are shapes what was asked for; the latter where samples were to show shapes that demo/ draws."""
+    facts = reference.facts
+    real = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)
+    scores = grid_scores(grid.periods(facts.image_size), np.array(judged.steps), real)
+    fits = judged.fits()
+    if fits:
+        scores |= fit_scores(fits, KINDS) | accuracy_by_class(rows, facts.heads, KIND, KINDS)
+    return scores
+
+
 def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
     """The nearest training images of samples, and how near held-out images come to theirs."""
     training = reference.rows("train").features
@@ -131,16 +150,24 @@ def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
 def extracting(
     samples: Manifest, reference: Path, settings: EvaluateSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that writes the rows of one shard of samples."""
+    """Made once a worker: the function that writes the rows of one shard of samples, and judges its images."""
+    grid = Grid.of_facts(samples.facts, "the samples' manifest")
     facts = Reference.open(reference).facts
     extractor = load_extractor(reference, device_of(device), settings.torchscript_sha256)
 
     def one(job: ShardJob) -> dict[str, Any]:
-        batches = in_batches(read_samples(job.input, samples), settings.batch)
-        labelled = (label_samples(batch, facts) for batch in batches)
-        rows = extract(extractor, ahead(labelled), keep_logits=facts.features == "inception")
+        judged: list[Judged] = []
+
+        def labelled() -> Iterator[LabelledImages]:
+            for batch in in_batches(read_samples(job.input, samples), settings.batch):
+                found = label_samples(batch, facts)
+                kinds = kinds_of(facts.heads, found.expected, OUTLINES)
+                judged.append(judge(found.images, kinds, OUTLINES, grid))
+                yield found
+
+        rows = extract(extractor, ahead(labelled()), keep_logits=facts.features == "inception")
         rows.save(job.output)
-        return {"images": len(rows)}
+        return Judged.merged(judged).to_json()
 
     return one
 

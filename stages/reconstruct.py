@@ -20,14 +20,24 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from cluster.devices import device_of
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
+from demo.drawing import KINDS, OUTLINES
 from evaluation.extractors import load_extractor
+from evaluation.grid import Grid, grid_scores
+from evaluation.judged import Judged, judge
 from evaluation.labelled import LabelledImages, chosen_images, in_batches, label_images
 from evaluation.lpips import LPIPSConfig, load_lpips
-from evaluation.protocol import Made
+from evaluation.protocol import Made, Score
 from evaluation.reconstructions import ImageScores, score_images, summarise
-from evaluation.reference import Reference, Split
+from evaluation.reference import Reference, ReferenceFacts, Split
 from evaluation.rows import FeatureRows, extract
-from evaluation.scores import Real, accuracy_scores, reconstruction_distance, write_scores
+from evaluation.scores import (
+    Real,
+    accuracy_by_class,
+    accuracy_scores,
+    reconstruction_distance,
+    write_scores,
+)
+from evaluation.shape_fit import KIND, fit_scores
 from models.masker import random_ranking
 from models.mqvae import MQVAE
 from reporting.figures import figure4
@@ -56,6 +66,10 @@ class ReconstructSettings(Settings):
 SECTION, SETTINGS = "reconstruct", ReconstructSettings
 SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 """Examples are also reconstructed from these shares of the cells."""
+
+
+REAL_EVERY = 4
+"""Real images whose shape is fitted, for comparison: one of so many; they differ little, and a fit takes 5 ms."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,10 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
         for index, path in enumerate(shards.paths(settings.split))
     ]
     facts = map_shards(make, jobs, compute, work / "done", "reconstructions", folder.progress_file)
-    found = ImageScores.merged([ImageScores(**values) for values in facts])
+    found = ImageScores.merged([ImageScores(**values["scores"]) for values in facts])
+    made, originals = (
+        Judged.merged([Judged(**values[name]) for values in facts]) for name in ("made", "real")
+    )
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
     real = Real(reference.rows(settings.split), reference.moments(settings.split))
     scores = summarise(
@@ -122,14 +139,32 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     )
     scores |= reconstruction_distance(reference.facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
+    scores |= own_scores(made, originals, rows, reference.facts, grid_of(model))
     config = model.config
     facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
-    made = Made(len(rows), facts_of_model, settings.seed, {"mqvae": made_by.fingerprint})
-    write_scores(scores, reference, settings.split, made, folder.metrics)
+    how = Made(len(rows), facts_of_model, settings.seed, {"mqvae": made_by.fingerprint})
+    write_scores(scores, reference, settings.split, how, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
     manifests = {"shards": shards.manifest, "reference": reference.manifest, "mqvae": made_by}
     made_from = {name: manifest.fingerprint for name, manifest in manifests.items()}
     write_manifest(folder.out, "reconstructions", {"images": len(rows), "split": settings.split}, made_from)
+
+
+def grid_of(model: MQVAE) -> Grid:
+    """Where the borders of the model's cells lie."""
+    return Grid(model.config.downsampling, model.config.stem)
+
+
+def own_scores(
+    made: Judged, real: Judged, rows: FeatureRows, facts: ReferenceFacts, grid: Grid
+) -> dict[str, Score]:
+    """Does the grid show, and of drawn shapes: are they still there."""
+    scores = grid_scores(grid.periods(facts.image_size), np.array(made.steps), np.array(real.steps))
+    if made.fits():
+        scores |= fit_scores(made.fits(), KINDS) | fit_scores(real.fits(), (), "_real")
+    if made.fits() and KIND in facts.heads:
+        scores |= accuracy_by_class(rows, facts.heads, KIND, KINDS)
+    return scores
 
 
 def reconstructing(
@@ -148,17 +183,30 @@ def reconstructing(
     def one(job: ShardJob) -> dict[str, Any]:
         index = shards.index(settings.split)
         scored, made = [], []
+        judged: dict[str, list[Judged]] = {"made": [], "real": []}
         batches = in_batches(index.indices_of(job.input), settings.batch)
         for samples in ahead([index.read(item) for item in items] for items in batches):
             back = reconstruct(model, samples, settings.seed)
             counts = np.bincount(back.codes.ravel(), minlength=model.config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))
             labels = label_images(samples, extractor.heads, shards.facts.classes)
+            for name, found in judge_both(samples, back.images, grid_of(model)).items():
+                judged[name].append(found)
             made.append(LabelledImages(back.images, labels.classes, labels.expected))
         extract(extractor, made, keep_logits=False).save(job.output)
-        return ImageScores.merged(scored).to_json()
+        both = {name: Judged.merged(parts).to_json() for name, parts in judged.items()}
+        return {"scores": ImageScores.merged(scored).to_json(), **both}
 
     return one
+
+
+def judge_both(samples: Sequence[ImageSample], made: NDArray[np.uint8], grid: Grid) -> dict[str, Judged]:
+    """Reconstructions and their originals by themselves; of the originals each `REAL_EVERY`-th's shape is fitted."""
+    kinds = [(sample.attributes or {}).get(KIND) for sample in samples]
+    drawn = [kind if kind in OUTLINES else None for kind in kinds]
+    some = [None if row % REAL_EVERY else kind for row, kind in enumerate(drawn)]
+    real = np.stack([sample.image for sample in samples])
+    return {"made": judge(made, drawn, OUTLINES, grid), "real": judge(real, some, OUTLINES, grid)}
 
 
 @torch.inference_mode()

@@ -176,6 +176,7 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     write_grid([job.output for job in jobs], asked.labels, out / "grid.png")
     if settings.png_files:
         write_png_files([job.output for job in jobs], out / "png")
+    config = MQVAE.from_pretrained(inputs.mqvae).config
     facts = {
         "seed": settings.seed,
         "count": settings.num_images,
@@ -183,6 +184,8 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
         "condition": asked.condition,
         "classes": stackformer.facts["classes"],
         "image_size": mqvae.facts["image_size"],
+        "cell_pixels": config.downsampling,
+        "stem_pixels": config.stem,
     }
     made_from = {"stackformer": stackformer.fingerprint, "mqvae": mqvae.fingerprint}
     write_manifest(out, "samples", facts, made_from)

@@ -153,6 +153,7 @@ def write_samples(folder: Path, shards: Path, count: int, classes: bool = True, 
             tar.add(f"{number:08d}.json", json.dumps(told).encode())
     names = list(KINDS) if classes else None
     facts = {"seed": 0, "count": count, "settings": {"guidance": 1}, "classes": names, "image_size": 32}
+    facts |= {"cell_pixels": 4, "stem_pixels": 2}
     write_manifest(folder, "samples", facts, made_from={"stackformer": "0" * 64})
     return folder
 
@@ -232,6 +233,9 @@ def test_reconstructions_are_scored_and_shown(
     expected = {"psnr", "l1", "ssim", "codebook_usage", "codebook_perplexity", "proxy_rfd", "proxy_accuracy"}
     aucs = {f"{name}_{kind}" for name in ("mask_auc", "gradient_auc") for kind in ("smooth", "textured")}
     assert expected | aucs <= numbers.keys()
+    assert numbers["shape_fit"] < numbers["shape_fit_real"] and numbers["shape_fit_real"] > 0.95
+    assert {"shape_edge_fit_star", "grid_ratio_cells", "grid_ratio_cells_to_real"} <= numbers.keys()
+    assert "grid_ratio_stem" not in numbers  # this model's stem is the cell
     assert numbers["psnr_above_mean_image"] == pytest.approx(numbers["psnr"] - numbers["psnr_mean_image"])
     assert numbers.keys() == Protocol.read(folder.metrics).estimators.keys()
     examples = read_json(folder.out / "examples.json")
@@ -312,6 +316,11 @@ def test_real_images_as_samples_have_the_best_scores(real: RunFolder, shards: Pa
     protocol = Protocol.read(folder.metrics)
     assert (protocol.reference_split, protocol.count, protocol.settings) == ("val", 36, {"guidance": 1})
     assert "fid" not in numbers
+    assert numbers["shape_fit"] > 0.95
+    assert all(numbers[f"shape_fit_{kind}"] > 0.9 and f"proxy_accuracy_{kind}" in numbers for kind in KINDS)
+    assert len(read_json(folder.out / "shape_fit.json")["fit"]) == COUNTS["val"]
+    assert numbers["grid_ratio_cells_to_real"] == pytest.approx(1, abs=1e-6)
+    assert numbers["grid_ratio_stem_real"] == pytest.approx(numbers["grid_ratio_stem"], abs=1e-6)
     assert numbers["proxy_nearest_train_ratio"] == pytest.approx(1, abs=1e-4)
     assert numbers["proxy_close_copies"] <= 1 / 36
 
