@@ -82,7 +82,7 @@ def trainee_of(
     """With weights of seed 0."""
     torch.manual_seed(0)
     held_out = torch.zeros(1, 3, config.image_size, config.image_size)
-    return MQVAETrainee(MQVAE(config), training, batch, None, held_out, device, no_pictures)
+    return MQVAETrainee(MQVAE(config), training, batch, batch, None, held_out, device, no_pictures)
 
 
 def one_step(trainee: MQVAETrainee, image_BCHW: Tensor) -> Callable[[], dict[str, float]]:

@@ -81,8 +81,8 @@ class Masker(nn.Module):
             z_BLD: the encoder's features.
             ranking_BL: random numbers. Needed where mask is random (they are the ranking); for adaptive they are the
                 noise of the exploration.
-            exploration: weight of that noise against the logits of the scores over their standard deviation; 0 is
-                the paper's ranking to the letter.
+            exploration: weight of that noise against the logits of the scores over their standard deviation within the
+                image; 0 is the paper's ranking to the letter.
             frozen: the scores get no gradient, neither the scorer nor, through it, the encoder.
 
         Raises:
@@ -109,7 +109,9 @@ class Masker(nn.Module):
             return ranking_BL
         if ranking_BL is None or exploration == 0.0:
             return logits_BL
-        return logits_BL / logits_BL.std().clamp_min(1e-6) + exploration * ranking_BL
+        # per image: over the batch, an image's cells would depend on the others of its micro-batch
+        spread_B1 = logits_BL.std(dim=-1, keepdim=True, correction=0).clamp_min(1e-6)
+        return logits_BL / spread_B1 + exploration * ranking_BL
 
     def _keep_all(self, z_BLD: Tensor) -> Masked:
         batch, length = z_BLD.shape[:2]

@@ -8,7 +8,7 @@ Shapes: B images, N features each, D features, K codes.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -16,8 +16,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.moving import sent
+
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all workers (the identity where there is one)."""
+Admit = Callable[[Mapping[str, Tensor]], Tensor]
+"""What a number is called → that number; returns a bool scalar: whether to move, False where one is not finite."""
+TILE = 1 << 24
+"""Distances that are held at once: 64 MiB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +87,15 @@ class Seen:
 
 @dataclass(frozen=True)
 class CodebookStep:
-    """What a step did: how often each code was used in the global batch, and how many codes were restarted."""
+    """What a step did: how often each code was used in the global batch, and how many codes were restarted (a scalar)."""
 
     count_K: Tensor
-    restarted: int
+    restarted: Tensor
+
+
+def always(numbers: Mapping[str, Tensor]) -> Tensor:
+    """An `Admit` that looks at nothing."""
+    return torch.ones((), dtype=torch.bool, device=next(iter(numbers.values())).device)
 
 
 def straight_through(z_BND: Tensor, e_BND: Tensor) -> Tensor:
@@ -137,12 +148,16 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def nearest(self, z_BND: Tensor) -> Tensor:
-        """Eq. 1: the index of the nearest code, int64 [B, N]; of equally near codes the first."""
+        """Eq. 1: the index of the nearest code, int64 [B, N]; of equally near codes the first.
+
+        Searched in tiles of rows, so that no B·N × K matrix is held.
+        """
         codebook_KD = self.codebook_KD.to(z_BND.dtype)
-        distance_BNK = (
-            codebook_KD.square().sum(-1) - 2 * z_BND @ codebook_KD.T
-        )  # + ||z||², the same for every k
-        return distance_BNK.argmin(-1)
+        square_K = codebook_KD.square().sum(-1)
+        tiles = z_BND.flatten(0, 1).split(max(1, TILE // len(codebook_KD)))
+        # ||z||² is left out: it is the same for every k
+        found = [(square_K - 2 * z_RD @ codebook_KD.T).argmin(-1) for z_RD in tiles]
+        return torch.cat(found).view(z_BND.shape[:2])
 
     def lookup(self, codes_BN: Tensor) -> Tensor:
         """e(k): codes [B, N] → vectors [B, N, D]."""
@@ -169,65 +184,81 @@ class Quantizer(nn.Module):
         return self.lookup(codes_BN)
 
     @torch.no_grad()
-    def initialise(self, seen: Sequence[Seen], batch: int, seed: int, reduce: Reduce) -> None:
+    def initialise(
+        self, seen: Sequence[Seen], batch: int, seed: int, reduce: Reduce, admit: Admit = always
+    ) -> None:
         """Take the codes from the features of one global batch (EMA codebook)."""
-        kept = seen[0].features_BND.shape[1]
-        self.codebook_KD.copy_(reduce(self._candidates(seen, batch * kept, seed)))
-        self._trust_all(torch.ones_like(self.count_K, dtype=torch.bool), batch * kept / len(self.count_K))
+        expected = batch * seen[0].features_BND.shape[1] / len(self.count_K)
+        start_KD = reduce(self._candidates(seen, batch * seen[0].features_BND.shape[1], seed))
+        fine = admit({"the codebook's largest number": start_KD.abs().max()})
+        self._take(fine, start_KD, torch.full_like(self.count_K, expected), start_KD * expected)
 
     @torch.no_grad()
     def update(
-        self, seen: Sequence[Seen], batch: int, restart: bool, seed: int, reduce: Reduce
+        self,
+        seen: Sequence[Seen],
+        batch: int,
+        restart: bool,
+        seed: int,
+        reduce: Reduce,
+        admit: Admit = always,
     ) -> CodebookStep:
         """Count the codes of the global batch and, where the codebook is an EMA, move it one step.
+
+        Nothing here waits for the device: no mask is turned into indices, no number is read.
 
         Args:
             seen: this worker's micro-batches.
             batch: images in the global batch, over all workers.
-            restart: whether dead codes start anew from features of this batch.
+            restart: whether dead codes start again from features of this batch.
             seed: decides which features; equal on all workers.
             reduce: sums over workers; called once.
-
+            admit: whether the sums may be taken.
         """
         size, dim = self.codebook_KD.shape
-        dtype = self.codebook_KD.dtype
         codes_R = torch.cat([part.codes_BN.reshape(-1) for part in seen])
-        count_K = torch.bincount(codes_R, minlength=size).to(dtype)
+        ones_R = torch.ones_like(codes_R, dtype=self.codebook_KD.dtype)
+        count_K = ones_R.new_zeros(size).index_add_(0, codes_R, ones_R)
         if self.config.kind == "simvq":
             self.codebook_KD.copy_(self.to_codes(self.start_KD))
         if self.config.kind != "ema":
-            return CodebookStep(reduce(count_K), 0)
-        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(dtype)
+            return CodebookStep(reduce(count_K), count_K.new_zeros(()))
+        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(count_K.dtype)
         sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)
         total = batch * seen[0].features_BND.shape[1]
         parts = [count_K[:, None], sum_KD] + ([self._candidates(seen, total, seed)] if restart else [])
         reduced = reduce(torch.cat(parts, dim=1))
-        decay = self.config.decay
-        self.count_K.lerp_(reduced[:, 0], 1 - decay)
-        self.sum_KD.lerp_(reduced[:, 1 : 1 + dim], 1 - decay)
-        alive_K = self.count_K > 1e-6
-        self.codebook_KD[alive_K] = self.sum_KD[alive_K] / self.count_K[alive_K, None]
-        if not restart:
-            return CodebookStep(reduced[:, 0], 0)
-        dead_K = self.count_K < self.config.restart_below * total / size
-        self.codebook_KD[dead_K] = reduced[dead_K, 1 + dim :]
-        self._trust_all(dead_K, total / size)
-        return CodebookStep(reduced[:, 0], int(dead_K.sum()))
+        fine = admit({"the largest sum of a code's features": reduced.abs().max()})
+        decay, seen_K = self.config.decay, reduced[:, 0]
+        count_K = self.count_K.lerp(seen_K, 1 - decay)
+        sum_KD = self.sum_KD.lerp(reduced[:, 1 : 1 + dim], 1 - decay)
+        codebook_KD = torch.where(count_K[:, None] > 1e-6, sum_KD / count_K[:, None], self.codebook_KD)
+        dead_K = torch.zeros_like(count_K, dtype=torch.bool)
+        if restart:  # a new code is given the expected count, so that it lives until it has had its chance
+            expected = total / size
+            dead_K = count_K < self.config.restart_below * expected
+            codebook_KD = torch.where(dead_K[:, None], reduced[:, 1 + dim :], codebook_KD)
+            count_K = count_K.masked_fill(dead_K, expected)
+            sum_KD = torch.where(dead_K[:, None], codebook_KD * expected, sum_KD)
+        self._take(fine, codebook_KD, count_K, sum_KD)
+        return CodebookStep(seen_K, dead_K.sum())
 
-    def _trust_all(self, chosen_K: Tensor, expected: float) -> None:
-        """Give the chosen codes the expected count, so that they live until they have had their chance."""
-        self.count_K[chosen_K] = expected
-        self.sum_KD[chosen_K] = self.codebook_KD[chosen_K] * expected
+    def _take(self, fine: Tensor, codebook_KD: Tensor, count_K: Tensor, sum_KD: Tensor) -> None:
+        """Move the codebook and its averages, where `fine` says so."""
+        self.codebook_KD.copy_(torch.where(fine, codebook_KD, self.codebook_KD))
+        self.count_K.copy_(torch.where(fine, count_K, self.count_K))
+        self.sum_KD.copy_(torch.where(fine, sum_KD, self.sum_KD))
 
     def _candidates(self, seen: Sequence[Seen], total: int, seed: int) -> Tensor:
         """K features [K, D] chosen by their index in the global batch; zeros where another worker has them."""
         size, dim = self.codebook_KD.shape
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-        wanted_K = order.repeat(-(-size // total))[:size].to(self.codebook_KD.device)
+        wanted_K = sent(order.repeat(-(-size // total))[:size], self.codebook_KD.device)
         found_KD = torch.zeros_like(self.codebook_KD)
         for part in seen:
             features_RD = part.features_BND.reshape(-1, dim).to(found_KD.dtype)
-            first = part.first * part.features_BND.shape[1]
-            mine_K = (wanted_K >= first) & (wanted_K < first + len(features_RD))
-            found_KD[mine_K] = features_RD[wanted_K[mine_K] - first]
+            row_K = wanted_K - part.first * part.features_BND.shape[1]
+            mine_K = (row_K >= 0) & (row_K < len(features_RD))
+            chosen_KD = features_RD[row_K.clamp(0, len(features_RD) - 1)]
+            found_KD = torch.where(mine_K[:, None], chosen_KD, found_KD)
         return found_KD

@@ -165,6 +165,7 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
         model,
         training_of(settings),
         settings.global_batch,
+        settings.micro_batch,
         perceptual and perceptual.to(workers.device),
         held_out(shards, settings.validate_images),
         workers.device,

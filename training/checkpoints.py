@@ -131,8 +131,17 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
             index, _, field = key.partition("/")
             moments.setdefault(int(index), {})[field] = value
         optimizer.load_state_dict({"state": moments, "param_groups": state["optimizers"][name]})
+        _lay_out(optimizer)
     step: int = state["step"]
     return step
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Give each moment its weight's strides: files hold contiguous tensors, fused kernels take equal strides alone."""
+    for weight, values in optimizer.state.items():
+        for field, value in values.items():
+            if value.shape == weight.shape and value.stride() != weight.stride():
+                values[field] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

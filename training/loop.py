@@ -7,7 +7,6 @@ sample, so a run that was killed and goes on gives the bits of one that was not 
 
 import fcntl
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -16,19 +15,19 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from training.checkpoints import (
     checkpoint_path,
-    list_checkpoints,
     load_checkpoint,
     newest_whole,
     save_checkpoint,
 )
 from training.curves import Curves, LiveView
+from training.group import from_first, reducer, sum_gradients
 from training.mirror import pull, push
+from training.watch import Admit, Watch, floats
 from workspace.errors import UserError
 from workspace.progress import Progress
 
@@ -81,6 +80,11 @@ class LoopSettings:
     def micro_batches(self) -> int:
         """Micro-batches a step, over all workers."""
         return self.global_batch // self.micro_batch
+
+    def due(self, done: int) -> bool:
+        """Whether numbers are wanted after `done` steps: for the curves, a validation or a checkpoint."""
+        every = (self.log_every, self.validate_every, self.checkpoint_every)
+        return done == self.steps or any(done % steps == 0 for steps in every)
 
     def require(self, workers: int) -> None:
         """Check that so many workers have something to do.
@@ -138,8 +142,13 @@ class Trainee(Protocol[Batch_contra]):
     def micro_step(self, batch: Batch_contra, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward of `share` times the loss of one micro-batch; returns its loss terms (scalars)."""
 
-    def finish_step(self, step: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """After gradients were summed over workers: clip, step, average; returns more numbers for the curves."""
+    def finish_step(
+        self, step: int, reduce: Callable[[Tensor], Tensor], admit: Admit
+    ) -> Mapping[str, Tensor | float]:
+        """After gradients were summed over workers: clip, step, average; returns more numbers for the curves.
+
+        Nothing moves where `admit` says so of the gradients' norms; tensors that are returned stay on the device.
+        """
 
     def validate(self, step: int) -> dict[str, float]:
         """Numbers on held-out data (called on rank 0 alone)."""
@@ -179,17 +188,23 @@ def train(
         folder: where checkpoints and curves go.
 
     Raises:
-        UserError: a loss term is not finite; step, term and the last good checkpoint are named.
+        UserError: a loss term or a gradient is not finite; step, term and the last good checkpoint are named.
     """
+    watch = Watch(workers.device, folder.work)
     with _alone(folder.work) if workers.rank == 0 else nullcontext():
         start = _resume(trainee, workers, folder)
         recorder = _Recorder(folder, settings, start, workers.size) if workers.rank == 0 else None
         try:
             for step in range(start, settings.steps):
-                terms = _step(trainee, batches(step), step, settings, workers, folder)
+                numbers = _step(trainee, batches(step), step, settings, workers, watch)
+                terms = None
+                if settings.due(step + 1):  # numbers leave the device here, and nowhere else
+                    watch.look()
+                    terms = floats(numbers)
                 if recorder is not None:
                     recorder.after_step(step + 1, terms, trainee)
-                _keep(trainee, step + 1, terms, settings, workers, folder)
+                if terms is not None:
+                    _keep(trainee, step + 1, terms, settings, workers, folder)
         finally:
             if recorder is not None:
                 recorder.close()
@@ -221,10 +236,9 @@ def _resume(trainee: Trainee[Batch_contra], workers: Workers, folder: TrainingFo
     if folder.mirror is not None:
         pull(folder.mirror, folder.work)
     found = newest_whole(folder.work) if workers.rank == 0 else None
-    done = torch.tensor(0 if found is None else int(found.name.removeprefix("step-")), device=workers.device)
-    if workers.size > 1:
-        torch.distributed.broadcast(done, src=0)
-    path = checkpoint_path(folder.work, int(done))
+    steps = 0 if found is None else int(found.name.removeprefix("step-"))
+    done = from_first(steps, workers.size, workers.device)
+    path = checkpoint_path(folder.work, done)
     return load_checkpoint(path, trainee.modules, trainee.optimizers) if done else 0
 
 
@@ -253,8 +267,8 @@ def _step(
     step: int,
     settings: LoopSettings,
     workers: Workers,
-    folder: TrainingFolder,
-) -> dict[str, float]:
+    watch: Watch,
+) -> dict[str, Tensor | float]:
     """One optimiser step over the global batch; returns loss terms (means over it) and the trainee's numbers."""
     for optimizer in trainee.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
@@ -264,42 +278,12 @@ def _step(
         torch.manual_seed((settings.seed * 1_000_003 + step) * 1_009 + index)
         for name, value in trainee.micro_step(batch, step, share).items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
-    reduce = _reducer(workers)
-    _reduce_gradients(trainee.optimizers, workers)
-    totals = reduce(torch.stack([value.double() for value in sums.values()])).tolist()
-    terms = dict(zip(sums, totals, strict=True))
-    for name, value in terms.items():
-        if not math.isfinite(value):
-            kept = list_checkpoints(folder.work)
-            raise UserError(
-                f"step {step + 1}: the loss term {name} is {value}; lower the learning rate, or clip gradients "
-                f"(the last good checkpoint is {kept[-1] if kept else 'none yet'})"
-            )
-    return terms | trainee.finish_step(step, reduce)
-
-
-def _reducer(workers: Workers) -> Callable[[Tensor], Tensor]:
-    def reduce(tensor: Tensor) -> Tensor:
-        if workers.size > 1:
-            torch.distributed.all_reduce(tensor)
-        return tensor
-
-    return reduce
-
-
-def _reduce_gradients(optimizers: Mapping[str, Optimizer], workers: Workers) -> None:
-    """Sum gradients over workers in one flat all-reduce for each optimiser."""
-    if workers.size == 1:
-        return
-    for optimizer in optimizers.values():
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        if not parameters:
-            continue
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters])
-        torch.distributed.all_reduce(flat)
-        parts = flat.split([p.numel() for p in parameters])
-        for parameter, part in zip(parameters, parts, strict=True):
-            parameter.grad = part.view_as(parameter)
+    reduce = reducer(workers.size)
+    sum_gradients(trainee.optimizers, workers.size)
+    totals = reduce(torch.stack([value.double() for value in sums.values()])).unbind()
+    watch.begin(step)
+    watch.admit({f"the loss term {name}": total for name, total in zip(sums, totals, strict=True)})
+    return dict(zip(sums, totals, strict=True)) | dict(trainee.finish_step(step, reduce, watch.admit))
 
 
 class _Recorder:
@@ -316,11 +300,13 @@ class _Recorder:
         self.bar.__enter__()
         self._clock, self._counted = time.monotonic(), start
 
-    def after_step(self, done: int, terms: dict[str, float], trainee: Trainee[Batch_contra]) -> None:
-        """Show, log and validate as the settings say."""
+    def after_step(self, done: int, terms: dict[str, float] | None, trainee: Trainee[Batch_contra]) -> None:
+        """Show, log and validate as the settings say; `terms` are there where they are due."""
         last = done == self.settings.steps
-        shown = {name: value for name, value in terms.items() if name in ("loss", "code", "position")}
+        shown = {name: value for name, value in (terms or {}).items() if name in ("loss", "code", "position")}
         self.bar.update(done, **shown, images_per_second=self.bar.rate * self.settings.global_batch)
+        if terms is None:
+            return
         if last or done % self.settings.log_every == 0:
             now = time.monotonic()
             rate = (done - self._counted) * self.settings.global_batch / max(now - self._clock, 1e-9)

@@ -3,8 +3,8 @@
 Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D features, K codes.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -15,14 +15,19 @@ from torch.optim import Adam, Optimizer
 from models.discriminator import PatchDiscriminator
 from models.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
 from models.masker import random_ranking
+from models.moving import sent
 from models.mqvae import MQVAE, MQVAEOutput
 from models.quantizer import Reduce, Seen
 from training.ema import Ema
 from training.precision import Precision, autocast, weight_dtype
 from training.schedules import anneal, learning_rate, set_learning_rate
+from training.watch import Admit, gradient_norm, step_if, unwatched
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
+
+PICTURED = 8
+"""Held-out images that are drawn at each validation, whatever the micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +156,11 @@ class MQVAETrainee:
         model: to be trained; moved to `device` and to the training's precision.
         training: how.
         global_batch: images a step over all workers.
+        micro_batch: images of a forward pass, in training and in validation.
         perceptual: the perceptual distance; needed where its weight is not 0.
         held_out: images [n, 3, H, W] to validate on.
         device: where to compute.
-        draw: called with (step, images, output) at each validation, for pictures.
+        draw: called with (step, images, output) of the first held-out images at each validation, for pictures.
     """
 
     def __init__(
@@ -162,6 +168,7 @@ class MQVAETrainee:
         model: MQVAE,
         training: MQVAETraining,
         global_batch: int,
+        micro_batch: int,
         perceptual: Perceptual | None,
         held_out: Tensor,
         device: torch.device,
@@ -171,7 +178,8 @@ class MQVAETrainee:
             raise ValueError(
                 f"the weight of the perceptual loss is {training.loss.perceptual}, and there is no such loss"
             )
-        self.training, self.global_batch, self.perceptual = training, global_batch, perceptual
+        self.training, self.perceptual = training, perceptual
+        self.global_batch, self.micro_batch = global_batch, micro_batch
         self.device, self.draw, self.held_out = device, draw, held_out
         self.dtype = weight_dtype(training.precision)
         self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
@@ -197,7 +205,7 @@ class MQVAETrainee:
         return module.to(device=self.device, dtype=self.dtype, memory_format=self.memory_format)
 
     def _images(self, image_BCHW: Tensor) -> Tensor:
-        return image_BCHW.to(self.device, self.dtype, memory_format=self.memory_format, non_blocking=True)
+        return sent(image_BCHW, self.device).to(self.dtype, memory_format=self.memory_format)
 
     def _autocast(self) -> torch.autocast:
         return autocast(self.training.precision, self.device)
@@ -238,8 +246,11 @@ class MQVAETrainee:
     def _ranking(self, batch: ImageBatch, exploration: float) -> Tensor | None:
         config = self.model.config
         if config.mask == "random" or (config.mask == "adaptive" and exploration):
-            return random_ranking(batch.seeds, config.num_positions).to(self.device, self.dtype)
+            return self._noise(batch.seeds)
         return None
+
+    def _noise(self, seeds: Sequence[int]) -> Tensor:
+        return sent(random_ranking(seeds, self.model.config.num_positions), self.device).to(self.dtype)
 
     def _reconstruction_terms(
         self, image_BCHW: Tensor, recovered_BCHW: Tensor
@@ -285,57 +296,69 @@ class MQVAETrainee:
             roots, gradients = [*roots, commitment], [*gradients, torch.full_like(commitment, share)]
         torch.autograd.backward(roots, gradients)
 
-    def finish_step(self, step: int, reduce: Reduce) -> dict[str, float]:
+    def finish_step(
+        self, step: int, reduce: Reduce, admit: Admit = unwatched
+    ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser steps, codebook, EMA; see `training.loop.Trainee`."""
         plan = self.training
         rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
         set_learning_rate(self.optimizers["model"], rate)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or float("inf"), foreach=True)
-        numbers = {"gradient_norm": float(norm), "learning_rate": rate}
+        norms = {name: gradient_norm(optimizer) for name, optimizer in self.optimizers.items()}
+        fine, norm = (
+            admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
+            norms["model"],
+        )
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), plan.clip or float("inf"), norm)
         for optimizer in self.optimizers.values():
-            optimizer.step()
-        numbers |= self._update_codebook(step, reduce)
+            step_if(optimizer, fine)
+        numbers = self._update_codebook(step, reduce, admit)
         self.ema.update(step)
         self._seen.clear()
-        return numbers
+        return {"gradient_norm": norm, "learning_rate": rate, **numbers}
 
-    def _update_codebook(self, step: int, reduce: Reduce) -> dict[str, float]:
+    def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
         seed = self.training.seed * 1_000_003 + step
         if quantizer.config.kind == "ema" and step + 1 == self.training.quantize_from:
-            quantizer.initialise(self._seen, self.global_batch, seed, reduce)
+            quantizer.initialise(self._seen, self.global_batch, seed, reduce, admit)
         if step < self.training.quantize_from:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every
         restart = bool(every) and (step + 1 - self.training.quantize_from) % every == 0
-        update = quantizer.update(self._seen, self.global_batch, restart, seed, reduce)
+        update = quantizer.update(self._seen, self.global_batch, restart, seed, reduce, admit)
         share_K = update.count_K / update.count_K.sum()
         entropy = -torch.xlogy(share_K, share_K).sum()
         return {
-            "codebook_usage": float((update.count_K > 0).sum()) / config.num_codes,
-            "codebook_perplexity": float(entropy.exp()),
-            "codes_restarted": float(update.restarted),
+            "codebook_usage": (update.count_K > 0).sum().double() / config.num_codes,
+            "codebook_perplexity": entropy.exp(),
+            "codes_restarted": update.restarted,
         }
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:
         """PSNR (dB, of [0, 1] images, mean over images), L1 and codebook usage of the EMA weights on held-out images."""
         model, config = self.ema.model, self.model.config
-        codes, errors, absolute = [], [], []
-        for start in range(0, len(self.held_out), 64):
-            image_BCHW = self._images(self.held_out[start : start + 64])
-            ranking_BL = None
-            if config.mask == "random":
-                seeds = list(range(start, start + len(image_BCHW)))
-                ranking_BL = random_ranking(seeds, config.num_positions).to(self.device, self.dtype)
+        codes, errors, absolute, shown = [], [], [], list[tuple[Tensor, MQVAEOutput]]()
+        for start in range(0, len(self.held_out), self.micro_batch):
+            image_BCHW = self._images(self.held_out[start : start + self.micro_batch])
+            seeds = range(start, start + len(image_BCHW))
             with self._autocast():
-                output = model(image_BCHW, ranking_BL)
-            if start == 0:
-                self.draw(step, image_BCHW, output)
+                output = model(image_BCHW, self._noise(seeds) if config.mask == "random" else None)
+            if start < PICTURED:
+                shown.append((image_BCHW, output))
             difference = (output.reconstruction_BCHW.clamp(-1, 1) - image_BCHW) / 2
             errors.append(difference.square().mean(dim=(1, 2, 3)).double())
             absolute.append(difference.abs().mean(dim=(1, 2, 3)).double())
             codes.append(output.codes_BN.flatten())
+        self.draw(step, torch.cat([image_BCHW for image_BCHW, _ in shown]), joined([out for _, out in shown]))
         used = torch.cat(codes).unique().numel() / config.num_codes
         psnr = -10 * torch.cat(errors).clamp_min(1e-12).log10().mean()
         return {"psnr": float(psnr), "l1": float(torch.cat(absolute).mean()), "codebook_usage": used}
+
+
+def joined(parts: Sequence[MQVAEOutput]) -> MQVAEOutput:
+    """The outputs of several batches as of one; the commitment is the first one's."""
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MQVAEOutput)}
+    return MQVAEOutput(
+        **{name: torch.cat(column) if column[0].ndim else column[0] for name, column in columns.items()}
+    )

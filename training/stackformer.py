@@ -3,7 +3,7 @@
 Shapes: B images of a micro-batch, N kept codes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from training.ema import Ema
 from training.precision import Precision, autocast, weight_dtype
 from training.schedules import learning_rate, set_learning_rate
 from training.tokens import TokenBatch
+from training.watch import Admit, gradient_norm, step_if, unwatched
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,20 @@ class StackformerTrainee:
         torch.autograd.backward(share * loss.total)
         return {"loss": loss.total.detach(), "code": loss.code.detach(), "position": loss.position.detach()}
 
-    def finish_step(self, step: int, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
+    def finish_step(
+        self, step: int, reduce: Callable[[Tensor], Tensor], admit: Admit = unwatched
+    ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser step, EMA; see `training.loop.Trainee`."""
         plan = self.training
         rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
-        set_learning_rate(self.optimizers["model"], rate)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), plan.clip or float("inf"), foreach=True)
-        self.optimizers["model"].step()
+        norm = gradient_norm(*self.optimizers.values())
+        fine = admit({"the gradient's norm": norm})
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), plan.clip or float("inf"), norm)
+        for optimizer in self.optimizers.values():
+            set_learning_rate(optimizer, rate)
+            step_if(optimizer, fine)
         self.ema.update(step)
-        return {"gradient_norm": float(norm), "learning_rate": rate}
+        return {"gradient_norm": norm, "learning_rate": rate}
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:

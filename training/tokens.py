@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.moving import sent
 from models.stackformer import StackformerConfig
 from shards.order import batch_indices, sample_seed
 from shards.tokens import TokenSplit, unpack_positions
@@ -34,7 +35,7 @@ class TokenBatch:
     def to(self, device: torch.device) -> "TokenBatch":
         """The same on a device."""
         parts = (self.codes_BN, self.positions_BN, self.condition_BC)
-        return TokenBatch(*(part.to(device, non_blocking=True) for part in parts))
+        return TokenBatch(*(sent(part, device) for part in parts))
 
     def split(self, size: int) -> list["TokenBatch"]:
         """Batches of at most `size` images, in order."""

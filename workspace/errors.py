@@ -27,3 +27,16 @@ def out_of_space(error: BaseException) -> UserError:
     return UserError(
         f"no space is left on the disk{where}: free some and run the same command again; what is finished is kept"
     )
+
+
+OUT_OF_MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "low on memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error, here or told of a worker elsewhere, says that memory ran out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
+
+
+class PeerLostError(RuntimeError):
+    """A sum over workers failed: one of them, its node or the network is gone. The group may start again."""

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from workspace.code import result_files
-from workspace.errors import UserError, is_out_of_space, out_of_space
+from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import NAME, read_json, sha256_file, write_json
 from workspace.progress import say
 from workspace.runs import (
@@ -261,15 +261,6 @@ def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path]
         folder.add_seconds(time.monotonic() - began)
     assert (folder.out / NAME).is_file(), f"{name} wrote no manifest"
     write_json(folder.metrics / "run.json", _run_facts(params, folder))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, here or told of a worker elsewhere, says that memory ran out."""
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
-
-
-OUT_OF_MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "low on memory")
 
 
 def lower_batch(section: str, settings: Settings) -> str:

@@ -68,6 +68,7 @@ def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
         MQVAE(settings.model),
         training_of(settings),
         BATCH,
+        BATCH,
         None,
         pictures()[:4],
         torch.device("cpu"),

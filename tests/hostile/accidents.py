@@ -240,7 +240,7 @@ class Turning:
         bad = torch.tensor(float("nan")) if step == self.step and not self.weights else loss.detach()
         return {"l1": loss.detach(), "perceptual": bad}
 
-    def finish_step(self, step: int, reduce: object) -> dict[str, float]:
+    def finish_step(self, step: int, reduce: object, admit: object) -> dict[str, float]:
         self.optimizer.step()
         if self.weights and step == self.step:
             self.model.weight.data[0, 0] = float("inf")

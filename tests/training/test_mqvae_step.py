@@ -82,7 +82,7 @@ def pair(training: MQVAETraining) -> tuple[MQVAETrainee, LiteralStep]:
     def nothing(step: int, image: Tensor, output: MQVAEOutput) -> None:
         """No pictures."""
 
-    trainee = MQVAETrainee(model, training, 4, None, torch.zeros(1), torch.device("cpu"), nothing)
+    trainee = MQVAETrainee(model, training, 4, 4, None, torch.zeros(1), torch.device("cpu"), nothing)
     everything_at_work(trainee.critic)
     literal = LiteralStep(copy.deepcopy(trainee.model), copy.deepcopy(trainee.critic), LOSS, 1e-3)
     return trainee, literal

@@ -116,7 +116,9 @@ def trainee(training: MQVAETraining = TRAINING, config: MQVAEConfig = CONFIG) ->
         assert output.reconstruction_BCHW.shape == image.shape
 
     device = torch.device("cpu")
-    return MQVAETrainee(MQVAE(config), training, LOOP.global_batch, None, pictures(16), device, draw)
+    return MQVAETrainee(
+        MQVAE(config), training, LOOP.global_batch, LOOP.micro_batch, None, pictures(16), device, draw
+    )
 
 
 def folder(path: Path) -> TrainingFolder:
