@@ -52,6 +52,7 @@ def tokenizing(folder: Path) -> Result:
     settings = tokenize.TokenizeSettings.model_validate(
         {
             "batch": BATCH,
+            "precision": "fp32",
             "block": 1024,
             "copies": [{"flip": False}],
             "text_vocab": 0,
@@ -59,7 +60,7 @@ def tokenizing(folder: Path) -> Result:
             "seed": 0,
         }
     )
-    encoder = tokenize.encoder(folder / "mqvae", shards.folder, settings, None, "cpu")
+    encoder = tokenize.encoder(folder / "mqvae", shards.folder, settings, None, "cpu", 1)
     job = ShardJob(shards.paths("train")[0], folder / "tokens.tar", 0)
     count = shards.facts.shards["train"][0]
     image_BCHW = torch.rand(BATCH, 3, config.image_size, config.image_size) * 2 - 1

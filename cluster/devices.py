@@ -23,6 +23,14 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that are free on a GPU, what this process holds and does not use included; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + unused
+
+
 def threads_of(compute: Compute) -> int:
     """Torch threads of one worker: as set, or the machine's cores shared out over the workers."""
     return compute.threads or max(1, (os.cpu_count() or 1) // max(1, compute.workers))

@@ -1,11 +1,13 @@
-"""Reading ahead: decoding in a thread while the caller computes."""
+"""Reading ahead: decoding in threads while the caller computes."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 AHEAD = 2
 _END: Any = object()
 
@@ -25,3 +27,22 @@ def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(thread.submit(next, iterator, _END))
             yield item
+
+
+def made_ahead(make: Callable[[T], Made], items: Iterable[T], threads: int) -> Iterator[Made]:
+    """`make` of each item, in order, in some other threads while the caller works on those before it.
+
+    Args:
+        make: called from several threads at once; what it raises is raised here, at its item's place.
+        items: taken one at a time, by the caller's thread.
+        threads: how many; 0 is one as well, since the caller is never kept waiting without need.
+    """
+    threads, iterator = max(1, threads), iter(items)
+    with ThreadPoolExecutor(threads, "ahead") as pool:
+        waiting: deque[Future[Made]] = deque(
+            pool.submit(make, item) for item in islice(iterator, threads - 1 + AHEAD)
+        )
+        while waiting:
+            made = waiting.popleft().result()
+            waiting.extend(pool.submit(make, item) for item in islice(iterator, 1))
+            yield made

@@ -1,21 +1,23 @@
 """`map_shards`: one input shard → one output file, on Ray actors that hold the model, or in this process.
 
 Idempotent and resumable: a job whose side file exists is done. A shard that fails three times, or whose worker dies three
-times under it, is reported by name and stops the stage at the end, with the others kept. What the driver holds does not
+times under it, is reported by name and stops the stage at the end, with the others kept. Where memory runs out the stage stops
+at once: what a shard of one size needs, its neighbours need too. What the driver holds does not
 grow with the shards but for the jobs themselves: facts stay in the side files, and workers are fed a little ahead.
 """
 
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 from cluster.devices import threads_of, use_threads
-from cluster.pool import Pool
+from cluster.pool import Pool, first_line
 from cluster.session import require_room, session, wants_gpu
-from workspace.errors import UserError, is_out_of_space, out_of_space
+from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import read_json, write_json
 from workspace.progress import Progress
 from workspace.settings import Compute
@@ -120,14 +122,17 @@ def map_shards(
         progress_file: for dashboards.
 
     Raises:
-        UserError: jobs that failed, by name, with the first reason; or the cluster has less than is asked for.
+        UserError: jobs that failed, by name, with the first reason; memory ran out; or the cluster has less than is asked for.
     """
     work.mkdir(parents=True, exist_ok=True)
     waiting = [number for number, job in enumerate(jobs) if not Task(job, work).done]
     done, told = len(jobs) - len(waiting), ""
-    with Progress(title, len(jobs), "shards", progress_file, done) as progress:
-        tasks = (Task(jobs[number], work) for number in waiting)
-        for error in _errors(make, tasks, len(waiting), compute, work):
+    tasks = (Task(jobs[number], work) for number in waiting)
+    errors = closing(_errors(make, tasks, len(waiting), compute, work))
+    with Progress(title, len(jobs), "shards", progress_file, done) as progress, errors as found:
+        for error in found:
+            if is_out_of_memory(RuntimeError(error)):
+                raise UserError(f"{title}: {error}; finished shards are kept")
             told = told or error
             done += not error
             progress.update(done)
@@ -142,7 +147,7 @@ def map_shards(
 
 def _errors(
     make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Do the `count` tasks; for each, as it ends, what went wrong in one line, or ""."""
     if not count:
         return
@@ -156,7 +161,7 @@ def _errors(
 
 
 def attempt(one: OneShard, task: Task) -> str:
-    """Try a task up to three times and write its side file; a user's mistake or a full disk is not tried again.
+    """Try a task up to three times and write its side file; a user's mistake, a full disk or memory is not tried again.
 
     Returns:
         What went wrong, or "".
@@ -169,6 +174,8 @@ def attempt(one: OneShard, task: Task) -> str:
         except Exception as unexpected:
             if is_out_of_space(unexpected):
                 return str(out_of_space(unexpected))
+            if is_out_of_memory(unexpected):
+                return f"{type(unexpected).__name__}: {first_line(unexpected)}"
             task.trace.parent.mkdir(parents=True, exist_ok=True)
             task.trace.write_text(traceback.format_exc(), encoding="utf-8")
             error = f"{type(unexpected).__name__}: {unexpected} (traceback in {task.trace})"

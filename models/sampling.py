@@ -275,7 +275,6 @@ class Sampler:
         self._positions_BN = self._codes_BN.clone()
         self._graphs = StepGraphs(self.device) if (on_gpu if capture is None else capture) else None
 
-    @torch.no_grad()
     def __call__(self, condition_BC: Tensor, seeds: Sequence[int]) -> Sampled:
         """Draw one image a condition.
 
@@ -286,6 +285,14 @@ class Sampler:
         Raises:
             ValueError: not one seed an image, or another number of images than `batch`.
         """
+        self.start(condition_BC, seeds)
+        for step in range(1, self.config.num_kept):
+            self.go_on(step)
+        return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
+
+    @torch.no_grad()
+    def start(self, condition_BC: Tensor, seeds: Sequence[int]) -> None:
+        """Begin new images and draw their first codes; see `__call__`."""
         if not len(seeds) == len(condition_BC) == self.batch:
             raise ValueError(
                 f"expected one seed an image, {self.batch} of each: {len(seeds)} seeds, {len(condition_BC)} conditions"
@@ -294,12 +301,10 @@ class Sampler:
         self._memory.start()
         self._state.start(condition_BC.to(self.device))
         self._choose()
-        for step in range(1, self.config.num_kept):
-            self._go_on(step)
-        return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
 
-    def _go_on(self, step: int) -> None:
-        """One step; where steps are captured, the first one of its reaches is, and the others replay it."""
+    @torch.no_grad()
+    def go_on(self, step: int) -> None:
+        """Draw codes number `step`; where steps are captured, the first one of its reaches is, and the others replay it."""
         if self._graphs is None:
             self._advance_and_choose()
             return

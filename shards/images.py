@@ -123,6 +123,10 @@ def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.moveaxis(pixels, -3, -1))
 
 
+Encoded = tuple[str, Mapping[str, bytes]]
+"""A sample's key, and the bytes of its members by extension."""
+
+
 def decode(key: str, members: Mapping[str, bytes]) -> ImageSample:
     """A sample from the bytes of its members, by extension.
 
@@ -235,9 +239,11 @@ class ImageIndex:
     def _open(self, tar: int) -> int:
         if tar not in self._files:
             try:
-                self._files[tar] = os.open(self._path(tar), os.O_RDONLY)
+                opened = os.open(self._path(tar), os.O_RDONLY)
             except FileNotFoundError as error:
                 raise UserError(f"{self._path(tar)} does not exist: {REMAKE}") from error
+            if self._files.setdefault(tar, opened) != opened:
+                os.close(opened)  # another thread was faster
         return self._files[tar]
 
     def close(self) -> None:
@@ -297,8 +303,13 @@ class ImageShards:
         Raises:
             UserError: the tar was changed since it was written.
         """
+        for encoded in self.encoded(path):
+            yield decode(*encoded)
+
+    def encoded(self, path: Path) -> Iterator[Encoded]:
+        """The same samples, each as `decode` takes it."""
         verify_file(self.folder, self.manifest, f"{path.parent.name}/{path.name}")
-        yield from read_shard(path)
+        yield from _samples(path)
 
     def require(self, image_size: int) -> None:
         """Check that the images have this size.

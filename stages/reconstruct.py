@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
-from cluster.overlap import ahead
+from cluster.overlap import made_ahead
 from cluster.shard_map import ShardJob, map_shards
 from demo.drawing import KINDS, OUTLINES
 from evaluation.extractors import load_extractor
@@ -41,8 +41,9 @@ from evaluation.shape_fit import KIND, fit_scores
 from models.masker import random_ranking
 from models.mqvae import MQVAE
 from reporting.figures import figure4
-from shards.images import ImageSample, ImageShards, to_float, to_uint8
+from shards.images import ImageIndex, ImageSample, ImageShards, to_float, to_uint8
 from shards.order import sample_seed
+from training.precision import autocast
 from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
@@ -54,6 +55,7 @@ class ReconstructSettings(Settings):
     """Section `reconstruct`."""
 
     batch: PositiveInt = Field(description="images a forward pass")
+    precision: Literal["fp32", "bf16"] = Field(description="of the MQ-VAE: fp32, or bf16 (autocast)")
     split: Split = Field(description="which images to reconstruct")
     examples: PositiveInt = Field(description="images kept as pictures")
     seed: NonNegativeInt = Field(description="of the draw of examples, of random masks, of resamples")
@@ -121,7 +123,8 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     paths = Inputs(inputs.shards.resolve(), inputs.reference.resolve(), inputs.mqvae.resolve())
     lpips = settings.lpips.absolute()
     distance = load_lpips(lpips, "reconstruct.lpips")
-    make = partial(reconstructing, paths, settings.model_copy(update={"lpips": lpips}), compute.device)
+    absolute = settings.model_copy(update={"lpips": lpips})
+    make = partial(reconstructing, paths, absolute, compute.device, compute.loader_workers)
     work = folder.work.resolve()
     jobs = [
         ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
@@ -168,7 +171,7 @@ def own_scores(
 
 
 def reconstructing(
-    paths: Inputs, settings: ReconstructSettings, device: str
+    paths: Inputs, settings: ReconstructSettings, device: str, threads: int
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that reconstructs and scores one shard."""
     shards, reference = ImageShards.open(paths.shards), Reference.open(paths.reference)
@@ -185,8 +188,8 @@ def reconstructing(
         scored, made = [], []
         judged: dict[str, list[Judged]] = {"made": [], "real": []}
         batches = in_batches(index.indices_of(job.input), settings.batch)
-        for samples in ahead([index.read(item) for item in items] for items in batches):
-            back = reconstruct(model, samples, settings.seed)
+        for samples in made_ahead(partial(read_all, index), batches, threads):
+            back = reconstruct(model, samples, settings.seed, settings.precision)
             counts = np.bincount(back.codes.ravel(), minlength=model.config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))
             labels = label_images(samples, extractor.heads, shards.facts.classes)
@@ -209,8 +212,15 @@ def judge_both(samples: Sequence[ImageSample], made: NDArray[np.uint8], grid: Gr
     return {"made": judge(made, drawn, OUTLINES, grid), "real": judge(real, some, OUTLINES, grid)}
 
 
+def read_all(index: ImageIndex, items: Sequence[int]) -> list[ImageSample]:
+    """Some samples of a split."""
+    return [index.read(item) for item in items]
+
+
 @torch.inference_mode()
-def reconstruct(model: MQVAE, samples: Sequence[ImageSample], seed: int) -> Reconstructed:
+def reconstruct(
+    model: MQVAE, samples: Sequence[ImageSample], seed: int, precision: Literal["fp32", "bf16"]
+) -> Reconstructed:
     """Run samples through the model; a random mask follows from (seed, key), as in tokenize."""
     parameter = next(model.parameters())
     image_BCHW = torch.from_numpy(to_float(np.stack([sample.image for sample in samples]))).to(parameter)
@@ -218,7 +228,8 @@ def reconstruct(model: MQVAE, samples: Sequence[ImageSample], seed: int) -> Reco
     if model.config.mask == "random":
         seeds = [sample_seed(seed, 0, 0, f"mask/{sample.key}") for sample in samples]
         ranking_BL = random_ranking(seeds, model.config.num_positions).to(parameter)
-    output = model(image_BCHW, ranking_BL)
+    with autocast(precision, parameter.device):
+        output = model(image_BCHW, ranking_BL)
     return Reconstructed(
         images=to_uint8(output.reconstruction_BCHW.float().cpu().numpy()),
         scores=output.scores_BL.float().cpu().numpy(),
@@ -233,7 +244,7 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     index = shards.index(settings.split)
     items = [int(item) for item in chosen_images(len(index), settings.examples, settings.seed)]
     samples = [index.read(item) for item in items]
-    back = reconstruct(model, samples, settings.seed)
+    back = reconstruct(model, samples, settings.seed, settings.precision)
     grid = (model.config.grid, model.config.grid)
     inputs = np.stack([sample.image for sample in samples])
     figure4(inputs, back.scores, back.positions, back.images, grid).save(out / "figure4.png")

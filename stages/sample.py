@@ -7,7 +7,7 @@ Params  sample
 By hand, from a trained model: `python -m stages.sample --prompt "a small red ring on a striped blue background" --out DIR`,
 `python -m stages.sample --class rose --out DIR`.
 
-Image i depends on (seed, i), its class or prompt, and the batch size in its last bits; not on the workers.
+Image i depends on (seed, i), its class or prompt, and the batch sizes in its last bits; not on the workers.
 """
 
 import io
@@ -25,20 +25,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from cluster.devices import device_of
+from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
-from models.mqvae import MQVAE
+from models.memory import decoding_need, sampling_need
+from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling import Sampler, SamplingSettings, Truncation
-from models.stackformer import Stackformer
+from models.stackformer import Stackformer, StackformerConfig
 from reporting.samples import write_grid, write_png_files
 from shards.images import to_uint8
 from shards.order import sample_seed
 from shards.tar import TarWriter
 from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER
+from training.precision import autocast
 from workspace.errors import UserError
 from workspace.manifest import Manifest, atomic_path, read_manifest, write_json, write_manifest
+from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
@@ -48,7 +51,10 @@ class SampleSettings(Settings):
     """Section `sample`."""
 
     num_images: PositiveInt = Field(description="how many images to make")
-    batch: PositiveInt = Field(description="images at a time; the last batch is padded to it")
+    batch: PositiveInt = Field(
+        description="images at a time; the last batch is padded to it; lowered where a GPU has no room"
+    )
+    decode_batch: PositiveInt = Field(description="images that the decoder takes at a time; lowered likewise")
     samples_per_shard: PositiveInt = Field(description="images a tar, a multiple of batch; the unit of work")
     seed: NonNegativeInt = Field(description="image i's randomness follows from (seed, i)")
     classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
@@ -56,7 +62,9 @@ class SampleSettings(Settings):
     guidance: NonNegativeFloat = Field(description="g in null + g · (conditioned - null); 1 is unguided")
     code: Truncation
     position: Truncation
-    precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer; the decoder keeps fp32")
+    precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer")
+    cache: Literal["fp32", "bf16"] = Field(description="of keys and values on a GPU; CPUs keep fp32")
+    decode_precision: Literal["fp32", "bf16"] = Field(description="of the decoder: fp32, or bf16 (autocast)")
     png_files: bool = Field(description="also write each image as a file below png/")
 
 
@@ -66,6 +74,8 @@ ASKED = {
     "class": "draw images of this class, as files below OUT/png; may be repeated",
 }
 BY_HAND_COMMAND = "python -m stages.sample"
+ROOM = 0.9
+"""Share of the free memory of a GPU to plan with: libraries have workspaces, and allocators leave gaps."""
 BY_HAND = 16
 """Images that a prompt or a class asked for by hand gives; `--set sample.num_images=…` asks for others."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -171,6 +181,9 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     for job in jobs:
         (out / job.output.name).hardlink_to(job.output)
     seconds = sum(shard["seconds"] for shard in done)
+    batch = min(shard["batch"] for shard in done)
+    if batch < settings.batch and compute.workers:  # in this process it was said when it happened
+        say(f"sample.batch was lowered from {settings.batch} to {batch}: the GPUs have no room for more")
     rates = {"images": settings.num_images, "images_per_second_of_a_worker": settings.num_images / seconds}
     write_json(folder.metrics / "metrics.json", rates)
     write_grid([job.output for job in jobs], asked.labels, out / "grid.png")
@@ -271,17 +284,20 @@ def sampling(
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that writes the tar of one range of images."""
     place = device_of(device)
-    model = Stackformer.from_pretrained(stackformer).to(place, DTYPES[settings.precision])
-    decoder = MQVAE.from_pretrained(mqvae).to(place)
-    chosen = SamplingSettings(settings.guidance, settings.code, settings.position)
-    sampler = Sampler(model, settings.batch, chosen)
+    model, decoder = Stackformer.from_pretrained(stackformer), MQVAE.from_pretrained(mqvae).to(place)
+    settings = fitted(settings, model.config, decoder.config, free_bytes(place))
+    model = model.to(place, DTYPES[settings.precision])
+    kept_as = DTYPES[settings.cache] if place.type == "cuda" else None
+    sampler = Sampler(model, settings.batch, drawing(settings), kept_as=kept_as)
 
     def draw(first: int) -> NDArray[np.uint8]:
         indices = range(first, first + settings.batch)
         seeds = [sample_seed(settings.seed, 0, index, "sample") for index in indices]
         tokens = sampler(asked.tensor(indices), seeds)
-        image_BCHW = decoder.decode_tokens(tokens.codes_BN, tokens.positions_BN)
-        return to_uint8(image_BCHW.float().cpu().numpy())
+        parts = (part.split(settings.decode_batch) for part in (tokens.codes_BN, tokens.positions_BN))
+        with autocast(settings.decode_precision, place):
+            images = [decoder.decode_tokens(*part).float().cpu().numpy() for part in zip(*parts, strict=True)]
+        return to_uint8(np.concatenate(images))
 
     def one(job: ShardJob) -> dict[str, Any]:
         began = time.monotonic()
@@ -292,9 +308,55 @@ def sampling(
             for start, images_BHWC in zip(starts, ahead(map(draw, starts)), strict=True):
                 for index in range(start, min(start + settings.batch, end)):
                     add_sample(tar, index, images_BHWC[index - start], settings.seed, asked)
-        return {"images": end - first, "seconds": time.monotonic() - began}
+        return {"images": end - first, "seconds": time.monotonic() - began, "batch": settings.batch}
 
     return one
+
+
+def drawing(settings: SampleSettings) -> SamplingSettings:
+    """The sampler's part of the settings."""
+    return SamplingSettings(settings.guidance, settings.code, settings.position)
+
+
+def fitted(
+    settings: SampleSettings, stackformer: StackformerConfig, mqvae: MQVAEConfig, free: int | None
+) -> SampleSettings:
+    """The settings, their batches lowered to what there is room for, with a line that says so.
+
+    Args:
+        settings: as asked for.
+        stackformer, mqvae: whose tokens are drawn, and decoded.
+        free: bytes on the GPU; None where there is none, and nothing is lowered.
+
+    Raises:
+        UserError: there is no room for a single image.
+    """
+    if free is None:
+        return settings
+    room = int(ROOM * free)
+    drawn = sampling_need(stackformer, drawing(settings), DTYPES[settings.precision], DTYPES[settings.cache])
+    decoded = decoding_need(mqvae)
+    decode_batch = max(1, min(settings.decode_batch, decoded.most(room // 4)))
+    most = min(settings.batch, drawn.most(room - decoded.of(decode_batch)))
+    if most < 1:
+        raise UserError(
+            f"sampling one image needs {giga(drawn.of(1) + decoded.of(1))} of GPU memory, and {giga(free)} are free: free "
+            "some, or set sample.precision and sample.cache to bf16"
+        )
+    batch = max(size for size in range(1, most + 1) if not settings.samples_per_shard % size)
+    lowered = settings.model_copy(update={"batch": batch, "decode_batch": decode_batch})
+    if lowered != settings:
+        asked_for = drawn.of(settings.batch) + decoded.of(settings.decode_batch)
+        say(
+            f"sample.batch {settings.batch} and decode_batch {settings.decode_batch} need {giga(asked_for)} of GPU memory, and "
+            f"{giga(free)} are free: sampling {batch} at a time, decoding {decode_batch}"
+        )
+    return lowered
+
+
+def giga(size: int) -> str:
+    """Bytes for a person."""
+    return f"{size / 1e9:.1f} GB"
 
 
 def add_sample(tar: TarWriter, index: int, image: NDArray[np.uint8], seed: int, asked: Asked) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,14 +21,14 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from cluster.devices import device_of
-from cluster.overlap import ahead
+from cluster.overlap import made_ahead
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.codebook import perplexity, usage
 from evaluation.protocol import Made, Score, counted
 from evaluation.rate import raw_code_bits, raw_position_bits
 from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
-from shards.images import SPLITS, ImageFacts, ImageSample, ImageShards
+from shards.images import SPLITS, Encoded, ImageFacts, ImageSample, ImageShards, decode
 from shards.order import sample_seed
 from shards.text import TextTokenizer, captions_of
 from shards.tokens import (
@@ -39,6 +39,7 @@ from shards.tokens import (
     write_token_manifest,
     write_token_shard,
 )
+from training.precision import autocast
 from workspace.errors import UserError
 from workspace.manifest import read_manifest
 from workspace.progress import say
@@ -57,6 +58,7 @@ class TokenizeSettings(Settings):
     """Section `tokenize`."""
 
     batch: PositiveInt = Field(description="images a forward pass")
+    precision: Literal["fp32", "bf16"] = Field(description="of the MQ-VAE: fp32, or bf16 (autocast)")
     block: PositiveInt = Field(description="images a block of the token shards")
     copies: list[Copy] = Field(
         description="versions of each training image; the first is the plain one", min_length=1
@@ -104,9 +106,8 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     shards.require(image_size=config.image_size)
     work = folder.work.resolve()
     captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
-    make = partial(
-        encoder, inputs.mqvae.resolve(), inputs.shards.resolve(), settings, captions, compute.device
-    )
+    mqvae, images = inputs.mqvae.resolve(), inputs.shards.resolve()
+    make = partial(encoder, mqvae, images, settings, captions, compute.device, compute.loader_workers)
     paths = [path.resolve() for split in SPLITS for path in shards.paths(split)]
     jobs = [
         ShardJob(path, work / "tars" / f"{path.parent.name}-{path.name}", number)
@@ -178,7 +179,12 @@ def place(made: Path, target: Path) -> None:
 
 
 def encoder(
-    mqvae: Path, shards: Path, settings: TokenizeSettings, captions: Captions | None, device: str
+    mqvae: Path,
+    shards: Path,
+    settings: TokenizeSettings,
+    captions: Captions | None,
+    device: str,
+    threads: int,
 ) -> "Encoder":
     """Made once a worker: what turns an image shard into a token shard."""
     where = device_of(device)
@@ -188,7 +194,7 @@ def encoder(
     model = model.to(where).to(memory_format=form)  # type: ignore[call-overload]  # its overloads lack the format
     text = None if captions is None else TextTokenizer.load(captions.tokenizer)
     images = ImageShards.open(shards)
-    return Encoder(model, images, settings, text, 0 if captions is None else captions.most)
+    return Encoder(model, images, settings, text, 0 if captions is None else captions.most, threads)
 
 
 def ready(images: NDArray[np.uint8], weight: Tensor) -> Tensor:
@@ -206,20 +212,23 @@ Tokens = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A worker's MQ-VAE, what is known of the images, the settings, and how captions are stored (where they are)."""
+    """A worker's MQ-VAE, what is known of the images, the settings, how captions are stored (where they are), and how many
+    threads decode images.
+    """
 
     model: MQVAE
     images: ImageShards
     settings: TokenizeSettings
     text: TextTokenizer | None
     most: int
+    threads: int
 
     def __call__(self, job: ShardJob) -> dict[str, Any]:
         """Write a shard's tokens; returns its split, images, bytes, seconds and how often each code was chosen."""
         began = time.monotonic()
         split = job.input.parent.name
         copies = self.settings.copies if split == "train" else self.settings.copies[:1]
-        batches = ahead(self.batches(self.images.samples(job.input)))
+        batches = made_ahead(decoded, self.batches(self.images.encoded(job.input)), self.threads)
         blocks = []
         while found := self.blocks(batches, copies):
             blocks += found
@@ -240,7 +249,7 @@ class Encoder:
             "code_counts": np.asarray(counts).tolist(),
         }
 
-    def batches(self, samples: Iterator[ImageSample]) -> Iterator[list[ImageSample]]:
+    def batches(self, samples: Iterator[Encoded]) -> Iterator[list[Encoded]]:
         """The images in batches, none of which lies in two blocks."""
         taken = 0
         while batch := list(islice(samples, min(self.settings.batch, self.settings.block - taken))):
@@ -285,8 +294,14 @@ class Encoder:
             ]
             ranking_BL = random_ranking(seeds, self.model.config.num_positions).to(weight)
         images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
-        found = self.model.tokenize(ready(images, weight), ranking_BL)
+        with autocast(self.settings.precision, weight.device):
+            found = self.model.tokenize(ready(images, weight), ranking_BL)
         return found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy()
+
+
+def decoded(samples: Sequence[Encoded]) -> list[ImageSample]:
+    """Samples from their bytes."""
+    return [decode(key, members) for key, members in samples]
 
 
 def key_of(sample: ImageSample, number: int) -> str:

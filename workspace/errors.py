@@ -1,4 +1,4 @@
-"""The one exception whose message is meant for the person at the keyboard, and how a full disk is recognised."""
+"""The one exception whose message is meant for the person at the keyboard, and how a full disk or memory is recognised."""
 
 import errno
 

@@ -48,7 +48,7 @@ class Compute(Settings):
     workers: NonNegativeInt = Field(description="Ray workers; 0 runs the same functions in this process")
     threads: NonNegativeInt = Field(description="torch threads a worker; 0 shares the machine's cores out")
     loader_workers: NonNegativeInt = Field(
-        description="processes that read and decode images for each worker"
+        description="processes (in trainings) or threads (elsewhere) that read and decode images for each worker"
     )
     ray_address: str = Field(
         description="local (a running head of ours, or a new one), auto, or HOST:PORT of a cluster's head"

@@ -266,7 +266,11 @@ def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path]
 def lower_batch(section: str, settings: Settings) -> str:
     """Which settings to lower where memory ran out, with their values."""
     given = settings.model_dump()
-    sizes = [f"{section}.{key} (now {given[key]})" for key in ("micro_batch", "batch") if key in given]
+    sizes = [
+        f"{section}.{key} (now {given[key]})"
+        for key in ("micro_batch", "batch", "decode_batch")
+        if key in given
+    ]
     return f"out of memory: lower {' or '.join(sizes) or 'compute.threads'}, or compute.workers"
 
 

@@ -12,7 +12,7 @@ from cluster.session import preflight
 from cluster.shard_map import Mapper, ShardJob, map_shards
 from cluster.training import WorkerGroup, _mistake, fit
 from tests.cluster.work import doubling, jobs
-from workspace.errors import UserError
+from workspace.errors import UserError, is_out_of_memory
 from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
@@ -47,6 +47,27 @@ def test_a_failing_shard_is_tried_three_times_and_named_and_the_others_are_kept(
     assert [path.name for path in (tmp_path / "out").iterdir()].count("1.txt.error.txt") == 0
     assert [fact["length"] for fact in run(tmp_path)] == [2, 4, 6, 8]
     assert (tmp_path / "log").read_text().count("0.txt") == 1
+
+
+def test_a_shard_for_which_memory_runs_out_stops_the_work_at_once(tmp_path: Path) -> None:
+    tried = []
+
+    def one(job: ShardJob) -> dict[str, Any]:
+        tried.append(job.input.name)
+        if job.input.name == "1.txt":
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB\nmore")
+        job.output.parent.mkdir(exist_ok=True)
+        job.output.write_text("made")
+        return {}
+
+    told = (
+        r"doubling: RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB; finished shards are kept$"
+    )
+    with pytest.raises(UserError, match=told) as caught:
+        map_shards(
+            lambda: one, jobs(tmp_path), HERE, tmp_path / "done", "doubling", tmp_path / "progress.json"
+        )
+    assert tried == ["0.txt", "1.txt"] and is_out_of_memory(caught.value)
 
 
 def test_many_failed_shards_are_named_in_part(tmp_path: Path) -> None:

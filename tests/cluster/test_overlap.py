@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.overlap import ahead
+from cluster.overlap import ahead, made_ahead
 
 
 @given(items=st.lists(st.none() | st.integers(), max_size=20), depth=st.integers(1, 5))
@@ -47,3 +47,34 @@ def test_a_caller_that_stops_early_leaves_no_thread() -> None:
     assert next(stream) == 0
     stream.close()  # type: ignore[attr-defined]
     assert threading.active_count() == before
+
+
+@given(items=st.lists(st.integers(), max_size=20), threads=st.integers(0, 4))
+def test_what_several_threads_make_comes_in_the_order_of_the_items(items: list[int], threads: int) -> None:
+    assert list(made_ahead(lambda item: item + 1, items, threads)) == [item + 1 for item in items]
+
+
+def test_several_items_are_made_at_once_and_few_are_taken_ahead() -> None:
+    together = threading.Barrier(3)
+    taken = []
+
+    def source() -> Iterator[int]:
+        for number in range(6):
+            taken.append(number)
+            yield number
+
+    def make(item: int) -> int:
+        together.wait(10)
+        return item
+
+    stream = made_ahead(make, source(), threads=3)
+    assert next(stream) == 0
+    assert len(taken) == 5  # three at work, one ready, and the one that took the place of the first
+    assert list(stream) == [1, 2, 3, 4, 5]
+
+
+def test_what_is_raised_in_a_thread_is_raised_at_its_items_place() -> None:
+    stream = made_ahead(lambda item: 1 // item, [1, 0, 1], threads=2)
+    assert next(stream) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(stream)

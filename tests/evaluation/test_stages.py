@@ -50,6 +50,7 @@ REFERENCE = reference.ReferenceSettings(
 )
 RECONSTRUCT = reconstruct.ReconstructSettings(
     batch=10,
+    precision="fp32",
     split="val",
     examples=3,
     seed=0,

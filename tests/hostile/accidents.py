@@ -209,6 +209,7 @@ def killed_worker(world: World, folder: Path) -> str:
     tokenize = __import__("stages.tokenize", fromlist=["x"])
     given = {
         "batch": 64,
+        "precision": "fp32",
         "block": 8,
         "copies": [{"flip": False}],
         "text_vocab": 0,

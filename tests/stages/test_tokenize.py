@@ -36,7 +36,7 @@ QUANTIZER = QuantizerConfig(
 CONFIG = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 16, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
 PLAIN, FLIPPED = {"flip": False}, {"flip": True}
 SETTINGS: dict[str, Any] = {
-    "batch": 2, "block": 3, "copies": [PLAIN], "text_vocab": 0, "text_length": 0, "seed": 0,
+    "batch": 2, "precision": "fp32", "block": 3, "copies": [PLAIN], "text_vocab": 0, "text_length": 0, "seed": 0,
 }  # fmt: skip
 SIZES = {"train": (5, 4), "val": (4,)}
 CAPTIONS = (("A BLUE square",), (), ("a red circle", "something round"))
@@ -99,12 +99,19 @@ class World:
         return folder
 
     def run(
-        self, name: str = "tokens", shards: str = "shards", mqvae: str = "mqvae", **changes: Any
+        self,
+        name: str = "tokens",
+        shards: str = "shards",
+        mqvae: str = "mqvae",
+        threads: int = 0,
+        **changes: Any,
     ) -> TokenShards:
         """Run the stage, and open what it made."""
         folder = self.folder(name)
         inputs = tokenize.Inputs(self.root / shards, self.root / mqvae)
-        tokenize.run(settings_of(**changes), HERE, inputs, folder)
+        tokenize.run(
+            settings_of(**changes), HERE.model_copy(update={"loader_workers": threads}), inputs, folder
+        )
         return TokenShards.open(folder.out)
 
     def samples(self, split: str) -> list[ImageSample]:
@@ -189,6 +196,16 @@ def test_the_same_inputs_and_seed_give_the_same_bytes(world: World) -> None:
 
 def test_batches_do_not_change_what_is_stored(world: World) -> None:
     assert files_of(world.run("one", batch=1).folder) == files_of(world.run("many", batch=64).folder)
+
+
+def test_threads_that_decode_do_not_change_what_is_stored(world: World) -> None:
+    assert files_of(world.run("alone").folder) == files_of(world.run("threads", threads=3).folder)
+
+
+def test_bf16_changes_few_of_the_cells_that_are_kept(world: World) -> None:
+    exact, half = (world.run(name, precision=name).load("train").mask for name in ("fp32", "bf16"))
+    assert exact.shape == half.shape
+    assert np.unpackbits(exact ^ half).sum() <= 0.2 * np.unpackbits(exact).sum()
 
 
 def test_a_run_that_was_killed_goes_on_with_the_shards_that_are_left(world: World) -> None:

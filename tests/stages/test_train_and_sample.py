@@ -1,5 +1,6 @@
 """Laws of the stages train_stackformer and sample, at sizes that take a second."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from models.memory import decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from models.stackformer import NetworkConfig, Stackformer
@@ -49,7 +52,8 @@ TRAIN: dict[str, Any] = {
     "model": NetworkConfig(16, 2, 1, 1, 0.0, "ascending"),
 }  # fmt: skip
 SAMPLE: dict[str, Any] = {
-    "num_images": 10, "batch": 4, "samples_per_shard": 4, "seed": 3, "classes": "all", "prompts": None,
+    "num_images": 10, "batch": 4, "decode_batch": 3, "cache": "bf16", "decode_precision": "fp32",
+    "samples_per_shard": 4, "seed": 3, "classes": "all", "prompts": None,
     "guidance": 2.0, "code": PLAIN, "position": PLAIN, "precision": "fp32", "png_files": False,
 }  # fmt: skip
 
@@ -149,6 +153,47 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def members(folder: Path) -> dict[str, bytes]:
     """All members of all tars of a samples artifact."""
     return {name: data for path in sorted(folder.glob("*.tar")) for name, data in iterate_tar(path)}
+
+
+def pixels(folder: Path) -> NDArray[np.int16]:
+    """All images of a samples artifact."""
+    found = [
+        np.asarray(Image.open(io.BytesIO(data)))
+        for name, data in members(folder).items()
+        if name.endswith("png")
+    ]
+    return np.stack(found).astype(np.int16)
+
+
+def test_the_decoders_batch_and_precision_change_rounding_alone(world: World) -> None:
+    whole = pixels(world.sample("whole", world.root / "stackformer" / "out", decode_batch=4))
+    parts = pixels(world.sample("parts", world.root / "stackformer" / "out", decode_batch=3))
+    half = pixels(world.sample("half", world.root / "stackformer" / "out", decode_precision="bf16"))
+    assert np.abs(whole - parts).max() <= 1
+    assert 0 < np.abs(whole - half).mean() < 2
+
+
+def test_batches_that_a_gpu_has_no_room_for_are_lowered_and_it_is_said(
+    world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    drawn = Stackformer.from_pretrained(world.root / "stackformer" / "out").config
+    settings = settings_of(batch=60, decode_batch=60, samples_per_shard=120)
+    chosen = sample.drawing(settings)
+    need, decode = sampling_need(drawn, chosen, torch.float32, torch.bfloat16), decoding_need(DECODER)
+    assert sample.fitted(settings, drawn, DECODER, None) is settings
+    plenty = int((need.of(60) + 5 * decode.of(60)) / sample.ROOM)
+    assert sample.fitted(settings, drawn, DECODER, plenty) == settings and not capfd.readouterr().err
+    tight = int((need.of(25) + decode.of(1)) / sample.ROOM) + 10
+    lowered = sample.fitted(settings, drawn, DECODER, tight)
+    assert 1 <= lowered.batch <= 25 and not 120 % lowered.batch and lowered.decode_batch < 60
+    assert need.of(lowered.batch) + decode.of(lowered.decode_batch) <= sample.ROOM * tight
+    said = " ".join(capfd.readouterr().err.split())
+    assert "sample.batch 60 and decode_batch 60 need" in said
+    assert f"sampling {lowered.batch} at a time, decoding {lowered.decode_batch}" in said
+    with pytest.raises(
+        UserError, match="sampling one image needs 0.0 GB of GPU memory, and 0.0 GB are free: .* to bf16"
+    ):
+        sample.fitted(settings, drawn, DECODER, 1000)
 
 
 def test_samples_hold_an_image_for_each_index_and_cycle_through_the_classes(world: World) -> None:
