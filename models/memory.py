@@ -18,6 +18,8 @@ from models.sampling import BUCKET, Sampler, SamplingSettings
 from models.stackformer import Stackformer, StackformerConfig
 
 META = torch.device("meta")
+ROOM = 0.9
+"""Share of the free memory of a GPU to plan with: libraries have workspaces, and allocators leave gaps."""
 
 
 class LiveBytes(TorchDispatchMode):
@@ -63,6 +65,35 @@ class Need:
     def most(self, available: int) -> int:
         """The largest batch that fits; 0 where none does."""
         return max(0, available - self.fixed) // self.each
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of drawing tokens and of decoding them, which happen on one GPU."""
+
+    drawing: Need
+    decoding: Need
+
+    def fit(self, batch: int, decode_batch: int, multiple: int, free: int) -> tuple[int, int]:
+        """Both batches, lowered to what there is room for: decoding is left a quarter of it, drawing the rest.
+
+        Args:
+            batch: images drawn at a time, at most.
+            decode_batch: images decoded at a time, at most.
+            multiple: must be one of the batch that is drawn.
+            free: bytes.
+
+        Returns:
+            The batches; 0 drawn at a time where not even one fits.
+        """
+        room = int(ROOM * free)
+        decode_batch = max(1, min(decode_batch, self.decoding.most(room // 4)))
+        most = min(batch, self.drawing.most(room - self.decoding.of(decode_batch)))
+        return max((size for size in range(1, most + 1) if not multiple % size), default=0), decode_batch
+
+    def told(self, batch: int, decode_batch: int) -> str:
+        """What such batches take, for a person."""
+        return f"{(self.drawing.of(batch) + self.decoding.of(decode_batch)) / 1e9:.1f} GB"
 
 
 @torch.no_grad()

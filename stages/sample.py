@@ -28,7 +28,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
-from models.memory import decoding_need, sampling_need
+from models.memory import Needs, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling import Sampler, SamplingSettings, Truncation
 from models.stackformer import Stackformer, StackformerConfig
@@ -74,8 +74,6 @@ ASKED = {
     "class": "draw images of this class, as files below OUT/png; may be repeated",
 }
 BY_HAND_COMMAND = "python -m stages.sample"
-ROOM = 0.9
-"""Share of the free memory of a GPU to plan with: libraries have workspaces, and allocators leave gaps."""
 BY_HAND = 16
 """Images that a prompt or a class asked for by hand gives; `--set sample.num_images=…` asks for others."""
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -333,30 +331,22 @@ def fitted(
     """
     if free is None:
         return settings
-    room = int(ROOM * free)
     drawn = sampling_need(stackformer, drawing(settings), DTYPES[settings.precision], DTYPES[settings.cache])
-    decoded = decoding_need(mqvae)
-    decode_batch = max(1, min(settings.decode_batch, decoded.most(room // 4)))
-    most = min(settings.batch, drawn.most(room - decoded.of(decode_batch)))
-    if most < 1:
+    needs = Needs(drawn, decoding_need(mqvae))
+    batch, decode_batch = needs.fit(settings.batch, settings.decode_batch, settings.samples_per_shard, free)
+    if not batch:
         raise UserError(
-            f"sampling one image needs {giga(drawn.of(1) + decoded.of(1))} of GPU memory, and {giga(free)} are free: free "
-            "some, or set sample.precision and sample.cache to bf16"
+            f"sampling one image needs {needs.told(1, 1)} of GPU memory, and {free / 1e9:.1f} GB are free: free some, or "
+            "set sample.precision and sample.cache to bf16"
         )
-    batch = max(size for size in range(1, most + 1) if not settings.samples_per_shard % size)
     lowered = settings.model_copy(update={"batch": batch, "decode_batch": decode_batch})
     if lowered != settings:
-        asked_for = drawn.of(settings.batch) + decoded.of(settings.decode_batch)
         say(
-            f"sample.batch {settings.batch} and decode_batch {settings.decode_batch} need {giga(asked_for)} of GPU memory, and "
-            f"{giga(free)} are free: sampling {batch} at a time, decoding {decode_batch}"
+            f"sample.batch {settings.batch} and decode_batch {settings.decode_batch} need "
+            f"{needs.told(settings.batch, settings.decode_batch)} of GPU memory, and {free / 1e9:.1f} GB are free: sampling "
+            f"{batch} at a time, decoding {decode_batch}"
         )
     return lowered
-
-
-def giga(size: int) -> str:
-    """Bytes for a person."""
-    return f"{size / 1e9:.1f} GB"
 
 
 def add_sample(tar: TarWriter, index: int, image: NDArray[np.uint8], seed: int, asked: Asked) -> None:

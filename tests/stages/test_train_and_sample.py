@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.memory import decoding_need, sampling_need
+from models.memory import ROOM, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from models.stackformer import NetworkConfig, Stackformer
@@ -181,12 +181,12 @@ def test_batches_that_a_gpu_has_no_room_for_are_lowered_and_it_is_said(
     chosen = sample.drawing(settings)
     need, decode = sampling_need(drawn, chosen, torch.float32, torch.bfloat16), decoding_need(DECODER)
     assert sample.fitted(settings, drawn, DECODER, None) is settings
-    plenty = int((need.of(60) + 5 * decode.of(60)) / sample.ROOM)
+    plenty = int((need.of(60) + 5 * decode.of(60)) / ROOM)
     assert sample.fitted(settings, drawn, DECODER, plenty) == settings and not capfd.readouterr().err
-    tight = int((need.of(25) + decode.of(1)) / sample.ROOM) + 10
+    tight = int((need.of(25) + decode.of(1)) / ROOM) + 10
     lowered = sample.fitted(settings, drawn, DECODER, tight)
     assert 1 <= lowered.batch <= 25 and not 120 % lowered.batch and lowered.decode_batch < 60
-    assert need.of(lowered.batch) + decode.of(lowered.decode_batch) <= sample.ROOM * tight
+    assert need.of(lowered.batch) + decode.of(lowered.decode_batch) <= ROOM * tight
     said = " ".join(capfd.readouterr().err.split())
     assert "sample.batch 60 and decode_batch 60 need" in said
     assert f"sampling {lowered.batch} at a time, decoding {lowered.decode_batch}" in said
