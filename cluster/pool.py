@@ -41,6 +41,7 @@ class Pool(Generic[Job]):
 
         Raises:
             UserError: the actors cannot be made, or the cluster has lost all of its workers.
+        Exception: what an actor raised while it was made.
         """
         import ray
 
@@ -71,6 +72,8 @@ class Pool(Generic[Job]):
         actor = self._starting.pop(ref)
         try:
             mistake = ray.get(ref)
+        except ray.exceptions.RayTaskError as unexpected:  # it would meet every actor
+            raise unexpected.cause or unexpected from None
         except ray.exceptions.RayError as died:
             self._stillborn += 1
             if self._stillborn == DEATHS:

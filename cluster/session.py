@@ -2,8 +2,9 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -33,9 +34,22 @@ QUIET = {
 }
 
 
+@dataclass(frozen=True)
+class Granted:
+    """What a cluster gives.
+
+    Attributes:
+        compute: as asked for, with the workers that there are.
+        gpu: whether each has a GPU.
+    """
+
+    compute: Compute
+    gpu: bool
+
+
 @contextmanager
-def session(compute: Compute, folder: Path) -> Iterator[None]:
-    """Be connected to Ray within the block; `workers: 0` needs none and connects to none.
+def session(compute: Compute, folder: Path) -> Iterator[Granted]:
+    """Be connected to Ray within the block, with what it grants.
 
     `ray_address: local` takes the head that `python -m cluster.head start` left, else starts a Ray of its own and stops
     it at the end; `auto` and addresses connect to what is there, send the code along and look at every node.
@@ -47,9 +61,6 @@ def session(compute: Compute, folder: Path) -> Iterator[None]:
     Raises:
         UserError: nothing answers at the address, it has less than is asked for, or a node does not fit.
     """
-    if compute.workers == 0:
-        yield
-        return
     address = running_head() if compute.ray_address == "local" else _checked(compute.ray_address)
     if compute.ray_address == "local" and address is not None:
         os.environ.update(token_environment())
@@ -68,10 +79,10 @@ def session(compute: Compute, folder: Path) -> Iterator[None]:
     except ConnectionError as error:
         raise UserError(_nobody(address)) from error
     try:
-        preflight(compute, ray.cluster_resources())
+        granted = granted_of(compute, ray.cluster_resources())
         if compute.ray_address != "local":
             check_nodes(folder)
-        yield
+        yield granted
     finally:
         ray.shutdown()
 
@@ -117,25 +128,83 @@ def _ray() -> Any:
     return ray
 
 
-def preflight(compute: Compute, resources: dict[str, float]) -> None:
-    """Refuse at once what Ray would wait for without end.
+def granted_of(compute: Compute, resources: Mapping[str, float]) -> Granted:
+    """What is used of what there is: as asked for; `device: auto` makes do with less.
 
     Raises:
-        UserError: more workers than there are GPUs or CPUs; both numbers are named.
+        UserError: more workers than GPUs or CPUs, where a device is named; both numbers are named.
     """
-    kind = "GPU" if wants_gpu(compute, resources) else "CPU"
-    have = int(resources.get(kind, 0))
-    if compute.workers > have:
-        other = ", or set compute.device: cpu" if kind == "GPU" else ""
-        raise UserError(
-            f"compute.workers = {compute.workers} needs {compute.workers} {kind}s; this Ray cluster has {have}. "
-            f"Lower compute.workers{other}."
+    gpu = takes_gpus(compute, int(resources.get("GPU", 0)))
+    kind = "GPU" if gpu else "CPU"
+    have = int(min(resources.get(name, 0) for name in {kind, "CPU"}))
+    workers = compute.workers
+    if workers > have:
+        if compute.device != "auto" or have < 1:
+            other = ", or set compute.device: auto" if gpu else ""
+            raise UserError(
+                f"compute.workers = {workers} needs {workers} {kind}s; this Ray cluster has {have}. Lower compute.workers{other}."
+            )
+        say(
+            f"compute.workers is {workers}, and this Ray cluster has {counted(have, kind)}: {counted(have, 'worker')}"
         )
+        workers = have
+    return Granted(compute.model_copy(update={"workers": workers}), gpu)
 
 
-def wants_gpu(compute: Compute, resources: dict[str, float]) -> bool:
-    """Whether workers get a GPU each: asked for, or auto and the cluster has some."""
-    return compute.device == "cuda" or (compute.device == "auto" and resources.get("GPU", 0) > 0)
+def counted(number: int, what: str) -> str:
+    """`1 GPU`, `2 GPUs`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def takes_gpus(compute: Compute, gpus: int) -> bool:
+    """Whether workers get a GPU each: asked for, or auto, Ray has some and torch can use them.
+
+    Raises:
+        UserError: cuda is asked for, and torch cannot use one; or it can on some nodes only.
+    """
+    if compute.device == "cpu" or (compute.device == "auto" and not gpus):
+        return False
+    if not gpus:
+        raise UserError(
+            "compute.device is cuda, and this Ray cluster has no GPU; set compute.device: cpu, or auto"
+        )
+    answers = gpu_answers()
+    broken = {name: why for name, why in answers.items() if why}
+    if not broken:
+        return True
+    name, why = next(iter(broken.items()))
+    told = f"this Ray cluster has {counted(gpus, 'GPU')}, which torch cannot use on node {name} ({why})"
+    if compute.device == "cuda" or len(broken) < len(answers):
+        raise UserError(f"{told}: mend that, or set compute.device: cpu")
+    say(f"{told}: computing on CPUs")
+    return False
+
+
+def gpu_answers() -> dict[str, str]:
+    """Address of each node with a GPU → why torch cannot compute on it, or ""."""
+    import ray
+
+    nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")}
+    answers = answering_nodes(ask_torch, only=nodes)
+    return {
+        node["NodeManagerAddress"]: answers.get(name, {"why": f"no answer in {ANSWER_SECONDS:.0f} s"})["why"]
+        for name, node in nodes.items()
+    }
+
+
+def ask_torch(_: str) -> dict[str, str]:
+    """What a node with a GPU is asked: to compute on it. A driver too old, or torch without CUDA, is known here."""
+    import torch
+
+    if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):  # Ray hides them from a task that holds none
+        del os.environ["CUDA_VISIBLE_DEVICES"]
+    if torch.version.cuda is None and torch.version.hip is None:
+        return {"why": f"torch {torch.__version__} is built without CUDA"}
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except (RuntimeError, AssertionError) as error:
+        return {"why": " ".join(str(error).split())[:200]}
+    return {"why": ""}
 
 
 def require_room(compute: Compute, gpu: bool) -> int:
@@ -162,15 +231,17 @@ def _nothing(path: str) -> dict[str, str]:
     return {}
 
 
-def answering_nodes(question: Any, argument: str = "") -> dict[str, dict[str, str]]:
-    """What each living node says to `question(argument)`, by its id; a node that says nothing in time is left out."""
+def answering_nodes(
+    question: Any, argument: str = "", only: Container[str] | None = None
+) -> dict[str, dict[str, str]]:
+    """What each living node, or some, say to `question(argument)`, by their ids; who says nothing in time is left out."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(question)  # its process lets go of the GPU
     asked = {}
     for node in ray.nodes():
-        if node["Alive"]:
+        if node["Alive"] and (only is None or node["NodeID"] in only):
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             asked[ask.options(scheduling_strategy=there).remote(argument)] = node["NodeID"]
     ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_SECONDS)

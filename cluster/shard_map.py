@@ -1,7 +1,7 @@
 """`map_shards`: one input shard → one output file, on Ray actors that hold the model, or in this process.
 
-Idempotent and resumable: a job whose side file exists is done. A shard that fails three times, or whose worker dies three
-times under it, is reported by name and stops the stage at the end, with the others kept. Where memory runs out the stage stops
+Idempotent and resumable: a job whose side file exists is done. A shard that fails, or whose worker dies three times under
+it, is reported by name and stops the stage at the end, with the others kept. Where memory runs out the stage stops
 at once: what a shard of one size needs, its neighbours need too. What the driver holds does not
 grow with the shards but for the jobs themselves: facts stay in the side files, and workers are fed a little ahead.
 """
@@ -16,13 +16,12 @@ from typing import Any, overload
 
 from cluster.devices import threads_of, use_threads
 from cluster.pool import Pool, first_line
-from cluster.session import require_room, session, wants_gpu
+from cluster.session import require_room, session
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import read_json, write_json
 from workspace.progress import Progress
 from workspace.settings import Compute
 
-ATTEMPTS = 3
 NAMED = 5
 """Failed shards that an error names; of more it says how many there are."""
 
@@ -161,28 +160,25 @@ def _errors(
 
 
 def attempt(one: OneShard, task: Task) -> str:
-    """Try a task up to three times and write its side file; a user's mistake, a full disk or memory is not tried again.
+    """Do a task and write its side file. An error is not tried again: only a worker that died is worth that.
 
     Returns:
         What went wrong, or "".
     """
-    for _ in range(ATTEMPTS):
-        try:
-            write_json(task.side, one(task.job))
-        except UserError as told:
-            return str(told)
-        except Exception as unexpected:
-            if is_out_of_space(unexpected):
-                return str(out_of_space(unexpected))
-            if is_out_of_memory(unexpected):
-                return f"{type(unexpected).__name__}: {first_line(unexpected)}"
-            task.trace.parent.mkdir(parents=True, exist_ok=True)
-            task.trace.write_text(traceback.format_exc(), encoding="utf-8")
-            error = f"{type(unexpected).__name__}: {unexpected} (traceback in {task.trace})"
-        else:
-            task.trace.unlink(missing_ok=True)
-            return ""
-    return error
+    try:
+        write_json(task.side, one(task.job))
+    except UserError as told:
+        return str(told)
+    except Exception as unexpected:
+        if is_out_of_space(unexpected):
+            return str(out_of_space(unexpected))
+        if is_out_of_memory(unexpected):
+            return f"{type(unexpected).__name__}: {first_line(unexpected)}"
+        task.trace.parent.mkdir(parents=True, exist_ok=True)
+        task.trace.write_text(traceback.format_exc(), encoding="utf-8")
+        return f"{type(unexpected).__name__}: {unexpected} (traceback in {task.trace})"
+    task.trace.unlink(missing_ok=True)
+    return ""
 
 
 class Mapper:
@@ -210,15 +206,14 @@ def _on_ray(
     make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
 ) -> Iterator[str]:
     """Over a pool of actors, each with a GPU where the workers get one."""
-    with session(compute, work):
+    with session(compute, work) as granted:
         import ray
 
-        gpu = wants_gpu(compute, ray.cluster_resources())
-        mapper = ray.remote(num_cpus=1, num_gpus=int(gpu), max_restarts=0)(Mapper)
-        arguments = (make, threads_of(compute), str(Path.cwd()))
+        mapper = ray.remote(num_cpus=1, num_gpus=int(granted.gpu), max_restarts=0)(Mapper)
+        arguments = (make, threads_of(granted.compute), str(Path.cwd()))
         pool: Pool[Task] = Pool(
             lambda: mapper.remote(*arguments),
-            min(compute.workers, count),
-            lambda: require_room(compute, gpu),
+            min(granted.compute.workers, count),
+            lambda: require_room(granted.compute, granted.gpu),
         )
         yield from pool.results(tasks, count)

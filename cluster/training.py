@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+import torch.distributed
 
 from cluster.devices import device_of, threads_of, use_threads
 from cluster.pool import first_line
-from cluster.session import require_room, session, wants_gpu
+from cluster.session import Granted, require_room, session
 from cluster.watching import shown
-from workspace.errors import UserError, is_out_of_space, out_of_space
+from workspace.errors import PeerLostError, UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import write_json
 from workspace.progress import say
 from workspace.settings import Compute
@@ -33,8 +34,8 @@ ATTEMPTS = 3
 """Groups in a row that may die without a new checkpoint."""
 REPORT = "reported.json"
 """What the last checkpoint's step reported, in the run's folder."""
-MENDED = (RuntimeError, OSError)
-"""What a worker raises when a peer, a node or the network is gone; other exceptions are mistakes in the program."""
+LOST = (PeerLostError, torch.distributed.DistError)
+"""What a worker raises when a peer, a node or the network is gone; all others would be raised again."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,15 @@ def fit(
 
     Raises:
         UserError: the cluster has less than is asked for, or lost all that it had.
-        ValueError: what the worker raised.
+        Exception: what a worker raised, at once.
         RuntimeError: workers died three times without a checkpoint between.
     """
     if compute.workers == 0:
         use_threads(threads_of(compute))
         worker(config, WorkerGroup(0, 1, device_of(compute.device), _nobody))
         return
-    with session(compute, folder), shown(folder / "progress.json"):
-        _fit_on_ray(worker, config, compute, folder)
+    with session(compute, folder) as granted, shown(folder / "progress.json"):
+        _fit_on_ray(worker, config, granted, folder)
     shutil.rmtree(folder / "ray", ignore_errors=True)
 
 
@@ -84,13 +85,13 @@ def _nobody(numbers: dict[str, float], checkpoint: Path | None) -> None:
 
 
 def _fit_on_ray(
-    worker: Callable[[Config, WorkerGroup], None], config: Config, compute: Compute, folder: Path
+    worker: Callable[[Config, WorkerGroup], None], config: Config, granted: Granted, folder: Path
 ) -> None:
     """Group after group, until one has finished."""
     import ray
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
-    gpu = wants_gpu(compute, ray.cluster_resources())
+    compute, gpu = granted.compute, granted.gpu
     size, in_vain = compute.workers, 0
     while True:
         before = _reported(folder)
@@ -175,16 +176,17 @@ def _mistake(error: Exception) -> Exception | None:
     for found in causes:
         if isinstance(found, UserError):
             return UserError(str(found))
-        if isinstance(found, ValueError):
-            return ValueError(str(found))
         if is_out_of_space(found):
             return out_of_space(found)
-    return error if any(not _is_loss(found) for found in causes) else None
+        if is_out_of_memory(found):
+            return RuntimeError(first_line(found))
+    slips = [found for found in causes if not _is_loss(found)]
+    return next((slip for slip in slips if isinstance(slip, Exception)), error if slips else None)
 
 
 def _is_loss(found: BaseException) -> bool:
     """Whether it tells of something that is gone; all that Ray itself raises does."""
-    return isinstance(found, MENDED) or type(found).__module__.partition(".")[0] == "ray"
+    return isinstance(found, LOST) or type(found).__module__.partition(".")[0] == "ray"
 
 
 def _told(error: Exception) -> str:

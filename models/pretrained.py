@@ -76,7 +76,11 @@ def load_pretrained(kind: type[M], config_kind: Any, folder: Path) -> M:
         weights = load_file(folder / WEIGHTS)
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} holds a damaged model: {error}") from error
-    model: M = kind(config_from_json(config_kind, values))
+    try:
+        config = config_from_json(config_kind, values)
+    except (TypeError, AttributeError) as error:  # another program's JSON
+        raise ValueError(f"{folder / CONFIG} is no {config_kind.__name__}: {error}") from error
+    model: M = kind(config)
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if torch.float64 in dtypes:
         model.double()

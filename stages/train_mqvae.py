@@ -28,6 +28,7 @@ from training.mqvae import (
     MQVAETraining,
 )
 from training.precision import Precision
+from training.start import require_folder, start_weights
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
 from workspace.runs import RunFolder
@@ -84,6 +85,7 @@ def check(params: Params) -> None:
     """What must fit across settings before any work."""
     settings = params.section(MQVAESettings)
     where = f"{params.path}: mqvae"
+    require_folder(settings.init_from, f"{where}.init_from")
     if settings.global_batch % settings.micro_batch:
         raise UserError(
             f"{where}.global_batch {settings.global_batch} is not a multiple of micro_batch {settings.micro_batch}"
@@ -120,6 +122,8 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
     loop_settings(settings).require(workers=compute.workers)
+    if settings.init_from is not None:
+        start_of(settings)  # what does not fit is known before any worker starts
     paths = TrainingFolder(
         folder.work.resolve(),
         folder.metrics.resolve(),
@@ -157,9 +161,7 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     shards = ImageShards.open(work.shards)
     loop = loop_settings(settings)
     torch.manual_seed(settings.seed)
-    model = MQVAE(settings.model)
-    if settings.init_from is not None:
-        model.load_state_dict(MQVAE.from_pretrained(settings.init_from).state_dict())
+    model = start_of(settings)
     perceptual = load_lpips(settings.perceptual, "mqvae.perceptual")
     trainee = MQVAETrainee(
         model,
@@ -177,6 +179,23 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
         published = MQVAE(settings.model).to(trainee.dtype)
         published.load_state_dict(trainee.ema.model.state_dict())
         published.save_pretrained(work.out)
+
+
+def start_of(settings: MQVAESettings) -> MQVAE:
+    """The model before its first step: drawn, or published weights.
+
+    Raises:
+        UserError: the weights of init_from are missing or do not fit.
+    """
+    model = MQVAE(settings.model)
+    if settings.init_from is not None:
+        model.load_state_dict(start_weights(settings.init_from, model, "mqvae.init_from", "mqvae"))
+    return model
+
+
+def sources(settings: MQVAESettings) -> list[Path]:
+    """What decides the result beside inputs and settings: the weights that it starts from."""
+    return [] if settings.init_from is None else [settings.init_from]
 
 
 def loop_settings(settings: MQVAESettings) -> LoopSettings:

@@ -23,6 +23,7 @@ from training.curves import Curves
 from training.loop import LoopSettings, TrainingFolder, train
 from training.precision import Precision, weight_dtype
 from training.stackformer import StackformerTrainee, StackformerTraining
+from training.start import require_folder, start_weights
 from training.tokens import TokenBatches, held_out
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
@@ -75,6 +76,7 @@ def check(params: Params) -> None:
     """What must fit across settings before any work."""
     settings = params.section(StackformerSettings)
     where = f"{params.path}: stackformer"
+    require_folder(settings.init_from, f"{where}.init_from")
     batch, micro = settings.global_batch, settings.micro_batch
     if batch % micro:
         raise UserError(f"{where}.global_batch {batch} is not a multiple of micro_batch {micro}")
@@ -111,6 +113,8 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     tokens = TokenShards.open(inputs.tokens)
     config = config_of(settings, tokens.facts, inputs.tokens)
     loop_settings(settings).require(workers=compute.workers)
+    if settings.init_from is not None:
+        start_of(settings, config)  # what does not fit is known before any worker starts
     paths = TrainingFolder(
         folder.work.resolve(),
         folder.metrics.resolve(),
@@ -187,9 +191,7 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     tokens = TokenShards.open(work.tokens)
     loop = loop_settings(settings)
     torch.manual_seed(settings.seed)
-    model = Stackformer(config)
-    if settings.init_from is not None:
-        model.load_state_dict(Stackformer.from_pretrained(settings.init_from).state_dict())
+    model = start_of(settings, config)
     unseen = held_out(tokens.load("val"), config, settings.validate_images)
     trainee = StackformerTrainee(model, training_of(settings), unseen, settings.micro_batch, workers.device)
     batches = TokenBatches(tokens.load("train"), config, loop, workers, settings.condition_drop)
@@ -198,6 +200,24 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
         published = Stackformer(config).to(weight_dtype(settings.precision))
         published.load_state_dict(trainee.ema.model.state_dict())
         published.save_pretrained(work.out)
+
+
+def start_of(settings: StackformerSettings, config: StackformerConfig) -> Stackformer:
+    """The model before its first step: drawn, or published weights.
+
+    Raises:
+        UserError: the weights of init_from are missing or do not fit.
+    """
+    model = Stackformer(config)
+    if settings.init_from is not None:
+        weights = start_weights(settings.init_from, model, "stackformer.init_from", "stackformer")
+        model.load_state_dict(weights)
+    return model
+
+
+def sources(settings: StackformerSettings) -> list[Path]:
+    """What decides the result beside inputs and settings: the weights that it starts from."""
+    return [] if settings.init_from is None else [settings.init_from]
 
 
 def loop_settings(settings: StackformerSettings) -> LoopSettings:

@@ -1,18 +1,23 @@
 """Laws of `map_shards` and `fit` without Ray: idempotent, resumable, honest about what failed."""
 
 import errno
+import os
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed
 
-from cluster.session import preflight
+from cluster import session
+from cluster.session import granted_of
 from cluster.shard_map import Mapper, ShardJob, map_shards
 from cluster.training import WorkerGroup, _mistake, fit
 from tests.cluster.work import doubling, jobs
-from workspace.errors import UserError, is_out_of_memory
+from workspace.errors import PeerLostError, UserError, is_out_of_memory
 from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
@@ -37,12 +42,12 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == before
 
 
-def test_a_failing_shard_is_tried_three_times_and_named_and_the_others_are_kept(tmp_path: Path) -> None:
+def test_a_failing_shard_is_tried_once_and_named_and_the_others_are_kept(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"doubling: 1 of 4 shards failed \(in/1.txt\): RuntimeError: half way"
     ):
         run(tmp_path, bad="1.txt")
-    assert (tmp_path / "log").read_text().count("1.txt") == 3
+    assert (tmp_path / "log").read_text().count("1.txt") == 1
     assert (tmp_path / "out" / "3.txt").is_file() and not (tmp_path / "out" / "1.txt").exists()
     assert [path.name for path in (tmp_path / "out").iterdir()].count("1.txt.error.txt") == 0
     assert [fact["length"] for fact in run(tmp_path)] == [2, 4, 6, 8]
@@ -97,13 +102,53 @@ def test_in_one_process_a_worker_is_alone(tmp_path: Path) -> None:
     assert seen == [("config", 0, 1)]
 
 
-def test_asking_for_more_than_there_is_is_refused_with_both_numbers() -> None:
-    many = HERE.model_copy(update={"workers": 8})
-    with pytest.raises(UserError, match="compute.workers = 8 needs 8 CPUs; this Ray cluster has 2"):
-        preflight(many, {"CPU": 2.0})
-    gpus = many.model_copy(update={"device": "cuda"})
-    with pytest.raises(UserError, match="needs 8 GPUs; this Ray cluster has 0. .*set compute.device: cpu"):
-        preflight(gpus, {"CPU": 64.0})
+NONE, OLD = "", "too old a driver"
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "cpus", "gpus", "answers", "granted", "said"),
+    [
+        ("auto", 2, 8, 0, [], (2, False), ""),
+        ("auto", 2, 8, 2, [NONE], (2, True), ""),
+        ("auto", 2, 8, 1, [NONE], (1, True), "compute.workers is 2, and this Ray cluster has 1 GPU: 1 worker"),
+        ("auto", 4, 8, 3, [NONE, NONE], (3, True), "has 3 GPUs: 3 workers"),
+        ("auto", 2, 1, 4, [NONE], (1, True), "has 1 GPU: 1 worker"),
+        ("auto", 2, 1, 0, [], (1, False), "has 1 CPU: 1 worker"),
+        ("auto", 2, 8, 1, [OLD], (2, False), "1 GPU, which torch cannot use on node 0 (too old a driver): computing on CPUs"),
+        ("auto", 2, 0, 0, [], None, "compute.workers = 2 needs 2 CPUs; this Ray cluster has 0. Lower compute.workers."),
+        ("auto", 2, 8, 2, [NONE, OLD], None, "cannot use on node 1 (too old a driver): mend that, or set compute.device: cpu"),
+        ("cpu", 2, 8, 4, [OLD], (2, False), ""),
+        ("cpu", 8, 2, 4, [NONE], None, "compute.workers = 8 needs 8 CPUs; this Ray cluster has 2. Lower compute.workers."),
+        ("cuda", 2, 8, 2, [NONE], (2, True), ""),
+        ("cuda", 2, 8, 1, [NONE], None, "2 GPUs; this Ray cluster has 1. Lower compute.workers, or set compute.device: auto."),
+        ("cuda", 2, 8, 0, [], None, "compute.device is cuda, and this Ray cluster has no GPU; set compute.device: cpu, or auto"),
+        ("cuda", 1, 8, 1, [OLD], None, "cannot use on node 0 (too old a driver): mend that, or set compute.device: cpu"),
+    ],
+)  # fmt: skip
+def test_what_a_cluster_grants(
+    monkeypatch: pytest.MonkeyPatch, device: Any, workers: int, cpus: int, gpus: int,
+    answers: list[str], granted: tuple[int, bool] | None, said: str,
+) -> None:  # fmt: skip
+    """Named devices are had or refused; auto makes do with what there is, and says so."""
+    told: list[str] = []
+    monkeypatch.setattr(session, "say", told.append)
+    monkeypatch.setattr(session, "gpu_answers", lambda: {str(node): why for node, why in enumerate(answers)})
+    wanted = HERE.model_copy(update={"device": device, "workers": workers})
+    resources = {"CPU": float(cpus)} | ({"GPU": float(gpus)} if gpus else {})
+    if granted is None:
+        with pytest.raises(UserError, match=re.escape(said)):
+            granted_of(wanted, resources)
+        return
+    got = granted_of(wanted, resources)
+    assert (got.compute.workers, got.gpu) == granted
+    assert (said in told[0] and len(told) == 1) if said else not told
+
+
+def test_torch_is_asked_to_compute_and_says_why_it_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    why = session.ask_torch("")["why"]
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert torch.cuda.is_available() or why
 
 
 @dataclass
@@ -118,12 +163,41 @@ def ray_said(text: str) -> Exception:
     return type("WorkerHealthCheckFailedError", (Exception,), {"__module__": "ray.train.v2"})(text)
 
 
-def test_a_lost_worker_is_no_mistake_and_a_mistake_is_told_at_once() -> None:
-    lost = {0: RuntimeError("Connection closed by peer"), 1: ray_said("a worker health check failed")}
-    assert _mistake(Failed(lost)) is None
+LOST: dict[int, BaseException] = {
+    0: PeerLostError("[gloo] Connection closed by peer"),
+    1: ray_said("a worker health check failed"),
+    2: torch.distributed.DistBackendError("NCCL communicator was aborted"),
+    3: torch.distributed.DistStoreError("timed out after 60 s"),
+}
+
+
+def test_a_worker_a_node_or_a_peer_that_is_gone_is_no_mistake() -> None:
+    assert _mistake(Failed(LOST)) is None
     assert _mistake(Failed({})) is None
-    assert isinstance(_mistake(Failed(lost | {2: UserError("mqvae.steps is wrong")})), UserError)
-    slip = Failed(lost | {2: TypeError("a slip of the program")})
-    assert _mistake(slip) is slip
+    for number, lost in LOST.items():
+        assert _mistake(Failed({number: lost})) is None
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        ValueError("no such mask"), KeyError("image"), TypeError("a slip of the program"),
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"), FileNotFoundError("weights"),
+        OSError(5, "Input/output error"), ZeroDivisionError("division by zero"), AssertionError("never"),
+    ],
+)  # fmt: skip
+def test_any_error_of_a_worker_is_told_at_once_whatever_became_of_its_peers(slip: Exception) -> None:
+    assert _mistake(Failed(LOST | {4: slip})) is slip
+
+
+def test_mistakes_of_a_user_a_full_disk_and_memory_are_told_in_a_line() -> None:
+    assert isinstance(_mistake(Failed(LOST | {4: UserError("mqvae.steps is wrong")})), UserError)
     full = _mistake(Failed({0: OSError(errno.ENOSPC, "No space left on device", "/x")}))
     assert isinstance(full, UserError) and "no space is left on the disk for /x" in str(full)
+    for memory in (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        MemoryError(),
+        ray_said("Task was killed due to the node running low on memory."),
+    ):
+        told = _mistake(Failed(LOST | {4: memory}))
+        assert told is not None and is_out_of_memory(told)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cluster.head import running_head, start, stop
 from cluster.shard_map import map_shards
@@ -31,6 +32,8 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A head started here, used by every `session` of this file, stopped at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("head"))
+        if not torch.cuda.is_available():
+            patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # Ray sees one that torch cannot use
         address = start()
         yield address
         assert stop() and running_head() is None and not stop()
@@ -47,8 +50,12 @@ def test_a_head_that_answers_is_taken_as_it_is(head: str) -> None:
     assert start() == running_head() == head
 
 
-def test_two_workers_are_a_group_that_agrees(tmp_path: Path) -> None:
-    fit(learn, Lesson(tmp_path, mistake=""), TWO, tmp_path)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU here")
+def test_two_workers_are_a_group_that_agrees_beside_a_gpu_that_torch_cannot_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(learn, Lesson(tmp_path, mistake=""), TWO.model_copy(update={"device": "auto"}), tmp_path)
+    assert "this Ray cluster has 1 GPU, which torch cannot use on node" in capsys.readouterr().err
     seen = [read_json(tmp_path / f"{rank}.json") for rank in (0, 1)]
     assert [one["sum"] for one in seen] == [[1.0, 3.0, 5.0]] * 2
     assert [one["size"] for one in seen] == [2, 2] and [one["threads"] for one in seen] == [3, 3]
@@ -60,6 +67,32 @@ def test_a_users_mistake_in_a_worker_is_the_drivers(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^mqvae.steps is wrong$"):
         one = TWO.model_copy(update={"workers": 1})
         fit(learn, Lesson(tmp_path, mistake="mqvae.steps is wrong"), one, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU here")
+def test_a_gpu_that_is_asked_for_and_torch_cannot_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="1 GPU, which torch cannot use .*set compute.device: cpu"):
+        double(tmp_path, compute=TWO.model_copy(update={"device": "cuda", "workers": 1}))
+
+
+def test_a_slip_in_one_worker_is_told_at_once_and_not_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2 shapes cannot be multiplied"):
+        fit(learn, Lesson(tmp_path, mistake="shapes"), TWO, tmp_path)
+    assert [(tmp_path / f"tries-{rank}").read_text() for rank in (0, 1)] == ["tried\n"] * 2
+
+
+def test_a_slip_while_workers_are_made_is_told_at_once_too(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        list(
+            map_shards(
+                partial(doubling, nonsense=1),
+                jobs(tmp_path),
+                TWO,
+                tmp_path / "done",
+                "doubling",
+                tmp_path / "p",
+            )
+        )
 
 
 def test_a_shard_that_kills_its_worker_is_named_and_the_rest_is_kept_and_equals_one_process(

@@ -26,6 +26,12 @@ class Lesson:
 
 def learn(lesson: Lesson, group: WorkerGroup) -> None:
     """Add up over the group, report, and say what was seen."""
+    if lesson.mistake == "shapes":
+        with (lesson.folder / f"tries-{group.rank}").open("a") as file:
+            file.write("tried\n")
+        if group.rank == 1:
+            torch.zeros(3, 4) @ torch.zeros(5, 6)
+        torch.distributed.all_reduce(torch.zeros(1))
     if lesson.mistake and group.rank == group.size - 1:
         raise UserError(lesson.mistake)
     mine = torch.arange(3.0, device=group.device) + group.rank
