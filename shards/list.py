@@ -38,7 +38,7 @@ def write_listing(folder: Path, out: Path) -> int:
     rows = [f"{name}\t{_stamp(root / name)}\n" for name in names]
     with atomic_path(out) as temporary:
         temporary.write_text(f"{ROOT}{root}\n" + "".join(rows), encoding="utf-8", errors="surrogateescape")
-    if told := told_passed_over(files.passed_over):
+    if told := told_passed_over(files.passed_over()):
         say(told)
     return len(rows)
 

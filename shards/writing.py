@@ -20,7 +20,7 @@ from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json
-from workspace.progress import Progress, say
+from workspace.progress import Progress
 
 TOP_REASONS = 5
 START = "fork" if sys.platform == "linux" else "spawn"
@@ -130,11 +130,12 @@ def reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """What was made of all plans: index rows by split, tar sizes by split, and what was skipped."""
+    """What was made of all plans: index rows by split, tar sizes by split, what was skipped, and a line that says so."""
 
     rows: Mapping[str, list[dict[str, Any]]]
     sizes: Mapping[str, tuple[int, ...]]
     skipped: list[dict[str, str]]
+    told: str = ""
 
 
 def write_shards(
@@ -162,11 +163,11 @@ def write_shards(
             skipped += told["skipped"]
             done += len(plan.images)
             progress.update(done, skipped=len(skipped))
-    _judge(skipped, total, max_bad_fraction, work)
+    line = _judge(skipped, total, max_bad_fraction, work)
     for split, found in rows.items():
         if not found:
             raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
-    return Written(rows, {split: tuple(found) for split, found in sizes.items()}, skipped)
+    return Written(rows, {split: tuple(found) for split, found in sizes.items()}, skipped, line)
 
 
 def _in_processes(
@@ -179,9 +180,10 @@ def _in_processes(
         yield from pool.map(write_shard, plans, repeat(encoding), repeat(work))
 
 
-def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: Path) -> None:
+def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: Path) -> str:
+    """What to say of skipped images; the file that says more is kept in `work` where they are too many."""
     if not skipped:
-        return
+        return ""
     write_lines(work / SKIPPED, skipped)
     reasons: dict[str, int] = {}
     for row in skipped:
@@ -189,10 +191,12 @@ def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: 
     top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
     told = ", ".join(f"{count:,} {name}" for name, count in top[:TOP_REASONS])
     told += f" and {len(top) - TOP_REASONS} other reasons" if top[TOP_REASONS:] else ""
-    text = f"skipped {len(skipped):,} of {total:,} images ({len(skipped) / total:.1%}): {told}; see {work / SKIPPED}"
+    text = f"skipped {len(skipped):,} of {total:,} images ({len(skipped) / total:.1%}): {told}"
     if len(skipped) > most * total:
-        raise UserError(f"{text}. More than shard.max_bad_fraction = {most}: mend the files, or raise it")
-    say(text)
+        raise UserError(
+            f"{text}; see {work / SKIPPED}. More than shard.max_bad_fraction = {most}: mend the files, or raise it"
+        )
+    return text
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

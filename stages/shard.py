@@ -1,6 +1,6 @@
 """shard: a source of images → WebDataset tars of one image size, with a split and an index.
 
-Reads   shard.source: a folder, a listing file, COCO's layout, the embedded shapes, or existing tars
+Reads   shard.source: a folder, a zip, a list of paths, COCO's layout, the embedded shapes, or existing tars
 Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
@@ -16,8 +16,10 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
 from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source
+from shards.layouts.reading import ColumnUse, Reading, Role
 from shards.pictures import Encoding, Format
 from shards.sources import Kind, list_source
+from shards.splits import with_splits
 from shards.writing import Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
 from workspace.manifest import write_json
@@ -30,17 +32,35 @@ from workspace.stage import run_stage
 class ShardSettings(Settings):
     """Section `shard`: the data set."""
 
-    kind: Kind = Field(description="layout of the source")
-    source: str = Field(description="folder, listing file, or glob of tars")
+    kind: Kind = Field(description="layout of the source; auto takes what `python -m shards.inspect` finds")
+    source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
     image_size: PositiveInt = Field(description="pixels a side: short side resized, centre cropped")
     format: Format = Field(description="png (exact) or jpg")
     quality: PositiveInt = Field(description="of jpg", le=95)
     val_fraction: NonNegativeFloat = Field(
-        description="held out by hash of the name where the source has no split", lt=1
+        description="held out where the source has no validation set: of each class, else by hash of the name",
+        lt=1,
     )
     samples_per_shard: PositiveInt = Field(description="images a tar")
     max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
     seed: NonNegativeInt = Field(description="of split and order")
+    roles: dict[str, Role] = Field(
+        default_factory=dict,  # these three: older params files stay valid
+        description="what a folder, file or value of a split column is, where its name misleads: {test: val, extra: skip}",
+    )
+    tables: list[str] | None = Field(
+        default=None,
+        description="files of the source with labels, captions or splits, '*.txt' for texts beside the images; null looks",
+    )
+    columns: dict[ColumnUse, str] = Field(
+        default_factory=dict,
+        description="columns of the tables, where their names do not say: {label: Smiling}",
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """How the source is to be read."""
+        return Reading(self.roles, None if self.tables is None else tuple(self.tables), self.columns)
 
 
 SECTION, SETTINGS = "shard", ShardSettings
@@ -51,13 +71,61 @@ class Inputs:
     """No artifact: the source is a setting."""
 
 
+def check(params: Params) -> None:
+    """The source is named, and is not this repository."""
+    settings = params.section(ShardSettings)
+    if not settings.source.strip():
+        raise UserError(
+            f"{params.path}: shard.source is empty; expected a folder of images, a list, a zip, or tars"
+        )
+    here = Path.cwd().resolve()
+    if Path(settings.source).resolve() in (here, *here.parents):
+        raise UserError(
+            f"{params.path}: shard.source {settings.source} holds this repository itself; expected a folder of images alone"
+        )
+
+
 def check_across(params: Params) -> None:
-    """The models take images of the size that the shards have."""
+    """The models take images of the size that the shards have, and a condition that this kind of source can serve."""
     settings = params.section(ShardSettings)
     wanted = params.sections["mqvae"].model_dump()["model"]["image_size"]
     if settings.image_size != wanted:
         raise UserError(
             f"{params.path}: shard.image_size is {settings.image_size} and mqvae.model.image_size is {wanted}; make them equal"
+        )
+    if settings.kind in ("folder", "class_folder", "coco"):
+        captions = settings.kind == "coco" or (settings.kind == "class_folder" and bool(settings.tables))
+        _check_served(params, f"shard.kind {settings.kind}", settings.kind == "class_folder", captions)
+
+
+def preflight(params: Params) -> None:
+    """Before any work: labels and captions that later stages ask for are there, where the kind alone does not say so."""
+    settings = params.section(ShardSettings)
+    asked = (
+        params.sections["stackformer"].model_dump()["condition"],
+        params.sections["reference"].model_dump()["features"],
+    )
+    if settings.kind not in ("auto", "metadata", "webdataset") or not {"class", "text", "proxy"} & {*asked}:
+        return
+    source = list_source(settings.kind, settings.source, settings.reading)
+    captions = any(image.captions for image in source.images)
+    labels = bool(source.classes) or bool(source.attributes)
+    _check_served(params, f"shard.source {settings.source}", bool(source.classes), captions)
+    if asked[1] == "proxy" and not labels:
+        raise UserError(
+            f"{params.path}: reference.features is proxy, which learns from labels, and shard.source {settings.source} has none; "
+            "expected inception or squeezenet"
+        )
+
+
+def _check_served(params: Params, what: str, classes: bool, captions: bool) -> None:
+    condition = params.sections["stackformer"].model_dump()["condition"]
+    has = [name for name, there in (("class", classes), ("text", captions)) if there]
+    if condition != "none" and condition not in has:
+        lacks = "classes" if condition == "class" else "captions"
+        raise UserError(
+            f"{params.path}: stackformer.condition is {condition}, and {what} has no {lacks}; expected "
+            f"{' or '.join(['none', *has])}, or a source with {lacks}: `python -m shards.inspect SOURCE` shows what one has"
         )
 
 
@@ -70,7 +138,10 @@ def sources(settings: ShardSettings) -> list[Path]:
 
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """List, split, encode in parallel, index."""
-    source = list_source(settings.kind, settings.source)
+    listed = list_source(settings.kind, settings.source, settings.reading)
+    source = with_splits(listed, settings.val_fraction, settings.seed)
+    for note in source.notes:
+        say(note)
     plans = plan_shards(source.images, settings.val_fraction, settings.seed, settings.samples_per_shard)
     encoding = Encoding(settings.image_size, settings.format, settings.quality)
     processes = min(compute.threads or os.cpu_count() or 1, len(plans))
@@ -84,6 +155,8 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     for split in SPLITS:
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
     write_lines(folder.out / SKIPPED, written.skipped)
+    if written.told:
+        folder.say_when_published(f"{written.told}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)
     write_image_manifest(folder.out, facts, source.made_from)
     write_json(folder.metrics / "metrics.json", counted(source, facts, written))
@@ -109,7 +182,7 @@ def link(source: Path, target: Path) -> None:
 def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:
     """What the manifest says."""
     return ImageFacts(
-        kind=settings.kind,
+        kind=source.kind,
         image_size=settings.image_size,
         format=settings.format,
         classes=source.classes,

@@ -37,6 +37,8 @@ from workspace.manifest import (
 from workspace.progress import say
 
 RUNS = Path(".runs")
+LINES = "lines.json"
+"""In a run's folder: what to say once its result is published."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,16 @@ class RunFolder:
         url = state.get("mirror", f"{base.rstrip('/')}/{self.root.parent.name}/{self.root.name}")
         write_json(self.root / "run.json", state | {"mirror": url})
         return str(url)
+
+    def say_when_published(self, text: str) -> None:
+        """Keep a line to be said when the result is in its place, which stands for `{out}`: the run's folder may be gone then."""
+        write_json(self.root / LINES, [*self.lines(), text])
+
+    def lines(self, out: Path | None = None) -> list[str]:
+        """The lines that are to be said, with the place of the result in them."""
+        path = self.root / LINES
+        found: list[str] = read_json(path) if path.is_file() else []
+        return [line.replace("{out}", str(out)) if out else line for line in found]
 
     def forget(self) -> None:
         """Remove the run, and its checkpoints elsewhere."""

@@ -171,4 +171,6 @@ def _type(kind: Any) -> str:
             else _type(parts[0])
         )
         return f"list of {one}" if origin is list or Ellipsis in inner else f"list of {len(parts)} × {one}"
+    if origin is dict:
+        return f"mapping of {_type(inner[0])} to {_type(inner[1])}"
     return WORDS[kind]

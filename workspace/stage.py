@@ -24,6 +24,7 @@ from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_o
 from workspace.manifest import NAME, read_json, sha256_file, write_json
 from workspace.progress import say
 from workspace.runs import (
+    LINES,
     Identity,
     RunFolder,
     listing_fingerprint,
@@ -46,7 +47,8 @@ def run_stage(name: str) -> None:
 
     The module is imported by its real name, so that its functions can be sent to Ray workers. It defines `SECTION`,
     `SETTINGS`, a dataclass `Inputs` of paths, `run(settings, compute, inputs, folder)`, and where it needs them
-    `check(params)` (across sections), `sources(settings)` (raw data that it reads beside its inputs), and `ASKED` with
+    `check(params)` (of its section), `check_across(params)` and `preflight(params)` (across sections, the second with a look at
+    the data, before any work), `sources(settings)` (raw data that it reads beside its inputs), and `ASKED` with
     `asked_changes(asked)` (options that stand for settings).
     A user's mistake ends in one line and exit status 1.
     """
@@ -227,6 +229,8 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
         if done_before:
             say(f"[{name}] finished before as {folder.root}: publishing it again")
         else:
+            if hasattr(module, "preflight") and not by_hand:
+                module.preflight(params)
             _work(name, module, params, inputs, folder)
             changed = identity.differences(_identity(name, module, settings, inputs))
             if changed:
@@ -239,6 +243,8 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
         publish(folder.out, out, link=True)
         if metrics is not None:
             publish(folder.metrics, metrics, link=False)
+        for line in folder.lines(out):
+            say(f"[{name}] {line}")
         if ad_hoc and not done_before:
             folder.forget()
     say(f"[{name}] → {out}")
@@ -246,6 +252,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
 
 def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path], folder: RunFolder) -> None:
     began = time.monotonic()
+    (folder.root / LINES).unlink(missing_ok=True)
     shutil.rmtree(folder.out)
     folder.out.mkdir()
     settings = params.sections[module.SECTION]

@@ -1,38 +1,163 @@
-"""A folder per class, with or without split folders above."""
+"""A folder per class: CLASS/…/NAME.jpg, {train,val,test}/CLASS/…/NAME.jpg, or CLASS/{train,val,test}/…/NAME.jpg.
 
-from pathlib import Path
+Nothing that is named like a split becomes a class unless `shard.roles` says so. A validation folder without class folders
+(ImageNet's) takes its labels from a table or from the devkit.
+"""
 
-from shards.layouts.listed import Location, Source, SourceImage
-from shards.layouts.walking import SPLIT_NAMES, files_of
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from shards.layouts.beside import read_beside
+from shards.layouts.flat_labels import find_labels
+from shards.layouts.folder import entered, keep_apart
+from shards.layouts.formats import PassedOver, add
+from shards.layouts.listed import Source, SourceImage
+from shards.layouts.names import PARTS, counted, split_of
+from shards.layouts.reading import (
+    SKIPPED_BY_ROLE,
+    Level,
+    Part,
+    Reading,
+    check_roles,
+    descended,
+    divided,
+    level,
+    without_skipped,
+)
+from shards.layouts.walking import Files
 from workspace.errors import UserError
 
 
-def list_class_folder(source: str) -> Source:
-    """CLASS/…/NAME.jpg, or {train,val}/CLASS/…/NAME.jpg."""
-    files = files_of(source)
-    root = files.root
-    rows = []
-    for name in files.names:
-        parts = Path(name).parts
-        split = SPLIT_NAMES.get(parts[0].lower()) if len(parts) > 2 else None
-        folders = parts[1:] if split else parts
-        if len(folders) < 2:
+class LooseImagesError(UserError):
+    """Images that lie in no class folder."""
+
+
+@dataclass
+class Found:
+    """What is found on the way.
+
+    Attributes:
+        rows: name → (split, class).
+        flat: folder → names of validation images without class folders.
+        captions: name → its captions.
+        read: files that were read for them.
+        passed_over: why images were passed over → how many.
+        notes: what to say.
+    """
+
+    rows: dict[str, tuple[str | None, str]] = field(default_factory=dict)
+    flat: dict[str, list[str]] = field(default_factory=dict)
+    captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    read: list[str] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
+    """Images with the class of their folder; captions too where `shard.tables` names a file of them.
+
+    Raises:
+        UserError: an image in no class folder, a folder whose part is unclear, a validation image without a label.
+    """
+    found = Found(read=[files.listing] if files.listing else [])
+    check_roles(reading, files.names, (), source)
+    names = without_skipped(files.names, reading)
+    if len(names) < len(files.names):
+        add(found.passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
+    _take_parts(divided(names, reading, source, classes=True), names, reading, source, found)
+    classes = tuple(sorted({cls for _, cls in found.rows.values()}))
+    _take_flat(files, classes, reading, found)
+    if reading.tables:
+        beside = read_beside(files, files.names, reading, source)
+        found.captions = beside.captions
+        found.read += beside.read
+        found.notes += beside.notes
+    for why, count in files.passed_over(found.read).items():
+        add(found.passed_over, why, count)
+    return _source(files, found, classes, source)
+
+
+def _source(files: Files, found: Found, classes: Sequence[str], source: str) -> Source:
+    number = _numbered(classes, source)
+    images = [
+        SourceImage(name, files.locate(name), split, number[cls], tuple(found.captions.get(name, ())))
+        for name, (split, cls) in sorted(found.rows.items())
+    ]
+    return Source(
+        images,
+        tuple(classes),
+        passed_over=found.passed_over,
+        read=tuple(dict.fromkeys(found.read)),
+        notes=tuple(found.notes),
+    )
+
+
+def _take_parts(parts: list[Part], names: Sequence[str], reading: Reading, source: str, found: Found) -> None:
+    """Training images first: their classes say what the folders of the others are."""
+    found.notes += entered(parts, names)
+    for part in sorted(parts, key=lambda part: part.split != "train"):
+        if part.split == "test":
+            found.notes.append(keep_apart(part, found.passed_over))
+        elif part.cls is not None:
+            found.rows.update((name, (part.split, part.cls)) for name in part.names)
+        else:
+            _take(part, reading, source, found)
+
+
+def _take(part: Part, reading: Reading, source: str, found: Found) -> None:
+    """Add the images of a part by their class folders, or put them by where it has none."""
+    known = {cls for _, cls in found.rows.values()}
+    prefix = part.prefix
+    if not known & level(part.names, prefix).folders.keys():
+        prefix = descended(part.names, reading, prefix, part.split)
+    here = level(part.names, prefix)
+    if part.split == "val" and _is_flat(here, prefix, known):
+        found.flat[part.prefix] = list(part.names)
+        return
+    _check_level(here, prefix, reading, source)
+    found.rows.update((name, (part.split, cls)) for cls, names in here.folders.items() for name in names)
+
+
+def _is_flat(here: Level, prefix: str, known: set[str]) -> bool:
+    """Whether a validation folder has no class folders: loose images alone, or all in one folder `images`."""
+    if here.loose or len(here.folders) != 1:
+        return bool(here.loose) and not here.folders
+    ((child, names),) = here.folders.items()
+    named = child.lower() in PARTS or split_of(child) is not None
+    return named and child not in known and not level(names, f"{prefix}{child}/").folders
+
+
+def _check_level(here: Level, prefix: str, reading: Reading, source: str) -> None:
+    if here.loose:
+        beside = f" (the folders beside it: {counted(sorted(here.folders))})" if here.folders else ""
+        raise LooseImagesError(
+            f"{source}/{here.loose[0]} lies in no class folder; expected {prefix}CLASS/NAME.jpg{beside}, "
+            "or kind folder for unlabelled images"
+        )
+    for cls in here.folders:
+        path = f"{prefix}{cls}"
+        if split_of(cls) and reading.role_of(path) != "class":
             raise UserError(
-                f"{root / name} lies in no class folder; expected CLASS/NAME.jpg, or kind folder for unlabelled images"
+                f"shard.source {source}: {path}/ is named like a split where classes are expected; say what it is, "
+                f"shard.roles: {{{path}: class}} or {{{path}: skip}}"
             )
-        rows.append((name, split, folders[0]))
-    classes = tuple(sorted({row[2] for row in rows}))
-    torn = next((name for name in classes if not _is_text(name)), None)
-    if torn is not None:
-        raise UserError(f"shard.source {source}: the class folder {torn!r} is no UTF-8 text: rename it")
-    number = {name: index for index, name in enumerate(classes)}
-    images = [SourceImage(name, Location(str(root / name)), split, number[cls]) for name, split, cls in rows]
-    return Source(images, classes, passed_over=files.passed_over)
 
 
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Found) -> None:
+    """Label the validation images that lie in no class folders."""
+    for prefix, names in found.flat.items():
+        flat = find_labels(files, names, classes, reading, prefix)
+        found.rows.update((name, ("val", cls)) for name, cls in flat.labels.items())
+        found.read += flat.read
+        found.notes.append(flat.note)
+
+
+def _numbered(classes: Sequence[str], source: str) -> dict[str, int]:
+    for name in classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"shard.source {source}: the class folder {name!r} is no UTF-8 text: rename it"
+            ) from None
+    return {name: index for index, name in enumerate(classes)}

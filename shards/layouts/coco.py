@@ -1,16 +1,21 @@
-"""COCO's captions: annotations/captions_SPLIT.json beside SPLIT/NAME.jpg."""
+"""COCO's captions: annotations/captions_SPLIT.json beside SPLIT/NAME.jpg, or beside images/SPLIT/NAME.jpg."""
 
+import re
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from shards.layouts.listed import Location, Source, SourceImage, clean_caption
-from shards.layouts.walking import SPLIT_NAMES, check_inside
+from shards.layouts.folder import keep_apart
+from shards.layouts.formats import PassedOver, add
+from shards.layouts.listed import Source, SourceImage, clean_caption
+from shards.layouts.names import split_of
+from shards.layouts.reading import SKIPPED_BY_ROLE, Part, Reading, check_roles
+from shards.layouts.walking import Files, check_inside
 from workspace.errors import UserError
 from workspace.manifest import parsed
-from workspace.progress import say
 
-MOST_COCO_BYTES = 1 << 30
+CAPTIONS = re.compile(r"(.*/)?annotations/captions_(.+)\.json")
+UNLISTED = "in no captions file"
 
 
 @dataclass(frozen=True)
@@ -37,41 +42,99 @@ class CocoCaptions:
     annotations: list[CocoCaption]
 
 
-def read_coco(path: Path) -> CocoCaptions:
+def parse_coco(data: bytes, where: str) -> CocoCaptions:
     """A captions file, its types checked.
 
     Raises:
-        UserError: too large, not JSON, or not COCO's form: the first entry that does not fit.
+        UserError: not JSON, or not COCO's form: the first entry that does not fit.
     """
-    if path.stat().st_size > MOST_COCO_BYTES:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MOST_COCO_BYTES:,}")
-    return parsed(CocoCaptions, path.read_bytes(), str(path))
+    return parsed(CocoCaptions, data, where)
 
 
-def list_coco(source: str) -> Source:
-    """annotations/captions_SPLIT.json beside SPLIT/NAME.jpg."""
-    root = Path(source)
-    found = sorted((root / "annotations").glob("captions_*.json"))
+def caption_files(files: Files) -> list[str]:
+    """Names of the captions files of a source."""
+    return [name for name in files.others if CAPTIONS.fullmatch(name)]
+
+
+def list_coco(files: Files, reading: Reading, source: str) -> Source:
+    """Images that a captions file lists, with all their captions; the others are passed over and counted.
+
+    Raises:
+        UserError: no captions file, one that is not COCO's, or an image in two splits.
+    """
+    check_roles(reading, [*files.names, *(_folder(name) for name in caption_files(files))], (), source)
+    found = caption_files(files)
     if not found:
         raise UserError(
-            f"{root / 'annotations'} holds no captions_*.json; expected COCO's layout (annotations/, train2017/, val2017/)"
+            f"{source}/annotations holds no captions_*.json; expected COCO's layout (annotations/, train2017/, val2017/)"
         )
-    images = []
+    images: dict[str, SourceImage] = {}
+    passed_over, notes = files.passed_over(found), list[str]()
+    there, listed = frozenset(files.names), set[str]()
     for path in found:
-        folder = path.stem.removeprefix("captions_")
-        split = next((split for name, split in SPLIT_NAMES.items() if folder.startswith(name)), None)
-        captions: dict[int | str, list[str]] = defaultdict(list)
-        value = read_coco(path)
-        for row in value.annotations:
-            if text := clean_caption(row.caption):
-                captions[row.image_id].append(text)
-        for image in value.images:
-            check_inside(image.file_name, str(path))
-            name = f"{folder}/{image.file_name}"
-            images.append(
-                SourceImage(name, Location(str(root / name)), split, captions=tuple(captions[image.id]))
-            )
-        strays = captions.keys() - {image.id for image in value.images}
+        folder = _folder(path)
+        role = reading.role_of(folder) or split_of(folder)
+        rows, strays = _rows(files, path, folder, there, None if role in ("test", "skip") else role)
+        listed.update(image.name for image in rows)
         if strays:
-            say(f"{path}: captions of {len(strays):,} images that it does not list are passed over")
-    return Source(sorted(images, key=lambda image: image.name))
+            notes.append(f"{path}: captions of {strays:,} images that it does not list are passed over")
+        if role in ("test", "skip"):
+            names = [image.name for image in rows if image.name in there]
+            notes += _left_out(role, folder, names, passed_over)
+        else:
+            _add(images, rows, path)
+    unlisted = len(there - listed)
+    if unlisted:
+        add(passed_over, UNLISTED, unlisted)
+    ordered = [images[name] for name in sorted(images)]
+    return Source(ordered, passed_over=passed_over, read=tuple(found), notes=tuple(notes))
+
+
+def _folder(path: str) -> str:
+    """`train2017` of annotations/captions_train2017.json."""
+    match = CAPTIONS.fullmatch(path)
+    assert match is not None, path
+    return match[2]
+
+
+def _left_out(role: str, folder: str, names: list[str], passed_over: PassedOver) -> list[str]:
+    if role == "skip":
+        add(passed_over, SKIPPED_BY_ROLE, len(names))
+        return []
+    return [keep_apart(Part(f"{folder}/", role, names), passed_over)]
+
+
+def _rows(
+    files: Files, path: str, folder: str, there: frozenset[str], split: str | None
+) -> tuple[list[SourceImage], int]:
+    """The images of one captions file, and how many captions' images it does not list."""
+    value = parse_coco(files.locate(path).read(), files.shown(path))
+    captions: dict[int | str, list[str]] = defaultdict(list)
+    for row in value.annotations:
+        if text := clean_caption(row.caption):
+            captions[row.image_id].append(text)
+    base = path.partition("annotations/")[0]
+    rows = []
+    for image in value.images:
+        check_inside(image.file_name, files.shown(path))
+        name = _place(base, folder, image.file_name, there)
+        rows.append(SourceImage(name, files.locate(name), split, captions=tuple(captions[image.id])))
+    return rows, len(captions.keys() - {image.id for image in value.images})
+
+
+def _place(base: str, folder: str, name: str, there: frozenset[str]) -> str:
+    """Where an image lies: in its split's folder, below images/ or beside all."""
+    places = [f"{base}{folder}/{name}", f"{base}images/{folder}/{name}", f"{base}images/{name}", base + name]
+    return next((place for place in places if place in there), places[0])
+
+
+def _add(images: dict[str, SourceImage], rows: Iterable[SourceImage], path: str) -> None:
+    for image in rows:
+        other = images.get(image.name)
+        if other is not None and other.split != image.split:
+            raise UserError(
+                f"{path} lists {image.name}, which another captions file has in {other.split or 'no split'}: "
+                "leave one of them out"
+            )
+        captions = image.captions if other is None else (*other.captions, *image.captions)
+        images[image.name] = replace(image, captions=tuple(dict.fromkeys(captions)))

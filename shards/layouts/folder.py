@@ -1,11 +1,64 @@
-"""Any pictures below a folder: unlabelled."""
+"""Any pictures below a folder: unlabelled. Folders named like splits are the splits."""
 
-from shards.layouts.listed import Location, Source, SourceImage
-from shards.layouts.walking import files_of
+from collections.abc import Sequence
+
+from shards.layouts.formats import PassedOver, add
+from shards.layouts.listed import Source, SourceImage
+from shards.layouts.reading import (
+    KEPT_APART,
+    SKIPPED_BY_ROLE,
+    Part,
+    Reading,
+    check_roles,
+    divided,
+    without_skipped,
+)
+from shards.layouts.walking import Files
 
 
-def list_folder(source: str) -> Source:
-    """Every image at any depth."""
-    files = files_of(source)
-    images = [SourceImage(name, Location(str(files.root / name))) for name in files.names]
-    return Source(images, passed_over=files.passed_over)
+def list_folder(files: Files, reading: Reading, source: str) -> Source:
+    """Every image at any depth; those of a test split are kept apart."""
+    check_roles(reading, files.names, (), source)
+    names = without_skipped(files.names, reading)
+    passed_over = files.passed_over([files.listing] if files.listing else [])
+    if len(names) < len(files.names):
+        add(passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
+    parts = divided(names, reading, source, classes=False)
+    images, notes = [], []
+    for part in parts:
+        if part.split == "test":
+            notes.append(keep_apart(part, passed_over))
+        else:
+            images += [SourceImage(name, files.locate(name), part.split) for name in part.names]
+    images.sort(key=lambda image: image.name)
+    read = (files.listing,) if files.listing else ()
+    return Source(images, passed_over=passed_over, read=read, notes=(*entered(parts, names), *notes))
+
+
+def keep_apart(part: Part, passed_over: PassedOver) -> str:
+    """Count the images of a test split; returns what to say of it."""
+    add(passed_over, KEPT_APART, len(part.names))
+    folder = part.prefix.rstrip("/")
+    return (
+        f"{part.prefix} ({len(part.names):,} images) is kept apart, neither trained nor validated on: "
+        f"shard.roles: {{{folder}: val}} takes it for validation"
+    )
+
+
+def entered(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
+    """What to say of folders that hold all the rest and were entered."""
+    prefix = parts[0].prefix if len(parts) == 1 and parts[0].split is None else _above(parts)
+    if not prefix or not names:
+        return []
+    folder = prefix.rstrip("/")
+    return [
+        f"{prefix} holds everything and was entered; were it a class, say so by shard.roles: {{{folder}: class}}"
+    ]
+
+
+def _above(parts: Sequence[Part]) -> str:
+    """The folder in which the split folders lie."""
+    folder = parts[0].prefix.rstrip("/").rpartition("/")[0]
+    if parts[0].cls is not None:
+        folder = folder.rpartition("/")[0]
+    return f"{folder}/" if folder else ""

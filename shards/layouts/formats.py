@@ -55,17 +55,18 @@ def is_picture(head: bytes) -> bool:
     return head.startswith(MAGIC)
 
 
-def why_no_picture(folder: str, name: str) -> str | None:
-    """Why a file is passed over; None for a picture. Only a file whose extension says nothing is opened."""
-    if name.startswith("."):
-        return "hidden file"
+def why_no_picture(folder: str | None, name: str) -> str | None:
+    """Why a file is passed over; None for a picture.
+
+    Only a file whose extension says nothing is opened, and only where its folder is given.
+    """
     extension = Path(name).suffix.lower()
     if extension in PICTURES:
         return None
     if extension in RAW:
         return f"{extension}: a camera's raw data"
     shown = extension if 1 < len(extension) <= 12 and extension.isprintable() else "no extension"
-    if extension not in OTHERS and is_picture(_head(Path(folder, name))):
+    if folder is not None and extension not in OTHERS and is_picture(_head(Path(folder, name))):
         return None
     return f"{shown}: {NO_PICTURE}"
 

@@ -3,6 +3,7 @@
 import os
 import stat
 import unicodedata
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,18 +13,26 @@ MOST_FILE_BYTES = 1 << 29
 
 @dataclass(frozen=True)
 class Location:
-    """Where some bytes are: a whole file, or a part of one (length -1: to its end)."""
+    """Where some bytes are: a whole file, or a part of one.
+
+    Attributes:
+        path: of the file.
+        offset: of the first byte.
+        length: in bytes; -1 is to the file's end.
+        inflated: bytes after inflating (a packed member of a zip); -1 where they are stored as they are.
+    """
 
     path: str
     offset: int = 0
     length: int = -1
+    inflated: int = -1
 
     def read(self) -> bytes:
         """The bytes.
 
         Raises:
             OSError: there is no such file, it may not be read, it is no plain file (a FIFO would be waited for without
-                end), or it is larger than 512 MiB.
+                end), it is larger than 512 MiB, or damaged in its zip.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
@@ -31,10 +40,22 @@ class Location:
             if not stat.S_ISREG(found.st_mode):
                 raise OSError("not a plain file")
             length = found.st_size - self.offset if self.length < 0 else self.length
-            if length > MOST_FILE_BYTES:
+            if max(length, self.inflated) > MOST_FILE_BYTES:
                 raise OSError(f"larger than {MOST_FILE_BYTES:,} bytes")
             file.seek(self.offset)
-            return file.read(length)
+            data = file.read(length)
+        return data if self.inflated < 0 else _inflate(data, self.inflated)
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    """The bytes of a packed member, no more than it says it has; OSError where it is damaged."""
+    try:
+        made = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
+    except zlib.error as error:
+        raise OSError("damaged in its zip") from error
+    if len(made) != size:
+        raise OSError("damaged in its zip")
+    return made
 
 
 @dataclass(frozen=True)
@@ -70,6 +91,9 @@ class Source:
         attributes: attribute name → its values.
         made_from: name → fingerprint, where the source is an artifact.
         passed_over: why files of the source (of tars: samples) that are no images of it were passed over → how many.
+        kind: the layout that was read (what `auto` found).
+        read: files that were read for labels, captions or splits: neither images nor passed over.
+        notes: what a person should know before training on it, a line each.
     """
 
     images: list[SourceImage]
@@ -77,6 +101,9 @@ class Source:
     attributes: Mapping[str, tuple[str, ...]] | None = None
     made_from: Mapping[str, str] = field(default_factory=dict)
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    kind: str = ""
+    read: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def clean_caption(text: str) -> str:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from shards.images import ImageShards, decode, read_shard
-from shards.layouts.coco import read_coco
+from shards.layouts.coco import parse_coco
 from shards.layouts.listed import clean_caption
 from shards.tar import TarWriter, iterate_tar
 from shards.tokens import TokenFacts, TokenShards, check_block, read_token_shard
@@ -260,8 +260,7 @@ def read_caption(folder: Path, data: bytes) -> None:
 
 def read_coco_json(folder: Path, data: bytes) -> None:
     """A captions file."""
-    (folder / "captions_train2017.json").write_bytes(data)
-    read_coco(folder / "captions_train2017.json")
+    parse_coco(data, "captions_train2017.json")
 
 
 def manifest(kind: str, facts: Any) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from demo.drawing import KINDS, Drawing
+from shards.layouts.reading import Reading
 from shards.sources import Kind, list_source
 from shards.splits import hashed_unit
 from shards.tar import TarWriter
@@ -48,7 +49,7 @@ def test_class_folders_number_their_classes_by_name(tmp_path: Path) -> None:
     assert {image.split for image in found.images} == {None}
 
 
-@pytest.mark.parametrize("val", ["val", "validation", "Test"])
+@pytest.mark.parametrize("val", ["val", "validation", "Dev", "valid_set"])
 def test_split_folders_above_the_class_folders_are_kept(tmp_path: Path, val: str) -> None:
     write_pictures(tmp_path, ["train/b/1.png", "train/a/2.png", f"{val}/b/3.png"])
     found = list_source("class_folder", str(tmp_path))
@@ -60,9 +61,14 @@ def test_split_folders_above_the_class_folders_are_kept(tmp_path: Path, val: str
     }
 
 
-def test_a_class_may_be_called_test_where_there_are_no_split_folders(tmp_path: Path) -> None:
+def test_a_class_may_be_called_test_where_the_user_says_so(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["test/1.png", "other/2.png"])
-    assert list_source("class_folder", str(tmp_path)).classes == ("other", "test")
+    with pytest.raises(
+        UserError, match=r"test/ is named like a split, and beside it lies other/.*\{test: class\}"
+    ):
+        list_source("class_folder", str(tmp_path))
+    found = list_source("class_folder", str(tmp_path), Reading(roles={"test": "class"}))
+    assert found.classes == ("other", "test")
 
 
 def test_an_image_in_no_class_folder_is_named(tmp_path: Path) -> None:
@@ -208,7 +214,9 @@ def test_a_source_that_is_missing_or_empty_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no images"):
         list_source("folder", str(tmp_path))
     (tmp_path / "a.txt").write_text("1\n")
-    with pytest.raises(UserError, match=r"is a file and no listing; make one with `python -m shards\.list"):
+    with pytest.raises(
+        UserError, match=r"is a file and no list of images.*make one with `python -m shards\.list"
+    ):
         list_source("folder", str(tmp_path / "a.txt"))
 
 

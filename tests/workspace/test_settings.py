@@ -66,7 +66,7 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
         ("mqvae.quantize_from=0", "an EMA codebook starts from a batch's features: expected ≥ 1"),
         ("mqvae.loss.perceptual=1.0", "expected a weight > 0 with a network, or 0 with none"),
         ("shard.image_size=64", "image_size"),
-        ("shard.kind=folder", "label"),
+        ("shard.kind=folder", "stackformer.condition is class, and shard.kind folder has no classes"),
         ("mqvae.stepz=3", "mqvae.stepz is not a setting. Did you mean steps"),
         ("mqvae.steps", "expected section.key=value"),
         ("compute.workers=-1", "compute.workers is -1"),

@@ -30,8 +30,8 @@ BOUND = re.compile(r"([≥>≤<]) ([0-9.]+)")
 
 
 def leaves(value: Any, name: str) -> list[str]:
-    """Dotted names of everything in a params file that is no mapping."""
-    if not isinstance(value, dict):
+    """Dotted names of everything in a params file that is no mapping of settings."""
+    if not isinstance(value, dict) or not value:
         return [name]
     return [
         found for key, inner in value.items() for found in leaves(inner, f"{name}.{key}" if name else key)

@@ -1,0 +1,331 @@
+"""Labels, captions and splits from files beside the images, joined by the images' names."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from shards.layouts.formats import PICTURES
+from shards.layouts.listed import clean_caption
+from shards.layouts.names import SPLIT_WORDS, counted, split_of
+from shards.layouts.reading import ColumnUse, Reading
+from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, read_table
+from shards.layouts.walking import Files, check_inside
+from workspace.errors import UserError
+
+TEXTS = "*.txt"
+"""In `shard.tables`: the text of the same name beside each image."""
+LABELS = (
+    "label", "labels", "class", "class_name", "classname", "class_label", "category", "category_name", "cls", "class_id",
+    "classid", "label_id", "target", "species", "breed", "identity", "y",
+)  # fmt: skip
+CAPTIONS = (
+    "caption", "captions", "text", "texts", "prompt", "description", "sentence", "sentences", "comment", "title",
+)  # fmt: skip
+SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset")
+KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS, "split": SPLITS}
+"""Use → names of its columns, the likeliest first."""
+PARTITIONS = {"0": "train", "1": "val", "2": "test"}
+"""CelebA's numbers."""
+SAMPLED = 200
+"""Rows by which a column of names is found."""
+MOST_UNASKED = 1 << 28
+"""Bytes of a file that is looked into unasked: boxes of a large set have more."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What files say of images, by the images' names.
+
+    Attributes:
+        labels: class names.
+        captions: as many as there are.
+        splits: train, val or test.
+        missing: names in tables that no image has, each once; the others speak of them too.
+        read: the files.
+        columns: (use, name) of each column that was read.
+        notes: what to say of them.
+    """
+
+    labels: dict[str, str] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    splits: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    columns: set[tuple[str, str]] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+
+
+class NameIndex:
+    """Images by path, and where they are unique by base name and by stem."""
+
+    def __init__(self, names: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
+        self.names, self._aliases = frozenset(names), aliases or {}
+        self._bases: dict[str, str | None] = {}
+        self._stems: dict[str, str | None] = {}
+        for name in self.names:
+            base = name.rpartition("/")[2]
+            stem = base.rpartition(".")[0] or base
+            self._bases[base] = None if base in self._bases else name
+            self._stems[stem] = None if stem in self._stems else name
+
+    def find(self, text: object, folder: str = "") -> str | None:
+        """The image that a table in `folder` calls so; None where there is none, or several."""
+        if isinstance(text, bool) or not isinstance(text, (str, int)):
+            return None
+        path = re.sub(r"#\d+$", "", str(text).strip().replace("\\", "/")).removeprefix("./")
+        for whole in (self._aliases.get(path), folder + path, path):
+            if whole in self.names:
+                return whole
+        base = path.rpartition("/")[2]
+        if base in self._bases:
+            return self._bases[base]
+        stem, dot, extension = base.rpartition(".")
+        return self._stems.get(stem if dot and f".{extension}".lower() in PICTURES else base)
+
+
+def read_beside(files: Files, names: Sequence[str], reading: Reading, source: str) -> Beside:
+    """Read the tables that `reading` names, or those that are there.
+
+    Args:
+        files: the source.
+        names: of the images that rows may speak of.
+        reading: tables, columns and roles.
+        source: for errors.
+
+    Raises:
+        UserError: a table that is named and not there or not fit, or two that disagree.
+    """
+    index, found = NameIndex(names, files.aliases), Beside()
+    asked = reading.tables
+    texts = texts_beside(files, names)
+    for name in tables_of(files, texts, reading, source):
+        try:
+            table = read_table(files.locate(name).read(), name, lambda text: _is_name(text, index))
+        except MissingPackageError as error:
+            if asked:
+                raise
+            found.notes.append(str(error))
+            continue
+        _join(table, name, index, reading, found)
+    if asked is None or TEXTS in asked:
+        _take_texts(files, texts, asked is not None, found)
+    _check_columns(reading, found, source)
+    return found
+
+
+def _is_name(text: str, index: NameIndex) -> bool:
+    return PurePosixPath(text).suffix.lower() in PICTURES or index.find(text) is not None
+
+
+def texts_beside(files: Files, names: Iterable[str]) -> dict[str, str]:
+    """Texts that have an image's own name: text → image."""
+    images = {name.rpartition(".")[0]: name for name in names}
+    found = {}
+    for name in files.others:
+        stem, _, extension = name.rpartition(".")
+        if extension.lower() == "txt" and stem in images:
+            found[name] = images[stem]
+    return found
+
+
+def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: str) -> list[str]:
+    """Names of the files that may be tables: those that are asked for, or all but an image's own.
+
+    Raises:
+        UserError: one that is asked for is not there.
+    """
+    if reading.tables is None:
+        images = {name.rpartition(".")[0] for name in files.names}
+        return [
+            name
+            for name in files.others
+            if name.lower().endswith(SUFFIXES)
+            and name not in texts
+            and name.rpartition(".")[0] not in images
+            and files.size(name) <= MOST_UNASKED
+        ]
+    asked = [name for name in reading.tables if name != TEXTS]
+    for name in asked:
+        if name not in files.others:
+            there = [other for other in files.others if other.lower().endswith(SUFFIXES)]
+            raise UserError(
+                f"shard.tables names {name}, which shard.source {source} does not have; it has {counted(there) or 'no tables'} "
+                "(a table lies below the source, so that DVC notices its changes)"
+            )
+    return asked
+
+
+def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, found: Beside) -> None:
+    """Take what a table says of images; one that speaks of none is passed over."""
+    uses = None if table is None else uses_of(table, index, reading)
+    if table is None or uses is None:
+        if reading.tables:
+            raise UserError(f"{name}: no column holds the images' names; its columns are {_columns(table)}")
+        return
+    rest = [column for number, column in enumerate(table.columns) if number not in uses.values()]
+    if len(uses) == 1:
+        if len(table.columns) > 1:
+            found.notes.append(f"{name} names images, and no column of it is read: {_how(rest)}")
+        return
+    folder = name.rpartition("/")[0]
+    folder = f"{folder}/" if folder else ""
+    for row in table.rows:
+        _take_row(row, uses, index, folder, name, found)
+    found.read.append(name)
+    found.columns.update((use, table.columns[number]) for use, number in uses.items())
+    shown = ", ".join(f"{use} from {table.columns[number]}" for use, number in uses.items())
+    found.notes.append(f"{name}: {shown}" + (f"; not read: {_how(rest)}" if rest and table.header else ""))
+
+
+def _columns(table: Table | None) -> str:
+    return "none" if table is None else counted(list(table.columns))
+
+
+def _how(columns: list[str]) -> str:
+    return f"{counted(columns)} (shard.columns: {{label: {columns[0]}}} takes one)"
+
+
+def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse, int] | None:
+    """Use → number of the column; None where no column names images."""
+    folder = table.name.rpartition("/")[0]
+    folder = f"{folder}/" if folder else ""
+    step = max(1, len(table.rows) // SAMPLED)
+    sample = table.rows[::step]
+    asked = {use: table.columns.index(name) for use, name in reading.columns.items() if name in table.columns}
+    if "image" not in asked:
+        hits = [
+            sum(index.find(row[number], folder) is not None for row in sample)
+            for number in range(len(table.columns))
+        ]
+        if not hits or max(hits) < 0.5 * len(sample) or not max(hits):
+            return None
+        asked["image"] = hits.index(max(hits))
+    rest = [number for number in range(len(table.columns)) if number not in asked.values()]
+    guessed = _by_header(table, rest) if table.header else _by_content(table, rest)
+    found: dict[ColumnUse, int] = {"image": asked.pop("image")}
+    return found | {use: number for use, number in guessed.items() if use not in asked} | asked
+
+
+def _by_header(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
+    named = {table.columns[number].strip().lower().replace(" ", "_"): number for number in rest}
+    found: dict[ColumnUse, int] = {}
+    for use, known in KNOWN.items():
+        number = next((named[name] for name in known if name in named), None)
+        if number is not None and (use != "split" or _are_splits(table, number)):
+            found[use] = number
+    return found
+
+
+def _by_content(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
+    """Of a table of two columns without a header: what its name says, else captions where there are words."""
+    if len(rest) != 1:
+        return {}
+    words = set(re.findall("[a-z]+", table.name.lower()))
+    if words & {"partition", "partitions", "split", "splits"} and _are_splits(table, rest[0]):
+        return {"split": rest[0]}
+    if words & {"label", "labels", "class", "classes", "identity"}:
+        return {"label": rest[0]}
+    several = any(isinstance(row[rest[0]], list) or len(str(row[rest[0]]).split()) > 2 for row in table.rows)
+    return {"caption" if several else "label": rest[0]}
+
+
+def _are_splits(table: Table, number: int) -> bool:
+    values = {str(row[number]).strip() for row in table.rows if row[number] is not None}
+    return bool(values) and all(split_value(value) for value in values)
+
+
+def split_value(value: str) -> str | None:
+    """The split that a cell names: a split's word, or CelebA's number."""
+    return PARTITIONS.get(value) or SPLIT_WORDS.get(value.lower()) or split_of(value)
+
+
+def _take_row(
+    row: Sequence[Any],
+    uses: Mapping[ColumnUse, int],
+    index: NameIndex,
+    folder: str,
+    table: str,
+    found: Beside,
+) -> None:
+    text = row[uses["image"]]
+    name = index.find(text, folder)
+    if name is None:
+        if text is None or not str(text).strip():
+            return
+        name = folder + str(text).strip().removeprefix("./")
+        check_inside(name, table)
+        if name not in found.labels and name not in found.captions and name not in found.splits:
+            found.missing.append(name)
+    if "label" in uses:
+        _add_label(name, label_text(row[uses["label"]], name, table), table, found)
+    if "caption" in uses:
+        found.captions.setdefault(name, []).extend(captions_of(row[uses["caption"]]))
+    if "split" in uses and row[uses["split"]] is not None:
+        found.splits[name] = str(row[uses["split"]]).strip()
+
+
+def _add_label(name: str, label: str | None, table: str, found: Beside) -> None:
+    if label is not None and found.labels.setdefault(name, label) != label:
+        raise UserError(
+            f"{table}: {name} has two labels, {found.labels[name]} and {label}; expected one class an image: name one table "
+            "by shard.tables, or another column by shard.columns"
+        )
+
+
+def label_text(value: Any, name: str, table: str) -> str | None:
+    """A label as a class's name; None where there is none.
+
+    Raises:
+        UserError: several labels, or a vector.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, (list, dict, tuple)):
+        raise UserError(f"{table}: the label of {name} is {str(value)[:60]}; expected one class an image")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = clean_caption(str(value))
+    return re.sub(r"^(-?\d+)\.0$", r"\1", text) or None
+
+
+def captions_of(value: Any) -> list[str]:
+    """A cell's captions: a text, or a list of them."""
+    values = value if isinstance(value, list) else [value]
+    return [text for one in values if one is not None and (text := clean_caption(str(one)))]
+
+
+def _take_texts(files: Files, texts: Mapping[str, str], asked: bool, found: Beside) -> None:
+    if not texts:
+        return
+    lines = {
+        name: [caption for line in _lines(files, name) if (caption := clean_caption(line))] for name in texts
+    }
+    said = [line for found_lines in lines.values() for line in found_lines]
+    if said and all(re.fullmatch(r"[\d.eE+\- ]+", line) for line in said[:SAMPLED]):
+        note = f"{len(texts):,} texts beside the images hold numbers ({said[0][:40]}), boxes or labels, not captions"
+        if asked:
+            raise UserError(f"{note}: take '{TEXTS}' out of shard.tables")
+        found.notes.append(note)
+        return
+    for name, image in texts.items():
+        if lines[name]:
+            found.captions.setdefault(image, []).extend(lines[name])
+    found.read.extend(texts)
+    found.notes.append(f"captions from {len(texts):,} texts beside the images")
+
+
+def _lines(files: Files, name: str) -> list[str]:
+    return files.locate(name).read().decode("utf-8-sig", "replace").splitlines()
+
+
+def _check_columns(reading: Reading, found: Beside, source: str) -> None:
+    """UserError where a column that is asked for was in no table that was read."""
+    for use, column in reading.columns.items():
+        if (use, column) not in found.columns:
+            raise UserError(
+                f"shard.columns says {use}: {column}, and no table of shard.source {source} that names its images has such a "
+                f"column; read were: {'; '.join(found.notes) or 'none'}"
+            )

@@ -1,0 +1,192 @@
+"""What a source is: each layout is tried on it, the most telling one that fits is taken, and the others say why not."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from shards.layouts.beside import TEXTS, texts_beside
+from shards.layouts.class_folder import LooseImagesError, list_class_folder
+from shards.layouts.coco import caption_files, list_coco
+from shards.layouts.folder import list_folder
+from shards.layouts.listed import Source
+from shards.layouts.metadata import list_metadata
+from shards.layouts.names import PARTS, counted, stem_of
+from shards.layouts.reading import Reading
+from shards.layouts.walking import Files, walk
+from workspace.errors import UserError
+from workspace.manifest import NAME, kind_of
+
+TARS = (".tar", ".tar.gz", ".tgz")
+DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
+HEX = re.compile(r"[0-9a-f]{1,3}")
+CHUNKS = (100, 1000, 10000)
+"""Images in a numbered folder: FFHQ's and StyleGAN's are of 1,000."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a source was taken for.
+
+    Attributes:
+        kind: the layout.
+        source: as that layout reads it.
+        reading: with which it does; its tables may be found here.
+        others: each other layout → why it was not taken.
+    """
+
+    kind: str
+    source: Source
+    reading: Reading
+    others: Mapping[str, str]
+
+
+def are_tars(source: str) -> bool:
+    """Whether a source is tars: one, a glob or braces of them, or a folder with nothing else to read."""
+    if source.lower().endswith(TARS):
+        return True
+    path = Path(source)
+    if not path.is_dir():
+        return False
+    inside = [name for folder in (path, *path.glob("*/")) for name in os.listdir(folder)]
+    return any(name.lower().endswith(TARS) for name in inside) and not walk(path).names
+
+
+def are_shapes(source: str) -> bool:
+    """Whether a source is the artifact of draw_shapes."""
+    if not (Path(source) / NAME).is_file():
+        return False
+    try:
+        return kind_of(Path(source)) == "shapes"
+    except UserError:
+        return False  # a manifest of the user's own
+
+
+def guess(files: Files, reading: Reading, source: str) -> Guess:
+    """The layout of a folder, list or zip.
+
+    Raises:
+        UserError: it looks like one whose parts are unclear; what to say is in the message.
+    """
+    others: dict[str, str] = {}
+    if caption_files(files):
+        return Guess("coco", list_coco(files, reading, source), reading, others)
+    others["coco"] = "no annotations/captions_*.json"
+    classes = _class_folder(files, reading, source, others)
+    beside = _metadata(files, reading, source, others)
+    if classes is not None and beside is not None and _has_captions(beside):
+        both = replace(reading, tables=_tables(files, beside))
+        others["metadata"] = "folders are classes; captions are taken too, by shard.tables"
+        return Guess("class_folder", list_class_folder(files, both, source), both, others)
+    if classes is not None:
+        if beside is not None:
+            others["metadata"] = f"folders are classes; {counted(list(beside.read), 3)} could name them too"
+        return Guess("class_folder", classes, reading, others)
+    if beside is not None:
+        return Guess("metadata", beside, reading, others)
+    return Guess("folder", list_folder(files, reading, source), reading, others)
+
+
+def _class_folder(files: Files, reading: Reading, source: str, others: dict[str, str]) -> Source | None:
+    try:
+        found = list_class_folder(files, reading, source)
+    except LooseImagesError as error:
+        others["class_folder"] = str(error)
+        return None
+    why = _no_classes(found, source)
+    if why:
+        others["class_folder"] = why
+        return None
+    return found
+
+
+def _metadata(files: Files, reading: Reading, source: str, others: dict[str, str]) -> Source | None:
+    try:
+        return list_metadata(files, reading, source)
+    except UserError as error:
+        if reading.tables or reading.columns:
+            raise
+        others["metadata"] = str(error)
+        return None
+
+
+def _has_captions(source: Source) -> bool:
+    return any(image.captions for image in source.images)
+
+
+def _tables(files: Files, beside: Source) -> tuple[str, ...]:
+    """What was read, as `shard.tables` names it."""
+    texts = texts_beside(files, files.names)
+    named = [name for name in beside.read if name not in texts]
+    return (*named, TEXTS) if len(named) < len(beside.read) else tuple(named)
+
+
+def _no_classes(found: Source, source: str) -> str | None:
+    """Why folders are no classes; None where they may be.
+
+    Raises:
+        UserError: they are parts of one data set, pictures and masks.
+    """
+    classes = found.classes or ()
+    if len(classes) < 2:
+        return f"one folder of images ({classes[0]})" if classes else "no class folders"
+    if all(name.lower() in PARTS for name in classes):
+        raise UserError(
+            f"shard.source {source}: the folders {counted(sorted(classes))} look like parts of one data set, not like classes; "
+            f"leave out what is no photograph, shard.roles: {{{_part_to_skip(classes)}: skip}}, or set shard.kind"
+        )
+    stems: dict[str, list[str]] = defaultdict(list)
+    for image in found.images:
+        if image.cls is not None:
+            stems[classes[image.cls]].append(stem_of(image.name))
+    if all(DATE.fullmatch(name) for name in classes):
+        return f"its folders are dates ({counted(sorted(classes), 3)})"
+    if _are_chunks(stems):
+        return f"its folders are numbered after their images ({counted(sorted(classes), 3)})"
+    return None
+
+
+def _part_to_skip(classes: Sequence[str]) -> str:
+    pictures = (
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "photos",
+        "jpg",
+        "jpeg",
+        "jpegs",
+        "inputs",
+        "originals",
+        "original",
+    )
+    return next((name for name in sorted(classes) if name.lower() not in pictures), sorted(classes)[0])
+
+
+def _are_chunks(stems: Mapping[str, Sequence[str]]) -> bool:
+    """Whether each folder holds the images of a range of numbers, or of a prefix of their hashes."""
+    if all(HEX.fullmatch(name.lower()) for name in stems) and all(
+        len(stem) > len(name) + 2 and stem.lower().startswith(name.lower())
+        for name, own in stems.items()
+        for stem in own
+    ):
+        return True
+    if not all(name.isdecimal() for name in stems):
+        return False
+    numbered = [(int(name), _number(stem)) for name, own in stems.items() for stem in own]
+    return any(
+        all(
+            number is not None and folder in (number // size, number // size * size)
+            for folder, number in numbered
+        )
+        for size in CHUNKS
+    )
+
+
+def _number(stem: str) -> int | None:
+    """The last number in a file's name."""
+    found = re.findall(r"\d+", stem)
+    return int(found[-1]) if found else None

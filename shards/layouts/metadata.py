@@ -1,0 +1,157 @@
+"""Images with labels, captions or splits in files beside them: metadata.csv, metadata.jsonl, labels.csv, texts, dataset.json …
+
+Formats: Hugging Face's imagefolder, StyleGAN's dataset.json, CelebA's lists, Oxford Flowers' .mat files, any CSV, list or Parquet
+with a column of names. `shard.tables` and `shard.columns` say which, where that is not plain.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from shards.layouts.beside import Beside, read_beside, split_value
+from shards.layouts.folder import entered, keep_apart
+from shards.layouts.formats import PassedOver, add
+from shards.layouts.listed import Source, SourceImage
+from shards.layouts.matlab import read_matlab
+from shards.layouts.names import counted
+from shards.layouts.reading import (
+    KEPT_APART,
+    SKIPPED_BY_ROLE,
+    SPLIT_ROLES,
+    Reading,
+    check_roles,
+    divided,
+    without_skipped,
+)
+from shards.layouts.walking import Files
+from workspace.errors import UserError
+
+NO_LABEL, NO_CAPTION, NO_SPLIT = "no label in a table", "no caption", "no split in a table"
+SPOKEN_OF = 0.5
+"""Share of the images that tables must speak of, or they are of another set."""
+
+
+def list_metadata(files: Files, reading: Reading, source: str) -> Source:
+    """Images that the tables speak of; the others are passed over and counted, and rows without an image are missing ones.
+
+    Raises:
+        UserError: no table speaks of the images, or of less than half of them; a split's value that is none.
+    """
+    names = without_skipped(files.names, reading)
+    beside = read_matlab(files, names, reading) or read_beside(files, names, reading, source)
+    check_roles(reading, files.names, beside.splits.values(), source)
+    if not (beside.labels or beside.captions or beside.splits):
+        raise UserError(_nothing_read(source, beside))
+    passed_over = files.passed_over(beside.read)
+    if len(names) < len(files.names):
+        add(passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
+    splits, notes = _splits(names, beside, reading, source, passed_over)
+    kept = _spoken_of(splits, beside, passed_over, source)
+    classes = class_names(beside.labels[name] for name in kept if beside.labels)
+    if beside.missing:
+        notes.append(
+            f"{len(beside.missing):,} rows name no image that is there: {counted(beside.missing, 3)}"
+        )
+    return Source(
+        _images(files, kept, splits, beside, classes),
+        classes or None,
+        passed_over=passed_over,
+        read=tuple(dict.fromkeys(beside.read)),
+        notes=(*notes, *beside.notes),
+    )
+
+
+def _images(
+    files: Files,
+    kept: Iterable[str],
+    splits: Mapping[str, str | None],
+    beside: Beside,
+    classes: Sequence[str],
+) -> list[SourceImage]:
+    number = {name: index for index, name in enumerate(classes)}
+    return [
+        SourceImage(
+            name,
+            files.locate(name),
+            splits[name],
+            number[beside.labels[name]] if number else None,
+            tuple(beside.captions.get(name, ())),
+        )
+        for name in sorted(kept)
+    ]
+
+
+def _nothing_read(source: str, beside: Beside) -> str:
+    seen = f" ({'; '.join(beside.notes)})" if beside.notes else ""
+    return (
+        f"shard.source {source} has no labels, captions or splits in files beside its images{seen}; expected metadata.jsonl, "
+        "metadata.csv, labels.csv, dataset.json or a text per image, a table named by shard.tables, or kind folder"
+    )
+
+
+def _splits(
+    names: Sequence[str], beside: Beside, reading: Reading, source: str, passed_over: PassedOver
+) -> tuple[dict[str, str | None], list[str]]:
+    """Name → train, val or None; those of a test split are counted. A table's splits go before the folders'."""
+    if beside.splits:
+        return _table_splits([*names, *beside.missing], beside, reading, source, passed_over)
+    parts = divided(names, reading, source, classes=False)
+    notes = entered(parts, list(names))
+    found: dict[str, str | None] = dict.fromkeys(beside.missing)
+    for part in parts:
+        if part.split == "test":
+            notes.append(keep_apart(part, passed_over))
+        else:
+            found.update((name, part.split) for name in part.names)
+    return found, notes
+
+
+def _table_splits(
+    names: Sequence[str], beside: Beside, reading: Reading, source: str, passed_over: PassedOver
+) -> tuple[dict[str, str | None], list[str]]:
+    roles = {value: reading.roles.get(value) or split_value(value) for value in set(beside.splits.values())}
+    odd = sorted(value for value, role in roles.items() if role not in (*SPLIT_ROLES, "skip"))
+    if odd:
+        raise UserError(
+            f"shard.source {source}: the split column has the value {odd[0]!r}; say what it is, "
+            f"shard.roles: {{{odd[0]}: train}} (or val, test, skip)"
+        )
+    found: dict[str, str | None] = {}
+    apart = dict.fromkeys((value for value, role in roles.items() if role == "test"), 0)
+    for name in names:
+        value = beside.splits.get(name)
+        role = None if value is None else roles[value]
+        if role == "test" and value is not None:
+            apart[value] += 1
+            add(passed_over, KEPT_APART)
+        elif role in ("train", "val"):
+            found[name] = role
+        else:
+            add(passed_over, SKIPPED_BY_ROLE if role == "skip" else NO_SPLIT)
+    return found, [
+        f"split {value} ({count:,} images) is kept apart, neither trained nor validated on: "
+        f"shard.roles: {{{value!r}: val}} takes it for validation"
+        for value, count in apart.items()
+    ]
+
+
+def _spoken_of(names: Iterable[str], beside: Beside, passed_over: PassedOver, source: str) -> list[str]:
+    """Names with a label, or where there are only captions with one of those."""
+    told: Mapping[str, object] = beside.labels or beside.captions or beside.splits
+    why = NO_LABEL if beside.labels else NO_CAPTION
+    asked = list(names)
+    kept = [name for name in asked if told.get(name)]
+    if len(kept) < SPOKEN_OF * len(asked):
+        raise UserError(
+            f"shard.source {source}: {' and '.join(dict.fromkeys(beside.read[:3]))} speaks of {len(kept):,} of {len(asked):,} "
+            "images: is it of another set? Name the right file by shard.tables, or take kind folder"
+        )
+    if len(kept) < len(asked):
+        add(passed_over, why, len(asked) - len(kept))
+    return kept
+
+
+def class_names(labels: Iterable[str]) -> tuple[str, ...]:
+    """Each label once, by number where all are numbers, else by name."""
+    found = set(labels)
+    if all(label.isdecimal() for label in found):
+        return tuple(sorted(found, key=int))
+    return tuple(sorted(found))

@@ -1,0 +1,121 @@
+"""What names of files and folders say: splits, system folders, parts of a data set that are no classes."""
+
+import re
+from pathlib import PurePosixPath
+
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "trainset": "train", "trainval": "train", "trn": "train",
+    "val": "val", "valid": "val", "validation": "val", "valset": "val", "validset": "val", "dev": "val",
+    "devset": "val", "eval": "val", "evaluation": "val",
+    "test": "test", "testing": "test", "testset": "test", "tst": "test",
+}  # fmt: skip
+FILLERS = frozenset(
+    [
+        "set",
+        "sets",
+        "data",
+        "dataset",
+        "split",
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "photos",
+        "files",
+        "folder",
+        "jpg",
+        "jpeg",
+        "png",
+        "x",
+        "px",
+        "cropped",
+        "resized",
+        "crop",
+        "clean",
+        "full",
+        "all",
+    ]
+)
+"""Words beside a split's: `training_set`, `train2017`, `test-images`, `val_256x256`."""
+SYSTEM = frozenset(
+    [
+        "__macosx",
+        "@eadir",
+        "__pycache__",
+        "thumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "#recycle",
+        "@recycle",
+        "@recently-snapshot",
+        "lost+found",
+        "ehthumbs.db",
+        "icon\r",
+    ]
+) | {"system volume information"}
+"""What file managers and network disks leave behind, in lower case."""
+PARTS = frozenset(
+    [
+        "images",
+        "image",
+        "imgs",
+        "img",
+        "pictures",
+        "photos",
+        "jpg",
+        "jpeg",
+        "jpegs",
+        "png",
+        "pngs",
+        "masks",
+        "mask",
+        "labels",
+        "label",
+        "annotations",
+        "annotation",
+        "segmentation",
+        "segmentations",
+        "trimaps",
+        "trimap",
+        "ground_truth",
+        "gt",
+        "depth",
+        "edges",
+        "targets",
+        "inputs",
+        "outputs",
+        "original",
+        "originals",
+    ]
+)
+"""Names of a data set's parts, which are not classes."""
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder is named after (train, val or test): `Training`, `val2017`, `test_images`; else None."""
+    words = re.findall(r"[a-z]+", name.lower())
+    found = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
+    rest = [word for word in words if word not in SPLIT_WORDS and word not in FILLERS]
+    return found[0] if len(set(found)) == 1 and not rest else None
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is a system's, not the data's: `.ipynb_checkpoints`, `__MACOSX`, `Thumbs.db`."""
+    return name.startswith(".") or name.lower() in SYSTEM
+
+
+def hidden_part(path: str) -> str | None:
+    """The first hidden folder or file on a path, if there is one."""
+    return next((part for part in path.split("/") if is_hidden(part)), None)
+
+
+def stem_of(name: str) -> str:
+    """A file's name without its folder and last extension."""
+    return PurePosixPath(name).stem
+
+
+def counted(names: list[str], most: int = 5) -> str:
+    """The first few names, and how many more: `a, b and 3 others`."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} others"

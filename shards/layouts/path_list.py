@@ -1,0 +1,74 @@
+"""A source that is a text list of paths, or a table of them."""
+
+import os
+from pathlib import Path
+
+from shards.layouts.formats import PICTURES
+from shards.layouts.listed import Location
+from shards.layouts.tables import SUFFIXES, Table, read_table
+from shards.layouts.walking import Files
+from workspace.errors import UserError
+
+TRIED = 20
+"""First paths by which the folder that they are relative to is found."""
+
+
+def files_of_list(path: Path) -> Files:
+    """The images that a text file or table names, relative to its folder or to the present one, or by whole paths.
+
+    The list itself is among `others`: kind metadata reads labels and captions from its other columns.
+
+    Raises:
+        UserError: no list, or none of its first paths is there.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(
+            f"shard.source {path} is a file and no list of images; expected a folder, a zip, a list of paths "
+            f"({', '.join(SUFFIXES)}), or a listing by `python -m shards.list FOLDER --out LISTING`"
+        )
+    table = read_table(Location(str(path)).read(), path.name, _is_path)
+    listed = [] if table is None else _paths(table)
+    if not listed:
+        raise UserError(
+            f"shard.source {path} is a file and no list of images: no column of it holds paths of pictures; make one with "
+            f"`python -m shards.list FOLDER --out {path.stem}.listing`"
+        )
+    base = _base(path, listed)
+    whole = {name: os.path.normpath(base / name) for name in listed}
+    root = path.parent.absolute()
+    if not all(place.startswith(f"{root}{os.sep}") for place in whole.values()):
+        root = Path(os.path.commonpath([str(Path(place).parent) for place in whole.values()]))
+    aliases = {name: os.path.relpath(place, root) for name, place in whole.items()}
+    members = {path.name: Location(str(path))}
+    return Files(
+        root,
+        sorted(set(aliases.values())),
+        {path.name: "the list"},
+        members=members,
+        listing=path.name,
+        aliases=aliases,
+    )
+
+
+def _is_path(text: str) -> bool:
+    return Path(text.partition("#")[0]).suffix.lower() in PICTURES
+
+
+def _paths(table: Table) -> list[str]:
+    """The column that holds the most paths of pictures, each path once."""
+    columns = [
+        [str(row[number]).strip().partition("#")[0] for row in table.rows if row[number] is not None]
+        for number in range(len(table.columns))
+    ]
+    best = max(columns, key=lambda values: sum(map(_is_path, values[:200])), default=[])
+    return list(dict.fromkeys(filter(_is_path, best)))
+
+
+def _base(path: Path, listed: list[str]) -> Path:
+    for base in (path.parent.absolute(), Path.cwd()):
+        if any((base / name).is_file() for name in listed[:TRIED]):
+            return base
+    raise UserError(
+        f"shard.source {path} lists {listed[0]!r}, and neither {path.parent.absolute()} nor {Path.cwd()} has it: paths are "
+        "relative to the list's folder, or to the present one, or whole"
+    )

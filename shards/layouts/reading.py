@@ -1,0 +1,186 @@
+"""How a source is to be read where its names alone do not say: the user's roles, tables and columns; and its split folders."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from shards.layouts.names import counted, split_of
+from workspace.errors import UserError
+
+Role = Literal["train", "val", "test", "class", "skip"]
+ColumnUse = Literal["image", "label", "caption", "split"]
+SPLIT_ROLES = ("train", "val", "test")
+SKIPPED_BY_ROLE = "left out by shard.roles"
+KEPT_APART = "of the test split, kept apart"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user says of a source.
+
+    Attributes:
+        roles: path of a folder or file, a folder's name, or a value of a split column → what it is.
+        tables: files with labels, captions or splits, relative to the source, `*.txt` for texts of the images' own
+            names; None takes what is there.
+        columns: use → name of a column.
+    """
+
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    tables: tuple[str, ...] | None = None
+    columns: Mapping[ColumnUse, str] = field(default_factory=dict)
+
+    def role_of(self, path: str) -> str | None:
+        """What the user says that a folder is: by its path, or by its name."""
+        return self.roles.get(path) or self.roles.get(path.rpartition("/")[2])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images of one split, below one folder.
+
+    Attributes:
+        prefix: the folder, "" or "a/b/".
+        split: train, val, test, or None where the source has none.
+        names: of its images.
+        cls: the class, where the split folders lie in class folders.
+    """
+
+    prefix: str
+    split: str | None
+    names: Sequence[str]
+    cls: str | None = None
+
+
+@dataclass(frozen=True)
+class Level:
+    """What lies directly in a folder: folders with the names below each, and loose files."""
+
+    folders: Mapping[str, list[str]]
+    loose: list[str]
+
+
+def level(names: Iterable[str], prefix: str) -> Level:
+    """Names below `prefix`, by the folder that comes next on their path."""
+    folders: dict[str, list[str]] = {}
+    loose = []
+    for name in names:
+        top, slash, _ = name[len(prefix) :].partition("/")
+        if slash:
+            folders.setdefault(top, []).append(name)
+        else:
+            loose.append(name)
+    return Level(folders, loose)
+
+
+def descended(names: Sequence[str], reading: Reading, prefix: str = "", split: str | None = None) -> str:
+    """The folder at which a source, or a split of it, begins: wrappers that hold all, and nothing but folders, are entered."""
+    while True:
+        here = level(names, prefix)
+        if here.loose or len(here.folders) != 1:
+            return prefix
+        (child,) = here.folders
+        named = split_of(child)
+        if reading.role_of(prefix + child) or (named and named != split):
+            return prefix
+        if level(names, f"{prefix}{child}/").loose:
+            return prefix
+        prefix = f"{prefix}{child}/"
+
+
+def without_skipped(names: Sequence[str], reading: Reading) -> list[str]:
+    """Names that no role `skip` leaves out: of a file, or of any folder on the path."""
+    out = {path for path, role in reading.roles.items() if role == "skip"}
+    if not out:
+        return list(names)
+    return [name for name in names if not out & _places(name)]
+
+
+def _places(name: str) -> set[str]:
+    """Every folder of a path, by path and by name, and the file itself."""
+    parts = name.split("/")
+    return {"/".join(parts[: end + 1]) for end in range(len(parts))} | set(parts)
+
+
+def divided(names: Sequence[str], reading: Reading, source: str, classes: bool) -> list[Part]:
+    """The splits of a source by its folders' names; one part without a split where it has none.
+
+    Args:
+        names: of images, those with the role `skip` left out.
+        reading: the user's roles.
+        source: for errors.
+        classes: whether folders are classes, so that a folder named like a split would become one.
+
+    Raises:
+        UserError: folders named like splits beside others: which is which is not guessed; no folder for training.
+    """
+    prefix = descended(names, reading)
+    here = level(names, prefix)
+    roles = {child: reading.role_of(prefix + child) or split_of(child) for child in here.folders}
+    splits = {child: role for child, role in roles.items() if role in SPLIT_ROLES}
+    if not splits:
+        return _split_below_classes(here, prefix, reading, source, classes) or [Part(prefix, None, names)]
+    if len(splits) < len(roles) or here.loose:
+        plain = [f"{child}/" for child in roles if child not in splits] + [
+            name[len(prefix) :] for name in here.loose
+        ]
+        raise UserError(_mixed(source, prefix, sorted(splits), plain, classes))
+    if "train" not in splits.values():
+        first = sorted(splits)[0]
+        raise UserError(
+            f"shard.source {source} has no images to train on: its folders are {counted(sorted(splits))}; "
+            f"say which is for training, shard.roles: {{{prefix}{first}: train}}"
+        )
+    return [Part(f"{prefix}{child}/", role, here.folders[child]) for child, role in splits.items()]
+
+
+def _mixed(source: str, prefix: str, splits: Sequence[str], plain: Sequence[str], classes: bool) -> str:
+    roles = "train, val, test, class or skip" if classes else "train, val, test or skip"
+    return (
+        f"shard.source {source}: {counted([f'{name}/' for name in splits])} {'is' if len(splits) == 1 else 'are'} named like "
+        f"a split, and beside {'it' if len(splits) == 1 else 'them'} {'lies' if len(plain) == 1 else 'lie'} "
+        f"{counted(sorted(plain))}; say what each is ({roles}), such as shard.roles: "
+        f"{{{prefix}{splits[0]}: {'class' if classes else 'train'}}} or {{{prefix}{sorted(plain)[0].rstrip('/')}: skip}}"
+    )
+
+
+def _split_below_classes(
+    here: Level, prefix: str, reading: Reading, source: str, classes: bool
+) -> list[Part] | None:
+    """CLASS/{train,val,test}/…, where every folder is so divided."""
+    parts = []
+    whole = 0
+    for child, names in here.folders.items():
+        inner = level(names, f"{prefix}{child}/")
+        paths = {name: f"{prefix}{child}/{name}" for name in inner.folders}
+        splits = {name: reading.role_of(path) or split_of(name) for name, path in paths.items()}
+        splits = {name: role for name, role in splits.items() if role in SPLIT_ROLES}
+        whole += bool(splits) and len(splits) == len(inner.folders) and not inner.loose
+        parts += [Part(f"{paths[name]}/", role, inner.folders[name], child) for name, role in splits.items()]
+    if not parts:
+        return None
+    if whole < len(here.folders) or here.loose:
+        if not classes:
+            return None
+        first = parts[0].prefix.rstrip("/")
+        raise UserError(
+            f"shard.source {source}: {first}/ is named like a split inside a class folder, and not every class is so divided; "
+            f"say what it is, shard.roles: {{{first}: class}} (pictures like the others) or {{{first}: skip}}"
+        )
+    if all(part.split != "train" for part in parts):
+        return None
+    return parts
+
+
+def check_roles(reading: Reading, names: Iterable[str], values: Iterable[str], source: str) -> None:
+    """UserError where a role names what the source does not have."""
+    if not reading.roles:
+        return
+    there = set(values)
+    for name in names:
+        there |= _places(name)
+    for path in reading.roles:
+        if path not in there:
+            raise UserError(
+                f"shard.roles names {path}, which shard.source {source} does not have: expected the path or name of a folder "
+                "or file below it, or a value of a split column"
+            )

@@ -1,0 +1,175 @@
+"""Tables beside images: CSV, TSV, text lists, JSON lines, JSON, Parquet, as rows of values.
+
+A table is data of strangers: nothing in it is run, its size is bounded, and each row has the columns of its header.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from workspace.errors import UserError
+from workspace.manifest import parse_json
+
+MOST_TABLE_BYTES = 1 << 30
+SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".json", ".parquet")
+DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t|,;", ".lst": "\t,"}
+SNIFFED = 20
+"""Lines that decide how a text is cut into columns."""
+NO_PARQUET = "a Parquet file needs pyarrow: `pip install 'mqvae-workflow[parquet]'`"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of one file.
+
+    Attributes:
+        name: of the file, relative to the source.
+        columns: their names; their numbers as text where the file has no header.
+        rows: as many values in each; None where one is missing.
+        header: whether the file names its columns.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+    header: bool = True
+
+
+class MissingPackageError(UserError):
+    """A file needs a package that is not installed."""
+
+
+def read_table(data: bytes, name: str, is_image: Callable[[str], bool]) -> Table | None:
+    """A file's bytes as a table; None where it is none.
+
+    Args:
+        data: the bytes.
+        name: of the file, whose extension decides how it is read.
+        is_image: whether a text names an image of the source: so a first row of values is told from a header.
+
+    Raises:
+        UserError: too large, or damaged.
+    """
+    if len(data) > MOST_TABLE_BYTES:
+        raise UserError(f"{name} has {len(data):,} bytes, expected at most {MOST_TABLE_BYTES:,}")
+    suffix = PurePosixPath(name).suffix.lower()
+    if suffix == ".parquet":
+        return _parquet(data, name)
+    if suffix in (".jsonl", ".ndjson"):
+        lines = [line for line in _text(data).splitlines() if line.strip()]
+        values = [parse_json(line, f"{name}, line {number}") for number, line in enumerate(lines, start=1)]
+        return _records(values, name)
+    if suffix == ".json":
+        return _json(parse_json(_text(data), name), name, is_image)
+    return _delimited(_text(data), name, is_image)
+
+
+def _text(data: bytes) -> str:
+    """UTF-8 or, by its mark, UTF-16; what is neither keeps its bytes as a file's name would."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8-sig", "surrogateescape")
+
+
+def _records(values: Sequence[Any], name: str) -> Table | None:
+    """A list of objects."""
+    if not values or not all(isinstance(value, dict) for value in values):
+        return None
+    columns = tuple(dict.fromkeys(key for value in values for key in value))
+    return Table(name, columns, [tuple(value.get(key) for key in columns) for value in values])
+
+
+def _json(value: Any, name: str, is_image: Callable[[str], bool]) -> Table | None:
+    """StyleGAN's {"labels": [[NAME, LABEL], …]}, a list of objects, or {NAME: VALUE}."""
+    if isinstance(value, list):
+        return _records(value, name)
+    if not isinstance(value, dict):
+        return None
+    labels = value.get("labels")
+    if isinstance(labels, list) and all(isinstance(row, list) and len(row) == 2 for row in labels):
+        return Table(name, ("file_name", "label"), [tuple(row) for row in labels])
+    if value and all(is_image(key) for key in list(value)[:SNIFFED]):
+        return Table(name, ("0", "1"), list(value.items()), header=False)
+    return None
+
+
+def _parquet(data: bytes, name: str) -> Table:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingPackageError(f"{name}: {NO_PARQUET}") from error
+    try:
+        table = arrow.parquet.read_table(arrow.BufferReader(data))
+    except (arrow.ArrowException, OSError) as error:
+        raise UserError(f"{name} is no Parquet file: {' '.join(str(error).split())[:200]}") from error
+    for field in table.schema:
+        if arrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
+            raise UserError(
+                f"{name} holds the images themselves (column {field.name}): write them to files first, "
+                "`datasets` does so by `for i, row in enumerate(data): row['image'].save(f'{i:06}.png')`"
+            )
+    columns = tuple(str(column) for column in table.column_names)
+    return Table(name, columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+
+
+def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table | None:
+    lines = text.splitlines()
+    if len(lines) > 1 and lines[0].strip().isdigit() and not lines[1].strip().isdigit():
+        lines = lines[1:]  # CelebA's text files begin with the number of their rows
+    rows = [row for row in _cut(lines, PurePosixPath(name).suffix.lower(), is_image) if any(row)]
+    if not rows:
+        return None
+    first, second = rows[0], rows[min(1, len(rows) - 1)]
+    header = not any(map(is_image, first)) and (
+        any(map(is_image, second)) or (not any(map(_is_number, first)) and any(map(_is_number, second)))
+    )
+    if header and len(second) == len(first) + 1:
+        first = ["image", *first]  # CelebA's header leaves out the name's column
+    width = len(first)
+    columns = tuple(cell.strip() for cell in first) if header else tuple(map(str, range(width)))
+    body = rows[1:] if header else rows
+    return Table(name, columns, [_fitted(row, width) for row in body], header)
+
+
+def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:
+    """A row of another width: commas that a caption's writer did not quote belong to its last column."""
+    if len(row) > width:
+        row = [*row[: width - 1], ", ".join(cell.strip() for cell in row[width - 1 :])]
+    cells = [cell.strip() for cell in row]
+    return (*cells, *[None] * (width - len(cells)))
+
+
+def _cut(lines: list[str], suffix: str, is_image: Callable[[str], bool]) -> Iterable[list[str]]:
+    """Lines → cells: by the first delimiter that cuts the first lines alike, else by white space, else whole."""
+    sample = [line for line in lines if line.strip()][:SNIFFED]
+    if any(is_image(line.strip()) for line in sample):
+        return ([line] for line in lines)
+    for delimiter in DELIMITERS.get(suffix, ","):
+        widths = [len(row) for row in _reader(sample, delimiter)]
+        if widths and widths[0] > 1 and sum(width >= widths[0] for width in widths) >= 0.8 * len(widths):
+            return _reader(lines, delimiter)
+    if suffix in (".txt", ".lst"):
+        split = [line.split() for line in sample]
+        if any(len(row) > 1 and is_image(row[0]) for row in split):
+            even = len({len(row) for row in split[1:]}) == 1
+            return ((line.split() if even else line.split(None, 1)) for line in lines)
+    return ([line] for line in lines)
+
+
+def _reader(lines: Iterable[str], delimiter: str) -> Iterable[list[str]]:
+    try:
+        yield from csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True)
+    except csv.Error as error:
+        raise UserError(f"a table is damaged: {error}") from error
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""The files of a zip, read in place: stored members by offset, packed ones inflated."""
+
+import struct
+import zipfile
+from pathlib import Path
+
+from shards.layouts.listed import Location
+from shards.layouts.walking import Files, check_inside, sorted_by_kind
+from workspace.errors import UserError
+
+LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""The start of a member in the file: a signature, what the directory says too, lengths of its name and of an extra field."""
+SIGNATURE = b"PK\3\4"
+ENCRYPTED = 1
+
+
+def files_of_zip(path: Path) -> Files:
+    """Every member by name.
+
+    Raises:
+        UserError: no zip, a damaged one, or a member that is encrypted, packed in an unusual way, named twice or outside.
+    """
+    members: dict[str, Location] = {}
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            size = path.stat().st_size
+            for info in archive.infolist():
+                if info.is_dir():
+                    continue
+                _check(info, path)
+                if info.filename in members:
+                    raise UserError(f"{path}: the member {info.filename!r} stands twice: one would be lost")
+                file.seek(info.header_offset)
+                signature, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+                offset = info.header_offset + LOCAL_HEADER.size + name + extra
+                if signature != SIGNATURE or offset + info.compress_size > size:
+                    raise UserError(f"{path} is damaged at its member {info.filename!r}: fetch it again")
+                inflated = info.file_size if info.compress_type == zipfile.ZIP_DEFLATED else -1
+                members[info.filename] = Location(str(path), offset, info.compress_size, inflated)
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is no whole zip ({error}): fetch it again") from error
+    return sorted_by_kind(path, members, members)
+
+
+def _check(info: zipfile.ZipInfo, path: Path) -> None:
+    check_inside(info.filename, str(path))
+    if info.flag_bits & ENCRYPTED:
+        raise UserError(f"{path} is encrypted ({info.filename!r}): unpack it, and name the folder")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(
+            f"{path} packs {info.filename!r} by method {info.compress_type}; expected stored or deflated: unpack it, "
+            "and name the folder"
+        )
