@@ -1,12 +1,21 @@
-"""What all tests share: quiet hypothesis, one torch thread, the repository's root."""
+"""What all tests share: nothing of the user's own is read, quiet hypothesis, one torch thread, the repository's root."""
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.committed import ROOT, forbid_reading_the_users_files
+
+for name in list(os.environ):
+    if name.startswith(("GIT_", "DVC_", "RAY_ADDRESS", "PREFECT_API")):
+        del os.environ[name]  # the user's: a git hook's GIT_DIR, a cluster, another Prefect server
+os.environ["GIT_CONFIG_GLOBAL"] = os.devnull  # the user's may sign commits, or run hooks
+os.environ["PYTHONPATH"] = str(ROOT)  # of processes that tests start: they do not start in the root
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # `nohup make test &` ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,12 +23,20 @@ settings.register_profile(
     "project", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("project")
+forbid_reading_the_users_files()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _away_from_the_users_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The tests run in an empty folder, so that no relative path leads into the working tree."""
+    with chdir(tmp_path_factory.mktemp("elsewhere")):
+        yield
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository's root."""
-    return Path(__file__).resolve().parent.parent
+    """The repository's root: code, docs and tests. What is the user's is read from the commit (tests/committed.py)."""
+    return ROOT
 
 
 @pytest.fixture(autouse=True)

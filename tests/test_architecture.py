@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.committed import ROOT
 from workspace.code import PACKAGES, closure, code_deps, is_code, result_files
 from workspace.settings import STAGES
 
-ROOT = Path(__file__).resolve().parents[1]
 EVERYONE = frozenset(PACKAGES)
 ARROWS = {
     "workspace": frozenset({"workspace"}),

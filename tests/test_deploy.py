@@ -2,15 +2,13 @@
 
 import re
 import shlex
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.committed import ROOT
 from workspace.settings import STAGES, Compute
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.committed import ROOT
 from tests.tiny import copy_of, finished_repository, run
 
 pytest.importorskip("dvc", reason="DVC is not installed")
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "experiments.md"
+PAGE = ROOT / "docs" / "experiments.md"
 
 
 def recipes() -> dict[str, list[str]]:

@@ -1,11 +1,11 @@
 """docs/paper_map.md points at what is there."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.committed import ROOT
+
 TEXT = (ROOT / "docs" / "paper_map.md").read_text(encoding="utf-8")
 REFERENCES = sorted(set(re.findall(r"`([a-z_]+/[a-z_0-9/]+\.py)(?:: ([\w.]+))?`", TEXT)))
 

@@ -1,99 +1,30 @@
 """The workflow itself, as users run it: real DVC, real processes, real kills, real Ray, a real Prefect server.
 
-One copy of the repository runs `presets/tiny` from scratch; the laws are checked on it. The tests that change it undo it.
+The laws are checked on a copy of a repository in which `presets/tiny` has run from scratch. The tests that change it undo it.
 """
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.hostile.guard import LOG
-from tests.hostile.guard import folder as guarded
+from tests.tiny import BIN, copy_of, copy_of_the_repository, environment, finished_repository, run, stages_run
 
-ROOT = Path(__file__).resolve().parents[1]
 AFTER_STACKFORMER = {"train_stackformer", "sample", "evaluate", "report"}
 AFTER_MQVAE = {"train_mqvae", "reconstruct", "tokenize", *AFTER_STACKFORMER}
-BIN = Path(sys.executable).parent
-NOTHING: Mapping[str, str] = {}
-
-
-def run(
-    folder: Path, *command: str, seconds: float = 300, check: bool = True, more: Mapping[str, str] = NOTHING
-) -> str:
-    """Run a program of the virtual environment in a folder; returns everything that it said."""
-    done = subprocess.run(
-        [str(BIN / command[0]), *command[1:]],
-        cwd=folder,
-        env=environment(folder) | more,
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-        check=False,
-    )
-    said = done.stdout + done.stderr
-    assert not check or done.returncode == 0, said
-    return said
-
-
-def environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
-
-
-def copy_of_the_repository(folder: Path) -> Path:
-    """The files that git knows, with tiny settings, as a repository of their own."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, names):
-        if name.endswith("dvc.lock") or name.startswith("metrics/") or not (ROOT / name).is_file():
-            continue
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, folder / name)
-    shutil.copyfile(folder / "presets" / "tiny.yaml", folder / "params.yaml")
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "tiny"]):
-        subprocess.run([*git, *command], cwd=folder, check=True, capture_output=True)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository in which `dvc repro` has just run everything at tiny scale."""
-    folder = copy_of_the_repository(tmp_path_factory.mktemp("tiny"))
-    guard = guarded(folder.parent / f"{folder.name}-guard")
-    paths = os.pathsep.join([str(guard), str(folder)])
-    said = run(folder, "dvc", "repro", more={"PYTHONPATH": paths, LOG: str(guard / "log"), "LC_ALL": "C"})
-    assert not (guard / "log").exists(), "a process connected to another host, or listened for one"
-    assert stages_run(said) == {"demo/dvc.yaml:draw_shapes", "shard", "reference", *AFTER_MQVAE}
-    commit(folder)
-    return folder
-
-
-def commit(folder: Path) -> None:
-    git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-    subprocess.run([*git, "add", "-A"], cwd=folder, check=True, capture_output=True)
-    subprocess.run([*git, "commit", "-q", "-m", "results"], cwd=folder, check=True, capture_output=True)
-
-
-def stages_run(said: str) -> set[str]:
-    """Which stages DVC said that it ran."""
-    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")}
+    """A repository in which `dvc repro` has just run everything at tiny scale, to change."""
+    return copy_of(finished_repository(tmp_path_factory), tmp_path_factory.mktemp("workflow") / "tiny")
 
 
 def stale(folder: Path) -> set[str]:

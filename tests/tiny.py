@@ -4,18 +4,43 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from tests.test_workflow import copy_of_the_repository, environment
+from tests.committed import copy_of_the_working_tree
+from tests.hostile.guard import LOG
+from tests.hostile.guard import folder as guarded
+from workspace.settings import STAGES
 
 BIN = Path(sys.executable).parent
+NOTHING: Mapping[str, str] = {}
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "test"), ("EMAIL", "test@example.invalid"))
+}
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process's, with first-party code from `folder`."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def run(
-    folder: Path, *command: str, code: Path | None = None, seconds: float = 300, check: bool = True
+    folder: Path,
+    *command: str,
+    code: Path | None = None,
+    seconds: float = 300,
+    check: bool = True,
+    more: Mapping[str, str] = NOTHING,
 ) -> str:
     """Run a program of the virtual environment, or git, in a folder; returns everything that it said.
 
@@ -25,7 +50,7 @@ def run(
     done = subprocess.run(
         [program, *command[1:]],
         cwd=folder,
-        env=environment(code or folder) | {"GIT_CONFIG_GLOBAL": os.devnull} | IDENTITY,
+        env=environment(code or folder) | IDENTITY | more,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -37,26 +62,49 @@ def run(
     return said
 
 
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "test"), ("EMAIL", "test@example.invalid"))
-}
+def copy_of_the_repository(folder: Path) -> Path:
+    """The code of the working tree, with tiny settings, as a repository of its own."""
+    copy_of_the_working_tree(folder)
+    shutil.copyfile(folder / "presets" / "tiny.yaml", folder / "params.yaml")
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "tiny"]):
+        run(folder, "git", *command)
+    return folder
+
+
+def shared_by_all_workers(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that one of pytest's workers makes and all of them read; nobody changes it."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / name
+    with FileLock(shared / f"{name}.lock"):
+        if not folder.is_dir():
+            being_made = shared / f"{name}-in-the-making"
+            shutil.rmtree(being_made, ignore_errors=True)  # of a worker that failed in the middle
+            make(being_made)
+            being_made.rename(folder)
+    return folder
 
 
 def finished_repository(factory: pytest.TempPathFactory) -> Path:
-    """The one repository; nobody changes it."""
-    base = factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / "tiny-repository"
-    with FileLock(shared / "tiny-repository.lock"):
-        if not (folder / "dvc.lock").is_file():
-            made = copy_of_the_repository(shared / "tiny-repository-in-the-making")
-            run(made, "dvc", "repro", seconds=900)
-            run(made, "git", "add", "-A")
-            run(made, "git", "commit", "-qm", "results")
-            made.rename(folder)
-    return folder
+    """The one repository: `dvc repro` has run there from nothing, and no process talked to another host."""
+    return shared_by_all_workers(factory, "tiny-repository", _finish)
+
+
+def _finish(folder: Path) -> None:
+    copy_of_the_repository(folder)
+    guard = guarded(folder.with_name("tiny-guard"))
+    paths = os.pathsep.join([str(guard), str(folder)])
+    more = {"PYTHONPATH": paths, LOG: str(guard / "log"), "LC_ALL": "C"}
+    said = run(folder, "dvc", "repro", seconds=900, more=more)
+    assert not (guard / "log").exists(), "a process connected to another host, or listened for one"
+    assert {name.rpartition(":")[2] for name in stages_run(said)} == set(STAGES)
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "results")
+
+
+def stages_run(said: str) -> set[str]:
+    """Which stages DVC said that it ran."""
+    return {line.split("'")[1] for line in said.splitlines() if line.startswith("Running stage '")}
 
 
 def copy_of(folder: Path, to: Path) -> Path:

@@ -21,9 +21,9 @@ from benchmarks.harness import (
 )
 from benchmarks.run import row_modules
 from benchmarks.table import BEGIN, END, full_text, read_results, rendered, short_table, with_table
+from tests.committed import ROOT
 from workspace.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 FASTER = Claim(1, "faster", "a thing", "s", "lower", "the old thing", at_least(2.0))
 KEYS = {
     "row", "ours", "reference", "ratio", "spread", "bar", "met", "note", "unit", "commit", "command", "versions", "shapes",
@@ -105,9 +105,9 @@ def test_the_tables_are_in_step_with_the_results() -> None:
 
 
 @pytest.mark.parametrize("name", [*row_modules([]), "run", "table"])
-def test_each_module_has_a_help_and_measures_nothing_on_import(name: str) -> None:
+def test_each_module_has_a_help_and_measures_nothing_on_import(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", f"benchmarks.{name}", "--help"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0 and done.stdout.startswith("usage: "), done.stderr
 
 

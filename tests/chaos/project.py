@@ -14,7 +14,8 @@ from typing import Any
 import yaml
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.committed import ROOT
+
 STAGES = (
     "draw_shapes",
     "shard",

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+from tests.committed import ROOT
+
+SHARED = ROOT.parent / "shared"
 
 
 def _shared(name: str) -> Path:

@@ -1,7 +1,6 @@
 """Laws of the arms of the paper's tables: each one builds and learns, and differs from its rival in what it is named for."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,13 +16,14 @@ from shards.images import to_float
 from stages.train_mqvae import MQVAESettings, training_of
 from stages.train_stackformer import StackformerSettings
 from stages.train_stackformer import training_of as stackformer_training_of
+from tests.committed import ROOT
 from training.mqvae import ImageBatch, MQVAETrainee
 from training.stackformer import StackformerTrainee
 from training.tokens import TokenBatch
 from workspace.errors import UserError
 from workspace.settings import Params, load_params
 
-ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "presets" / "shapes.yaml"
 CATALOGUE = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))
 TABLES = ("table6", "table7", "real")
 STEPS, BATCH, SIDE = 20, 8, 16
@@ -40,9 +40,7 @@ SMALL = (
 
 
 def params_of(arm: str, *changes: str) -> Params:
-    return load_params(
-        ROOT / "params.yaml", [*settings_of(ROOT / ARMS, "shapes", arm, seed=0), *SMALL, *changes]
-    )
+    return load_params(DEMO, [*settings_of(ROOT / ARMS, "shapes", arm, seed=0), *SMALL, *changes])
 
 
 def mqvae_of(arm: str) -> MQVAE:
@@ -202,13 +200,13 @@ def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
     plain = dict(text.split("=", 1) for text in settings_of(ROOT / ARMS, "shapes", "adaptive-50", 1))
     assert {key for key in told if told[key] != plain.get(key)} == {"mqvae.steps", "mqvae.quantize_from"}
     changes = settings_of(ROOT / ARMS, "longer", "adaptive-50", 1)
-    section = load_params(ROOT / "params.yaml", changes).sections["mqvae"]
+    section = load_params(DEMO, changes).sections["mqvae"]
     assert (section.steps, section.quantize_from) == (1500, 150)
 
 
 @pytest.mark.parametrize("base", CATALOGUE["bases"])
 def test_every_stage_accepts_every_arm_on_every_base(base: str) -> None:
-    params_file = ROOT / ("presets/faces.yaml" if base.startswith("real") else "params.yaml")
+    params_file = ROOT / "presets" / "faces.yaml" if base.startswith("real") else DEMO
     for arm in CATALOGUE["arms"]:  # loading checks the stages' sections, alone and together
         sections = load_params(params_file, settings_of(ROOT / ARMS, base, arm, 7)).sections
         assert {sections[name].seed for name in SEEDED} == {7}

@@ -26,7 +26,7 @@ from pathlib import Path
 import yaml
 
 from tests.hostile.results import write_results
-from tests.test_workflow import copy_of_the_repository, environment
+from tests.tiny import copy_of_the_repository, environment
 from workspace.progress import say
 
 RESULT = "interrupts.json"

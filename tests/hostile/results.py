@@ -1,12 +1,11 @@
 """Where the long suites write what they found: docs/results/NAME, with the commit and the command."""
 
 import subprocess
-from pathlib import Path
 from typing import Any
 
+from tests.committed import ROOT
 from workspace.manifest import write_json
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "results"
 
 

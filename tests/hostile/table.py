@@ -9,11 +9,11 @@ from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.committed import ROOT
 from workspace import stage as running
 from workspace.errors import UserError
 from workspace.settings import STAGES
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = {
     "  train: 256": "  train: 54",
     "  val: 64": "  val: 27",

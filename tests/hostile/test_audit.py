@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.committed import ROOT
 from tests.hostile.guard import LOG, folder
 
-ROOT = Path(__file__).resolve().parents[2]
 OURS = (
     "cluster",
     "demo",

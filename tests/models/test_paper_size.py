@@ -1,6 +1,5 @@
 """One image at the paper's full size (256 px, 32 × 32 cells, a quarter masked) forward and backward through both models."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +10,9 @@ import yaml
 from models.mqvae import MQVAE, MQVAEConfig
 from models.pretrained import config_from_json
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
+from tests.committed import ROOT
 
-PRESET = Path(__file__).resolve().parents[2] / "presets" / "ffhq.yaml"
+PRESET = ROOT / "presets" / "ffhq.yaml"
 
 
 @pytest.fixture(scope="module")

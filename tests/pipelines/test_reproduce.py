@@ -24,8 +24,8 @@ from pipelines.running import LINES_AT_ONCE, TAIL, Output  # noqa: E402
 from pipelines.showing import escaped  # noqa: E402
 from pipelines.sweep import sweep  # noqa: E402
 from pipelines.tables import tables  # noqa: E402
+from tests.committed import ROOT  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 GUARD = ROOT / "pipelines" / "guard.py"
 ALL = ["letters", "count", "other"]
 

@@ -1,4 +1,4 @@
-"""The page of a finished run, opened and used by keyboard and mouse: artifacts/report, or the page that MQVAE_REPORT names."""
+"""The page of a finished run, opened and used by keyboard and mouse: at tiny scale, or the page that MQVAE_REPORT names."""
 
 import os
 from pathlib import Path
@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 
 from reporting.web.rendering import MOST_BYTES
+from tests.tiny import finished_repository
 
-PAGE = Path(
-    os.environ.get("MQVAE_REPORT", Path(__file__).resolve().parents[2] / "artifacts/report/index.html")
-)
+pytest.importorskip("dvc", reason="DVC is not installed")
 
 
 @pytest.fixture
-def text() -> str:
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page's HTML."""
-    if not PAGE.is_file():
-        pytest.skip(f"{PAGE} is not there: `dvc repro` makes it")
-    return PAGE.read_text(encoding="utf-8")
+    if named := os.environ.get("MQVAE_REPORT"):
+        return Path(named).read_text(encoding="utf-8")
+    page = finished_repository(tmp_path_factory) / "artifacts" / "report" / "index.html"
+    return page.read_text(encoding="utf-8")
 
 
 def pixels(tab, panel):

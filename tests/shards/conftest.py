@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from shards.images import ImageShards
+from tests.committed import ROOT
 from tests.shards.making import labelled_images, make_shards
 
-DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = ROOT.parent / "shared" / "data"
 
 
 @pytest.fixture

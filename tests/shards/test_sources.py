@@ -15,6 +15,7 @@ from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from shards.writing import plan_shards
 from stages.draw_shapes import draw_chunk, write_rows
+from tests.committed import ROOT
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
@@ -275,7 +276,7 @@ def test_real_faces_are_a_folder(real: Real) -> None:
 
 def test_real_coco_has_about_five_captions_an_image(real: Real) -> None:
     folder = real("coco", 0)
-    source = Path(__file__).resolve().parents[3] / "shared" / "data" / "coco"
+    source = ROOT.parent / "shared" / "data" / "coco"
     for name in ("annotations", "train2017", "val2017"):
         (folder / name).symlink_to(source / name)
     found = list_source("coco", str(folder)).images

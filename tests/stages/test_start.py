@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.committed import ROOT
+
 WATCHER = """
 import atexit, gc, sys
 said = []
@@ -23,7 +24,7 @@ def collecting(folder: Path, *command: str) -> str:
     (folder / "sitecustomize.py").write_text(WATCHER, encoding="utf-8")
     env = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        [sys.executable, *command], cwd=folder, env=env, capture_output=True, text=True, check=True
     )
     return done.stderr.strip().splitlines()[-1]
 

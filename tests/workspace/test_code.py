@@ -1,12 +1,10 @@
 """Laws of `make deps`: it mends what is wrong in dvc.yaml's code deps, and touches nothing else."""
 
-from pathlib import Path
-
 import pytest
 
+from tests.committed import ROOT
 from workspace.code import ARMS, PIPELINES, code_deps, is_code, packages_of, rewritten
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKFLOW = """\
 # What stands above.
 stages:

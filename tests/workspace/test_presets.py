@@ -11,9 +11,9 @@ from models.stackformer import Stackformer, StackformerConfig
 from shards.sources import list_source
 from stages.train_mqvae import MQVAESettings
 from stages.train_stackformer import StackformerSettings
+from tests.committed import ROOT
 from workspace.settings import Params, load_params
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (\w+) \| (none|class|text) \| (?:`(\S+)`|drawn.*?) \| (\w+) \|", TEXT, re.MULTILINE)
 LAYOUTS = {name: body.split() for name, body in re.findall(r"^## (\w+):.*?```\n(.*?)```", TEXT, re.M | re.S)}
