@@ -39,18 +39,22 @@ sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after
 preset: $(STAMP)
 	@$(if $(PRESET),python -m pipelines.preset $(PRESET),:)
 
-test: $(STAMP)  ## all tests, at most 12 minutes on two cores
-	python -m pytest --numprocesses=2 --dist=loadfile
+# Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
+test: $(STAMP)  ## all tests, at most 15 minutes on two cores of which one is busy (OPTIONS=--cpu says what they cost)
+	python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(OPTIONS)
+
+# .dvcignore hides the tables' stages from every other DVC command.
+VIEW := python -m pipelines.view
 
 # Seed by seed, so that a stop leaves whole seeds; what is up to date does not run again.
 SEEDS = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/arms.yaml"))["seeds"]["shapes"])')
 table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then docs/results/table6.md
-	@for seed in $(SEEDS); do dvc repro --glob "experiments/$@/dvc.yaml:*@*-$$seed" || exit 1; done
+	@for seed in $(SEEDS); do $(VIEW) dvc repro --glob "experiments/$@/dvc.yaml:*@*-$$seed" || exit 1; done
 	@python -m experiments.table --table experiments/$@/params.yaml --runs artifacts/arms --out docs/results/$@
 
 figure6: $(STAMP)  ## curves and speed of Stackformers on Table 6's tokens: docs/results/figure6.svg
-	@dvc repro experiments/figure6/dvc.yaml
-	@dvc repro $(foreach arm,vqgan adaptive-25 adaptive-50 adaptive-75,experiments/table6/dvc.yaml:stackformer@$(arm)-0)
+	@$(VIEW) dvc repro experiments/figure6/dvc.yaml
+	@$(VIEW) dvc repro $(foreach arm,vqgan adaptive-25 adaptive-50 adaptive-75,experiments/table6/dvc.yaml:stackformer@$(arm)-0)
 	@python -m experiments.figures curves --runs artifacts/arms --long artifacts/figure6 --out docs/results
 
 figures: table6  ## masks and codebooks of Table 6's arms: docs/results/figure4-*.png, figure5.svg
@@ -58,15 +62,15 @@ figures: table6  ## masks and codebooks of Table 6's arms: docs/results/figure4-
 
 text: $(STAMP)  ## shapes from captions, with and without guidance, on the demo's MQ-VAE
 	@$(WITH_RAY) dvc repro train_mqvae reference
-	@dvc repro experiments/text/dvc.yaml
+	@$(VIEW) dvc repro experiments/text/dvc.yaml
 	@python -m experiments.text --runs artifacts/text --out docs/results/text
 
 real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
-	@dvc repro experiments/real/dvc.yaml
+	@$(VIEW) dvc repro experiments/real/dvc.yaml
 	@python -m experiments.table --table experiments/real/params.yaml --runs artifacts/real --out docs/results/real
 
 longer: $(STAMP)  ## reconstruction orderings of tables 6 and 7, three times the steps
-	@dvc repro experiments/longer/dvc.yaml
+	@$(VIEW) dvc repro experiments/longer/dvc.yaml
 	@python -m experiments.table --table experiments/longer/params.yaml --runs artifacts/longer --out docs/results/longer
 
 chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs root for the disks → docs/results/
@@ -104,4 +108,4 @@ deps: $(STAMP)  ## rewrite the code dependencies in dvc.yaml
 	python -m workspace.code --write
 
 clean:  ## forget runs and artifacts (the DVC cache and .venv stay)
-	rm -rf .runs artifacts .mypy_cache .ruff_cache .hypothesis
+	rm -rf .runs artifacts experiments/.dvcignore .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,7 @@ from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell
 from pipelines.running import RUNNING, environment
 from pipelines.server import workspace_slot
+from pipelines.view import tables_in_view
 
 
 @flow(name="tables")
@@ -36,7 +37,7 @@ def tables(names: list[str] = [], force: bool = False) -> Any:  # noqa: B006
     """
     root = Path()
     try:
-        with workspace_slot(root), RUNNING.all_ended():
+        with workspace_slot(root), RUNNING.all_ended(), tables_in_view(root):
             steps = read_experiments(root, names)
             told = bring_up_to_date("tables", steps, root, force)
             if isinstance(told, dict):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.committed import ROOT, forbid_reading_the_users_files
+from tests.cpu import Meter, rank
 
 for name in list(os.environ):
     if name.startswith(("GIT_", "DVC_", "RAY_ADDRESS", "PREFECT_API")):
@@ -24,6 +25,19 @@ settings.register_profile(
 )
 settings.load_profile("project")
 forbid_reading_the_users_files()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu", action="store_true", help="list the test files that cost most CPU seconds")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--cpu"):
+        config.pluginmanager.register(Meter())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session", autouse=True)
