@@ -1,21 +1,19 @@
 """What code and pages refer to is in the repository."""
 
 import re
-import subprocess
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.committed import ROOT, working_names
+
 OUTSIDE = re.compile(r"\b(DESIGN|TRIAL|STACK|STYLE)(\.md\b| section\b| §)|\bDESIGN\b")
 """Documents that were never part of it."""
 
 
 def texts() -> dict[str, str]:
-    """Every text that git knows."""
-    names = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "*.yaml", "*.toml", "Makefile"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split()  # fmt: skip
-    return {name: (ROOT / name).read_text(encoding="utf-8") for name in names if (ROOT / name).is_file()}
+    """Every text of code and docs."""
+    kinds = (".py", ".md", ".yaml", ".toml", "Makefile")
+    return {
+        name: (ROOT / name).read_text(encoding="utf-8") for name in working_names() if name.endswith(kinds)
+    }
 
 
 def test_no_text_refers_to_a_document_that_is_not_in_the_repository() -> None:
