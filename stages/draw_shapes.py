@@ -1,14 +1,13 @@
 """draw_shapes: the embedded data set, pictures of shapes with their class, caption, attributes and mask.
 
 Reads   nothing
-Writes  {train,val}/CLASS/NAME.png, masks/, captions.jsonl, attributes.jsonl
+Writes  {train,val}/000000.tar: SPLIT/CLASS/NUMBER with .png, .cls, .txt, .attributes.json, .mask.png; `tar xf` gives folders
 Params  shapes
 """
 
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -20,15 +19,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
+from demo.drawing import KINDS, Drawing, Shape, attribute_values, draw_shape
+from shards.tar import TarWriter
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.manifest import atomic_path, write_manifest
 from workspace.progress import Progress
-from workspace.runs import RunFolder
+from workspace.runs import RunFolder, link_or_copy
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
-CHUNK = 500
+PER_TAR = 500
 
 
 class ShapesSettings(Settings):
@@ -63,44 +63,64 @@ def check(params: Params) -> None:
 
 
 def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Draw chunks of pictures in parallel, each into its own files."""
+    """Draw tars of pictures in parallel; those that are done already are not drawn again."""
     drawing = Drawing(settings.image_size, settings.radius, settings.texture_contrast, settings.rotation)
     counts = {"train": settings.train, "val": settings.val}
-    chunks = [(split, first) for split, count in counts.items() for first in range(0, count, CHUNK)]
-    for split in counts:
-        for kind in KINDS:
-            (folder.out / split / kind).mkdir(parents=True)
-            (folder.out / "masks" / split / kind).mkdir(parents=True)
-    draw = partial(draw_chunk, drawing, settings.seed, counts, folder.out)
-    captions, attributes = [], []
-    total = sum(counts.values())
+    plans = [
+        TarPlan(split, number, range(first, min(first + PER_TAR, count)))
+        for split, count in counts.items()
+        for number, first in enumerate(range(0, count, PER_TAR))
+    ]
+    draw = partial(draw_tar, drawing, settings.seed, folder.work)
+    done = 0
     with (
-        Progress("shapes", total, "pictures", folder.progress_file) as progress,
+        Progress("shapes", sum(counts.values()), "pictures", folder.progress_file) as progress,
         ProcessPoolExecutor(compute.threads or os.cpu_count(), mp_context=get_context("spawn")) as pool,
     ):
-        for rows in pool.map(draw, chunks):
-            captions += [{"name": name, "caption": caption} for name, caption, _ in rows]
-            attributes += [{"name": name, "attributes": found} for name, _, found in rows]
-            progress.update(len(captions))
-    write_rows(folder.out / "captions.jsonl", captions)
-    write_rows(folder.out / "attributes.jsonl", attributes)
+        for plan, made in zip(plans, pool.map(draw, plans), strict=True):
+            (folder.out / plan.split).mkdir(exist_ok=True)
+            link_or_copy(made, folder.out / plan.name)
+            progress.update(done := done + len(plan.numbers))
     facts = {"classes": list(KINDS), "attributes": attribute_values(), "counts": counts}
     write_manifest(folder.out, "shapes", facts, made_from={})
 
 
-def draw_chunk(
-    drawing: Drawing, seed: int, counts: dict[str, int], out: Path, chunk: tuple[str, int]
-) -> list[tuple[str, str, dict[str, str]]]:
-    """Draw up to `CHUNK` pictures of a split from a number on; returns (name, caption, attributes) of each."""
-    split, first = chunk
-    rows = []
-    for number in range(first, min(first + CHUNK, counts[split])):
-        shape = draw_shape(drawing, seed, split, number)
-        name = f"{split}/{shape.kind}/{number:06d}.png"
-        (out / name).write_bytes(png(shape.image))
-        (out / "masks" / name).write_bytes(png(shape.mask))
-        rows.append((name, shape.caption, shape.attributes))
-    return rows
+@dataclass(frozen=True)
+class TarPlan:
+    """The pictures of one tar: its split, its number there, and the pictures' numbers."""
+
+    split: str
+    number: int
+    numbers: range
+
+    @property
+    def name(self) -> str:
+        """Its place in the artifact."""
+        return f"{self.split}/{self.number:06d}.tar"
+
+
+def draw_tar(drawing: Drawing, seed: int, work: Path, plan: TarPlan) -> Path:
+    """Draw a tar below `work`, if it is not there yet: SPLIT/KIND/NUMBER with its picture, class, caption, attributes, mask."""
+    made = work / plan.name
+    if made.is_file():
+        return made
+    with atomic_path(made) as temporary, TarWriter(temporary) as tar:
+        for number in plan.numbers:
+            shape = draw_shape(drawing, seed, plan.split, number)
+            for extension, content in members_of(shape).items():
+                tar.add(f"{plan.split}/{shape.kind}/{number:06d}.{extension}", content)
+    return made
+
+
+def members_of(shape: Shape) -> dict[str, bytes]:
+    """What is stored of a picture, by extension: as WebDataset has it."""
+    return {
+        "png": png(shape.image),
+        "cls": str(KINDS.index(shape.kind)).encode(),
+        "txt": shape.caption.encode(),
+        "attributes.json": json.dumps(shape.attributes, sort_keys=True).encode(),
+        "mask.png": png(shape.mask),
+    }
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
@@ -108,11 +128,6 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     made = io.BytesIO()
     Image.fromarray(pixels).save(made, "png", compress_level=6)
     return made.getvalue()
-
-
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write JSON lines."""
-    path.write_text("".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

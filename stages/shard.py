@@ -7,7 +7,6 @@ Params  shard
 
 import glob
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from shards.writing import Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
 from workspace.manifest import write_json
 from workspace.progress import say
-from workspace.runs import RunFolder
+from workspace.runs import RunFolder, link_or_copy
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -151,7 +150,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     for plan in plans:
         made = shard_path(folder.out, plan.split, plan.number)
         made.parent.mkdir(exist_ok=True)
-        link(shard_path(folder.work, plan.split, plan.number), made)
+        link_or_copy(shard_path(folder.work, plan.split, plan.number), made)
     for split in SPLITS:
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
     write_lines(folder.out / SKIPPED, written.skipped)
@@ -169,14 +168,6 @@ def counted(source: Source, facts: ImageFacts, written: Written) -> dict[str, in
     if told := told_passed_over(dict(source.passed_over)):
         say(told)
     return found | {"passed_over": sum(source.passed_over.values())}
-
-
-def link(source: Path, target: Path) -> None:
-    """A hard link, or a copy where the file system has none."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:

@@ -218,7 +218,7 @@ def publish(source: Path, destination: Path, link: bool) -> None:
     beside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:
         whole = beside / "whole"
-        shutil.copytree(source, whole, copy_function=_link_or_copy if link else shutil.copyfile)
+        shutil.copytree(source, whole, copy_function=link_or_copy if link else shutil.copyfile)
         if destination.is_dir():
             destination.rename(beside / "old")
         whole.rename(destination)
@@ -250,7 +250,8 @@ def mend(folder: RunFolder) -> str:
     return ""
 
 
-def _link_or_copy(source: str, destination: str) -> str:
+def link_or_copy(source: str | Path, destination: str | Path) -> str | Path:
+    """A hard link, or a copy where the file system has none."""
     try:
         os.link(source, destination)
     except OSError:

@@ -1,15 +1,13 @@
 """The embedded shapes: the artifact of draw_shapes, with class, caption, attributes and mask of each image."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from shards.layouts.listed import Location, Source, SourceImage
+from shards.layouts.webdataset import tar_members
 from workspace.errors import UserError
-from workspace.manifest import NAME, parsed, read_manifest, validated
-
-Row = TypeVar("Row")
+from workspace.manifest import NAME, parsed, read_manifest, validated, verify_file
 
 
 @dataclass(frozen=True)
@@ -20,52 +18,41 @@ class ShapesFacts:
     attributes: Mapping[str, tuple[str, ...]]
 
 
+MEMBERS = ("png", "txt", "attributes.json", "mask.png")
+"""What each image has, under the key SPLIT/CLASS/NUMBER."""
+
+
 def list_shapes(source: str) -> Source:
-    """The artifact of draw_shapes, every file of it checked."""
+    """The artifact of draw_shapes, every byte of its tars checked.
+
+    Raises:
+        UserError: it is not there, was changed, or an image lacks its class, caption, attributes or mask.
+    """
     root = Path(source)
     manifest = read_manifest(root, "shapes")
     facts = validated(ShapesFacts, manifest.facts, str(root / NAME))
-    captions = {row.name: row.caption for row in _lines(CaptionRow, root / "captions.jsonl")}
-    attributes = {row.name: row.attributes for row in _lines(AttributesRow, root / "attributes.jsonl")}
     images = []
-    for name in sorted(manifest.files):
-        if name.startswith("masks/") or not name.endswith(".png"):
-            continue
-        split, _, rest = name.partition("/")
-        cls = rest.partition("/")[0]
-        if cls not in facts.classes or name not in captions or name not in attributes:
-            raise UserError(f"{root / name} has no class, caption or attributes: run `dvc repro draw_shapes`")
-        images.append(
-            SourceImage(
-                name,
-                Location(str(root / name)),
-                split,
-                facts.classes.index(cls),
-                (captions[name],),
-                attributes[name],
-                Location(str(root / "masks" / name)),
-            )
-        )
+    for name in manifest.files:
+        verify_file(root, manifest, name)
+        for key, members in tar_members(str(root / name)).items():
+            images.append(_image(key, members, facts, f"{root / name}: {key}"))
+    images.sort(key=lambda image: image.name)
     return Source(images, facts.classes, facts.attributes, {"shapes": manifest.fingerprint})
 
 
-@dataclass(frozen=True)
-class CaptionRow:
-    """A line of captions.jsonl."""
-
-    name: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class AttributesRow:
-    """A line of attributes.jsonl."""
-
-    name: str
-    attributes: dict[str, str]
-
-
-def _lines(kind: type[Row], path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            yield parsed(kind, line, f"{path}, line {number}")
+def _image(key: str, members: Mapping[str, Location], facts: ShapesFacts, where: str) -> SourceImage:
+    split, _, rest = key.partition("/")
+    cls = rest.partition("/")[0]
+    lacking = [name for name in MEMBERS if name not in members]
+    if cls not in facts.classes or lacking:
+        lacks = ", ".join(lacking) or f"a class of {', '.join(facts.classes)}"
+        raise UserError(f"{where} lacks {lacks}: run `dvc repro draw_shapes`")
+    return SourceImage(
+        f"{key}.png",
+        members["png"],
+        split,
+        facts.classes.index(cls),
+        (members["txt"].read().decode(),),
+        parsed(dict[str, str], members["attributes.json"].read(), where),
+        members["mask.png"],
+    )

@@ -41,7 +41,7 @@ def list_webdataset(source: str) -> Source:
 
 def _tar_images(path: str, shown: str) -> Iterator[SourceImage]:
     """The samples of a tar that have an image."""
-    for key, members in _tar_members(path).items():
+    for key, members in tar_members(path).items():
         extension = next((name for name in members if f".{name}" in PICTURES), None)
         if extension is not None:
             label, text = members.get("cls"), members.get("txt")
@@ -65,7 +65,7 @@ def _class_number(label: Location, key: str) -> int:
     return number
 
 
-def _tar_members(path: str) -> dict[str, dict[str, Location]]:
+def tar_members(path: str) -> dict[str, dict[str, Location]]:
     """Key → extension → where its bytes are."""
     samples: dict[str, dict[str, Location]] = {}
     try:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from demo.drawing import COLOURS, KINDS, SIZES, SMOOTH, TEXTURED, Drawing, Shape, attribute_values, draw_shape
-from stages.draw_shapes import draw_chunk, png
+from shards.tar import iterate_tar
+from stages.draw_shapes import TarPlan, draw_tar, png
 
 DRAWING = Drawing(image_size=32, radius=(0.3, 0.44), texture_contrast=0.4, rotation=15.0)
 COUNT = 450
@@ -47,17 +48,13 @@ def test_no_two_pictures_are_equal(shapes: list[Shape]) -> None:
     assert len({shape.image.tobytes() for shape in shapes}) == COUNT
 
 
-def test_files_are_the_same_whatever_the_chunk(tmp_path: Path) -> None:
-    for folder in ("whole", "parts"):
-        for kind in KINDS:
-            (tmp_path / folder / "val" / kind).mkdir(parents=True)
-            (tmp_path / folder / "masks" / "val" / kind).mkdir(parents=True)
-    rows = draw_chunk(DRAWING, 5, {"val": 12}, tmp_path / "whole", ("val", 0))
-    later = draw_chunk(DRAWING, 5, {"val": 12}, tmp_path / "parts", ("val", 4))
-    assert rows[4:] == later
-    for name, _, _ in later:
-        for place in (name, f"masks/{name}"):
-            assert (tmp_path / "whole" / place).read_bytes() == (tmp_path / "parts" / place).read_bytes()
+def test_members_are_the_same_whatever_the_tar(tmp_path: Path) -> None:
+    whole, later = (
+        dict(iterate_tar(draw_tar(DRAWING, 5, tmp_path, TarPlan("val", number, numbers))))
+        for number, numbers in enumerate((range(12), range(4, 12)))
+    )
+    assert len(later) == 5 * 8
+    assert {name: whole[name] for name in later} == later
 
 
 def test_pictures_do_not_change_between_versions() -> None:

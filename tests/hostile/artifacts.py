@@ -218,7 +218,7 @@ def facts(**changes: object) -> Callable[[dict[str, Any]], None]:
 
 
 FILES = {
-    "shapes": "train/*/*.png", "shards": "train/000000.tar", "reference": "moments.safetensors", "mqvae": "model.safetensors",
+    "shapes": "train/000000.tar", "shards": "train/000000.tar", "reference": "moments.safetensors", "mqvae": "model.safetensors",
     "reconstructions": "examples/*.png", "tokens": "train/000000.tar", "stackformer": "model.safetensors",
     "samples": "000000.tar", "evaluation": "neighbours.safetensors", "report": "index.html",
 }  # fmt: skip

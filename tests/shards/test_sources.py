@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.drawing import KINDS, Drawing
+from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
 from shards.layouts.reading import Reading
 from shards.sources import Kind, list_source
 from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from shards.writing import plan_shards
-from stages.draw_shapes import draw_chunk, write_rows
+from stages.draw_shapes import members_of, png
 from tests.committed import ROOT
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
@@ -105,22 +105,16 @@ def test_coco_without_annotations_is_told(tmp_path: Path) -> None:
         list_source("coco", str(tmp_path))
 
 
-def draw(folder: Path) -> None:
-    """The artifact of draw_shapes, small."""
-    counts = {"train": 9, "val": 9}
-    for split in counts:
-        for kind in KINDS:
-            (folder / split / kind).mkdir(parents=True)
-            (folder / "masks" / split / kind).mkdir(parents=True)
-    rows = [
-        row
-        for split in counts
-        for row in draw_chunk(Drawing(12, (0.3, 0.44), 0.4, 15.0), 0, counts, folder, (split, 0))
-    ]
-    write_rows(folder / "captions.jsonl", [{"name": name, "caption": text} for name, text, _ in rows])
-    write_rows(folder / "attributes.jsonl", [{"name": name, "attributes": found} for name, _, found in rows])
-    attributes = {name: sorted({found[name] for _, _, found in rows}) for name in rows[0][2]}
-    facts = {"classes": list(KINDS), "attributes": attributes, "counts": counts}
+def draw(folder: Path, drop: str = "") -> None:
+    """The artifact of draw_shapes, small; without the members of this extension."""
+    for split in ("train", "val"):
+        with TarWriter(folder / f"{split}.tar") as tar:
+            for number in range(9):
+                shape = draw_shape(Drawing(12, (0.3, 0.44), 0.4, 15.0), 0, split, number)
+                for extension, content in members_of(shape).items():
+                    if extension != drop:
+                        tar.add(f"{split}/{shape.kind}/{number:06d}.{extension}", content)
+    facts = {"classes": list(KINDS), "attributes": attribute_values(), "counts": {"train": 9, "val": 9}}
     write_manifest(folder, "shapes", facts, {})
 
 
@@ -128,15 +122,31 @@ def test_shapes_come_with_class_caption_attributes_and_mask(tmp_path: Path) -> N
     draw(tmp_path)
     found = list_source("shapes", str(tmp_path))
     assert found.classes == KINDS
+    assert [image.name for image in found.images] == sorted(image.name for image in found.images)
     assert len(found.images) == 18
     assert found.attributes is not None
     for image in found.images:
         assert image.cls is not None and image.attributes is not None and image.mask is not None
-        split, kind, _ = image.name.split("/")
+        split, kind, number = image.name.removesuffix(".png").split("/")
         assert (image.split, KINDS[image.cls], image.attributes["kind"]) == (split, kind, kind)
-        assert len(image.captions) == 1 and kind in image.captions[0]
-        assert image.mask.path.endswith(f"masks/{image.name}")
+        drawn = draw_shape(Drawing(12, (0.3, 0.44), 0.4, 15.0), 0, split, int(number))
+        assert image.captions == (drawn.caption,)
+        assert (image.data.read(), image.mask.read()) == (png(drawn.image), png(drawn.mask))
         assert all(value in found.attributes[name] for name, value in image.attributes.items())
+
+
+@pytest.mark.parametrize("lost", ["png", "txt", "attributes.json", "mask.png"])
+def test_a_shape_that_lacks_a_member_is_told(tmp_path: Path, lost: str) -> None:
+    draw(tmp_path, drop=lost)
+    with pytest.raises(UserError, match=rf"train/bar/000000 lacks {lost}: run `dvc repro draw_shapes`"):
+        list_source("shapes", str(tmp_path))
+
+
+def test_drawn_shapes_are_a_webdataset_too(tmp_path: Path) -> None:
+    draw(tmp_path)
+    found = list_source("webdataset", str(tmp_path / "*.tar"))
+    assert len(found.images) == 18
+    assert [image.cls for image in found.images[:9]] == list(range(9))
 
 
 def test_shapes_without_their_manifest_say_what_to_run(tmp_path: Path) -> None:

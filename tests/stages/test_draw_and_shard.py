@@ -1,5 +1,6 @@
 """Laws of the stages draw_shapes and shard: the same bytes each time, and mistakes told before any work."""
 
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,32 @@ def test_shapes_are_the_same_files_twice_and_others_by_another_seed(tmp_path: Pa
     assert tuple(facts["classes"]) == KINDS
 
 
+def test_tars_that_were_drawn_before_a_kill_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = files_of(draw(tmp_path / "whole"))
+    killed = run_folder(tmp_path / "killed")
+    (killed.work / "val").mkdir()
+    kept = killed.work / "val" / "000000.tar"
+    kept.write_bytes(whole["val/000000.tar"])
+    before = kept.stat()
+    assert files_of(draw(tmp_path / "killed")) == whole
+    assert kept.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_drawn_tars_unpack_to_a_folder_a_class(tmp_path: Path) -> None:
+    drawn = draw(tmp_path / "shapes")
+    assert sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*.tar")) == [
+        "train/000000.tar",
+        "val/000000.tar",
+    ]
+    with tarfile.open(drawn / "val" / "000000.tar") as tar:
+        tar.extractall(tmp_path / "looked-at", filter="data")
+    found = sorted(
+        path.relative_to(tmp_path / "looked-at").as_posix() for path in tmp_path.glob("looked-at/*/*/*.png")
+    )
+    pictures = [f"val/{kind}/{number:06d}.png" for number, kind in enumerate(KINDS)]
+    assert [name for name in found if not name.endswith(".mask.png")] == pictures
+
+
 def test_shapes_become_shards_with_everything_that_is_known_of_them(tmp_path: Path) -> None:
     drawn = draw(tmp_path / "shapes")
     shards = make_shards(tmp_path / "shards", settings_of(drawn))
@@ -113,6 +140,6 @@ def test_shards_are_copied_where_links_cannot_be_made(
 
     drawn = draw(tmp_path / "shapes")
     linked = make_shards(tmp_path / "linked", settings_of(drawn))
-    monkeypatch.setattr("stages.shard.os.link", refuses)
+    monkeypatch.setattr("workspace.runs.os.link", refuses)
     copied = make_shards(tmp_path / "copied", settings_of(drawn))
     assert files_of(copied.folder) == files_of(linked.folder)
