@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed
 
-from cluster.devices import device_of, threads_of, use_threads
+from cluster.devices import device_of, reproducible, threads_of, use_threads
 from cluster.pool import first_line
 from cluster.session import Granted, require_room, session
 from cluster.watching import shown
@@ -73,7 +73,8 @@ def fit(
     """
     if compute.workers == 0:
         use_threads(threads_of(compute))
-        worker(config, WorkerGroup(0, 1, device_of(compute.device), _nobody))
+        with reproducible(compute.deterministic):
+            worker(config, WorkerGroup(0, 1, device_of(compute.device), _nobody))
         return
     with session(compute, folder) as granted, shown(folder / "progress.json"):
         _fit_on_ray(worker, config, granted, folder)
@@ -136,6 +137,7 @@ def _one_group(
         "config": config,
         "threads": threads_of(compute),
         "gpu": gpu,
+        "deterministic": compute.deterministic,
         "cwd": str(Path.cwd()),
         "report": folder / REPORT,
     }
@@ -210,6 +212,6 @@ def _ray_worker(given: dict[str, Any]) -> None:
         if context.get_world_rank() == 0:
             write_json(given["report"], numbers)
 
-    given["worker"](
-        given["config"], WorkerGroup(context.get_world_rank(), context.get_world_size(), device, report)
-    )
+    group = WorkerGroup(context.get_world_rank(), context.get_world_size(), device, report)
+    with reproducible(given["deterministic"]):
+        given["worker"](given["config"], group)

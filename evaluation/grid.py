@@ -76,7 +76,9 @@ def grid_scores(periods: Mapping[str, int], made: Floats, real: Floats) -> dict[
         made: `border_means` of the images, [n, P, 2].
         real: of real images, [m, P, 2]; of m sums over images alike.
     """
-    found = {}
+    found: dict[str, Score] = {}
+    if not periods:  # a grid of one cell has no borders
+        return found
     for (name, pixels), mine, others in zip(periods.items(), _ratios(made), _ratios(real), strict=True):
         text = RATIO.format(pixels=pixels)
         found[f"grid_ratio_{name}"] = Score(mine, text)

@@ -3,7 +3,8 @@
     d(x, y) = Σ_l mean over places of w_l · (x̂_l - ŷ_l)²
 
 where x̂_l is layer l's activation, each place scaled to unit length, and w_l ≥ 0 the published linear head.
-Always in eval mode, frozen and in float32, so that a training step can take it as a callable.
+Always in eval mode and frozen, so that a training step can take it as a callable; in float32, but for its convolutions where
+a training asks for bf16.
 """
 
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ class LPIPS(nn.Module):
     ) -> None:
         super().__init__()
         self.cuts, self.title = tuple(cuts), title
+        self.bf16 = False
         self.backbone = nn.Sequential(*list(backbone)[: self.cuts[-1]]).float()
         self.heads = nn.ParameterList([nn.Parameter(head.float().reshape(1, -1, 1, 1)) for head in heads])
         self.register_buffer("shift", torch.tensor(SHIFT).reshape(1, 3, 1, 1))
@@ -76,9 +78,12 @@ class LPIPS(nn.Module):
         return self.distances(a_BCHW, b_BCHW).mean()
 
     def distances(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
-        """Distance of each pair, float32 [B]."""
-        with torch.autocast(a_BCHW.device.type, enabled=False):
-            layers = zip(self.activations(a_BCHW), self.activations(b_BCHW), self.heads, strict=True)
+        """Distance of each pair, float32 [B]; convolutions in bf16 where `bf16` is set."""
+        device = a_BCHW.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            a_layers, b_layers = self.activations(a_BCHW), self.activations(b_BCHW)
+        with torch.autocast(device, enabled=False):
+            layers = zip(a_layers, b_layers, self.heads, strict=True)
             return torch.stack(
                 [(head * (a - b) ** 2).sum(dim=1).mean(dim=(1, 2)) for a, b, head in layers]
             ).sum(dim=0)
@@ -101,8 +106,9 @@ class LPIPS(nn.Module):
         for index, layer in enumerate(self.backbone, start=1):
             x_BCHW = layer(x_BCHW)
             if index in self.cuts:
-                length = torch.linalg.vector_norm(x_BCHW, dim=1, keepdim=True)
-                found.append(x_BCHW / (length + 1e-10))
+                wide_BCHW = x_BCHW.float()
+                length = torch.linalg.vector_norm(wide_BCHW, dim=1, keepdim=True)
+                found.append(wide_BCHW / (length + 1e-10))
         return found
 
 

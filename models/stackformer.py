@@ -273,4 +273,6 @@ def at_least_fp32(tensor: Tensor) -> Tensor:
 
 
 def _negative_log_likelihood(logits_BNV: Tensor, target_BN: Tensor) -> Tensor:
-    return F.cross_entropy(at_least_fp32(logits_BNV).transpose(1, 2), target_BN, reduction="none")
+    """Over rows of logits: with the vocabulary in the middle of the shape, kernels stride over it."""
+    logits_RV = at_least_fp32(logits_BNV).flatten(0, 1)
+    return F.cross_entropy(logits_RV, target_BN.flatten(), reduction="none").view_as(target_BN)

@@ -30,13 +30,14 @@ from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
 from evaluation.scores import Real, accuracy_by_class, accuracy_scores, sample_scores, write_scores
 from evaluation.shape_fit import KIND, fit_scores
+from evaluation.statistics import NEIGHBOURS
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
-FEWEST = 4
+FEWEST = NEIGHBOURS + 1
 
 
 class EvaluateSettings(Settings):

@@ -6,7 +6,7 @@ Params  reference
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
 from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, Split, gather
 from evaluation.rows import extract
 from evaluation.scores import accuracy_scores, real_distance, write_scores
+from evaluation.statistics import NEIGHBOURS
 from shards.images import ImageShards
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
@@ -66,6 +67,8 @@ class ReferenceSettings(Settings):
 
 
 SECTION, SETTINGS = "reference", ReferenceSettings
+FEWEST = NEIGHBOURS + 1
+"""Images of a split that precision and covariances can be had of."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ def check(params: Params) -> None:
     """Only published networks have weights to name, and Inception is named by its SHA-256."""
     settings = params.section(ReferenceSettings)
     where = f"{params.path}: reference"
+    if settings.max_images is not None and settings.max_images < FEWEST:
+        raise UserError(
+            f"{where}.max_images is {settings.max_images}, expected ≥ {FEWEST}, or null (precision looks at "
+            f"each image's {NEIGHBOURS} nearest)"
+        )
     if settings.features == "proxy" and settings.weights is not None:
         raise UserError(
             f"{where}.weights is {settings.weights}, and the proxy is trained here; expected null"
@@ -103,6 +111,7 @@ def check_across(params: Params) -> None:
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Install or train the extractor, run it over both splits, gather."""
     shards = ImageShards.open(inputs.shards)
+    require_images({split: shards.count(split) for split in SPLITS}, inputs.shards)
     extractor = folder.work.resolve() / "extractor"
     if not (extractor / CONFIG).is_file():
         install(settings, compute, shards, extractor, folder)
@@ -123,6 +132,20 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
     made = Made(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
     write_scores(scores, reference, "train", made, folder.metrics)
+
+
+def require_images(counts: Mapping[str, int], shards: Path) -> None:
+    """Refuse splits too small for what `evaluate` will say of them, before anything is trained.
+
+    Raises:
+        UserError: one has fewer than `FEWEST` images.
+    """
+    for split, count in counts.items():
+        if count < FEWEST:
+            raise UserError(
+                f"the split {split} of {shards} has {count} image{'' if count == 1 else 's'}, and distances and precision need "
+                f"at least {FEWEST} in train and in val: change shard.val_fraction, or add images to shard.source"
+            )
 
 
 def install(

@@ -7,6 +7,7 @@ Params  mqvae
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -27,7 +28,7 @@ from training.mqvae import (
     MQVAETrainee,
     MQVAETraining,
 )
-from training.precision import Precision
+from training.precision import ChannelsLast, Precision, allow_tf32
 from training.start import require_folder, start_weights
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
@@ -50,8 +51,10 @@ class MQVAESettings(Settings):
     beta2: NonNegativeFloat = Field(description="of Adam", lt=1)
     clip: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
     ema_decay: NonNegativeFloat = Field(description="of the published weights", lt=1)
-    precision: Precision = Field(description="fp32, bf16 (autocast) or float64")
-    channels_last: bool = Field(description="memory format of the convolutions")
+    precision: Precision = Field(description="fp32, tf32 (rounded products, GPU), bf16 (autocast), float64")
+    channels_last: ChannelsLast = Field(
+        description="memory format of the convolutions; auto: the device's faster one"
+    )
     compile: bool = Field(description="run the model through torch.compile")
     flip: bool = Field(description="flip images left to right at random")
     quantize_from: NonNegativeInt = Field(description="step before which features pass through unquantised")
@@ -61,6 +64,7 @@ class MQVAESettings(Settings):
     validate_images: PositiveInt = Field(description="held-out images to validate on")
     checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
     perceptual: LPIPSConfig
+    perceptual_precision: Literal["fp32", "bf16"] = Field(description="of the perceptual loss's convolutions")
     loss: LossConfig
     exploration: ExplorationConfig
     model: MQVAEConfig
@@ -160,9 +164,13 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     settings = work.settings
     shards = ImageShards.open(work.shards)
     loop = loop_settings(settings)
+    # products stay exact, for the search of the nearest code
+    allow_tf32(convolutions=settings.precision in ("tf32", "bf16"), products=False)
     torch.manual_seed(settings.seed)
     model = start_of(settings)
     perceptual = load_lpips(settings.perceptual, "mqvae.perceptual")
+    if perceptual is not None:
+        perceptual.bf16 = settings.perceptual_precision == "bf16"
     trainee = MQVAETrainee(
         model,
         training_of(settings),

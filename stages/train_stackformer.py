@@ -21,7 +21,7 @@ from models.stackformer import Condition, NetworkConfig, Stackformer, Stackforme
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards
 from training.curves import Curves
 from training.loop import LoopSettings, TrainingFolder, train
-from training.precision import Precision, weight_dtype
+from training.precision import Precision, allow_tf32, weight_dtype
 from training.stackformer import StackformerTrainee, StackformerTraining
 from training.start import require_folder, start_weights
 from training.tokens import TokenBatches, held_out
@@ -47,7 +47,7 @@ class StackformerSettings(Settings):
     weight_decay: NonNegativeFloat = Field(description="of linear maps; norms, biases, embeddings have none")
     clip: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
     ema_decay: NonNegativeFloat = Field(description="of the published weights", lt=1)
-    precision: Precision = Field(description="fp32, bf16 (autocast) or float64")
+    precision: Precision = Field(description="fp32, tf32 (rounded products, GPU), bf16 (autocast), float64")
     compile: bool = Field(description="run the model through torch.compile")
     init_from: Path | None = Field(description="folder with published weights to start from")
     condition: Condition = Field(description="what an image is asked for by: none, class or text")
@@ -87,7 +87,14 @@ def check(params: Params) -> None:
 
 
 def check_across(params: Params) -> None:
-    """A model of captions needs tokens that hold them."""
+    """A model of captions needs tokens that hold them, one without positions tokens that keep all."""
+    grid: dict[str, Any] = params.sections["mqvae"].model_dump()["model"]
+    layers = params.section(StackformerSettings).model.position_layers
+    if not layers and grid["mask_ratio"]:
+        raise UserError(
+            f"{params.path}: stackformer.model.position_layers is 0 and mqvae.model.mask_ratio {grid['mask_ratio']}; expected "
+            "≥ 1 layers (0 is for mask_ratio 0, where every cell is kept)"
+        )
     tokenize: dict[str, Any] = params.sections["tokenize"].model_dump()
     condition = params.section(StackformerSettings).condition
     if condition == "text" and not (tokenize["text_vocab"] and tokenize["text_length"]):
@@ -190,6 +197,7 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     settings, config = work.settings, work.config
     tokens = TokenShards.open(work.tokens)
     loop = loop_settings(settings)
+    allow_tf32(convolutions=False, products=settings.precision == "tf32")
     torch.manual_seed(settings.seed)
     model = start_of(settings, config)
     unseen = held_out(tokens.load("val"), config, settings.validate_images)

@@ -20,6 +20,7 @@ from workspace.manifest import read_sealed, sha256_file, write_sealed
 from workspace.progress import say
 
 KEEP = 2
+KERNELS = ("fused", "foreach")
 STATE, TENSORS, WRITING = "state.json", "state.safetensors", ".writing-"
 
 
@@ -130,7 +131,10 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
         for key, value in _under(tensors, f"optimizer/{name}/").items():
             index, _, field = key.partition("/")
             moments.setdefault(int(index), {})[field] = value
-        optimizer.load_state_dict({"state": moments, "param_groups": state["optimizers"][name]})
+        # which kernels step is a matter of the device here, not of the one that wrote the checkpoint
+        own = [{key: group[key] for key in KERNELS if key in group} for group in optimizer.param_groups]
+        groups = [saved | mine for saved, mine in zip(state["optimizers"][name], own, strict=True)]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
         _lay_out(optimizer)
     step: int = state["step"]
     return step

@@ -19,7 +19,7 @@ from models.moving import sent
 from models.mqvae import MQVAE, MQVAEOutput
 from models.quantizer import Reduce, Seen
 from training.ema import Ema
-from training.precision import Precision, autocast, weight_dtype
+from training.precision import ChannelsLast, Precision, autocast, kernels, memory_format, weight_dtype
 from training.schedules import anneal, learning_rate, set_learning_rate
 from training.watch import Admit, gradient_norm, step_if, unwatched
 
@@ -109,8 +109,8 @@ class MQVAETraining:
         beta1, beta2: of Adam.
         clip: highest gradient norm; 0 does not clip.
         ema_decay: of the published weights.
-        precision: fp32, bf16 (autocast) or float64.
-        channels_last: memory format of the convolutions.
+        precision: fp32, tf32, bf16 (autocast) or float64.
+        channels_last: memory format of the convolutions; auto is the device's faster one.
         compile: run the model through torch.compile.
         quantize_from: step before which features pass through unquantised.
         loss: weights of the terms.
@@ -127,7 +127,7 @@ class MQVAETraining:
     clip: float
     ema_decay: float
     precision: Precision
-    channels_last: bool
+    channels_last: ChannelsLast
     compile: bool
     quantize_from: int
     loss: LossConfig
@@ -182,14 +182,14 @@ class MQVAETrainee:
         self.global_batch, self.micro_batch = global_batch, micro_batch
         self.device, self.draw, self.held_out = device, draw, held_out
         self.dtype = weight_dtype(training.precision)
-        self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.memory_format = memory_format(training.channels_last, training.compile, device)
         self.model = self._place(model)
         self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if training.compile else self.model
         self.ema = Ema(self.model, training.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         betas = (training.beta1, training.beta2)
         self.optimizers: dict[str, Optimizer] = {
-            "model": Adam(self.model.parameters(), lr=training.learning_rate, betas=betas, foreach=True)
+            "model": Adam(self.model.parameters(), lr=training.learning_rate, betas=betas, **kernels(device))
         }
         if training.loss.adversarial:
             self.critic = self._place(
@@ -197,7 +197,7 @@ class MQVAETrainee:
             )
             self.modules["critic"] = self.critic
             self.optimizers["critic"] = Adam(
-                self.critic.parameters(), lr=training.loss.disc_learning_rate, betas=betas, foreach=True
+                self.critic.parameters(), lr=training.loss.disc_learning_rate, betas=betas, **kernels(device)
             )
         self._seen: list[Seen] = []
 

@@ -13,7 +13,7 @@ from torch.optim import AdamW, Optimizer
 
 from models.stackformer import Stackformer, StackformerLoss
 from training.ema import Ema
-from training.precision import Precision, autocast, weight_dtype
+from training.precision import Precision, autocast, kernels, weight_dtype
 from training.schedules import learning_rate, set_learning_rate
 from training.tokens import TokenBatch
 from training.watch import Admit, gradient_norm, step_if, unwatched
@@ -30,7 +30,7 @@ class StackformerTraining:
         weight_decay: of the linear maps' weights; norms, biases and embeddings have none.
         clip: highest gradient norm; 0 does not clip.
         ema_decay: of the published weights.
-        precision: fp32, bf16 (autocast) or float64.
+        precision: fp32, tf32, bf16 (autocast) or float64.
         compile: run the model through torch.compile.
     """
 
@@ -86,7 +86,7 @@ class StackformerTrainee:
                 parameter_groups(self.model, training.weight_decay),
                 lr=training.learning_rate,
                 betas=(training.beta1, training.beta2),
-                foreach=True,
+                **kernels(device),
             )
         }
 

@@ -54,8 +54,12 @@ class Compute(Settings):
         description="local (a running head of ours, or a new one), auto, or HOST:PORT of a cluster's head"
     )
     checkpoints: str | None = Field(
-        default=None,  # the one default: older params files stay valid
+        default=None,  # a default, as below: older params files stay valid
         description="where checkpoints are copied to as well: a path, or a URL for fsspec (s3://…); null is nowhere",
+    )
+    deterministic: bool = Field(
+        default=False,
+        description="trainings on a GPU give the same bits each time, slower; a CPU always does",
     )
 
 
