@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.sampling import PositionMemory, Sampled, SamplingSettings, draw, draw_uniform
@@ -33,13 +34,16 @@ def both_transformers(
     fed = positions_Bm.shape[1]
     first = model.config.condition_length
     past_BmD = model.embed(codes_Bn[:, :fed], positions_Bm, model.e_t.weight[first : first + fed])
-    h_c = model.code_transformer(torch.cat([model.embed_condition(condition_BC), past_BmD], dim=1))
+    place_BT = F.pad(positions_Bm, (first, 0), value=model.config.num_positions)
+    h_c = model.code_transformer(torch.cat([model.embed_condition(condition_BC), past_BmD], dim=1), place_BT)
     h_c = h_c[:, first - 1 :]
     code_logits = at_least_fp32(model.code_head(h_c))
     if not codes_Bn.shape[1] or not model.config.network.position_layers:
         return code_logits, None
-    u_p_BnD = h_c[:, : codes_Bn.shape[1]] + model.e_c(codes_Bn)
-    return code_logits, at_least_fp32(model.position_head(model.position_transformer(u_p_BnD)))
+    known = codes_Bn.shape[1]
+    u_p_BnD = h_c[:, :known] + model.e_c(codes_Bn)
+    place_Bn = place_BT[:, first - 1 : first - 1 + known]
+    return code_logits, at_least_fp32(model.position_head(model.position_transformer(u_p_BnD, place_Bn)))
 
 
 @torch.no_grad()

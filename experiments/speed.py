@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.sampling import Sampler, SamplingSettings, Truncation
@@ -44,13 +45,15 @@ def sample_uncached(model: Stackformer, condition_BC: Tensor) -> tuple[Tensor, T
         times_MD = model.e_t.weight[config.condition_length : config.condition_length + step]
         past_BMD = model.embed(codes_BN[:, :step], positions_BN[:, :step], times_MD)
         u_c_BTD = torch.cat([model.embed_condition(condition_BC), past_BMD], dim=1)
-        h_c_BMD = model.code_transformer(u_c_BTD)[:, config.condition_length - 1 :]
+        place_BT = F.pad(positions_BN[:, :step], (config.condition_length, 0), value=config.num_positions)
+        first = config.condition_length - 1
+        h_c_BMD = model.code_transformer(u_c_BTD, place_BT)[:, first:]
         codes_BN[:, step] = model.code_head(h_c_BMD[:, -1]).argmax(-1)
         if not config.network.position_layers:
             positions_BN[:, step] = step
             continue
         u_p_BMD = h_c_BMD + model.e_c(codes_BN[:, : step + 1])
-        logits_BL = model.position_head(model.position_transformer(u_p_BMD)[:, -1])
+        logits_BL = model.position_head(model.position_transformer(u_p_BMD, place_BT[:, first:])[:, -1])
         support_BL = model.support(positions_BN)[:, step]
         positions_BN[:, step] = logits_BL.masked_fill(~support_BL, -math.inf).argmax(-1)
     return codes_BN, positions_BN

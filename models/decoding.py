@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.transformer import Block, Transformer
+from models.transformer import Block, ModernBlock, ModernTransformer, Transformer, Turns, rms_norm
 
 
 def packs(weight: Tensor) -> bool:
@@ -54,6 +54,13 @@ class Projection:
             return self._apply(x_RI, "gelu")
         return F.gelu(F.linear(x_RI, self.weight_OI, self.bias_O))
 
+    def relu_squared(self, x_RI: Tensor) -> Tensor:
+        """The square of the map's positive part."""
+        positive_RO = (
+            self._apply(x_RI, "relu") if self.packed else F.relu(F.linear(x_RI, self.weight_OI, self.bias_O))
+        )
+        return positive_RO.square()
+
     def added_to(self, sum_RO: Tensor, x_RI: Tensor) -> Tensor:
         """The sum and the map of x."""
         if not self.packed:
@@ -66,6 +73,44 @@ class Projection:
     def _apply(self, x_RI: Tensor, then: str) -> Tensor:
         y_RO: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, self.weight_OI, self.bias_O, then, [], "none")
         return y_RO
+
+
+class Cache:
+    """Keys and values of one block.
+
+    Args:
+        weight: whose device and dtype they take.
+        rows, heads, length: R, H, T.
+        kept_as: their dtype; None is fp32 or more on CPUs, elsewhere the weight's dtype.
+    """
+
+    def __init__(
+        self, weight: Tensor, rows: int, heads: int, length: int, kept_as: torch.dtype | None
+    ) -> None:
+        if kept_as is None:
+            on_cpu = weight.device.type == "cpu"
+            kept_as = torch.promote_types(weight.dtype, torch.float32) if on_cpu else weight.dtype
+        shape = (rows, heads, length, weight.shape[1] // heads)
+        self.k_RHTE, self.v_RHTE = (torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
+
+    def attend(
+        self,
+        q_RHME: Tensor,
+        k_RHME: Tensor,
+        v_RHME: Tensor,
+        time_M: Tensor,
+        reach: int,
+        mask_S: Tensor | None,
+    ) -> Tensor:
+        """Keep the keys and values of `time_M`, and hear all that are there: [R, M, D]."""
+        dtype = self.k_RHTE.dtype
+        self.k_RHTE.index_copy_(2, time_M, k_RHME.to(dtype))
+        self.v_RHTE.index_copy_(2, time_M, v_RHME.to(dtype))
+        k_RHSE, v_RHSE = self.k_RHTE[:, :, :reach], self.v_RHTE[:, :, :reach]
+        heard_RHME = F.scaled_dot_product_attention(
+            q_RHME.to(dtype), k_RHSE, v_RHSE, attn_mask=mask_S, is_causal=len(time_M) > 1
+        )
+        return heard_RHME.transpose(1, 2).flatten(2)
 
 
 class DecodingBlock:
@@ -85,30 +130,48 @@ class DecodingBlock:
         self.to_qkv, self.to_out = Projection(attention.to_qkv, rows), Projection(attention.to_out, rows)
         self.widen, self.narrow = Projection(block.widen, rows), Projection(block.narrow, rows)
         weight = attention.to_qkv.weight
-        if kept_as is None:
-            on_cpu = weight.device.type == "cpu"
-            kept_as = torch.promote_types(weight.dtype, torch.float32) if on_cpu else weight.dtype
-        shape = (rows, self.heads, length, weight.shape[1] // self.heads)
-        self.k_RHTE, self.v_RHTE = (torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
+        self.cache = Cache(weight, rows, self.heads, length, kept_as)
 
     def __call__(self, x_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None) -> Tensor:
         """As `Transformer.step` tells it."""
-        rows, tokens, width = x_RMD.shape
+        rows, tokens, _ = x_RMD.shape
         qkv_RM3HE = self.to_qkv(self.attention_norm(x_RMD)).view(rows, tokens, 3, self.heads, -1)
-        q_RHME, k_RHME, v_RHME = qkv_RM3HE.permute(2, 0, 3, 1, 4).to(self.k_RHTE.dtype)
-        self.k_RHTE.index_copy_(2, time_M, k_RHME)
-        self.v_RHTE.index_copy_(2, time_M, v_RHME)
-        k_RHSE, v_RHSE = self.k_RHTE[:, :, :reach], self.v_RHTE[:, :, :reach]
-        heard_RHME = F.scaled_dot_product_attention(
-            q_RHME, k_RHSE, v_RHSE, attn_mask=mask_S, is_causal=tokens > 1
-        )
-        heard_RMD = heard_RHME.transpose(1, 2).reshape(rows, tokens, width).to(x_RMD.dtype)
-        x_RMD = self.to_out.added_to(x_RMD, heard_RMD)
+        q_RHME, k_RHME, v_RHME = qkv_RM3HE.permute(2, 0, 3, 1, 4)
+        heard_RMD = self.cache.attend(q_RHME, k_RHME, v_RHME, time_M, reach, mask_S)
+        x_RMD = self.to_out.added_to(x_RMD, heard_RMD.to(x_RMD.dtype))
         return self.narrow.added_to(x_RMD, self.widen.gelu(self.mlp_norm(x_RMD)))
 
 
+class DecodingModernBlock:
+    """A `ModernBlock` in eval mode, with its cache; arguments as of `DecodingBlock`."""
+
+    def __init__(
+        self, block: ModernBlock, rows: int, length: int, kept_as: torch.dtype | None = None
+    ) -> None:
+        self.block = block
+        self.to_qkv, self.to_out = Projection(block.to_qkv, rows), Projection(block.to_out, rows)
+        self.widen, self.narrow = Projection(block.widen, rows), Projection(block.narrow, rows)
+        weight = block.to_qkv.weight
+        self.cache = Cache(weight, rows, block.heads, length, kept_as)
+
+    def __call__(
+        self,
+        x_RMD: Tensor,
+        turns: Turns,
+        first_v_RHME: Tensor | None,
+        time_M: Tensor,
+        reach: int,
+        mask_S: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The block's output [R, M, D] and its values."""
+        q_RHME, k_RHME, v_RHME = self.block.split(self.to_qkv(rms_norm(x_RMD)), turns, first_v_RHME)
+        heard_RMD = self.cache.attend(q_RHME, k_RHME, v_RHME, time_M, reach, mask_S)
+        x_RMD = self.to_out.added_to(x_RMD, heard_RMD.to(x_RMD.dtype))
+        return self.narrow.added_to(x_RMD, self.widen.relu_squared(rms_norm(x_RMD))), v_RHME
+
+
 class DecodingTransformer:
-    """A `Transformer` in eval mode that reads its sequences a token a step.
+    """A transformer in eval mode that reads its sequences a token a step.
 
     Args:
         transformer: whose weights it takes; later changes of them are not seen.
@@ -118,18 +181,33 @@ class DecodingTransformer:
     """
 
     def __init__(
-        self, transformer: Transformer, rows: int, length: int, kept_as: torch.dtype | None = None
+        self,
+        transformer: Transformer | ModernTransformer,
+        rows: int,
+        length: int,
+        kept_as: torch.dtype | None = None,
     ) -> None:
-        self.blocks = [
-            DecodingBlock(cast(Block, block), rows, length, kept_as) for block in transformer.blocks
-        ]
-        self.norm = transformer.norm
+        self.transformer = transformer
+        if isinstance(transformer, Transformer):
+            self.blocks = [
+                DecodingBlock(cast(Block, block), rows, length, kept_as) for block in transformer.blocks
+            ]
+            self.kept_as = self.blocks[0].cache.k_RHTE.dtype
+        else:
+            self.modern = [
+                DecodingModernBlock(cast(ModernBlock, block), rows, length, kept_as)
+                for block in transformer.blocks
+            ]
+            self.kept_as = self.modern[0].cache.k_RHTE.dtype
 
-    def __call__(self, u_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None) -> Tensor:
+    def __call__(
+        self, u_RMD: Tensor, place_RM: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None
+    ) -> Tensor:
         """H = Transformer(U) of the tokens at `time_M`, those before them having been given: [R, M, D].
 
         Args:
             u_RMD: one token a sequence; or the first M > 1 of each.
+            place_RM: int64 in 0 … L, the cells that they are of (L for <sos>).
             time_M: int64, their places in the sequence.
             reach: S, how many places attention reads: up to the last of `time_M`, or farther under a mask.
             mask_S: bool, which of those places are there; None says all are.
@@ -137,9 +215,15 @@ class DecodingTransformer:
         if (
             mask_S is not None
         ):  # once a step; each block's attention would turn a bool mask into this by itself
-            zeros_S = torch.zeros(reach, dtype=self.blocks[0].k_RHTE.dtype, device=u_RMD.device)
+            zeros_S = torch.zeros(reach, dtype=self.kept_as, device=u_RMD.device)
             mask_S = zeros_S.masked_fill(~mask_S, -math.inf)
-        for block in self.blocks:
-            u_RMD = block(u_RMD, time_M, reach, mask_S)
-        h_RMD: Tensor = self.norm(u_RMD)
-        return h_RMD
+        if isinstance(self.transformer, Transformer):
+            for block in self.blocks:
+                u_RMD = block(u_RMD, time_M, reach, mask_S)
+            h_RMD: Tensor = self.transformer.norm(u_RMD)
+            return h_RMD
+        turns, x_RMD, first_v_RHME = self.transformer.turns(place_RM), rms_norm(u_RMD), None
+        for modern in self.modern:
+            x_RMD, v_RHME = modern(x_RMD, turns, first_v_RHME, time_M, reach, mask_S)
+            first_v_RHME = v_RHME if first_v_RHME is None else first_v_RHME
+        return rms_norm(x_RMD)

@@ -117,6 +117,8 @@ class CachedStackformer:
         weight = model.e_c.weight
         self.step_1 = torch.zeros(1, dtype=torch.int64, device=weight.device)
         self._h_c_RD = weight.new_zeros(rows, weight.shape[1])
+        self._sos = config.num_positions
+        self._place_R1 = torch.full((rows, 1), self._sos, device=weight.device)
 
     def start(self, condition_BC: Tensor) -> None:
         """Begin new sequences, int64 [B, N_c]: the conditions."""
@@ -125,7 +127,10 @@ class CachedStackformer:
         self.step = 0
         self.step_1.zero_()
         time_C = torch.arange(self._first, device=condition_BC.device)
-        h_c_RCD = self._code_transformer(self.model.embed_condition(condition_BC), time_C, self._first)
+        self._place_R1.fill_(self._sos)
+        place_RC = self._place_R1.expand(-1, self._first)
+        u_c_RCD = self.model.embed_condition(condition_BC)
+        h_c_RCD = self._code_transformer(u_c_RCD, place_RC, time_C, self._first)
         self._h_c_RD.copy_(h_c_RCD[:, -1])
 
     def code_logits(self) -> Tensor:
@@ -136,15 +141,18 @@ class CachedStackformer:
         """Of that code's position, [B, L], guided, not yet masked; once a step."""
         u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
         _, reach = self.reaches(self.step)
-        h_p_R1D = self._position_transformer(u_p_R1D, self.step_1, reach, self._mask(self.step_1, reach))
+        mask = self._mask(self.step_1, reach)
+        h_p_R1D = self._position_transformer(u_p_R1D, self._place_R1, self.step_1, reach, mask)
         return self._guide(self._position_head(h_p_R1D[:, 0]))
 
     def advance(self, code_B: Tensor, position_B: Tensor) -> None:
         """Go on to the next step."""
         time_1, (reach, _) = self.step_1 + self._first, self.reaches(self.step + 1)
         times_1D = self.model.e_t(time_1)
-        u_c_R1D = self.model.embed(self._rows(code_B), self._rows(position_B), times_1D)  # (10)
-        self._h_c_RD.copy_(self._code_transformer(u_c_R1D, time_1, reach, self._mask(time_1, reach))[:, 0])
+        self._place_R1.copy_(self._rows(position_B))
+        u_c_R1D = self.model.embed(self._rows(code_B), self._place_R1, times_1D)  # (10)
+        mask = self._mask(time_1, reach)
+        self._h_c_RD.copy_(self._code_transformer(u_c_R1D, self._place_R1, time_1, reach, mask)[:, 0])
         self.step += 1
         self.step_1 += 1
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.pretrained import load_pretrained, save_pretrained
-from models.transformer import Transformer
+from models.transformer import BlockKind, transformer
 
 PositionSupport = Literal["ascending", "unused"]
 Condition = Literal["none", "class", "text"]
@@ -41,6 +41,7 @@ class NetworkConfig:
         position_layers: blocks of the Position-Transformer; 0 builds none, where every position is kept (≥ 0).
         dropout: of the embedded input and of what each block adds (≥ 0, < 1).
         position_support: ascending (exact: positions do ascend) or unused (Algorithm 1 to the letter).
+        block: gpt (the paper's) or modern (see models/transformer.py).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -51,6 +52,7 @@ class NetworkConfig:
     position_layers: int
     dropout: float
     position_support: PositionSupport
+    block: BlockKind = "gpt"
 
     def __post_init__(self) -> None:
         for name in ("width", "heads", "code_layers"):
@@ -60,6 +62,11 @@ class NetworkConfig:
             raise ValueError(f"position_layers is {self.position_layers}, expected ≥ 0")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
+        if self.block == "modern" and self.width // self.heads % 4:
+            raise ValueError(
+                f"width {self.width} / heads {self.heads} = {self.width // self.heads}; block modern turns pairs of "
+                "features by row and by column: expected a multiple of 4"
+            )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}, expected 0 ≤ dropout < 1")
 
@@ -188,11 +195,14 @@ class Stackformer(nn.Module):
         self.e_p = nn.Embedding(config.num_positions + 1, width)
         self.e_t = nn.Embedding(config.length, width)
         self.dropout = nn.Dropout(dropout)
-        self.code_transformer = Transformer(width, heads, network.code_layers, dropout)
+        kind, cells = network.block, config.num_positions
+        self.code_transformer = transformer(kind, width, heads, network.code_layers, dropout, cells)
         self.code_head = nn.Linear(width, config.num_codes, bias=False)
         tables = [self.e_c.weight, self.e_p.weight, self.e_t.weight, self.code_head.weight]
         if network.position_layers:
-            self.position_transformer = Transformer(width, heads, network.position_layers, dropout)
+            self.position_transformer = transformer(
+                kind, width, heads, network.position_layers, dropout, cells
+            )
             self.position_head = nn.Linear(width, config.num_positions, bias=False)
             tables.append(self.position_head.weight)
         for table in tables:
@@ -229,12 +239,16 @@ class Stackformer(nn.Module):
         times_MD = self.e_t.weight[self.config.condition_length :]
         past_BMD = self.embed(codes_BN[:, :-1], positions_BN[:, :-1], times_MD)
         u_c_BTD = torch.cat([self.embed_condition(condition_BC), past_BMD], dim=1)  # (10)
-        h_c_BND = self.code_transformer(u_c_BTD)[:, self.config.condition_length - 1 :]
+        place_BT = F.pad(
+            positions_BN[:, :-1], (self.config.condition_length, 0), value=self.config.num_positions
+        )
+        first = self.config.condition_length - 1
+        h_c_BND = self.code_transformer(u_c_BTD, place_BT)[:, first:]
         code_logits_BNK = self.code_head(h_c_BND)
         if not self.config.network.position_layers:
             return StackformerOutput(code_logits_BNK, None)
         u_p_BND = h_c_BND + self.e_c(codes_BN)  # (12)
-        position_logits_BNL = self.position_head(self.position_transformer(u_p_BND))
+        position_logits_BNL = self.position_head(self.position_transformer(u_p_BND, place_BT[:, first:]))
         return StackformerOutput(
             code_logits_BNK,
             at_least_fp32(position_logits_BNL).masked_fill(~self.support(positions_BN), -math.inf),

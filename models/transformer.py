@@ -1,13 +1,61 @@
-"""The causal transformer that Stackformer stacks twice: pre-LN GPT blocks on whole sequences (decoding.py: a token a step).
+"""The causal transformers that Stackformer stacks twice, on whole sequences (decoding.py: a token a step).
 
-Shapes: B sequences, M tokens, D width, H heads, E = D / H.
+Two kinds of block. `gpt` is the paper's: pre-LN, GELU. `modern` is what the field has since found to learn faster:
+RMSNorm without weights, queries and keys normalised (QK-norm), rotary places in two dimensions, values mixed with those of
+the first block (value residual learning, Zhou et al. 2024), squared ReLU, no biases, every block the identity at its start.
+A token's place is the cell of the code that it carries: attention sees how far apart two cells lie on the grid, whatever
+lies between them in the sequence.
+
+Shapes: B sequences, M tokens, D width, H heads, E = D / H, P = E / 2 pairs of features that are turned, L cells.
 """
 
 import math
+from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+BlockKind = Literal["gpt", "modern"]
+LONGEST_TURN = 100.0
+"""Ratio of the slowest rotary frequency to the fastest: grids have at most some 64 cells a side."""
+
+
+class Turns(NamedTuple):
+    """Cosine and sine of rotary angles, [..., P] each; of tokens [B, 1, M, P]."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def place_turns(num_positions: int, pairs: int) -> Turns:
+    """Cosine and sine of each pair's angle at each cell, float32 [L + 1, P]; the last row is <sos>, above and left of the grid.
+
+    Half of the pairs turn with the row, half with the column (axial rotary embedding, Heo et al. 2024). Where L is no
+    square number, cells are counted along one line.
+    """
+    side = math.isqrt(num_positions)
+    width = side if side * side == num_positions else num_positions
+    cell_L = torch.arange(num_positions)
+    place_L2 = torch.stack([cell_L // width, cell_L % width], dim=1)
+    place_L2 = torch.cat([place_L2, torch.full((1, 2), -1)]).double()
+    half = pairs // 2
+    frequency_P = LONGEST_TURN ** -(torch.arange(half, dtype=torch.float64) / half)
+    angle_LP = (place_L2[:, :, None] * frequency_P).flatten(1)
+    return Turns(angle_LP.cos().float(), angle_LP.sin().float())
+
+
+def turned(x_BHME: Tensor, turns: Turns) -> Tensor:
+    """Turn each pair (e, e + P) of a head by its token's angle."""
+    first_BHMP, second_BHMP = x_BHME.chunk(2, dim=-1)
+    cos, sin = turns
+    return torch.cat([first_BHMP * cos - second_BHMP * sin, first_BHMP * sin + second_BHMP * cos], dim=-1)
+
+
+def rms_norm(x_BMD: Tensor) -> Tensor:
+    """x / root mean square of x, over the last dimension."""
+    return F.rms_norm(x_BMD, (x_BMD.shape[-1],))
 
 
 class CausalAttention(nn.Module):
@@ -46,8 +94,43 @@ class Block(nn.Module):
         return x_BMD + added_BMD
 
 
+class ModernBlock(nn.Module):
+    """See the module; `mix_2` weighs the block's own values and those of the first block."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_qkv, self.to_out = (
+            nn.Linear(width, 3 * width, bias=False),
+            nn.Linear(width, width, bias=False),
+        )
+        self.widen = nn.Linear(width, 4 * width, bias=False)
+        self.narrow = nn.Linear(4 * width, width, bias=False)
+        self.mix_2 = nn.Parameter(torch.tensor([1.0, 0.0]))
+        self.dropout = nn.Dropout(dropout)
+
+    def split(
+        self, qkv_BM3D: Tensor, turns: Turns, first_v_BHME: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Projected tokens [B, M, 3 D] → normalised and turned queries and keys, mixed values, [B, H, M, E] each."""
+        q_BHME, k_BHME, v_BHME = rearrange(
+            qkv_BM3D, "b m (three h e) -> three b h m e", three=3, h=self.heads
+        )
+        if first_v_BHME is not None:
+            v_BHME = self.mix_2[0] * v_BHME + self.mix_2[1] * first_v_BHME
+        return turned(rms_norm(q_BHME), turns), turned(rms_norm(k_BHME), turns), v_BHME
+
+    def forward(self, x_BMD: Tensor, turns: Turns, first_v_BHME: Tensor | None) -> tuple[Tensor, Tensor]:
+        """[B, M, D] → the same, and the block's values."""
+        q_BHME, k_BHME, v_BHME = self.split(self.to_qkv(rms_norm(x_BMD)), turns, first_v_BHME)
+        heard_BHME = F.scaled_dot_product_attention(q_BHME, k_BHME, v_BHME, is_causal=True)
+        x_BMD = x_BMD + self.dropout(self.to_out(rearrange(heard_BHME, "b h m e -> b m (h e)")))
+        added_BMD = self.dropout(self.narrow(F.relu(self.widen(rms_norm(x_BMD))).square()))
+        return x_BMD + added_BMD, v_BHME
+
+
 class Transformer(nn.Module):
-    """A stack of blocks and a final norm; linear maps start as in GPT-2."""
+    """A stack of `gpt` blocks and a final norm; linear maps start as in GPT-2."""
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -61,9 +144,56 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
-    def forward(self, u_BMD: Tensor) -> Tensor:
-        """H = Transformer(U), [B, M, D]."""
+    def forward(self, u_BMD: Tensor, place_BM: Tensor) -> Tensor:
+        """H = Transformer(U), [B, M, D]; places are known to U alone."""
         for block in self.blocks:
             u_BMD = block(u_BMD)
         h_BMD: Tensor = self.norm(u_BMD)
         return h_BMD
+
+
+class ModernTransformer(nn.Module):
+    """A stack of `modern` blocks and a final norm.
+
+    Args:
+        num_positions: L.
+    """
+
+    cos_LP: Tensor
+    sin_LP: Tensor
+
+    def __init__(self, width: int, heads: int, layers: int, dropout: float, num_positions: int) -> None:
+        super().__init__()
+        self.width, self.heads = width, heads
+        self.blocks = nn.ModuleList(ModernBlock(width, heads, dropout) for _ in range(layers))
+        turns = place_turns(num_positions, width // heads // 2)
+        self.register_buffer(
+            "cos_LP", turns.cos, persistent=False
+        )  # of the weights' dtype, as what they turn
+        self.register_buffer("sin_LP", turns.sin, persistent=False)
+        for name, weight in self.named_parameters():
+            if name.endswith(("to_out.weight", "narrow.weight")):
+                nn.init.zeros_(weight)
+            elif weight.ndim == 2:
+                nn.init.normal_(weight, std=0.5 / math.sqrt(width))
+
+    def turns(self, place_BM: Tensor) -> Turns:
+        """Of tokens at these cells, int64 in 0 … L (L for <sos>)."""
+        return Turns(self.cos_LP[place_BM][:, None], self.sin_LP[place_BM][:, None])
+
+    def forward(self, u_BMD: Tensor, place_BM: Tensor) -> Tensor:
+        """H = Transformer(U), [B, M, D], the tokens at cells `place_BM`, int64 in 0 … L (L for <sos>)."""
+        turns, x_BMD, first_v_BHME = self.turns(place_BM), rms_norm(u_BMD), None
+        for block in self.blocks:
+            x_BMD, v_BHME = block(x_BMD, turns, first_v_BHME)
+            first_v_BHME = v_BHME if first_v_BHME is None else first_v_BHME
+        return rms_norm(x_BMD)
+
+
+def transformer(
+    kind: BlockKind, width: int, heads: int, layers: int, dropout: float, num_positions: int
+) -> Transformer | ModernTransformer:
+    """A transformer of blocks of this kind."""
+    if kind == "gpt":
+        return Transformer(width, heads, layers, dropout)
+    return ModernTransformer(width, heads, layers, dropout, num_positions)

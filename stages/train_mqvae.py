@@ -28,6 +28,7 @@ from training.mqvae import (
     MQVAETrainee,
     MQVAETraining,
 )
+from training.optimizers import MuonConfig, OptimizerKind
 from training.precision import ChannelsLast, Precision, allow_tf32
 from training.start import require_folder, start_weights
 from workspace.errors import UserError
@@ -45,6 +46,8 @@ class MQVAESettings(Settings):
     seed: NonNegativeInt = Field(description="of weights, order, flips, noise")
     global_batch: PositiveInt = Field(description="images a step, over all workers")
     micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
+    optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")
+    muon: MuonConfig = MuonConfig()
     warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
     final_rate: NonNegativeFloat = Field(description="share of the peak rate at the end of the cosine", le=1)
     beta1: NonNegativeFloat = Field(description="of Adam", lt=1)

@@ -21,6 +21,7 @@ from models.stackformer import Condition, NetworkConfig, Stackformer, Stackforme
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards
 from training.curves import Curves
 from training.loop import LoopSettings, TrainingFolder, train
+from training.optimizers import MuonConfig, OptimizerKind
 from training.precision import Precision, allow_tf32, weight_dtype
 from training.stackformer import StackformerTrainee, StackformerTraining
 from training.start import require_folder, start_weights
@@ -40,6 +41,8 @@ class StackformerSettings(Settings):
     seed: NonNegativeInt = Field(description="of weights, order, dropout, captions, condition drop")
     global_batch: PositiveInt = Field(description="images a step, over all workers")
     micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
+    optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")
+    muon: MuonConfig = MuonConfig()
     warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
     final_rate: NonNegativeFloat = Field(description="share of the peak rate at the end of the cosine", le=1)
     beta1: NonNegativeFloat = Field(description="of AdamW", lt=1)

@@ -4,7 +4,7 @@ Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D fea
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -19,8 +19,9 @@ from models.moving import sent
 from models.mqvae import MQVAE, MQVAEOutput
 from models.quantizer import Reduce, Seen
 from training.ema import Ema
+from training.optimizers import MuonConfig, OptimizerKind, build_optimizers, set_learning_rates
 from training.precision import ChannelsLast, Precision, autocast, kernels, memory_format, weight_dtype
-from training.schedules import anneal, learning_rate, set_learning_rate
+from training.schedules import anneal, learning_rate
 from training.watch import Admit, gradient_norm, step_if, unwatched
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -115,6 +116,8 @@ class MQVAETraining:
         quantize_from: step before which features pass through unquantised.
         loss: weights of the terms.
         exploration: noise on the ranking.
+        optimizer: adamw (here without decay) for all weights, or muon for matrices and convolutions and Adam for the rest.
+        muon: its rates.
     """
 
     steps: int
@@ -132,6 +135,8 @@ class MQVAETraining:
     quantize_from: int
     loss: LossConfig
     exploration: ExplorationConfig
+    optimizer: OptimizerKind = "adamw"
+    muon: MuonConfig = field(default_factory=MuonConfig)
 
 
 @dataclass(frozen=True)
@@ -188,9 +193,13 @@ class MQVAETrainee:
         self.ema = Ema(self.model, training.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         betas = (training.beta1, training.beta2)
-        self.optimizers: dict[str, Optimizer] = {
-            "model": Adam(self.model.parameters(), lr=training.learning_rate, betas=betas, **kernels(device))
-        }
+        self.optimizers: dict[str, Optimizer] = build_optimizers(
+            training.optimizer,
+            lambda weights: Adam(weights, lr=training.learning_rate, betas=betas, **kernels(device)),
+            training.muon,
+            self.model.parameters(),
+            lambda weight: True,
+        )
         if training.loss.adversarial:
             self.critic = self._place(
                 PatchDiscriminator(training.loss.disc_channels, training.loss.disc_layers)
@@ -302,8 +311,11 @@ class MQVAETrainee:
         """Clip, optimiser steps, codebook, EMA; see `training.loop.Trainee`."""
         plan = self.training
         rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
-        set_learning_rate(self.optimizers["model"], rate)
-        norms = {name: gradient_norm(optimizer) for name, optimizer in self.optimizers.items()}
+        set_learning_rates(self.optimizers, rate, rate / plan.learning_rate, plan.muon)
+        of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "critic"]
+        norms = {"model": gradient_norm(*of_model)}
+        if "critic" in self.optimizers:
+            norms["critic"] = gradient_norm(self.optimizers["critic"])
         fine, norm = (
             admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
             norms["model"],

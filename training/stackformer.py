@@ -3,8 +3,8 @@
 Shapes: B images of a micro-batch, N kept codes.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,8 +13,9 @@ from torch.optim import AdamW, Optimizer
 
 from models.stackformer import Stackformer, StackformerLoss
 from training.ema import Ema
+from training.optimizers import MuonConfig, OptimizerKind, build_optimizers, set_learning_rates
 from training.precision import Precision, autocast, kernels, weight_dtype
-from training.schedules import learning_rate, set_learning_rate
+from training.schedules import learning_rate
 from training.tokens import TokenBatch
 from training.watch import Admit, gradient_norm, step_if, unwatched
 
@@ -32,6 +33,8 @@ class StackformerTraining:
         ema_decay: of the published weights.
         precision: fp32, tf32, bf16 (autocast) or float64.
         compile: run the model through torch.compile.
+        optimizer: adamw for all weights, or muon for the matrices of the blocks and AdamW for the rest.
+        muon: its rates.
     """
 
     steps: int
@@ -45,12 +48,16 @@ class StackformerTraining:
     ema_decay: float
     precision: Precision
     compile: bool
+    optimizer: OptimizerKind = "adamw"
+    muon: MuonConfig = field(default_factory=MuonConfig)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups for AdamW: the weights of linear maps, which decay, and all else, which does not."""
+def parameter_groups(
+    model: nn.Module, weight_decay: float, weights: Sequence[nn.Parameter] | None = None
+) -> list[dict[str, Any]]:
+    """Two groups for AdamW: the weights of linear maps, which decay, and all else, which does not; None takes all weights."""
     decays = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
-    weights = list(model.parameters())
+    weights = list(model.parameters()) if weights is None else weights
     return [
         {"params": [weight for weight in weights if id(weight) in decays], "weight_decay": weight_decay},
         {"params": [weight for weight in weights if id(weight) not in decays], "weight_decay": 0.0},
@@ -81,14 +88,23 @@ class StackformerTrainee:
         self.run: Callable[..., Any] = torch.compile(self.model) if training.compile else self.model
         self.ema = Ema(self.model, training.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
-        self.optimizers: dict[str, Optimizer] = {
-            "model": AdamW(
-                parameter_groups(self.model, training.weight_decay),
-                lr=training.learning_rate,
-                betas=(training.beta1, training.beta2),
-                **kernels(device),
-            )
+        in_blocks = {
+            id(module.weight)
+            for name, module in self.model.named_modules()
+            if ".blocks." in name and isinstance(module, nn.Linear)
         }
+        self.optimizers: dict[str, Optimizer] = build_optimizers(
+            training.optimizer,
+            self._adamw,
+            training.muon,
+            self.model.parameters(),
+            lambda weight: id(weight) in in_blocks,
+        )
+
+    def _adamw(self, weights: list[nn.Parameter]) -> AdamW:
+        plan = self.training
+        groups = parameter_groups(self.model, plan.weight_decay, weights)
+        return AdamW(groups, lr=plan.learning_rate, betas=(plan.beta1, plan.beta2), **kernels(self.device))
 
     def _loss(self, model: Callable[..., Any], batch: TokenBatch) -> StackformerLoss:
         tokens = batch.to(self.device)
@@ -108,11 +124,11 @@ class StackformerTrainee:
         """Clip, optimiser step, EMA; see `training.loop.Trainee`."""
         plan = self.training
         rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
+        set_learning_rates(self.optimizers, rate, rate / plan.learning_rate, plan.muon)
         norm = gradient_norm(*self.optimizers.values())
         fine = admit({"the gradient's norm": norm})
         nn.utils.clip_grads_with_norm_(self.model.parameters(), plan.clip or float("inf"), norm)
         for optimizer in self.optimizers.values():
-            set_learning_rate(optimizer, rate)
             step_if(optimizer, fine)
         self.ema.update(step)
         return {"gradient_norm": norm, "learning_rate": rate}

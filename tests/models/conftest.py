@@ -20,6 +20,7 @@ def small_config(**changes: object) -> StackformerConfig:
         "position_layers": 1,
         "dropout": 0.0,
         "position_support": "ascending",
+        "block": "gpt",
     }
     rest = {
         "num_codes": 6,

@@ -10,7 +10,7 @@ from torch.nn import functional
 from models.decoding import DecodingTransformer, Projection, packs
 from models.sampling import CachedStackformer, Sampler, SamplingSettings, Truncation
 from models.stackformer import Stackformer
-from models.transformer import Transformer
+from models.transformer import BlockKind, transformer
 
 Build = Callable[..., Stackformer]
 Draw = Callable[..., tuple[Tensor, Tensor, Tensor]]
@@ -34,6 +34,7 @@ def test_a_projection_equals_its_linear_map_for_any_number_of_rows(
     for got, expected in (
         (projection(x), exact),
         (projection.gelu(x), functional.gelu(exact)),
+        (projection.relu_squared(x), functional.relu(exact).square()),
         (projection.added_to(total, x), total.double() + exact),
     ):
         torch.testing.assert_close(got.double(), expected, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype])
@@ -41,18 +42,26 @@ def test_a_projection_equals_its_linear_map_for_any_number_of_rows(
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("first", "spare"), [(1, 0), (3, 0), (1, 5), (3, 2)])
+@pytest.mark.parametrize("kind", ["gpt", "modern"])
 @torch.no_grad()
-def test_tokens_one_by_one_give_what_whole_sequences_give(dtype: torch.dtype, first: int, spare: int) -> None:
+def test_tokens_one_by_one_give_what_whole_sequences_give(
+    kind: BlockKind, dtype: torch.dtype, first: int, spare: int
+) -> None:
     torch.manual_seed(0)
-    whole = Transformer(16, 2, 3, 0.0).to(dtype).eval()
-    u = torch.randn(4, 7, 16).to(dtype)
+    whole = transformer(kind, 16, 2, 3, 0.0, 9)
+    for weight in whole.parameters():
+        weight.data.add_(0.1 * torch.randn_like(weight))
+    whole = whole.to(dtype).eval()
+    u, places = torch.randn(4, 7, 16).to(dtype), torch.randint(10, (4, 7))
     stepwise = DecodingTransformer(whole, rows=4, length=7 + spare)
-    parts = [stepwise(u[:, :first], torch.arange(first), first)]
+    parts = [stepwise(u[:, :first], places[:, :first], torch.arange(first), first)]
     for time in range(first, 7):
         reach = time + 1 + spare
         mask = (torch.arange(reach) <= time)[None] if spare else None
-        parts.append(stepwise(u[:, time : time + 1], torch.tensor([time]), reach, mask))
-    expected = whole.double()(u.double())
+        parts.append(
+            stepwise(u[:, time : time + 1], places[:, time : time + 1], torch.tensor([time]), reach, mask)
+        )
+    expected = whole.double()(u.double(), places)
     torch.testing.assert_close(torch.cat(parts, dim=1).double(), expected, rtol=0, atol=5 * TOLERANCE[dtype])
 
 

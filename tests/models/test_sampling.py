@@ -28,6 +28,7 @@ Draw = Callable[..., tuple[Tensor, Tensor, Tensor]]
 PLAIN = Truncation(temperature=1.0, top_k=0, top_p=1.0)
 SETTINGS = SamplingSettings(guidance=1.0, code=PLAIN, position=PLAIN)
 TEXT: dict[str, object] = {"condition": "text", "condition_length": 3, "condition_vocab": 5}
+MODERN: dict[str, object] = {"block": "modern", "code_layers": 3, "position_layers": 2}
 close = partial(torch.testing.assert_close, rtol=0.0, atol=1e-10)
 
 
@@ -36,7 +37,7 @@ def rows(batch: int, length: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
-@pytest.mark.parametrize("changes", [{}, TEXT, {"num_kept": 1}, {"num_kept": 9}])
+@pytest.mark.parametrize("changes", [{}, TEXT, {"num_kept": 1}, {"num_kept": 9}, MODERN, MODERN | TEXT])
 def test_cached_logits_equal_full_recomputation_at_every_step(
     build: Build, sequences: Draw, changes: dict[str, object], guidance: float
 ) -> None:
@@ -66,7 +67,7 @@ SHARP = Truncation(temperature=0.8, top_k=5, top_p=0.9)
 
 @pytest.mark.parametrize("support", ["ascending", "unused"])
 @pytest.mark.parametrize("guidance", [1.0, 1.7])
-@pytest.mark.parametrize("changes", [{}, TEXT])
+@pytest.mark.parametrize("changes", [{}, TEXT, MODERN | TEXT])
 def test_samples_equal_algorithm_1_written_out(
     build: Build, changes: dict[str, object], guidance: float, support: str
 ) -> None:

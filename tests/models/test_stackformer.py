@@ -47,7 +47,9 @@ def test_inputs_are_code_plus_position_plus_absolute_embedding(
 
 
 @pytest.mark.parametrize("support", ["ascending", "unused"])
-@pytest.mark.parametrize("changes", CONDITIONS)
+@pytest.mark.parametrize(
+    "changes", [*CONDITIONS, {"block": "modern", **TEXT}, {"block": "modern", "num_positions": 8}]
+)
 def test_logits_equal_the_equations_recomputed_from_each_prefix(
     build: Build, sequences: Draw, changes: dict[str, object], support: str
 ) -> None:

@@ -1,0 +1,176 @@
+"""The optimisers of both trainings: Adam(W) for everything, or Muon for matrices and convolutions and Adam(W) for the rest.
+
+Muon (Jordan et al. 2024): the momentum of a weight matrix, its singular values all brought near 1, is the update. torch's own
+class takes 2-D weights one at a time, in bf16; this one also takes convolutions (out × (in · k · k)), works on all matrices of
+one shape at once, in the weights' own precision (a CPU may have no bf16, and float64 runs are held to 1e-12), and can share them
+out over workers.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from training.schedules import set_learning_rate
+
+OptimizerKind = Literal["adamw", "muon"]
+Reduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over all workers, in place."""
+
+COEFFICIENTS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845749, 0.4188073119525673),
+)
+"""Of the odd quintics whose composition is the best of its degree at bringing singular values in [1e-3, 1] to 1: Polar Express
+(Amsel et al. 2025, Algorithm 1)."""
+SMALLEST_SIDE = 4
+"""A matrix with fewer rows or columns is left to Adam: it has too few singular values for their equality to mean anything."""
+SLACK = 1.01
+"""The largest singular value is held this far below 1, where the first polynomial is steep."""
+
+
+@dataclass(frozen=True)
+class MuonConfig:
+    """Muon's settings, read where `optimizer` is muon.
+
+    Attributes:
+        learning_rate: peak rate of the matrices; its schedule has the shape of the other weights' (> 0).
+        momentum: of the gradients' average, Nesterov (0 ≤ x < 1).
+        weight_decay: decoupled, of the matrices (≥ 0).
+        iterations: of Newton-Schulz (≥ 1, ≤ 5).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    learning_rate: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    iterations: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}, expected > 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}, expected 0 ≤ momentum < 1")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}, expected ≥ 0")
+        if not 1 <= self.iterations <= len(COEFFICIENTS):
+            raise ValueError(f"iterations is {self.iterations}, expected 1 … {len(COEFFICIENTS)}")
+
+
+def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
+    """U Vᵀ of each U S Vᵀ, nearly: K matrices [O, I] with singular values brought near 1.
+
+    With X₀ = M / ‖M‖, X ← (a + b X Xᵀ + c (X Xᵀ)²) X. All of it is done on the Gram matrix G = X Xᵀ of the smaller side: each
+    polynomial P of G commutes with G, so G ← P G P, and the product of all P meets X once, at the end. For a 3 × 3
+    convolution that is less than half of the arithmetic.
+    """
+    tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
+    x_KOI = matrix_KOI.mT if tall else matrix_KOI
+    x_KOI = x_KOI / (SLACK * torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)).clamp_min(1e-30)
+    gram_KOO = x_KOI @ x_KOI.mT
+    product_KOO = gram_KOO
+    for index, (a, b, c) in enumerate(COEFFICIENTS[:iterations]):
+        polynomial_KOO = torch.baddbmm(gram_KOO, gram_KOO, gram_KOO, beta=b, alpha=c)
+        polynomial_KOO.diagonal(dim1=1, dim2=2).add_(a)
+        product_KOO = polynomial_KOO @ product_KOO if index else polynomial_KOO
+        if index + 1 < iterations:
+            gram_KOO = polynomial_KOO @ gram_KOO @ polynomial_KOO
+    x_KOI = product_KOO @ x_KOI
+    return x_KOI.mT if tall else x_KOI
+
+
+class Muon(Optimizer):
+    """Muon for weights of two or more dimensions; see the module.
+
+    Args:
+        weights: each is a matrix of its first dimension × all others.
+        config: rates.
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], config: MuonConfig) -> None:
+        super().__init__(weights, {"lr": config.learning_rate})
+        self.config = config
+        self.share = (0, 1)
+        """(rank, workers): a worker orthogonalises every so many-th matrix of a shape, and `reduce` brings them together."""
+        self.reduce: Reduce | None = None
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all weights that have a gradient."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            for shape, members in groupby(sorted(weights, key=_matrix_shape), key=_matrix_shape):
+                self._update(list(members), shape, group["lr"])
+
+    def _update(self, weights: Sequence[nn.Parameter], shape: tuple[int, int], rate: float) -> None:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
+        updates = torch._foreach_lerp(gradients, momenta, self.config.momentum)
+        direction_KOI = self._directions(torch.stack([update.flatten(1) for update in updates]))
+        if self.config.weight_decay:
+            torch._foreach_mul_(list(weights), 1 - rate * self.config.weight_decay)
+        scale = -rate * max(1.0, shape[0] / shape[1]) ** 0.5
+        for weight, direction_OI in zip(weights, direction_KOI, strict=True):
+            weight.add_(direction_OI.view(weight.shape), alpha=scale)
+
+    def _directions(self, update_KOI: Tensor) -> Tensor:
+        rank, workers = self.share
+        if self.reduce is None or workers == 1:
+            return orthogonalized(update_KOI, self.config.iterations)
+        # Each direction is made by one worker and added to zeros of the others: the same bits for any number of workers.
+        direction_KOI = torch.zeros_like(update_KOI)
+        direction_KOI[rank::workers] = orthogonalized(update_KOI[rank::workers], self.config.iterations)
+        return self.reduce(direction_KOI)
+
+
+def _matrix_shape(weight: Tensor) -> tuple[int, int]:
+    return weight.shape[0], weight[0].numel()
+
+
+def is_matrix(weight: Tensor) -> bool:
+    """Whether Muon takes this weight."""
+    return weight.ndim >= 2 and min(_matrix_shape(weight)) >= SMALLEST_SIDE
+
+
+def build_optimizers(
+    kind: OptimizerKind,
+    adam: Callable[[list[nn.Parameter]], Optimizer],
+    muon: MuonConfig,
+    weights: Iterable[nn.Parameter],
+    for_muon: Callable[[nn.Parameter], bool],
+) -> dict[str, Optimizer]:
+    """A model's optimisers by name: `model`, and where the kind asks for it `muon`.
+
+    Args:
+        kind: what takes the matrices.
+        adam: makes the optimiser of all weights that are not Muon's.
+        muon: its rates.
+        weights: of the model.
+        for_muon: whether a weight is one of those that Muon may take; see `is_matrix` too.
+    """
+    if kind == "adamw":
+        return {"model": adam(list(weights))}
+    chosen: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for weight in weights:
+        (chosen if is_matrix(weight) and for_muon(weight) else rest).append(weight)
+    return {"model": adam(rest), "muon": Muon(chosen, muon)}
+
+
+def set_learning_rates(optimizers: dict[str, Optimizer], rate: float, share: float, muon: MuonConfig) -> None:
+    """Give `model` this rate, and `muon` its own peak times the share of the peak that this rate is."""
+    for name, optimizer in optimizers.items():
+        if name in ("model", "muon"):
+            set_learning_rate(optimizer, rate if name == "model" else share * muon.learning_rate)
