@@ -27,6 +27,7 @@ from training.checkpoints import (
 from training.curves import Curves, LiveView
 from training.group import from_first, reducer, sum_gradients
 from training.mirror import pull, push
+from training.optimizers import Muon
 from training.watch import Admit, Watch, floats
 from workspace.errors import UserError
 from workspace.progress import Progress
@@ -193,6 +194,9 @@ def train(
     watch = Watch(workers.device, folder.work)
     with _alone(folder.work) if workers.rank == 0 else nullcontext():
         start = _resume(trainee, workers, folder)
+        for optimizer in trainee.optimizers.values():
+            if isinstance(optimizer, Muon):
+                optimizer.share(workers.rank, workers.size, reducer(workers.size))
         recorder = _Recorder(folder, settings, start, workers.size) if workers.rank == 0 else None
         try:
             for step in range(start, settings.steps):

@@ -98,19 +98,30 @@ class Muon(Optimizer):
     def __init__(self, weights: Iterable[nn.Parameter], config: MuonConfig) -> None:
         super().__init__(weights, {"lr": config.learning_rate})
         self.config = config
-        self.share = (0, 1)
-        """(rank, workers): a worker orthogonalises every so many-th matrix of a shape, and `reduce` brings them together."""
+        self.rank, self.workers = 0, 1
         self.reduce: Reduce | None = None
+
+    def share(self, rank: int, workers: int, reduce: Reduce) -> None:
+        """Be one of several workers with the same weights and gradients: each orthogonalises its part of the matrices.
+
+        A direction is made by one worker and added to zeros of the others: the same bits for any number of workers.
+        """
+        self.rank, self.workers, self.reduce = rank, workers, reduce
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update all weights that have a gradient."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
-            for shape, members in groupby(sorted(weights, key=_matrix_shape), key=_matrix_shape):
-                self._update(list(members), shape, group["lr"])
+            by_shape = [
+                list(members) for _, members in groupby(sorted(weights, key=_matrix_shape), key=_matrix_shape)
+            ]
+            directions = self._directions([self._momenta(members) for members in by_shape])
+            for members, direction_KOI in zip(by_shape, directions, strict=True):
+                self._move(members, direction_KOI, group["lr"])
 
-    def _update(self, weights: Sequence[nn.Parameter], shape: tuple[int, int], rate: float) -> None:
+    def _momenta(self, weights: Sequence[nn.Parameter]) -> Tensor:
+        """Nesterov's look ahead of each weight's momentum, [K, O, I]."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:
@@ -118,21 +129,31 @@ class Muon(Optimizer):
         momenta = [self.state[weight]["momentum"] for weight in weights]
         torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
         updates = torch._foreach_lerp(gradients, momenta, self.config.momentum)
-        direction_KOI = self._directions(torch.stack([update.flatten(1) for update in updates]))
+        return torch.stack([update.flatten(1) for update in updates])
+
+    def _directions(self, updates: Sequence[Tensor]) -> list[Tensor]:
+        """Each [K, O, I] orthogonalised, in one exchange between the workers."""
+        if self.reduce is None or self.workers == 1:
+            return [orthogonalized(update_KOI, self.config.iterations) for update_KOI in updates]
+        made = [torch.zeros_like(update_KOI) for update_KOI in updates]
+        before = 0  # matrices are dealt out in turn, over all shapes
+        for update_KOI, direction_KOI in zip(updates, made, strict=True):
+            mine = slice((self.rank - before) % self.workers, None, self.workers)
+            if len(update_KOI[mine]):
+                direction_KOI[mine] = orthogonalized(update_KOI[mine], self.config.iterations)
+            before += len(update_KOI)
+        flat = self.reduce(torch.cat([direction_KOI.flatten() for direction_KOI in made]))
+        parts = flat.split([direction_KOI.numel() for direction_KOI in made])
+        return [part.view_as(direction_KOI) for part, direction_KOI in zip(parts, made, strict=True)]
+
+    def _move(self, weights: Sequence[nn.Parameter], direction_KOI: Tensor, rate: float) -> None:
+        """Decay, then one step along each direction, longer for tall matrices (Jordan's scale)."""
         if self.config.weight_decay:
             torch._foreach_mul_(list(weights), 1 - rate * self.config.weight_decay)
-        scale = -rate * max(1.0, shape[0] / shape[1]) ** 0.5
+        rows, columns = direction_KOI.shape[1:]
+        scale = -rate * max(1.0, rows / columns) ** 0.5
         for weight, direction_OI in zip(weights, direction_KOI, strict=True):
             weight.add_(direction_OI.view(weight.shape), alpha=scale)
-
-    def _directions(self, update_KOI: Tensor) -> Tensor:
-        rank, workers = self.share
-        if self.reduce is None or workers == 1:
-            return orthogonalized(update_KOI, self.config.iterations)
-        # Each direction is made by one worker and added to zeros of the others: the same bits for any number of workers.
-        direction_KOI = torch.zeros_like(update_KOI)
-        direction_KOI[rank::workers] = orthogonalized(update_KOI[rank::workers], self.config.iterations)
-        return self.reduce(direction_KOI)
 
 
 def _matrix_shape(weight: Tensor) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from torch import nn
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from shards.tokens import TokenSplit, pack_positions
 from training.loop import LoopSettings, TrainingFolder, train
+from training.optimizers import OptimizerKind
 from training.stackformer import StackformerTrainee, StackformerTraining, parameter_groups
 from training.tokens import TokenBatch, TokenBatches, held_out, token_batch
 
@@ -118,9 +119,10 @@ def test_the_losses_of_thirty_steps_are_the_golden_ones(tmp_path: Path) -> None:
         assert found[name] == pytest.approx(golden[name], rel=1e-6)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, optimizer: OptimizerKind) -> None:
     loop = replace(LOOP, steps=6, checkpoint_every=2, validate_every=3)
-    plan = replace(TRAINING, steps=6)
+    plan = replace(TRAINING, steps=6, optimizer=optimizer)
     whole = trainee(plan)
     train(whole, batches(loop), loop, OneOf(), folder(tmp_path / "whole"))
 
