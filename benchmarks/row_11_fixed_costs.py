@@ -79,10 +79,7 @@ def no_op(folder: Path) -> Result:
     pairs = alternate(lambda: seconds(lambda: run(folder, str(BIN / "dvc"), "repro", "-q")), pairs=PAIRS)
     with tempfile.TemporaryDirectory() as name:
         floor = Floor(one_stage(Path(name)), "the same in a repository of one stage without dependencies")
-    note = (
-        "the paper's tables under experiments/ are 0.9 s of it: DVC reads their 150 stages at every command, and cannot "
-        "leave them alone and still run them; tried: whole packages as their dependencies, which saved as much (docs/log.md)"
-    )
+    note = "the paper's tables under experiments/ are out of DVC's view (docs/decisions/0010-tables-out-of-view.md)"
     return measured(claim, pairs, {"stages": 10}, note, floor)
 
 

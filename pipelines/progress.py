@@ -1,13 +1,15 @@
 """How far a stage is, from the `progress.json` of its run folder to a progress artifact in the dashboard."""
 
 import contextvars
+import glob
 import html
 import json
+import os
 import re
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,15 @@ def key(*parts: str) -> str:
 
 def newest(root: Path, step: Step, since: float) -> dict[str, Any] | None:
     """What the stage's newest progress file says, if it was written after `since` (seconds since the epoch)."""
-    files = [(path.stat().st_mtime, path) for path in root.glob(f".runs/{step.module}/*/progress.json")]
-    times = [found for found in files if found[0] > since]
+    read = []
+    # A run's folder goes while this looks where the stage starts afresh; Path.glob would raise then.
+    for name in glob.glob(f"{glob.escape(str(root / '.runs' / step.module))}/*/progress.json"):
+        with suppress(FileNotFoundError), open(name, encoding="utf-8") as file:
+            read.append((os.fstat(file.fileno()).st_mtime, file.read()))
+    times = [found for found in read if found[0] > since]
     if not times:
         return None
-    value: dict[str, Any] = json.loads(max(times)[1].read_text(encoding="utf-8"))
+    value: dict[str, Any] = json.loads(max(times)[1])
     return value
 
 

@@ -43,7 +43,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _away_from_the_users_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The tests run in an empty folder, so that no relative path leads into the working tree."""
-    with chdir(tmp_path_factory.mktemp("elsewhere")):
+    folder = tmp_path_factory.mktemp("elsewhere")
+    folder.chmod(0o755)  # a test that becomes another user comes back here
+    with chdir(folder):
         yield
 
 

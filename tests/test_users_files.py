@@ -19,6 +19,7 @@ COMMANDS = {
     "tests/hostile/render.py",
     "tests/hostile/results.py",
     "tests/chaos/run.py",
+    "tests/load.py",
 }
 """Files that work in the root by design: what `make field` and its like run there is pytest, git and the docs."""
 SOURCES = sorted((ROOT / "tests").rglob("*.py"))

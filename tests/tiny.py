@@ -13,6 +13,7 @@ from filelock import FileLock
 from tests.committed import copy_of_the_working_tree
 from tests.hostile.guard import LOG
 from tests.hostile.guard import folder as guarded
+from tests.hostile.table import World, make_world
 from workspace.settings import STAGES
 
 BIN = Path(sys.executable).parent
@@ -100,6 +101,16 @@ def _finish(folder: Path) -> None:
     assert {name.rpartition(":")[2] for name in stages_run(said)} == set(STAGES)
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
+
+
+def small_world(factory: pytest.TempPathFactory, to: Path) -> World:
+    """A folder of one's own with every artifact at the smallest size, to change.
+
+    All come from one that was made in a path with a space, a quote and an umbrella; hard links within it stay.
+    """
+    made = shared_by_all_workers(factory, "it's köln ☂", make_world)
+    subprocess.run(["cp", "-a", str(made), str(to)], check=True)
+    return World(to)
 
 
 def stages_run(said: str) -> set[str]:

@@ -15,6 +15,7 @@ import yaml
 from safetensors.torch import load_file
 
 from tests.committed import ROOT
+from tests.waiting import matching
 
 STAGES = (
     "draw_shapes",
@@ -81,8 +82,8 @@ class Project:
 
     def run_folder(self, stage: str) -> Path | None:
         """The stage's newest run, or None."""
-        found = sorted((self.folder / ".runs" / stage).glob("*/run.json"))
-        return found[-1].parent if found else None
+        runs = matching(self.folder / ".runs" / stage, "*/run.json")
+        return runs[-1].parent if runs else None
 
     def start(
         self, stage: str, environment: Mapping[str, str] | None = None, log: str = "log"

@@ -23,6 +23,7 @@ from typing import Any
 from tests.chaos.processes import in_session, kill, title, wait_for
 from tests.chaos.project import LARGER, ROOT, Project, contents, farthest, make
 from tests.chaos.two_nodes import TwoNodes
+from tests.waiting import matching
 
 RESULT = Path("docs/results/chaos.json")
 FAN_OUT = ("reference", "reconstruct", "tokenize", "sample", "evaluate")
@@ -164,13 +165,15 @@ class Disturbed:
         """Shards or steps that are done and safe."""
         run = self.project.run_folder(self.stage)
         if run is not None and self.stage in FAN_OUT:
-            return len(list((run / "work" / "done").glob("[!.]*.json")))
+            return len(matching(run, "work/done/[!.]*.json"))
         return max(self._checkpoints(), default=0)
 
     def _checkpoints(self) -> list[int]:
         run = self.project.run_folder(self.stage)
         return (
-            [] if run is None else [int(path.name.removeprefix("step-")) for path in run.glob("work/step-*")]
+            []
+            if run is None
+            else [int(path.name.removeprefix("step-")) for path in matching(run, "work/step-*")]
         )
 
     def _orphans(self) -> list[str]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.disk import fill, may_mount
-from tests.chaos.project import LARGER, Project, make
+from tests.chaos.project import LARGER, Project
 from tests.chaos.run import FAN_OUT, Disturbed, plan
 from tests.chaos.two_nodes import TwoNodes
+from tests.hostile.table import World
 
 needs_two = pytest.mark.skipif(
     find_spec("ray") is None or (os.cpu_count() or 1) < 2, reason="needs Ray and two cores"
@@ -21,8 +22,12 @@ needs_two = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Up to the tokens, undisturbed."""
-    changes = LARGER | {"mqvae": {"steps": 24}}
-    return make(tmp_path_factory.mktemp("base"), changes, ("draw_shapes", "shard", "train_mqvae", "tokenize"))
+    project = Project(tmp_path_factory.mktemp("base"))
+    project.write_params(LARGER | {"mqvae": {"steps": 24}})
+    world = World(project.folder)
+    told = [world.run(stage) for stage in ("draw_shapes", "shard", "train_mqvae", "tokenize")]
+    assert told == ["done"] * 4
+    return project
 
 
 @pytest.fixture(scope="module")

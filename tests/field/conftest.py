@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.field.table import Field
-from tests.hostile.table import World, make_world
-from tests.tiny import finished_repository
+from tests.hostile.table import World
+from tests.tiny import finished_repository, small_world
 
 RESULTS = "FIELD_RESULTS"
 """Names a folder: each test process adds a file of outcomes to it."""
@@ -22,7 +22,7 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Field:
 
     @cache
     def world() -> World:
-        return make_world(tmp_path_factory.mktemp("field") / "world")
+        return small_world(tmp_path_factory, tmp_path_factory.mktemp("field") / "world")
 
     @cache
     def finished() -> Path:

@@ -17,6 +17,7 @@ from cluster.shard_map import ShardJob, map_shards
 from shards.images import ImageShards
 from tests.hostile.images import HERE, PNG, settings, sharded
 from tests.hostile.table import ROOT, Case, World, fresh
+from tests.waiting import matching, slowness, until
 from training.checkpoints import list_checkpoints
 from training.loop import LoopSettings, TrainingFolder, train
 from workspace import stage as running
@@ -69,14 +70,12 @@ def ctrl_c(number: int, times: int) -> Callable[[World, Path], str]:
         options = ("--set", "mqvae.steps=4000", "--out", str(out))
         process = started(world, "stages.train_mqvae", *options)
         runs = world.root / ".runs" / "train_mqvae"
-        deadline = time.monotonic() + 240
-        while not list(runs.glob("*/work/step-*")) and time.monotonic() < deadline:
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.05)
+        until(lambda: matching(runs, "*/work/step-*") or process.poll() is not None, 240)
+        assert process.poll() is None, process.communicate()
         for _ in range(times):
             process.send_signal(number)
             time.sleep(0.02)
-        said = process.communicate(timeout=120)[1]
+        said = process.communicate(timeout=120 * slowness())[1]
         kept = [path for path in runs.glob("*/work/step-*") if (path / "state.json").is_file()]
         assert "Traceback" not in said, said
         told = next(line for line in said.splitlines() if "stopped" in line)

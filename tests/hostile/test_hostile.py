@@ -9,7 +9,8 @@ import pytest
 
 from tests.hostile.cases import CASES
 from tests.hostile.render import PAGE, RESULT, page
-from tests.hostile.table import Case, World, make_world
+from tests.hostile.table import Case, World
+from tests.tiny import small_world
 
 RESULTS = "HOSTILE_RESULTS"
 
@@ -17,7 +18,7 @@ RESULTS = "HOSTILE_RESULTS"
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Every artifact, in a path with a space, a quote and an umbrella."""
-    return make_world(tmp_path_factory.mktemp("hostile") / "it's köln ☂")
+    return small_world(tmp_path_factory, tmp_path_factory.mktemp("hostile") / "it's köln ☂")
 
 
 @pytest.fixture(scope="module")

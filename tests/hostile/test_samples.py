@@ -9,14 +9,15 @@ import pytest
 from tests.hostile.flips import sweep
 from tests.hostile.fuzz import CORPUS, corpus, escapes, fuzz, targets
 from tests.hostile.results import RESULTS
-from tests.hostile.table import World, make_world
+from tests.hostile.table import World
+from tests.tiny import small_world
 
 RESULT = {"fuzz.json": ("inputs", "escaped"), "interrupts.json": ("moments", "identical")}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("flips") / "world")
+    return small_world(tmp_path_factory, tmp_path_factory.mktemp("flips") / "world")
 
 
 def test_a_few_hundred_hostile_inputs_let_nothing_but_our_own_error_out() -> None:

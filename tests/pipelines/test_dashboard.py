@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from uuid import UUID
 import pytest
 
 from tests.tiny import copy_of, finished_repository, run
+from tests.waiting import matching, slowness, until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -298,7 +299,7 @@ def test_a_training_that_is_cancelled_or_loses_its_worker_goes_on_from_its_check
         headers={"Content-Type": "application/json"},
     )
     urllib.request.urlopen(request).close()  # as the browser's Cancel does
-    wait_until(lambda: not dashboard.stage_processes(), 60)
+    until(lambda: not dashboard.stage_processes(), 60)
     assert time.monotonic() - asked_at < 10 * slowness()
     assert dashboard.wait(cancelled).startswith("Cancelled")
     assert "train_stackformer" in run(dashboard.root, "dvc", "status", "train_stackformer"), (
@@ -316,7 +317,7 @@ def test_a_training_that_is_cancelled_or_loses_its_worker_goes_on_from_its_check
     )
     worker.kill()
     told = "Crashed: The worker that had this run died"  # a run that is being ended may have said so itself before
-    wait_until(lambda: dashboard.wait(again, seconds=240).startswith(told), 60)
+    until(lambda: dashboard.wait(again, seconds=240).startswith(told), 60)
     assert not dashboard.stage_processes()
     reached = newest_checkpoint(dashboard.root)
 
@@ -332,19 +333,7 @@ def test_a_training_that_is_cancelled_or_loses_its_worker_goes_on_from_its_check
     assert logged == sorted(set(logged)) and logged[-1] == steps
 
 
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.05)
-
-
-def slowness() -> float:
-    """How much longer than alone things take where more processes want to run than there are cores."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 def newest_checkpoint(root: Path) -> int:
     """The step of the training's newest checkpoint."""
-    found = [int(path.name.split("-")[1]) for path in root.glob(".runs/train_stackformer/*/work/step-*")]
-    return max(found, default=0)
+    steps = matching(root / ".runs" / "train_stackformer", "*/work/step-*")
+    return max((int(path.name.split("-")[1]) for path in steps), default=0)

@@ -91,7 +91,8 @@ def learn_tokens(group: Group, member: Member, folder: Path) -> None:
 
 def run(groups: Sequence[Group], folder: Path) -> None:
     """Train all groups, in as many processes as the largest one needs."""
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # torch is imported once for all of them
+    context.set_forkserver_preload([__name__])
     ranks = range(max(group.size for group in groups))
     members = [context.Process(target=be_member, args=(rank, groups, folder)) for rank in ranks]
     for process in members:

@@ -1,0 +1,113 @@
+"""The tests that watch other processes, again and again beside busy ones: says how many times each file passed.
+
+python -m tests.load                                      every such file, ten times, beside eight busy processes
+python -m tests.load --times 3 tests/pipelines/test_view.py      some, fewer times
+"""
+
+import argparse
+import ast
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.committed import ROOT
+from workspace.progress import say
+
+WATCHING = ("monotonic", "subprocess.Popen", "get_context", "import threading")
+"""What a test file has that watches what another process makes or removes."""
+
+
+EVERYONES = {"tests.load", "tests.tiny", "tests.cpu"}
+
+
+def watching() -> list[str]:
+    """The test files that do, by themselves or by what they import of tests/."""
+    texts = {
+        module_of(path): path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py"))
+    }
+    does = {name for name, text in texts.items() if any(word in text for word in WATCHING)} - EVERYONES
+    while more := {name for name, text in texts.items() if imported(text) & does} - does - EVERYONES:
+        does |= more
+    return sorted(
+        name.replace(".", "/") + ".py" for name in does if name.rpartition(".")[2].startswith("test_")
+    )
+
+
+def module_of(path: Path) -> str:
+    """The name that a file is imported by."""
+    return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+
+
+def imported(text: str) -> set[str]:
+    """Modules that a file imports; `from a import b` gives a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def busy(until: float) -> None:
+    """Keep one processor at work until a moment of the clock, or until nobody waits for it."""
+    parent = os.getppid()
+    while time.time() < until and os.getppid() == parent:
+        sum(range(20_000))
+
+
+@contextmanager
+def load(processes: int, seconds: float) -> Iterator[None]:
+    """So many busy processes meanwhile; they end by themselves."""
+    fork = multiprocessing.get_context("fork")
+    running = [
+        fork.Process(target=busy, args=(time.time() + seconds,), daemon=True) for _ in range(processes)
+    ]
+    for process in running:
+        process.start()
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+
+
+def passed(file: str) -> bool:
+    """Whether a file's tests pass now."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", *file.split()]
+    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def tried(files: Sequence[str], times: int, processes: int, seconds: float) -> dict[str, int]:
+    """File → how many times it passed."""
+    counts = dict.fromkeys(files, 0)
+    for number in range(times):
+        for file in files:
+            with load(processes, seconds):
+                counts[file] += passed(file)
+            say(f"{counts[file]} of {number + 1}  {file}")
+    return counts
+
+
+def main() -> None:
+    """Exit status 1 where a file failed once."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--load", type=int, default=8, help="busy processes")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="that they live at most")
+    parser.add_argument("files", nargs="*", help="none means all that watch other processes")
+    asked = parser.parse_args()
+    files = asked.files or watching()
+    counts = tried(files, asked.times, asked.load, asked.seconds)
+    for file, count in counts.items():
+        say(f"{count:3d} of {asked.times}  {file}")
+    sys.exit(int(min(counts.values()) < asked.times))
+
+
+if __name__ == "__main__":
+    main()
