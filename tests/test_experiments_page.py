@@ -30,7 +30,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 EXPECTED = {
-    "dvc exp run --name slower": ["Running stage 'train_stackformer'", "Ran experiment"],
+    "dvc exp run --name slower": [
+        *(f"Running stage '{name}'" for name in ("train_stackformer", "sample", "evaluate", "report")),
+        "Ran experiment",
+    ],
     "dvc exp show --no-pager --drop": ["slower"],
     "dvc exp show --no-pager --csv": ["strong"],
     "dvc params diff": ["stackformer.learning_rate", "0.002"],
