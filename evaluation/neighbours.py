@@ -119,12 +119,13 @@ def copy_scores(
         training: how many training images were looked through.
     """
     close = np.quantile(held_out, CLOSE)
-    ratio = float(np.median(samples) / max(float(np.median(held_out)), np.finfo(np.float64).tiny))
+    usual = float(np.median(held_out))
     among = f"among {training:,} training images, Euclidean in feature space"
-    return {
-        score_name(features, "nearest_train_ratio"): Score(
-            ratio, f"median distance to the nearest {among}, samples ÷ held-out images"
-        ),
+    found = {}
+    if usual:  # where most held-out images are training images there is no ratio
+        text = f"median distance to the nearest {among}, samples ÷ held-out images"
+        found[score_name(features, "nearest_train_ratio")] = Score(float(np.median(samples)) / usual, text)
+    return found | {
         score_name(features, "close_copies"): Score(
             float((samples < close).mean()),
             f"share of samples nearer to a training image than {1 - CLOSE:.0%} of the held-out images are, {among}",

@@ -139,16 +139,16 @@ def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
     """How varied samples are, 1 being as varied as real images: ratio of the traces of covariances.
 
     Within the classes that have two images in both, where there are any, so that a model that draws one
-    picture a class is seen.
+    picture a class is seen. Empty where the real images do not vary.
     """
     shared = np.intersect1d(_populous_classes(real), _populous_classes(made))
     if shared.size:
         traces = [_within(rows, shared) for rows in (made, real)]
         text = "trace of the features' covariance within a class, mean over classes, samples ÷ real images"
-        return {"within_class_variance_ratio": Score(traces[0] / traces[1], text)}
+        return {"within_class_variance_ratio": Score(traces[0] / traces[1], text)} if traces[1] else {}
     totals = [rows.features.astype(np.float64).var(axis=0, ddof=1).sum() for rows in (made, real)]
     text = "trace of the features' covariance, samples ÷ real images"
-    return {"variance_ratio": Score(float(totals[0] / totals[1]), text)}
+    return {"variance_ratio": Score(float(totals[0] / totals[1]), text)} if totals[1] else {}
 
 
 def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -> dict[str, Score]:

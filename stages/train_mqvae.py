@@ -97,6 +97,7 @@ def check(params: Params) -> None:
         raise UserError(
             f"{where}.global_batch {settings.global_batch} is not a multiple of micro_batch {settings.micro_batch}"
         )
+    loop_settings(settings).require(params.compute.workers, where)
     if settings.quantize_from >= settings.steps:
         raise UserError(
             f"{where}.quantize_from is {settings.quantize_from}, expected less than steps {settings.steps}"
@@ -128,7 +129,6 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     """Train on the cluster and write the artifact."""
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
-    loop_settings(settings).require(workers=compute.workers)
     if settings.init_from is not None:
         start_of(settings)  # what does not fit is known before any worker starts
     paths = TrainingFolder(

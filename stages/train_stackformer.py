@@ -83,6 +83,7 @@ def check(params: Params) -> None:
     batch, micro = settings.global_batch, settings.micro_batch
     if batch % micro:
         raise UserError(f"{where}.global_batch {batch} is not a multiple of micro_batch {micro}")
+    loop_settings(settings).require(params.compute.workers, where)
     if settings.condition == "none" and settings.condition_drop:
         raise UserError(
             f"{where}.condition_drop is {settings.condition_drop}; expected 0 where condition is none"
@@ -122,7 +123,6 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     """Train on the cluster and write the artifact."""
     tokens = TokenShards.open(inputs.tokens)
     config = config_of(settings, tokens.facts, inputs.tokens)
-    loop_settings(settings).require(workers=compute.workers)
     if settings.init_from is not None:
         start_of(settings, config)  # what does not fit is known before any worker starts
     paths = TrainingFolder(

@@ -87,16 +87,20 @@ class LoopSettings:
         every = (self.log_every, self.validate_every, self.checkpoint_every)
         return done == self.steps or any(done % steps == 0 for steps in every)
 
-    def require(self, workers: int) -> None:
+    def require(self, workers: int, section: str = "training") -> None:
         """Check that so many workers have something to do.
+
+        Args:
+            workers: how many.
+            section: what the settings are called, for the error.
 
         Raises:
             UserError: fewer micro-batches than workers.
         """
         if self.micro_batches < workers:
             raise UserError(
-                f"global_batch {self.global_batch} / micro_batch {self.micro_batch} = {self.micro_batches} micro-batches "
-                f"for {workers} workers; lower compute.workers or micro_batch"
+                f"{section}.global_batch {self.global_batch} / micro_batch {self.micro_batch} = {self.micro_batches} "
+                f"micro-batches for {workers} workers; lower compute.workers or micro_batch"
             )
 
     def mine(self, rank: int, size: int) -> range:

@@ -1,12 +1,13 @@
 """All rows, in the order of docs/robustness.md."""
 
-from tests.field import data_rows, shell_rows, token_rows, training_rows, workflow_rows
+from tests.field import data_rows, fault_rows, shell_rows, token_rows, training_rows, workflow_rows
 from tests.field.table import Row
 
 ROWS: tuple[Row, ...] = (
     *workflow_rows.ROWS,
     *shell_rows.ROWS,
     *training_rows.ROWS,
+    *fault_rows.ROWS,
     *data_rows.ROWS,
     *token_rows.ROWS,
 )
