@@ -11,10 +11,10 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test hostile field fuzz interrupts check deps clean table6 table7 figure6 figures real text longer bench
+.PHONY: help install repro flow dashboard sweep-time preset test hostile field fuzz interrupts check deps clean table6 table7 figure6 figures real text longer chaos bench
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## .venv from pyproject.toml + constraints.txt
 
@@ -36,7 +36,7 @@ dashboard: $(STAMP)  ## Prefect's server and a worker on this machine: start, wa
 sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after another, into docs/results/sweep.json
 	python -m benchmarks.sweep
 
-preset: $(STAMP)
+preset: $(STAMP)  ## copy presets/NAME.yaml over params.yaml (PRESET=NAME), unless that has edits of yours
 	@$(if $(PRESET),python -m pipelines.preset $(PRESET),:)
 
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
@@ -48,7 +48,7 @@ VIEW := python -m pipelines.view
 
 # Seed by seed, so that a stop leaves whole seeds; what is up to date does not run again.
 SEEDS = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/arms.yaml"))["seeds"]["shapes"])')
-table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then docs/results/table6.md
+table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then docs/results/TABLE.md
 	@for seed in $(SEEDS); do $(VIEW) dvc repro --glob "experiments/$@/dvc.yaml:*@*-$$seed" || exit 1; done
 	@python -m experiments.table --table experiments/$@/params.yaml --runs artifacts/arms --out docs/results/$@
 

@@ -2,6 +2,7 @@
 
     python -m cluster.head start [--params params.yaml]    with --params: only if its compute section wants one
     python -m cluster.head stop | status
+    python -m cluster.head clean                           remove the folders of this workspace's dead Ray sessions
 
 No dashboard, a small object store, stopped by its own process id (never `ray stop`, which would end others'). It asks for
 loopback; where the machine has another address Ray takes that one all the same, and its token guards it.
@@ -18,6 +19,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from cluster.leftovers import place, remove_dead
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
@@ -74,11 +76,12 @@ def start() -> str:
     if not program.is_file():
         raise UserError(f'{program} is missing: pip install "ray[train]", or set compute.workers: 0')
     STATE.parent.mkdir(exist_ok=True)
+    remove_dead()
     port = _free_port()
     _make_token()
     command = [
         str(program), "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1",
-        "--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats",
+        f"--temp-dir={place()}", "--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats",
     ]  # fmt: skip
     with LOG.open("wb") as log:
         process = subprocess.Popen(
@@ -128,6 +131,7 @@ def stop() -> bool:
             time.sleep(0.1)
         with suppress(ProcessLookupError):  # all of them may have ended by themselves
             os.killpg(pid, signal.SIGKILL)
+        remove_dead(of=pid)
     STATE.unlink(missing_ok=True)
     return address is not None
 
@@ -147,7 +151,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m cluster.head", description="One Ray head for all stages."
     )
-    parser.add_argument("command", choices=("start", "stop", "status"))
+    parser.add_argument("command", choices=("start", "stop", "status", "clean"))
     parser.add_argument("--params", type=Path, help="start one only if this file's compute section wants it")
     arguments = parser.parse_args()
     try:
@@ -157,6 +161,8 @@ def main() -> None:
         elif arguments.command == "stop":
             if stop():
                 say("stopped the Ray head")
+        elif arguments.command == "clean":
+            say(f"removed {remove_dead()} dead Ray sessions of this workspace")
         else:
             say(f"Ray head at {running_head()}" if running_head() else "no Ray head of ours is running")
     except UserError as error:

@@ -11,6 +11,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 
 from cluster.head import answers, running_head, token_environment
+from cluster.leftovers import place, remove_dead
 from workspace.code import PACKAGES
 from workspace.errors import UserError
 from workspace.progress import say
@@ -72,7 +73,12 @@ def session(compute: Compute, folder: Path) -> Iterator[Granted]:
     }
     try:
         if address is None:
-            own = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+            remove_dead()
+            own = {
+                "include_dashboard": False,
+                "object_store_memory": OBJECT_STORE_BYTES,
+                "_temp_dir": str(place()),
+            }
             ray.init(address="local", **own, **shared)
         else:
             ray.init(address=address, **shared)
@@ -85,6 +91,8 @@ def session(compute: Compute, folder: Path) -> Iterator[Granted]:
         yield granted
     finally:
         ray.shutdown()
+        if address is None:
+            remove_dead(of=os.getpid())
 
 
 def environment(compute: Compute) -> dict[str, Any]:

@@ -7,6 +7,7 @@ the import of torch; what holds for a stage (resuming, errors, exit status) hold
 """
 
 import argparse
+import atexit
 import sys
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -15,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from workspace.errors import UserError
+from workspace.outputs import put_back
 from workspace.settings import STAGES, load_params
 from workspace.stage import run_stage
 
@@ -61,6 +63,7 @@ def command_lines(words: Sequence[str], options: Sequence[str]) -> list[list[str
 
 def main() -> None:
     """The command line."""
+    atexit.register(put_back, sys.orig_argv)
     parser = argparse.ArgumentParser(
         prog="python -m experiments.arm",
         description=__doc__,

@@ -4,17 +4,17 @@ A stage works in `.runs/<stage>/<fingerprint>/`, never in its outputs, which DVC
 fingerprint covers the effective settings, the inputs and the stage's code. When the stage is done its result is linked
 or copied to the outputs and renamed into place whole (docs/artifacts.md).
 
-    python -m workspace.runs list          every run: stage, fingerprint, state, progress
-    python -m workspace.runs drop RUN      forget a run (before a forced recomputation)
-    python -m workspace.runs adopt RUN     let a run go on under the present params and code
+    python -m workspace.runs list            every run: stage, fingerprint, state, progress, size, age
+    python -m workspace.runs drop RUN …      forget runs (before a forced recomputation)
+    python -m workspace.runs drop --failed   forget every run in which nothing is done yet; --unfinished, --all,
+                                             each with --older DAYS
+    python -m workspace.runs adopt RUN       let a run continue under the present params and code
 """
 
-import argparse
 import fcntl
 import hashlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,6 @@ from workspace.manifest import (
     verify_files,
     write_json,
 )
-from workspace.progress import say
 
 RUNS = Path(".runs")
 LINES = "lines.json"
@@ -99,6 +98,22 @@ class RunFolder:
         """Whether the stage has finished here."""
         return (self.root / "done.json").is_file()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is done here yet, not a checkpoint, not a shard: forgetting it costs nothing."""
+        made = (self.out / NAME).is_file() or any(path.is_file() for path in self.work.rglob("*"))
+        return not self.done and not made
+
+    @property
+    def touched(self) -> float:
+        """When a file was last written here, seconds since 1970; what other processes are removing is left out."""
+        times = [self.root.stat().st_mtime]
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    times.append(os.lstat(os.path.join(folder, name)).st_mtime)
+        return max(times)
+
     def state(self) -> dict[str, Any]:
         """What `run.json` says: the identity, seconds so far, earlier identities."""
         value: dict[str, Any] = read_json(self.root / "run.json")
@@ -153,15 +168,17 @@ class RunFolder:
 
 
 def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
-    """The folder of the run with this identity, made if need be; other finished runs of the stage are removed."""
+    """The folder of the run with this identity, made if need be.
+
+    Other finished runs of the stage are removed, and starts that failed before they had made anything, once they are old.
+    """
     folder = RunFolder(RUNS / stage / identity.fingerprint)
-    if not keep_others and (RUNS / stage).is_dir():
-        for other in sorted((RUNS / stage).iterdir()):
-            if other.name.startswith("."):  # what a process that was killed was forgetting
-                shutil.rmtree(other, ignore_errors=True)
-            elif other != folder.root and RunFolder(other).done:
-                with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
-                    RunFolder(other).forget()
+    for other in sorted((RUNS / stage).iterdir()) if (RUNS / stage).is_dir() else ():
+        if other.name.startswith("."):  # what a process that was killed was forgetting
+            shutil.rmtree(other, ignore_errors=True)
+        elif other != folder.root and _forgettable(RunFolder(other), keep_others):
+            with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
+                RunFolder(other).forget()
     try:
         for path in (folder.out, folder.metrics, folder.work):
             path.mkdir(parents=True, exist_ok=True)
@@ -172,6 +189,16 @@ def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
     except FileNotFoundError as error:
         raise HeldError(held(folder)) from error
     return folder
+
+
+FAILED_START_SECONDS = 3600.0
+"""How long a start that made nothing is left alone: another process may just have opened it."""
+
+
+def _forgettable(run: RunFolder, keep_others: bool) -> bool:
+    if run.done:
+        return not keep_others
+    return run.empty and time.time() - run.touched > FAILED_START_SECONDS
 
 
 def held(folder: RunFolder) -> str:
@@ -280,41 +307,6 @@ def listing_fingerprint(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
-def find_run(name: str) -> RunFolder:
-    """A run by `stage/fingerprint` or the start of a fingerprint.
-
-    Raises:
-        UserError: none or several match.
-    """
-    found = [path for path in sorted(RUNS.glob("*/[!.]*")) if _matches(path, name)]
-    if len(found) != 1:
-        what = "no run" if not found else f"{len(found)} runs"
-        raise UserError(f"{what} called {name}: `python -m workspace.runs list` shows them all")
-    return RunFolder(found[0])
-
-
-def _matches(path: Path, name: str) -> bool:
-    return path.is_dir() and (
-        f"{path.parent.name}/{path.name}".startswith(name) or path.name.startswith(name)
-    )
-
-
-def list_runs() -> list[str]:
-    """One line a run: stage/fingerprint, state, progress, seconds."""
-    lines = []
-    for path in sorted(RUNS.glob("*/[!.]*/run.json")):
-        folder = RunFolder(path.parent)
-        progress = ""
-        if folder.progress_file.is_file():
-            seen = read_json(folder.progress_file)
-            progress = f"{seen['done']:,}/{seen['total']:,} {seen['unit']}"
-        name = f"{folder.root.parent.name}/{folder.root.name}"
-        lines.append(
-            f"{name}  {'done' if folder.done else 'unfinished'}  {progress}  {folder.state()['seconds']:,.0f} s"
-        )
-    return lines
-
-
 def adopt(folder: RunFolder, identity: Identity) -> RunFolder:
     """Let a run, a finished one too, go on under another identity; both fingerprints are recorded.
 
@@ -339,42 +331,7 @@ def mark_done(folder: RunFolder) -> None:
     write_json(folder.root / "done.json", {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
 
-def main() -> None:
-    """The command line: list, drop, adopt."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workspace.runs", description="Runs of the stages, finished or not."
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="every run: stage/fingerprint, state, progress, seconds")
-    for name, text in (
-        ("drop", "forget a run and its checkpoints"),
-        ("adopt", "let it go on under the present params and code"),
-    ):
-        commands.add_parser(name, help=text).add_argument(
-            "run", help="stage/fingerprint, or the start of a fingerprint"
-        )
-    arguments = parser.parse_args()
-    try:
-        _command(arguments)
-    except UserError as error:
-        sys.exit(str(error))
-
-
-def _command(arguments: argparse.Namespace) -> None:
-    if arguments.command == "list":
-        sys.stdout.write("".join(f"{line}\n" for line in list_runs()))
-        return
-    folder = find_run(arguments.run)
-    with locked(folder):
-        if arguments.command == "drop":
-            folder.forget()
-            say(f"dropped {folder.root}")
-            return
-        from workspace.stage import present_identity
-
-        adopted = adopt(folder, present_identity(folder.root.parent.name))
-    say(f"{folder.root} goes on as {adopted.root}: `dvc repro {folder.root.parent.name}`")
-
-
 if __name__ == "__main__":
+    from workspace.runs_command import main
+
     main()

@@ -11,6 +11,8 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +24,7 @@ import yaml
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import NAME, read_json, sha256_file, write_json
+from workspace.outputs import keep
 from workspace.progress import say
 from workspace.runs import (
     LINES,
@@ -218,7 +221,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     settings = params.sections[module.SECTION]
     identity = _identity(name, module, settings, inputs)
     folder = open_run(name, identity, keep_others=ad_hoc)
-    with locked(folder):
+    with locked(folder), _forgotten_if_empty(folder):
         folder.sweep()
         damage = mend(folder) if folder.done else ""
         if damage:
@@ -241,13 +244,32 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
             folder.sweep()
             mark_done(folder)
         publish(folder.out, out, link=True)
+        if not _cached(name, out):
+            keep(out)
         if metrics is not None:
             publish(folder.metrics, metrics, link=False)
+            keep(metrics)
         for line in folder.lines(out):
             say(f"[{name}] {line}")
         if ad_hoc and not done_before:
             folder.forget()
     say(f"[{name}] → {out}")
+
+
+def _cached(name: str, out: Path) -> bool:
+    """Whether DVC caches what a stage makes: where it is the workflow's own, not the demo's pictures, not an arm's."""
+    return str(out) in _command_in(PIPELINES[0], name).split()
+
+
+@contextmanager
+def _forgotten_if_empty(folder: RunFolder) -> Iterator[None]:
+    """Where the block fails before anything is made, leave no run behind."""
+    try:
+        yield
+    except BaseException:
+        if folder.root.is_dir() and folder.empty:
+            folder.forget()
+        raise
 
 
 def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path], folder: RunFolder) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cluster.head import running_head, start, stop
+from cluster.leftovers import sessions
 from cluster.shard_map import map_shards
 from cluster.training import fit
 from tests.cluster.work import Lesson, doubling, jobs, learn
@@ -37,6 +38,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         address = start()
         yield address
         assert stop() and running_head() is None and not stop()
+        assert not sessions(), "Ray's folders stay behind"
 
 
 def double(folder: Path, bad: str = "", how: str = "", compute: Compute = TWO) -> list[dict[str, Any]]:

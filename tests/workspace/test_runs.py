@@ -1,6 +1,8 @@
 """Laws of run folders: kept across kills, told apart by what decides the result, published whole."""
 
 import dataclasses
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,13 @@ from workspace.runs import (
     Identity,
     RunFolder,
     adopt,
-    find_run,
-    list_runs,
     listing_fingerprint,
     locked,
     mark_done,
     open_run,
     publish,
 )
+from workspace.runs_command import chosen, drop, find_run, list_runs, parser, state_of
 
 IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/masker.py": "b"})
 
@@ -89,7 +90,7 @@ def test_an_adopted_run_goes_on_under_the_new_identity() -> None:
 
 def test_runs_are_listed_and_found_by_the_start_of_their_name() -> None:
     folder = open_run("shard", IDENTITY, keep_others=False)
-    assert len(list_runs()) == 1 and "unfinished" in list_runs()[0]
+    assert len(list_runs()) == 1 and "failed" in list_runs()[0]
     assert find_run(folder.root.name[:6]).root == folder.root
     with pytest.raises(UserError, match="no run called zzz: `python -m workspace.runs list`"):
         find_run("zzz")
@@ -148,3 +149,73 @@ def test_a_run_that_is_forgotten_while_another_process_opens_it_is_refused_there
         folder.work.mkdir(parents=True)
     with locked(folder):
         assert (folder.root / "lock").is_file()
+
+
+def run_of(number: int, state: str, days: float = 0) -> RunFolder:
+    """A run of `shard` in a state, last written to some days ago."""
+    folder = open_run("shard", dataclasses.replace(IDENTITY, settings={"steps": number}), keep_others=True)
+    if state in ("unfinished", "done"):
+        (folder.work / "checkpoint").write_text("x")
+    if state == "done":
+        mark_done(folder)
+    for path in (folder.root, *folder.root.rglob("*")):
+        os.utime(path, (time.time() - days * 86400,) * 2)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [
+        (["--failed"], {"unfinished", "done", "old"}),
+        (["--unfinished"], {"done"}),
+        (["--all"], set()),
+        (["--all", "--older", "30"], {"failed", "unfinished", "done"}),
+        (["--failed", "--older", "30"], {"failed", "unfinished", "done", "old"}),
+    ],
+)
+def test_runs_are_dropped_by_kind_and_age(options: list[str], left: set[str]) -> None:
+    runs = {
+        "failed": run_of(1, "failed"), "unfinished": run_of(2, "unfinished"), "done": run_of(3, "done"),
+        "old": run_of(4, "unfinished", days=40),
+    }  # fmt: skip
+    assert [state_of(run) for run in runs.values()] == ["failed", "unfinished", "done", "unfinished"]
+    assert all(drop(run) for run in chosen(parser().parse_args(["drop", *options])))
+    assert {name for name, run in runs.items() if run.root.exists()} == left
+    assert len(list_runs()) == len(left)
+
+
+def test_a_run_that_a_process_works_in_is_listed_so_and_not_dropped() -> None:
+    folder = run_of(1, "unfinished")
+    with locked(folder):
+        assert "running" in list_runs()[0]
+        assert not chosen(parser().parse_args(["drop", "--all"]))
+        assert not drop(folder) and folder.root.exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--all", "abc"]])
+def test_what_to_drop_is_named_in_one_way(options: list[str]) -> None:
+    with pytest.raises(UserError, match="name runs, or one of --failed, --unfinished, --all"):
+        chosen(parser().parse_args(["drop", *options]))
+
+
+@pytest.mark.parametrize(
+    ("state", "days", "stays"), [("failed", 1, False), ("failed", 0, True), ("unfinished", 40, True)]
+)
+def test_a_start_that_failed_is_forgotten_by_the_next_once_it_is_old(
+    state: str, days: float, stays: bool
+) -> None:
+    folder = run_of(1, state, days)
+    open_run("shard", IDENTITY, keep_others=True)
+    assert folder.root.exists() is stays
+
+
+def test_a_stage_that_refuses_leaves_no_run(tmp_path: Path) -> None:
+    from workspace.stage import _forgotten_if_empty
+
+    for made in (False, True):
+        folder = run_of(1, "failed")
+        if made:
+            (folder.work / "checkpoint").write_text("x")
+        with pytest.raises(UserError, match="refused"), locked(folder), _forgotten_if_empty(folder):
+            raise UserError("refused")
+        assert folder.root.exists() is made

@@ -1,0 +1,176 @@
+"""A stage that DVC starts and that then makes nothing leaves the artifact of before where it was, to the byte."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_workflow import environment
+from tests.tiny import BIN, copy_of, finished_repository, run
+from workspace.outputs import folder_hash
+from workspace.settings import STAGES
+
+pytest.importorskip("dvc", reason="DVC is not installed")
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the finished repository to change; each test leaves it as it was."""
+    return copy_of(finished_repository(tmp_path_factory), tmp_path_factory.mktemp("outputs") / "repository")
+
+
+def commands(repository: Path) -> dict[str, list[str]]:
+    """The words of each stage's command."""
+    trees = [yaml.safe_load((repository / name).read_text()) for name in ("dvc.yaml", "demo/dvc.yaml")]
+    return {name: shlex.split(stage["cmd"]) for tree in trees for name, stage in tree["stages"].items()}
+
+
+def content(repository: Path) -> dict[str, bytes]:
+    paths = (path for top in ("artifacts", "metrics") for path in (repository / top).rglob("*"))
+    return {str(path.relative_to(repository)): path.read_bytes() for path in paths if path.is_file()}
+
+
+def outputs_of(command: list[str]) -> list[str]:
+    return [value for word, value in pairwise(command) if word in ("--out", "--metrics")]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_folders_hash_is_dvcs(repository: Path, stage: str) -> None:
+    lock = yaml.safe_load((repository / ("demo" if stage == "draw_shapes" else ".") / "dvc.lock").read_text())
+    outs = {out["path"]: out["md5"] for out in lock["stages"][stage]["outs"]}
+    assert outs == {name: folder_hash(repository / name) for name in outputs_of(commands(repository)[stage])}
+
+
+@pytest.mark.parametrize(
+    ("stage", "setting", "words"),
+    [
+        ("train_stackformer", "stackformer.model.width=17", "width 17 is not a multiple of heads 2"),
+        ("draw_shapes", "shapes.radius=[0.4,0.3]", "expected smallest ≤ largest < 0.5"),
+        ("reference", "reference.weights=nowhere", "reference.weights is nowhere"),
+        ("tokenize", "tokenize.text_vocab=300", "text_vocab is 300 and text_length 0"),
+    ],
+)
+def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setting: str, words: str) -> None:
+    before, params = content(repository), (repository / "params.yaml").read_bytes()
+    address = "demo/dvc.yaml:draw_shapes" if stage == "draw_shapes" else stage
+    try:
+        run(repository, "python", "-c", SET, setting)
+        said = run(repository, "dvc", "repro", "--single-item", address, check=False)
+        assert words in said and "what DVC removed is back as it was" in said, said
+        assert content(repository) == before
+        assert run(repository, "git", "status", "--short").split() == ["M", "params.yaml"]
+    finally:
+        (repository / "params.yaml").write_bytes(params)
+
+
+SET = """
+import sys, ruamel.yaml
+name, _, value = sys.argv[1].partition("=")
+yaml = ruamel.yaml.YAML()
+tree = node = yaml.load(open("params.yaml"))
+*parents, last = name.split(".")
+for key in parents:
+    node = node[key]
+node[last] = yaml.load(value)
+yaml.dump(tree, open("params.yaml", "w"))
+"""
+
+
+def test_a_mistake_in_the_code_costs_no_artifact(repository: Path) -> None:
+    before, code = content(repository), repository / "models" / "masker.py"
+    text = code.read_text(encoding="utf-8")
+    try:
+        code.write_text(text + "\ndef (\n", encoding="utf-8")
+        said = run(repository, "dvc", "repro", "--single-item", "train_mqvae", check=False)
+        assert (
+            "SyntaxError" in said and "artifacts/mqvae, metrics/train_mqvae: what DVC removed is back" in said
+        )
+        assert content(repository) == before
+    finally:
+        code.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_training_that_is_stopped_leaves_the_artifact_of_before(
+    repository: Path, number: signal.Signals
+) -> None:
+    before, params = content(repository), (repository / "params.yaml").read_bytes()
+    try:
+        run(repository, "python", "-c", SET, "stackformer.steps=100000")
+        process = subprocess.Popen(
+            [str(BIN / "dvc"), "repro", "--single-item", "train_stackformer"],
+            cwd=repository, env=environment(repository), start_new_session=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        curves = wait_for(repository, process)
+        assert not (repository / "artifacts" / "stackformer").exists()
+        pid = int(re.findall(r"\d+", subprocess.run(
+            ["pgrep", "-f", "-g", str(process.pid), "stages.train_stackformer"], capture_output=True, text=True, check=True
+        ).stdout)[-1])  # fmt: skip
+        os.kill(pid, number)
+        said, _ = process.communicate(timeout=120)
+        assert process.returncode and "what DVC removed is back as it was" in said, said
+        assert content(repository) == before and curves.is_file()
+    finally:
+        (repository / "params.yaml").write_bytes(params)
+
+
+def wait_for(repository: Path, process: "subprocess.Popen[str]") -> Path:
+    """Until the training has made a step."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        for path in (repository / ".runs" / "train_stackformer").glob("*/progress.json"):
+            if not (path.parent / "done.json").is_file():
+                return path
+        time.sleep(0.1)
+    raise AssertionError(process.communicate()[0])
+
+
+def test_nothing_is_put_back_that_dvc_does_not_know(repository: Path) -> None:
+    """An artifact that was changed by hand is no artifact of dvc.lock; and what was never there does not come."""
+    command = commands(repository)["evaluate"]
+    lines = [
+        "import sys, os",
+        "os.environ['DVC_STAGE'] = 'evaluate'",
+        "from workspace.outputs import put_back",
+    ]
+    lines += [
+        f"put_back({['--out', 'artifacts/new', '--metrics', 'metrics/new']!r})",
+        f"put_back({command!r})",
+    ]
+    before = content(repository)
+    assert run(repository, "python", "-c", "\n".join(lines)) == ""
+    assert content(repository) == before
+
+
+def test_outside_of_dvc_nothing_is_put_back(repository: Path) -> None:
+    moved = repository / "artifacts" / "evaluation"
+    moved.rename(repository / "aside")
+    try:
+        said = run(repository, "python", "-m", "stages.evaluate", "--samples", "nowhere", check=False)
+        assert "nowhere" in said and not moved.exists()
+    finally:
+        (repository / "aside").rename(moved)
+
+
+def test_what_no_copy_is_left_of_is_said(repository: Path) -> None:
+    place = repository / "artifacts" / "evaluation"
+    place.rename(repository / "aside")
+    cache = repository / ".dvc" / "cache"
+    cache.rename(repository / "away")
+    try:
+        line = "import os; os.environ['DVC_STAGE'] = 'evaluate'; from workspace.outputs import put_back; "
+        said = run(repository, "python", "-c", f"{line}put_back(['--out', 'artifacts/evaluation'])")
+        assert "artifacts/evaluation: no copy of what DVC removed is left" in said and not place.exists()
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+        (repository / "away").rename(cache)
+        (repository / "aside").rename(place)

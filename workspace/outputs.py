@@ -1,0 +1,123 @@
+"""What DVC removed before a stage started comes back where the stage then makes nothing: no mistake costs a trained model.
+
+DVC empties a stage's outputs first and starts its command second, so a stage that refuses a setting would leave nothing
+where a finished artifact was. (`persist: true` in dvc.yaml would keep it, and switch DVC's run cache off.) So, whatever
+ends the process, an output that is missing is put back as dvc.lock has it: from DVC's cache; from `.runs/kept`, which
+shares the bytes of what the cache does not hold; or from Git's last commit. Nothing is put back that differs from
+dvc.lock in a byte, so DVC still calls the stage out of date.
+
+Python's own modules alone are imported at the top: this must work where a mistake in the code ends a stage.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+
+KEPT = Path(".runs/kept")
+LOCKS = ("dvc.lock", "demo/dvc.lock", "experiments/*/dvc.lock")
+STARTED_BY_DVC = "DVC_STAGE"
+
+
+def keep(output: Path) -> None:
+    """Remember a published folder that DVC does not cache: the next run may fail after DVC has removed it."""
+    from workspace.runs import publish
+
+    if STARTED_BY_DVC in os.environ and not output.is_absolute():
+        publish(output, KEPT / output, link=True)
+
+
+def put_back(command: Sequence[str]) -> None:
+    """Put the outputs of a stage's command line back where they are missing and dvc.lock knows them.
+
+    Args:
+        command: its words; the outputs are what follows each `--out` and `--metrics`.
+    """
+    if STARTED_BY_DVC not in os.environ:
+        return
+    outputs = [Path(value) for word, value in pairwise(command) if word in ("--out", "--metrics")]
+    missing = [path for path in outputs if not path.exists() and not path.is_absolute()]
+    found = {path: list(_locked(path)) for path in missing}
+    known = [path for path in missing if found[path]]
+    back = [path for path in known if _put_back(path, found[path])]
+    _say(back, "what DVC removed is back as it was")
+    _say(
+        [path for path in known if path not in back],
+        "no copy of what DVC removed is left; `dvc repro` makes it again",
+    )
+
+
+def _say(paths: Sequence[Path], text: str) -> None:
+    from workspace.progress import say
+
+    if paths:
+        say(f"{', '.join(map(str, paths))}: {text}")
+
+
+def _locked(output: Path) -> Iterator[str]:
+    """The hashes that the lock files give an output."""
+    import yaml
+
+    for lock in (path for pattern in LOCKS for path in sorted(Path().glob(pattern))):
+        with suppress(yaml.YAMLError, KeyError, TypeError, AttributeError):
+            stages = yaml.load(lock.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+            for stage in stages.values():
+                yield from (out["md5"] for out in stage.get("outs", ()) if Path(out["path"]) == output)
+
+
+def _put_back(output: Path, hashes: Sequence[str]) -> bool:
+    """Try the places where a copy may be; whether one was there and is put in place, whole."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{output.name}.back-"
+    for torn in output.parent.glob(f"{prefix}*"):  # of a process that was killed
+        shutil.rmtree(torn)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=prefix) as folder:
+        for number, copy in enumerate((_from_kept, _from_git, _from_cache)):
+            made = Path(folder) / str(number)
+            with suppress(OSError, subprocess.SubprocessError):
+                copy(output, made)
+            if made.is_dir() and folder_hash(made) in hashes:
+                made.rename(output)
+                return True
+    return False
+
+
+def _from_kept(output: Path, to: Path) -> None:
+    shutil.copytree(KEPT / output, to, copy_function=os.link)
+
+
+def _from_git(output: Path, to: Path) -> None:
+    """Numbers, which Git keeps and DVC's cache does not."""
+    archive = subprocess.run(["git", "archive", "HEAD", str(output)], capture_output=True, check=True)
+    above = to.with_name(f"{to.name}-git")
+    above.mkdir()
+    subprocess.run(["tar", "-x", "-C", str(above)], input=archive.stdout, capture_output=True, check=True)
+    (above / output).rename(to)
+
+
+def _from_cache(output: Path, to: Path) -> None:
+    """By DVC itself; `dvc checkout` would wait for the very command that runs this, `dvc get` reads without a lock."""
+    here = importlib.util.find_spec("dvc") is not None
+    program = [sys.executable, "-m", "dvc"] if here else ["dvc"]
+    subprocess.run(
+        [*program, "get", "--quiet", ".", str(output), "--out", str(to)], capture_output=True, check=True
+    )
+
+
+def folder_hash(folder: Path) -> str:
+    """DVC's name for a folder's content: MD5 of the JSON list of its files' MD5 sums and names, and `.dir`."""
+    entries = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        entries.append({"md5": md5, "relpath": path.relative_to(folder).as_posix()})
+    text = json.dumps(sorted(entries, key=lambda entry: entry["relpath"]), sort_keys=True)
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() + ".dir"

@@ -1,0 +1,177 @@
+"""`python -m workspace.runs`: what is in `.runs`, and how to be rid of it."""
+
+import argparse
+import os
+import sys
+import time
+from contextlib import suppress
+
+from workspace.errors import UserError
+from workspace.manifest import read_json
+from workspace.progress import say
+from workspace.runs import RUNS, HeldError, RunFolder, adopt, held, locked
+from workspace.settings import STAGES
+
+DAY = 86400.0
+SIZES = ("B", "KB", "MB", "GB", "TB")
+
+
+def all_runs() -> list[RunFolder]:
+    """Every run, by stage."""
+    found = [RunFolder(path) for path in sorted(RUNS.glob("*/[!.]*")) if path.parent.name in STAGES]
+    return [run for run in found if run.root.is_dir()]
+
+
+def name_of(run: RunFolder) -> str:
+    """`stage/fingerprint`."""
+    return f"{run.root.parent.name}/{run.root.name}"
+
+
+def find_run(name: str) -> RunFolder:
+    """A run by `stage/fingerprint` or the start of a fingerprint.
+
+    Raises:
+        UserError: none or several match.
+    """
+    found = [run for run in all_runs() if name_of(run).startswith(name) or run.root.name.startswith(name)]
+    if len(found) != 1:
+        what = "no run" if not found else f"{len(found)} runs"
+        raise UserError(f"{what} called {name}: `python -m workspace.runs list` shows them all")
+    return found[0]
+
+
+def is_held(run: RunFolder) -> bool:
+    """Whether a living process works in it."""
+    if not (run.root / "lock").is_file():
+        return False
+    try:
+        with locked(run):
+            return False
+    except HeldError:
+        return True
+
+
+def state_of(run: RunFolder) -> str:
+    """One of done, running, failed (nothing is done in it), unfinished."""
+    if is_held(run):
+        return "running"
+    if run.done:
+        return "done"
+    return "failed" if run.empty else "unfinished"
+
+
+def size_of(run: RunFolder) -> str:
+    """Bytes below the run, in words; a done run shares those of its result with the artifact."""
+    size = 0.0
+    for folder, _, names in os.walk(run.root):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += os.lstat(os.path.join(folder, name)).st_size
+    unit = 0
+    while size >= 1000 and unit < len(SIZES) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} {SIZES[unit]}"
+
+
+def list_runs() -> list[str]:
+    """One line per run: stage/fingerprint, state, progress, seconds of work, size, age."""
+    lines = []
+    for run in all_runs():
+        progress, seconds = "", 0.0
+        if run.progress_file.is_file():
+            seen = read_json(run.progress_file)
+            progress = f"{seen['done']:,}/{seen['total']:,} {seen['unit']}"
+        if (run.root / "run.json").is_file():
+            seconds = run.state()["seconds"]
+        days = (time.time() - run.touched) / DAY
+        age = "today" if days < 1 else f"{days:.0f} days old"
+        lines.append(
+            f"{name_of(run)}  {state_of(run)}  {progress}  {seconds:,.0f} s  {size_of(run)}  {age}"
+        )  # fmt: skip
+    return lines
+
+
+def chosen(asked: argparse.Namespace) -> list[RunFolder]:
+    """The runs that a `drop` names, or that are of the kind it names; those that a process works in are left out.
+
+    Raises:
+        UserError: nothing is named, or a name fits none or several.
+    """
+    kinds = {
+        "failed": ("failed",),
+        "unfinished": ("failed", "unfinished"),
+        "all": ("failed", "unfinished", "done"),
+    }
+    wanted = {state for kind, states in kinds.items() if getattr(asked, kind) for state in states}
+    if bool(wanted) == bool(asked.runs):
+        raise UserError(
+            "name runs, or one of --failed, --unfinished, --all: `python -m workspace.runs list` shows them"
+        )
+    runs = [find_run(name) for name in asked.runs] or [run for run in all_runs() if state_of(run) in wanted]
+    return [run for run in runs if time.time() - run.touched >= (asked.older or 0) * DAY]
+
+
+def drop(run: RunFolder) -> bool:
+    """Forget a run; False, and a line, where a process works in it."""
+    try:
+        with locked(run):
+            run.forget()
+    except HeldError:
+        say(held(run))
+        return False
+    say(f"dropped {run.root}")
+    return True
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="python -m workspace.runs", description="Runs of the stages, finished or not."
+    )
+    commands = made.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="every run: stage/fingerprint, state, progress, seconds, size, age")
+    dropping = commands.add_parser("drop", help="forget runs and their checkpoints; artifacts stay")
+    dropping.add_argument(
+        "runs", nargs="*", metavar="RUN", help="stage/fingerprint, or the start of a fingerprint"
+    )
+    kinds = dropping.add_mutually_exclusive_group()
+    kinds.add_argument("--failed", action="store_true", help="those in which nothing is done yet")
+    kinds.add_argument(
+        "--unfinished", action="store_true", help="those too that have checkpoints or finished shards"
+    )
+    kinds.add_argument("--all", action="store_true", help="all but what a process works in")
+    dropping.add_argument(
+        "--older", type=float, metavar="DAYS", help="only what nobody has written to for so long"
+    )
+    commands.add_parser("adopt", help="let a run continue under the present params and code").add_argument(
+        "run", help="stage/fingerprint, or the start of a fingerprint"
+    )
+    return made
+
+
+def main() -> None:
+    """List, drop, adopt."""
+    arguments = parser().parse_args()
+    try:
+        _command(arguments)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def _command(arguments: argparse.Namespace) -> None:
+    if arguments.command == "list":
+        sys.stdout.write("".join(f"{line}\n" for line in list_runs()))
+    elif arguments.command == "drop":
+        runs = chosen(arguments)
+        if not runs:
+            say("no run to drop")
+        dropped = [drop(run) for run in runs]  # all of them, though one is held
+        if not all(dropped):
+            sys.exit(1)
+    else:
+        folder = find_run(arguments.run)
+        with locked(folder):
+            from workspace.stage import present_identity
+
+            adopted = adopt(folder, present_identity(folder.root.parent.name))
+        say(f"{folder.root} continues as {adopted.root}: `dvc repro {folder.root.parent.name}`")
