@@ -3,7 +3,6 @@
 import copy
 import importlib
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +97,6 @@ def test_a_file_that_is_missing_or_wrong_is_told_and_the_settings_listed_all_the
 
 
 def test_help_needs_neither_params_nor_pipeline(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "demo", tmp_path / "demo")
     (tmp_path / "dvc.yaml").write_text("stages: [", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-m", "stages.report", "--help"],
