@@ -3,26 +3,44 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
 from workspace.errors import UserError
+from workspace.progress import say
 from workspace.settings import Compute
 
 
 def device_of(name: str) -> torch.device:
-    """`compute.device` → a device: auto takes a GPU where there is one.
+    """`compute.device` → a device: auto takes a GPU where there is one that torch can use.
 
     Raises:
         UserError: cuda is asked for, and there is none.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    why = gpu_trouble()
+    if not why:
+        return torch.device("cuda")
+    if name == "cuda":
         raise UserError(
-            "compute.device is cuda, and torch sees no GPU here; set compute.device: cpu, or auto"
+            f"compute.device is cuda, and torch can use no GPU here ({why}); set it to cpu, or auto"
         )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    say(f"torch cannot use the GPU here ({why}): computing on the CPU")
+    return torch.device("cpu")
+
+
+@cache
+def gpu_trouble() -> str:
+    """Why torch cannot compute on a GPU in this process, or "". It is tried: a driver too old shows only then."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    try:
+        torch.ones(1, device="cuda").add_(1).item()
+    except (RuntimeError, AssertionError) as error:
+        return " ".join(str(error).split())[:200]
+    return ""
 
 
 @contextmanager

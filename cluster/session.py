@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from cluster.devices import gpu_trouble
 from cluster.head import answers, running_head, token_environment
 from cluster.leftovers import place, remove_dead
 from workspace.code import PACKAGES
@@ -201,18 +202,10 @@ def gpu_answers() -> dict[str, str]:
 
 
 def ask_torch(_: str) -> dict[str, str]:
-    """What a node with a GPU is asked: to compute on it. A driver too old, or torch without CUDA, is known here."""
-    import torch
-
+    """What a node with a GPU is asked: why torch cannot compute on it."""
     if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):  # Ray hides them from a task that holds none
         del os.environ["CUDA_VISIBLE_DEVICES"]
-    if torch.version.cuda is None and torch.version.hip is None:
-        return {"why": f"torch {torch.__version__} is built without CUDA"}
-    try:
-        torch.ones(1, device="cuda").add_(1).item()
-    except (RuntimeError, AssertionError) as error:
-        return {"why": " ".join(str(error).split())[:200]}
-    return {"why": ""}
+    return {"why": gpu_trouble()}
 
 
 def require_room(compute: Compute, gpu: bool) -> int:

@@ -1,7 +1,7 @@
 """Whether all numbers of a training are finite, looked at before anything moves, without the host waiting for the device.
 
 On a CPU a number that is not finite stops the run at once, before the optimiser's step. On another device the answer
-stays there: from the first bad step on optimisers and codebook stand still, and the host learns of it at its next look
+stays there: from the first bad step on optimisers and codebook do not move, and the host learns of it at its next look
 (before a row of the curves, a validation or a checkpoint), with the step at which it began.
 """
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed
 
-from cluster import session
+from cluster import devices, session
 from cluster.session import granted_of
 from cluster.shard_map import Mapper, ShardJob, map_shards
 from cluster.training import WorkerGroup, _mistake, fit
@@ -161,6 +161,33 @@ class Failed(Exception):
 def ray_said(text: str) -> Exception:
     """An exception of a class of Ray's own."""
     return type("WorkerHealthCheckFailedError", (Exception,), {"__module__": "ray.train.v2"})(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "there", "trouble", "device"),
+    [
+        ("auto", False, "", "cpu"), ("auto", True, "", "cuda"), ("auto", True, "no kernel image", "cpu"),
+        ("cuda", True, "", "cuda"), ("cuda", True, "no kernel image", None), ("cuda", False, "no driver", None),
+        ("cpu", True, "", "cpu"),
+    ],
+)  # fmt: skip
+def test_in_one_process_a_gpu_is_taken_only_where_torch_can_compute_on_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, there: bool, trouble: str, device: str | None
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(devices, "gpu_trouble", lambda: trouble)
+    monkeypatch.setattr(devices, "say", said.append)
+    if device is None:
+        with pytest.raises(
+            UserError, match=f"compute.device is cuda, and torch can use no GPU here .{trouble}"
+        ):
+            devices.device_of(name)
+        return
+    assert devices.device_of(name) == torch.device(device)
+    assert said == (
+        ["torch cannot use the GPU here (no kernel image): computing on the CPU"] if trouble else []
+    )
 
 
 LOST: dict[int, BaseException] = {
