@@ -18,7 +18,7 @@ from models.demasker import Demasker, DirectionConstrainedAttention
 from models.discriminator import PatchDiscriminator
 from models.masker import fill
 from models.mqvae import MQVAE
-from training.mqvae import LossConfig
+from training.mqvae_plan import LossConfig
 
 
 def swish(x: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
-from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
+from training.mqvae import ImageBatch, MQVAETrainee
+from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
 
 RATE = 4e-5
 QUANTIZER = QuantizerConfig(

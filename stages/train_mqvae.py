@@ -22,12 +22,8 @@ from shards.images import ImageShards, to_float, to_uint8
 from training.curves import Curves
 from training.images import ImageBatches
 from training.loop import LoopSettings, TrainingFolder, train
-from training.mqvae import (
-    ExplorationConfig,
-    LossConfig,
-    MQVAETrainee,
-    MQVAETraining,
-)
+from training.mqvae import MQVAETrainee
+from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
 from training.optimizers import MuonConfig, OptimizerKind
 from training.precision import ChannelsLast, Precision, allow_tf32
 from training.start import require_folder, start_weights

@@ -14,7 +14,7 @@ from models.quantizer import Quantizer
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
 from training.loop import train
-from training.mqvae import MQVAETraining
+from training.mqvae_plan import MQVAETraining
 from training.tokens import TokenBatches
 
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from benchmarks.literal_mqvae import LiteralStep
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
-from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
+from training.mqvae import ImageBatch, MQVAETrainee
+from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
 
 CONFIG = MQVAEConfig(
     image_size=16,

@@ -15,7 +15,8 @@ from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
 from training.checkpoints import list_checkpoints
 from training.loop import LoopSettings, TrainingFolder, train
-from training.mqvae import ExplorationConfig, ImageBatch, LossConfig, MQVAETrainee, MQVAETraining
+from training.mqvae import ImageBatch, MQVAETrainee
+from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
 
 CONFIG = MQVAEConfig(
     image_size=8,
