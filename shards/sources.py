@@ -11,7 +11,7 @@ from shards.layouts.class_folder import list_class_folder
 from shards.layouts.coco import list_coco
 from shards.layouts.folder import list_folder
 from shards.layouts.formats import told_passed_over
-from shards.layouts.guess import are_shapes, are_tars, guess
+from shards.layouts.guess import Guess, are_shapes, are_tars, guess
 from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
 from shards.layouts.reading import Reading
@@ -42,9 +42,16 @@ def list_source(kind: Kind, source: str, reading: Reading = PLAIN) -> Source:
     Raises:
         UserError: it is not there, is not laid out as its kind asks, or holds no images.
     """
-    found = _listed(kind, source, reading)
+    return checked(_listed(kind, source, reading), source)
+
+
+def checked(found: Source, source: str) -> Source:
+    """The same source; UserError where it holds no images, or more classes than are stored."""
     if not found.images:
-        raise UserError(f"shard.source {source} holds no images{_seen(found)}; expected kind {found.kind}")
+        raise UserError(
+            f"shard.source {source} holds no images{_seen(found)}; expected pictures for kind {found.kind} "
+            "(a zip, tars or a list of paths are named themselves)"
+        )
     if len(found.classes or ()) > MOST_CLASSES:
         raise UserError(
             f"shard.source {source} has {len(found.classes or ()):,} classes, expected at most {MOST_CLASSES:,}"
@@ -53,23 +60,35 @@ def list_source(kind: Kind, source: str, reading: Reading = PLAIN) -> Source:
 
 
 def _listed(kind: Kind, source: str, reading: Reading) -> Source:
-    if kind == "webdataset" or (kind == "auto" and are_tars(source)):
-        return replace(list_webdataset(source), kind="webdataset")
-    if kind == "shapes" or (kind == "auto" and are_shapes(source)):
-        return replace(list_shapes(source), kind="shapes")
-    files = files_of(source)
     if kind == "auto":
-        return _guessed(files, reading, source)
-    found = BY_FILES[kind](files, reading, source)
-    notes = () if kind == "metadata" else unread(files, found, kind, reading, source)
-    return replace(found, kind=kind, notes=(*found.notes, *notes))
+        made = guessed(source, reading)
+        first = f"{source} is taken for {made.kind}: `python -m shards.inspect {source}` says why"
+        return replace(made.source, notes=(first, *made.source.notes))
+    if kind == "webdataset":
+        return replace(list_webdataset(source), kind=kind)
+    if kind == "shapes":
+        return replace(list_shapes(source), kind=kind)
+    files = files_of(source)
+    return _with_unread(files, BY_FILES[kind](files, reading, source), kind, reading, source)
 
 
-def _guessed(files: Files, reading: Reading, source: str) -> Source:
+def guessed(source: str, reading: Reading = PLAIN) -> Guess:
+    """What a source is taken for where nobody says it, and why not for anything else.
+
+    Raises:
+        UserError: it is not there, or its parts are unclear.
+    """
+    for kind, fits in (("webdataset", are_tars), ("shapes", are_shapes)):
+        if fits(source):
+            return Guess(kind, _listed(kind, source, reading), reading, {})  # type: ignore[arg-type]
+    files = files_of(source)
     made = guess(files, reading, source)
-    notes = () if made.kind == "metadata" else unread(files, made.source, made.kind, made.reading, source)
-    first = f"{source} is taken for {made.kind}: `python -m shards.inspect {source}` says why"
-    return replace(made.source, kind=made.kind, notes=(first, *made.source.notes, *notes))
+    return replace(made, source=_with_unread(files, made.source, made.kind, made.reading, source))
+
+
+def _with_unread(files: Files, found: Source, kind: str, reading: Reading, source: str) -> Source:
+    notes = () if kind == "metadata" else tuple(unread(files, found, kind, reading, source))
+    return replace(found, kind=kind, notes=(*found.notes, *notes))
 
 
 def _seen(found: Source) -> str:

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -29,6 +30,8 @@ KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS,
 """Use → names of its columns, the likeliest first."""
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 """CelebA's numbers."""
+TEXTS_LOOKED_AT = 50
+"""Texts by which boxes are told from captions."""
 SAMPLED = 200
 """Rows by which a column of names is found."""
 MOST_UNASKED = 1 << 28
@@ -300,25 +303,30 @@ def captions_of(value: Any) -> list[str]:
 def _take_texts(files: Files, texts: Mapping[str, str], asked: bool, found: Beside) -> None:
     if not texts:
         return
-    lines = {
-        name: [caption for line in _lines(files, name) if (caption := clean_caption(line))] for name in texts
-    }
-    said = [line for found_lines in lines.values() for line in found_lines]
-    if said and all(re.fullmatch(r"[\d.eE+\- ]+", line) for line in said[:SAMPLED]):
-        note = f"{len(texts):,} texts beside the images hold numbers ({said[0][:40]}), boxes or labels, not captions"
+    if note := hold_numbers(files, texts):
         if asked:
             raise UserError(f"{note}: take '{TEXTS}' out of shard.tables")
         found.notes.append(note)
         return
     for name, image in texts.items():
-        if lines[name]:
-            found.captions.setdefault(image, []).extend(lines[name])
+        if captions := _lines(files, name):
+            found.captions.setdefault(image, []).extend(captions)
     found.read.extend(texts)
     found.notes.append(f"captions from {len(texts):,} texts beside the images")
 
 
+def hold_numbers(files: Files, texts: Mapping[str, str]) -> str:
+    """What to say of texts that are boxes or labels, by the first of them; "" where they are captions."""
+    lines = [line for name in islice(texts, TEXTS_LOOKED_AT) for line in _lines(files, name)]
+    if not lines or not all(re.fullmatch(r"[\d.eE+\- ]+", line) for line in lines):
+        return ""
+    return f"{len(texts):,} texts beside the images hold numbers ({lines[0][:40]}), boxes or labels, not captions"
+
+
 def _lines(files: Files, name: str) -> list[str]:
-    return files.locate(name).read().decode("utf-8-sig", "replace").splitlines()
+    """A text's captions, one a line."""
+    text = files.locate(name).read().decode("utf-8-sig", "replace")
+    return [caption for line in text.splitlines() if (caption := clean_caption(line))]
 
 
 def _check_columns(reading: Reading, found: Beside, source: str) -> None:

@@ -94,11 +94,10 @@ def _source(files: Files, found: Found, classes: Sequence[str], source: str) -> 
 
 def _take_parts(parts: list[Part], names: Sequence[str], reading: Reading, source: str, found: Found) -> None:
     """Training images first: their classes say what the folders of the others are."""
-    found.notes += entered(parts, names)
-    for part in sorted(parts, key=lambda part: part.split != "train"):
-        if part.split == "test":
-            found.notes.append(keep_apart(part, found.passed_over))
-        elif part.cls is not None:
+    found.notes += [*entered(parts, names), *keep_apart(parts, found.passed_over)]
+    kept = [part for part in parts if part.split != "test"]
+    for part in sorted(kept, key=lambda part: part.split != "train"):
+        if part.cls is not None:
             found.rows.update((name, (part.split, part.cls)) for name in part.names)
         else:
             _take(part, reading, source, found)

@@ -101,7 +101,7 @@ def _left_out(role: str, folder: str, names: list[str], passed_over: PassedOver)
     if role == "skip":
         add(passed_over, SKIPPED_BY_ROLE, len(names))
         return []
-    return [keep_apart(Part(f"{folder}/", role, names), passed_over)]
+    return keep_apart([Part(f"{folder}/", role, names)], passed_over)
 
 
 def _rows(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage
+from shards.layouts.names import counted
 from shards.layouts.reading import (
     KEPT_APART,
     SKIPPED_BY_ROLE,
@@ -24,25 +25,36 @@ def list_folder(files: Files, reading: Reading, source: str) -> Source:
     if len(names) < len(files.names):
         add(passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
     parts = divided(names, reading, source, classes=False)
-    images, notes = [], []
-    for part in parts:
-        if part.split == "test":
-            notes.append(keep_apart(part, passed_over))
-        else:
-            images += [SourceImage(name, files.locate(name), part.split) for name in part.names]
+    images = [
+        SourceImage(name, files.locate(name), part.split)
+        for part in parts
+        for name in part.names
+        if part.split != "test"
+    ]
     images.sort(key=lambda image: image.name)
     read = (files.listing,) if files.listing else ()
-    return Source(images, passed_over=passed_over, read=read, notes=(*entered(parts, names), *notes))
-
-
-def keep_apart(part: Part, passed_over: PassedOver) -> str:
-    """Count the images of a test split; returns what to say of it."""
-    add(passed_over, KEPT_APART, len(part.names))
-    folder = part.prefix.rstrip("/")
-    return (
-        f"{part.prefix} ({len(part.names):,} images) is kept apart, neither trained nor validated on: "
-        f"shard.roles: {{{folder}: val}} takes it for validation"
+    return Source(
+        images,
+        passed_over=passed_over,
+        read=read,
+        notes=(*entered(parts, names), *keep_apart(parts, passed_over)),
     )
+
+
+def keep_apart(parts: Sequence[Part], passed_over: PassedOver) -> list[str]:
+    """Count the images of test splits; returns what to say of them."""
+    apart = [part for part in parts if part.split == "test"]
+    if not apart:
+        return []
+    count = sum(len(part.names) for part in apart)
+    add(passed_over, KEPT_APART, count)
+    folder = apart[0].prefix.rstrip("/")
+    role = folder if len(apart) == 1 else folder.rpartition("/")[2]
+    are, them = ("is", "it") if len(apart) == 1 else ("are", "them")
+    return [
+        f"{counted([part.prefix for part in apart], 3)} ({count:,} images) {are} kept apart, neither trained nor validated on: "
+        f"shard.roles: {{{role}: val}} takes {them} for validation"
+    ]
 
 
 def entered(parts: Sequence[Part], names: Sequence[str]) -> list[str]:

@@ -14,14 +14,14 @@ from shards.layouts.folder import list_folder
 from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
 from shards.layouts.names import PARTS, counted, stem_of
-from shards.layouts.reading import Reading
+from shards.layouts.reading import Reading, UnknownRoleError
 from shards.layouts.walking import Files, walk
 from workspace.errors import UserError
 from workspace.manifest import NAME, kind_of
 
 TARS = (".tar", ".tar.gz", ".tgz")
 DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
-HEX = re.compile(r"[0-9a-f]{1,3}")
+HASH = re.compile(r"[0-9a-f]{8,}")
 CHUNKS = (100, 1000, 10000)
 """Images in a numbered folder: FFHQ's and StyleGAN's are of 1,000."""
 
@@ -92,7 +92,7 @@ def guess(files: Files, reading: Reading, source: str) -> Guess:
 def _class_folder(files: Files, reading: Reading, source: str, others: dict[str, str]) -> Source | None:
     try:
         found = list_class_folder(files, reading, source)
-    except LooseImagesError as error:
+    except (LooseImagesError, UnknownRoleError) as error:
         others["class_folder"] = str(error)
         return None
     why = _no_classes(found, source)
@@ -168,11 +168,7 @@ def _part_to_skip(classes: Sequence[str]) -> str:
 
 def _are_chunks(stems: Mapping[str, Sequence[str]]) -> bool:
     """Whether each folder holds the images of a range of numbers, or of a prefix of their hashes."""
-    if all(HEX.fullmatch(name.lower()) for name in stems) and all(
-        len(stem) > len(name) + 2 and stem.lower().startswith(name.lower())
-        for name, own in stems.items()
-        for stem in own
-    ):
+    if all(HASH.fullmatch(stem) and stem.startswith(name) for name, own in stems.items() for stem in own):
         return True
     if not all(name.isdecimal() for name in stems):
         return False

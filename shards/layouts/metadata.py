@@ -94,14 +94,11 @@ def _splits(
     if beside.splits:
         return _table_splits([*names, *beside.missing], beside, reading, source, passed_over)
     parts = divided(names, reading, source, classes=False)
-    notes = entered(parts, list(names))
     found: dict[str, str | None] = dict.fromkeys(beside.missing)
     for part in parts:
-        if part.split == "test":
-            notes.append(keep_apart(part, passed_over))
-        else:
+        if part.split != "test":
             found.update((name, part.split) for name in part.names)
-    return found, notes
+    return found, [*entered(parts, names), *keep_apart(parts, passed_over)]
 
 
 def _table_splits(

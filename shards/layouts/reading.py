@@ -171,8 +171,12 @@ def _split_below_classes(
     return parts
 
 
+class UnknownRoleError(UserError):
+    """A role of what the source does not have."""
+
+
 def check_roles(reading: Reading, names: Iterable[str], values: Iterable[str], source: str) -> None:
-    """UserError where a role names what the source does not have."""
+    """UnknownRoleError where a role names what the source does not have."""
     if not reading.roles:
         return
     there = set(values)
@@ -180,7 +184,7 @@ def check_roles(reading: Reading, names: Iterable[str], values: Iterable[str], s
         there |= _places(name)
     for path in reading.roles:
         if path not in there:
-            raise UserError(
+            raise UnknownRoleError(
                 f"shard.roles names {path}, which shard.source {source} does not have: expected the path or name of a folder "
                 "or file below it, or a value of a split column"
             )

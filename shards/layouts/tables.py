@@ -120,14 +120,15 @@ def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table |
     lines = text.splitlines()
     if len(lines) > 1 and lines[0].strip().isdigit() and not lines[1].strip().isdigit():
         lines = lines[1:]  # CelebA's text files begin with the number of their rows
-    rows = [row for row in _cut(lines, PurePosixPath(name).suffix.lower(), is_image) if any(row)]
+    cells, by_space = _cut(lines, PurePosixPath(name).suffix.lower(), is_image)
+    rows = [row for row in cells if any(row)]
     if not rows:
         return None
     first, second = rows[0], rows[min(1, len(rows) - 1)]
     header = not any(map(is_image, first)) and (
         any(map(is_image, second)) or (not any(map(_is_number, first)) and any(map(_is_number, second)))
     )
-    if header and len(second) == len(first) + 1:
+    if header and by_space and len(second) == len(first) + 1:
         first = ["image", *first]  # CelebA's header leaves out the name's column
     width = len(first)
     columns = tuple(cell.strip() for cell in first) if header else tuple(map(str, range(width)))
@@ -143,21 +144,20 @@ def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:
     return (*cells, *[None] * (width - len(cells)))
 
 
-def _cut(lines: list[str], suffix: str, is_image: Callable[[str], bool]) -> Iterable[list[str]]:
-    """Lines → cells: by the first delimiter that cuts the first lines alike, else by white space, else whole."""
+def _cut(lines: list[str], suffix: str, is_image: Callable[[str], bool]) -> tuple[Iterable[list[str]], bool]:
+    """Lines → cells, by the first delimiter that cuts the first lines alike, else by white space (True), else whole."""
     sample = [line for line in lines if line.strip()][:SNIFFED]
     if any(is_image(line.strip()) for line in sample):
-        return ([line] for line in lines)
+        return ([line] for line in lines), False
     for delimiter in DELIMITERS.get(suffix, ","):
         widths = [len(row) for row in _reader(sample, delimiter)]
         if widths and widths[0] > 1 and sum(width >= widths[0] for width in widths) >= 0.8 * len(widths):
-            return _reader(lines, delimiter)
-    if suffix in (".txt", ".lst"):
-        split = [line.split() for line in sample]
-        if any(len(row) > 1 and is_image(row[0]) for row in split):
-            even = len({len(row) for row in split[1:]}) == 1
-            return ((line.split() if even else line.split(None, 1)) for line in lines)
-    return ([line] for line in lines)
+            return _reader(lines, delimiter), False
+    split = [line.split() for line in sample]
+    if suffix in (".txt", ".lst") and any(len(row) > 1 and is_image(row[0]) for row in split):
+        even = len({len(row) for row in split[1:]}) == 1
+        return ((line.split() if even else line.split(None, 1)) for line in lines), True
+    return ([line] for line in lines), False
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Iterable[list[str]]:

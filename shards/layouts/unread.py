@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from shards.layouts.beside import TEXTS, read_beside, texts_beside
+from shards.layouts.beside import TEXTS, hold_numbers, read_beside, texts_beside
 from shards.layouts.listed import Source
 from shards.layouts.reading import Reading
 from shards.layouts.walking import Files
@@ -18,7 +18,7 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
         return []
     notes = []
     texts = texts_beside(files, files.names)
-    if texts and not any(name in texts for name in found.read):
+    if texts and not any(name in texts for name in found.read) and not hold_numbers(files, texts):
         notes.append(f"{len(texts):,} texts beside the images are not read by kind {kind}{_how(kind, TEXTS)}")
     others = replace(files, others={name: why for name, why in files.others.items() if name not in texts})
     try:

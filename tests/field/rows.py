@@ -1,6 +1,16 @@
 """All rows, in the order of docs/robustness.md."""
 
-from tests.field import data_rows, fault_rows, shell_rows, token_rows, training_rows, workflow_rows
+from tests.field import (
+    data_rows,
+    fault_rows,
+    label_rows,
+    layout_rows,
+    shell_rows,
+    source_rows,
+    token_rows,
+    training_rows,
+    workflow_rows,
+)
 from tests.field.table import Row
 
 ROWS: tuple[Row, ...] = (
@@ -8,6 +18,9 @@ ROWS: tuple[Row, ...] = (
     *shell_rows.ROWS,
     *training_rows.ROWS,
     *fault_rows.ROWS,
+    *layout_rows.ROWS,
+    *label_rows.ROWS,
+    *source_rows.ROWS,
     *data_rows.ROWS,
     *token_rows.ROWS,
 )

@@ -1,0 +1,248 @@
+"""What a source of images is, before anything is made of it: `python -m shards.inspect SOURCE`.
+
+Says the layout (guessed, or asked for), images and their sizes, classes, splits, captions, what is passed over and why, what a
+person should know before training, and the lines for params.yaml. No picture is decoded; of some the header is read.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from statistics import median_low
+from typing import get_args
+
+import yaml
+
+from shards.images import NO_IMAGE, opened
+from shards.layouts.formats import told_passed_over
+from shards.layouts.guess import Guess
+from shards.layouts.listed import Source, SourceImage, shown_name
+from shards.layouts.reading import ColumnUse, Reading, Role, level
+from shards.layouts.walking import files_of
+from shards.sources import PLAIN, Kind, checked, guessed, list_source
+from shards.splits import hashed_unit, with_splits
+from workspace.errors import UserError
+
+SAMPLED = 200
+"""Images whose header is read for its size."""
+MOST_CLASSES, MOST_FOLDERS = 12, 12
+EXAMPLES = 3
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to look at, and how.
+
+    Attributes:
+        source: as `shard.source`.
+        kind: as `shard.kind`.
+        reading: as `shard.roles`, `tables` and `columns`.
+        val_fraction: as in `shard`.
+        seed: as in `shard`.
+        duplicates: whether to compare contents.
+    """
+
+    source: str
+    kind: Kind = "auto"
+    reading: Reading = PLAIN
+    val_fraction: float = 0.05
+    seed: int = 0
+    duplicates: bool = False
+
+
+def inspected(asked: Asked) -> list[str]:
+    """The report, line by line.
+
+    Raises:
+        UserError: no such source, or one whose parts are unclear.
+    """
+    made = _made(asked)
+    found = with_splits(made.source, asked.val_fraction, asked.seed)
+    own = any(image.split == "val" for image in made.source.images)
+    lines = [f"{asked.source}: {made.kind}"]
+    lines += [f"  not {kind}: {why}" for kind, why in made.others.items()]
+    lines += _images(made.source.images, asked.seed)
+    lines += _classes(found)
+    lines.append(_splits(found, own, asked.val_fraction))
+    lines += _captions(found.images)
+    if told := told_passed_over(dict(found.passed_over)):
+        lines.append(told)
+    if asked.duplicates:
+        lines += duplicates(found.images)
+    lines += [f"note: {note}" for note in found.notes]
+    return [*lines, *_settings(asked, made)]
+
+
+def _made(asked: Asked) -> Guess:
+    if asked.kind != "auto":
+        found = list_source(asked.kind, asked.source, asked.reading)
+        return Guess(asked.kind, found, asked.reading, {})
+    made = guessed(asked.source, asked.reading)
+    checked(made.source, asked.source)
+    return made
+
+
+def _images(images: Sequence[SourceImage], seed: int) -> list[str]:
+    kinds = Counter(PurePosixPath(image.name).suffix.lower() or "no extension" for image in images)
+    told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+    sample = sorted(images, key=lambda image: hashed_unit(seed, image.name))[:SAMPLED]
+    sizes, bad = [], []
+    for image in sample:
+        try:
+            sizes.append(opened(image.data.read()).size)
+        except NO_IMAGE:
+            bad.append(shown_name(image.name))
+    lines = [f"{len(images):,} images: {told}"]
+    if sizes:
+        short = sorted(min(size) for size in sizes)
+        lines.append(
+            f"sizes of {len(sizes):,} of them: short side {short[0]:,} to {short[-1]:,} px, median {median_low(short):,}"
+        )
+    if bad:
+        lines.append(f"no picture: {len(bad):,} of {len(sample):,} that were looked at, such as {bad[0]}")
+    return lines
+
+
+def _classes(found: Source) -> list[str]:
+    if not found.classes:
+        return ["no classes"]
+    counts = Counter(image.cls for image in found.images)
+    named = [(name, counts[number]) for number, name in enumerate(found.classes)]
+    shown = ", ".join(f"{name} {count:,}" for name, count in named[:MOST_CLASSES])
+    more = f", and {len(named) - MOST_CLASSES:,} others" if len(named) > MOST_CLASSES else ""
+    sizes = [count for _, count in named]
+    of = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    return [f"{len(named):,} classes of {of} images: {shown}{more}"]
+
+
+def _splits(found: Source, own: bool, val_fraction: float) -> str:
+    counts = Counter(image.split for image in found.images)
+    how = "the source's own" if own else f"held out, shard.val_fraction {val_fraction:g}"
+    return f"splits: train {counts['train']:,}, val {counts['val']:,} ({how})"
+
+
+def _captions(images: Iterable[SourceImage]) -> list[str]:
+    captioned = [image for image in images if image.captions]
+    if not captioned:
+        return ["no captions"]
+    total = sum(len(image.captions) for image in captioned)
+    lines = [f"captions: {total:,} of {len(captioned):,} images"]
+    return lines + [
+        f"  {shown_name(image.name)}: {image.captions[0][:100]}" for image in captioned[:EXAMPLES]
+    ]
+
+
+def duplicates(images: Iterable[SourceImage]) -> list[str]:
+    """What to say of images of equal bytes: those of equal size are read and hashed."""
+    by_size: dict[int, list[SourceImage]] = defaultdict(list)
+    for image in images:
+        size = image.data.length if image.data.length >= 0 else _size(image.data.path)
+        by_size[size].append(image)
+    by_hash: dict[bytes, list[SourceImage]] = defaultdict(list)
+    for size, same in by_size.items():
+        for image in same if len(same) > 1 and size else ():
+            try:
+                by_hash[hashlib.sha256(image.data.read()).digest()].append(image)
+            except OSError:
+                continue  # `shard` counts it as skipped
+    groups = [group for group in by_hash.values() if len(group) > 1]
+    if not groups:
+        return ["no duplicates"]
+    across = sum(len({image.split for image in group}) > 1 for group in groups)
+    first = " = ".join(shown_name(image.name) for image in groups[0][:2])
+    return [
+        f"duplicates: {sum(map(len, groups)):,} images have {len(groups):,} contents, {across:,} of them in both splits ({first})"
+    ]
+
+
+def _size(path: str) -> int:
+    found = Path(path)
+    return found.stat().st_size if found.is_file() else 0
+
+
+def _settings(asked: Asked, made: Guess) -> list[str]:
+    """The lines for params.yaml."""
+    reading = made.reading
+    lines = [f"kind: {made.kind}", f"source: {yaml.safe_dump(asked.source, width=1000).splitlines()[0]}"]
+    if reading.roles:
+        lines.append(f"roles: {json.dumps(dict(reading.roles), ensure_ascii=False)}")
+    if reading.tables is not None:
+        lines.append(f"tables: {json.dumps(reading.tables, ensure_ascii=False)}")
+    if reading.columns:
+        lines.append(f"columns: {json.dumps(dict(reading.columns), ensure_ascii=False)}")
+    return ["for params.yaml:", "shard:", *(f"  {line}" for line in lines)]
+
+
+def folders_of(source: str) -> list[str]:
+    """What lies at the top of a source that no layout fits: folders and how many images each has."""
+    files = files_of(source)
+    here = level(files.names, "")
+    lines = [
+        f"  {name}/ {len(names):,} images" for name, names in sorted(here.folders.items())[:MOST_FOLDERS]
+    ]
+    if len(here.folders) > MOST_FOLDERS:
+        lines.append(f"  and {len(here.folders) - MOST_FOLDERS:,} other folders")
+    if here.loose:
+        lines.append(f"  {len(here.loose):,} images in no folder")
+    told = told_passed_over(files.passed_over())
+    return [*lines, *([f"  {told}"] if told else [])]
+
+
+def _pairs(texts: Sequence[str], what: str, values: Sequence[str], on_left: bool) -> dict[str, str]:
+    """`a=b` each, one side of which is one of `values`."""
+    found = {}
+    for text in texts:
+        left, equals, right = text.rpartition("=") if not on_left else text.partition("=")
+        if not equals or (left if on_left else right) not in values:
+            form = f"{what}=NAME" if on_left else f"PATH={what}"
+            raise UserError(f"{text!r}: expected {form}, {what} one of {', '.join(values)}")
+        found[left] = right
+    return found
+
+
+def _asked(given: argparse.Namespace) -> Asked:
+    roles = _pairs(given.role, "ROLE", get_args(Role), on_left=False)
+    columns = _pairs(given.column, "USE", get_args(ColumnUse), on_left=True)
+    tables = tuple(given.table) if given.table else None
+    reading = Reading(roles, tables, columns)  # type: ignore[arg-type]
+    return Asked(given.source, given.kind, reading, given.val_fraction, given.seed, given.duplicates)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m shards.inspect", description=__doc__)
+    parser.add_argument("source", help="a folder, zip, list of paths, listing, or glob of tars")
+    parser.add_argument("--kind", choices=get_args(Kind), default="auto", help="the layout (guessed)")
+    parser.add_argument(
+        "--role",
+        action="append",
+        default=[],
+        metavar="PATH=ROLE",
+        help="as shard.roles: test=val, extra=skip",
+    )
+    parser.add_argument(
+        "--table", action="append", default=[], metavar="FILE", help="as shard.tables: labels.csv, '*.txt'"
+    )
+    parser.add_argument(
+        "--column", action="append", default=[], metavar="USE=NAME", help="as shard.columns: label=Smiling"
+    )
+    parser.add_argument("--val-fraction", type=float, default=0.05, help="as shard.val_fraction (0.05)")
+    parser.add_argument("--seed", type=int, default=0, help="as shard.seed (0)")
+    parser.add_argument(
+        "--duplicates", action="store_true", help="compare contents too: files of equal size are read"
+    )
+    given = parser.parse_args()
+    try:
+        lines = inspected(_asked(given))
+    except UserError as error:
+        seen = folders_of(given.source) if Path(given.source).exists() else []
+        sys.exit("\n".join([str(error), *(["there are:", *seen] if seen else [])]))
+    sys.stdout.write("".join(f"{shown_name(line)}\n" for line in lines))
+
+
+if __name__ == "__main__":
+    main()
