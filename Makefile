@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[workflow,dev]'
 	@touch $@
 
-repro: $(STAMP) preset  ## run everything that is out of date (PRESET=faces takes presets/faces.yaml first)
+repro: $(STAMP) preset  ## run everything that is out of date (PRESET=faces SOURCE=/path/to/images takes presets/faces.yaml first)
 	@$(WITH_RAY) dvc repro && echo "the report: file://$$PWD/artifacts/report/index.html"
 
 flow: $(STAMP) preset  ## the same as a Prefect flow
@@ -37,7 +37,7 @@ sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after
 	python -m benchmarks.sweep
 
 preset: $(STAMP)  ## copy presets/NAME.yaml over params.yaml (PRESET=NAME), unless that has edits of yours
-	@$(if $(PRESET),python -m pipelines.preset $(PRESET),:)
+	@python -m pipelines.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
 test: $(STAMP)  ## all tests, at most 15 minutes on two cores of which one is busy (OPTIONS=--cpu says what they cost)

@@ -1,38 +1,105 @@
-"""Take a preset: copy presets/NAME.yaml over params.yaml, unless that has uncommitted edits.
+"""Take a preset: copy presets/NAME.yaml over params.yaml, unless that has edits of yours; and look whether its data is there.
 
-python -m pipelines.preset NAME
+python -m pipelines.preset NAME [--source PATH] [--weights FOLDER]
+python -m pipelines.preset                       look whether what params.yaml reads is there, and take nothing
 """
 
 import argparse
-import shutil
+import json
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
+SOURCE = re.compile(r"^(  source: )\S.*$", re.MULTILINE)
+WEIGHTS = re.compile(r"[^\s,{]+/([\w.-]+\.(?:safetensors|pt)\b)")
+MADE_HERE = "artifacts/"
+ELSEWHERE = re.compile(r"[*?\[{]|^\w+:")
+"""A glob, or a URL: whether it leads anywhere is for the stage to say."""
 
 
-def take(name: str) -> str:
-    """Copy the preset over params.yaml.
+def take(name: str, source: str | None = None, weights: str | None = None) -> str:
+    """Write the preset, with images and weights from elsewhere where these are named, over params.yaml.
 
     Returns:
-        The error in one line, or "" if all went well.
+        The error in one line, or "" if all went well; then nothing was changed.
     """
-    source = PRESETS / f"{name}.yaml"
     names = sorted(path.stem for path in PRESETS.glob("*.yaml"))
     if name not in names:
         return f"there is no preset {name}; expected one of {', '.join(names)}"
-    wanted = source.read_bytes()
-    if PARAMS.is_file() and PARAMS.read_bytes() == wanted:
-        return ""
-    if (
-        PARAMS.is_file()
-        and _edited()
-        and PARAMS.read_bytes() not in [path.read_bytes() for path in PRESETS.glob("*.yaml")]
-    ):
-        return f"params.yaml has uncommitted edits: commit them, or `git checkout params.yaml`, then take the preset {name}"
-    shutil.copyfile(source, PARAMS)
+    wanted = placed((PRESETS / f"{name}.yaml").read_text(encoding="utf-8"), source, weights)
+    lacking = missing(wanted, f"presets/{name}.yaml", f"PRESET={name} ")
+    if lacking:
+        return lacking
+    present = PARAMS.read_text(encoding="utf-8") if PARAMS.is_file() else wanted
+    if present != wanted and _edited() and not _is_a_preset(present):
+        return (
+            f"params.yaml has uncommitted edits: keep them by `git commit -m mine params.yaml`, or drop them by "
+            f"`git checkout params.yaml`; then `make repro PRESET={name}` (`make repro` runs params.yaml as it is)"
+        )
+    PARAMS.write_text(wanted, encoding="utf-8")
     return ""
+
+
+def placed(text: str, source: str | None, weights: str | None) -> str:
+    """A params file that reads images from `source` and weights from the folder `weights`."""
+    if source is not None:
+        text = SOURCE.sub(lambda found: found[1] + json.dumps(source, ensure_ascii=False), text, count=1)
+    if weights is not None:
+        text = WEIGHTS.sub(lambda found: f"{weights.rstrip('/')}/{found[1]}", text)
+    return text
+
+
+def missing(text: str, file: str, preset: str) -> str:
+    """What a params file reads and is not there, and what to type, in one line; or "".
+
+    Args:
+        text: the params file.
+        file: its name.
+        preset: `PRESET=NAME `, or "" for params.yaml itself.
+    """
+    tree = yaml.safe_load(text)
+    section = tree.get("shard") if isinstance(tree, dict) else None
+    source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
+    named = sorted(path for path in set(_weights(tree)) if not Path(path).is_file())
+    lacks_images = (
+        not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
+    )
+    lacking = ([f"images in {source}"] if lacks_images else []) + [f"weights in {path}" for path in named]
+    if not lacking:
+        return ""
+    options = (" SOURCE=/path/to/images" if lacks_images else "") + (
+        " WEIGHTS=/path/to/weights" if named else ""
+    )
+    what = f"{file} reads {' and '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not there"
+    if not preset:
+        return f"{what}: set the paths in params.yaml (docs/data.md)"
+    return (
+        f"{what}: type `make repro {preset.strip()}{options}` with the folders that have them (docs/data.md)"
+    )
+
+
+def _weights(value: Any) -> Iterator[str]:
+    """Every path of a weights file in a params file."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _weights(inner)
+    elif isinstance(value, str) and value.endswith((".safetensors", ".pt")):
+        yield value
+
+
+def _is_a_preset(text: str) -> bool:
+    """Whether a params file is some preset, wherever it reads its data from."""
+    return _bare(text) in [_bare(path.read_text(encoding="utf-8")) for path in PRESETS.glob("*.yaml")]
+
+
+def _bare(text: str) -> str:
+    return WEIGHTS.sub(r"\1", SOURCE.sub(r"\1", text, count=1))
 
 
 def _edited() -> bool:
@@ -43,8 +110,16 @@ def _edited() -> bool:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.preset", description=__doc__)
-    parser.add_argument("name", help="stem of a file in presets/")
-    error = take(parser.parse_args().name)
+    parser.add_argument("name", nargs="?", help="stem of a file in presets/")
+    parser.add_argument("--source", help="where the images are, in place of the preset's shard.source")
+    parser.add_argument("--weights", help="the folder of the weights files, in place of the preset's")
+    asked = parser.parse_args()
+    if asked.name is not None:
+        error = take(asked.name, asked.source, asked.weights)
+    elif asked.source is not None or asked.weights is not None:
+        error = "SOURCE and WEIGHTS go with a preset: `make repro PRESET=flowers SOURCE=/path/to/images`; else edit params.yaml"
+    else:
+        error = missing(PARAMS.read_text(encoding="utf-8"), str(PARAMS), "") if PARAMS.is_file() else ""
     if error:
         sys.exit(error)
 
