@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.test_workflow import environment
-from tests.tiny import BIN, copy_of, finished_repository, run
+from tests.tiny import BIN, copy_of, environment, finished_repository, run
 from workspace.outputs import folder_hash
 from workspace.settings import STAGES
 
