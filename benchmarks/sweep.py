@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.tiny import copy_of_the_repository
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
 
@@ -34,26 +35,8 @@ RATES = ("0.001", "0.0015", "0.002", "0.003", "0.004", "0.006")
 
 
 def repository(folder: Path) -> Path:
-    """The files that git knows, at tiny scale, everything made."""
-    names = _run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file() and not name.endswith("dvc.lock") and not name.startswith("metrics/"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    shutil.copyfile(folder / "presets" / "tiny.yaml", folder / "params.yaml")
-    _run(folder, "git", "init", "-q")
-    _run(folder, "git", "add", "-A")
-    _run(
-        folder,
-        "git",
-        "-c",
-        "user.name=bench",
-        "-c",
-        "user.email=bench@example.invalid",
-        "commit",
-        "-qm",
-        "tiny",
-    )
+    """The working tree's code at tiny scale, nothing of the user's own, everything made."""
+    copy_of_the_repository(folder)
     _run(folder, str(BIN / "dvc"), "repro", "-q")
     return folder
 
