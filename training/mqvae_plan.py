@@ -55,7 +55,7 @@ class ExplorationConfig:
     """Noise on the ranking of cells early in training (not in the paper; `noise: 0` is the paper's ranking).
 
     Attributes:
-        noise: weight of standard normal noise against the scores' logits over their standard deviation (≥ 0).
+        noise: weight of standard normal noise against the scores' logits over their deviation within the image (≥ 0).
         until: share of the run with full noise (≥ 0, ≤ 1).
         gone_by: share of the run by which the noise is annealed to none, at least `until` (≥ 0, ≤ 1).
         freeze_from: share of the run from which the scores get no gradient; 1 never freezes them (≥ 0, ≤ 1).

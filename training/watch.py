@@ -2,7 +2,8 @@
 
 On a CPU a number that is not finite stops the run at once, before the optimiser's step. On another device the answer
 stays there: from the first bad step on optimisers and codebook do not move, and the host learns of it at its next look
-(before a row of the curves, a validation or a checkpoint), with the step at which it began.
+(before a row of the curves, a validation or a checkpoint), with the step at which it began. EMA weights then only near
+weights that are finite, and nobody reads them.
 """
 
 from collections.abc import Callable, Mapping

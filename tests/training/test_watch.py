@@ -18,6 +18,7 @@ from training import group, loop, watch
 from training.checkpoints import load_checkpoint, save_checkpoint
 from training.loop import train
 from training.mqvae import ImageBatch, MQVAETrainee
+from training.optimizers import Muon
 from training.stackformer import StackformerTrainee
 from training.watch import Watch
 from workspace.errors import PeerLostError, UserError
@@ -156,7 +157,8 @@ def test_off_the_cpu_the_first_bad_step_and_number_are_kept_until_the_host_looks
 def on_nothing(trainee: MQVAETrainee | StackformerTrainee) -> None:
     """Optimisers that run on tensors without data; fused ones do not."""
     trainee.optimizers = {
-        name: Adam(it.param_groups[0]["params"], foreach=False) for name, it in trainee.optimizers.items()
+        name: it if isinstance(it, Muon) else Adam(it.param_groups[0]["params"], foreach=False)
+        for name, it in trainee.optimizers.items()
     }
 
 
@@ -165,9 +167,10 @@ def test_a_training_step_reads_no_number_from_its_device(
 ) -> None:
     """On the device `meta` there are no numbers: `.item()`, `.tolist()`, a mask as an index, bincount, all raise."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **named: nullcontext())  # knows no such device
-    nowhere, training = torch.device("meta"), dataclasses.replace(images.TRAINING, precision="fp32")
-    for mask in ("adaptive", "random"):
-        config = dataclasses.replace(images.CONFIG, mask=mask)
+    nowhere = torch.device("meta")
+    for mask, optimizer in (("adaptive", "adamw"), ("random", "muon")):
+        config = dataclasses.replace(images.CONFIG, mask=mask, channels=16)
+        training = dataclasses.replace(images.TRAINING, precision="fp32", optimizer=optimizer)
         model = images.MQVAE(config)
         painter = MQVAETrainee(model, training, 8, 4, None, torch.zeros(4, 3, 8, 8), nowhere, lambda *_: None)
         on_nothing(painter)
