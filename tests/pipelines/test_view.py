@@ -100,18 +100,12 @@ def test_a_command_has_its_own_exit_status_and_is_waited_for(workspace: Path) ->
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    command = [
-        sys.executable,
-        "-m",
-        "pipelines.view",
-        "sh",
-        "-c",
-        "trap 'sleep 0.3; echo ended; exit 5' TERM; echo; read line",
-    ]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    script = "trap 'sleep 0.3; echo ended; exit 5' TERM; echo; for i in $(seq 3000); do sleep 0.1; done"
+    command = [sys.executable, "-m", "pipelines.view", "sh", "-c", script]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline()
     process.terminate()
-    assert "ended" in process.communicate("\n", timeout=60)[0] and process.returncode == 5
+    assert "ended" in process.communicate(timeout=300)[0] and process.returncode == 5
     assert not (workspace / VIEW).exists()
 
 
