@@ -6,7 +6,7 @@ import torch
 
 Precision = Literal["fp32", "tf32", "bf16", "float64"]
 """fp32; tf32 (fp32 whose products a GPU may round to TF32); bf16 (fp32 weights under autocast); float64 (reference runs)."""
-ChannelsLast = bool | Literal["auto"]
+ChannelsLast = Literal["auto", True, False]
 """Memory format of convolutions; auto takes the faster one of the device."""
 
 

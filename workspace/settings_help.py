@@ -160,7 +160,8 @@ def _type(kind: Any) -> str:
     kind, _ = _bare(kind)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:
-        return "one of " + ", ".join(map(str, inner)) if len(inner) > 1 else str(inner[0])
+        values = [str(one).lower() if isinstance(one, bool) else str(one) for one in inner]
+        return "one of " + ", ".join(values) if len(values) > 1 else values[0]
     if origin in (Union, UnionType):
         return " or ".join(_type(part) for part in inner)
     if origin in (list, tuple):

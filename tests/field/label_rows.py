@@ -61,7 +61,9 @@ CELEBA = [f"img_align_celeba/{number:06d}.jpg" for number in range(1, 7)]
 ATTRIBUTES = "image_id,5_o_Clock_Shadow,Smiling\n" + "".join(
     f"{number:06d}.jpg,-1,{1 if number % 2 else -1}\n" for number in range(1, 7)
 )
-PARTITION = "image_id,partition\n" + "".join(f"{n:06d}.jpg,{part}\n" for n, part in enumerate((0, 0, 0, 1, 1, 2), 1))
+PARTITION = "image_id,partition\n" + "".join(
+    f"{n:06d}.jpg,{part}\n" for n, part in enumerate((0, 0, 0, 1, 1, 2), 1)
+)
 FLOWERS = [f"jpg/image_{number:05d}.jpg" for number in range(1, 9)]
 FLICKR = [f"Images/10002{number}_ab.jpg" for number in range(2)]
 STYLEGAN = [f"0000{number // 1000}/img0000{number:04d}.png" for number in (0, 1, 1000, 1001)]

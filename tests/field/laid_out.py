@@ -30,7 +30,9 @@ def lay(root: Path, images: Iterable[str], texts: Texts | None = None) -> Path:
     for number, name in enumerate(images):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(picture(number), "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png"))
+        path.write_bytes(
+            encoded(picture(number), "jpeg" if path.suffix.lower() in (".jpg", ".jpeg") else "png")
+        )
     for name, text in (texts or {}).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +90,8 @@ def classes_of(made: Sharded) -> str:
         for path in made.shards.paths(split):
             found.update(sample.cls for sample in made.shards.samples(path))
     return ", ".join(
-        f"{name} {counts['train'][number]}+{counts['val'][number]}" for number, name in enumerate(facts.classes)
+        f"{name} {counts['train'][number]}+{counts['val'][number]}"
+        for number, name in enumerate(facts.classes)
     )
 
 

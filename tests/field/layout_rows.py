@@ -84,7 +84,9 @@ def added(field: Field, folder: Path) -> str:
     source, before, most, others = folder / "data", dict[str, str | None](), 0, 0
     lay(source, [*some("cat", 20), *some("dog", 20)])
     for number in range(20, 40):
-        found = {image.name: image.split for image in with_splits(list_source("auto", str(source)), 0.2, 0).images}
+        found = {
+            image.name: image.split for image in with_splits(list_source("auto", str(source)), 0.2, 0).images
+        }
         moved = [name for name in before if before[name] != found[name]]
         most, others = max(most, len(moved)), others + sum(name.startswith("cat") for name in moved)
         before = found

@@ -46,7 +46,9 @@ def bad_zip(data: bytes) -> Outcome:
     return lambda field, folder: turned_away_at(lay(folder, [], {"data.zip": data}) / "data.zip", folder)
 
 
-def listed(text: Callable[[Path], str], name: str = "list.txt", inside: bool = True, **changes: object) -> Outcome:
+def listed(
+    text: Callable[[Path], str], name: str = "list.txt", inside: bool = True, **changes: object
+) -> Outcome:
     """What is made of a list of paths in, or outside of, the folder of the images; the present folder is the row's."""
 
     def outcome(field: Field, folder: Path) -> str:
@@ -124,7 +126,9 @@ def named_file(field: Field, folder: Path) -> str:
     from workspace import stage as running
 
     world, said = field.world(), list[str]()
-    source = lay(folder / "data", [f"{number}.png" for number in range(6)], {"torn.png": encoded(picture(9))[:60]})
+    source = lay(
+        folder / "data", [f"{number}.png" for number in range(6)], {"torn.png": encoded(picture(9))[:60]}
+    )
     options = ("--out", str(folder / "out"), "--set", "shard.kind=folder", "--set", f"shard.source={source}",
                "--set", "shard.max_bad_fraction=0.5", "--set", "shard.val_fraction=0.5")  # fmt: skip
     whole = running.say
@@ -150,7 +154,11 @@ def coco(folder: str = "", more: Mapping[str, object] = {}) -> Outcome:
             })
             for split, numbers in splits.items()
         } | {name: json.dumps(value) for name, value in more.items()}  # fmt: skip
-        images = [f"{folder}{split}/{n:012d}.jpg" for split, numbers in splits.items() for n in (*numbers, 10 + numbers[0])]
+        images = [
+            f"{folder}{split}/{n:012d}.jpg"
+            for split, numbers in splits.items()
+            for n in (*numbers, 10 + numbers[0])
+        ]
         return taken(path, images, texts)
 
     return outcome
@@ -164,7 +172,8 @@ def trained(texts: Mapping[str, str], **changes: str) -> Outcome:
         shutil.copytree(field.world().root, root, ignore=shutil.ignore_patterns(".runs"))
         source = lay(folder / "data", TRAINED, texts)
         text = changed(
-            (root / "params.yaml").read_text(encoding="utf-8"), {"kind": "auto", "source": str(source)} | changes
+            (root / "params.yaml").read_text(encoding="utf-8"),
+            {"kind": "auto", "source": str(source)} | changes,
         )
         (root / "params.yaml").write_text(text, encoding="utf-8")
         for name in ("shard", "train_mqvae", "tokenize", "train_stackformer", "sample"):
@@ -178,7 +187,13 @@ def trained(texts: Mapping[str, str], **changes: str) -> Outcome:
     return outcome
 
 
-TRAINED = [*some("train/cat", 20), *some("train/dog", 20), *some("val/cat", 9), *some("val/unicorn", 2), *some("test/cat", 3)]
+TRAINED = [
+    *some("train/cat", 20),
+    *some("train/dog", 20),
+    *some("val/cat", 9),
+    *some("val/unicorn", 2),
+    *some("test/cat", 3),
+]
 STYLEGAN = [f"0000{number // 1000}/img0000{number:04d}.png" for number in (0, 1, 1000, 1001)]
 TEXT = {"condition": "text", "text_vocab": "300", "text_length": "8", "prompts": "[a cat]", "classes": "all"}
 LABELS = {"dataset.json": json.dumps({"labels": [[name, 6 * (n % 2)] for n, name in enumerate(STYLEGAN)]})}
