@@ -18,9 +18,10 @@ from pathlib import Path
 
 from dvc.repo import Repo
 
-from pipelines.dag import RefusedError, Step
+from pipelines.dag import Step
+from pipelines.errors import RefusedError
+from pipelines.home import BIN
 from pipelines.params import parse, set_params, split
-from pipelines.running import BIN
 
 SWEEPS = Path(".runs/sweep")
 

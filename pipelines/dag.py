@@ -11,6 +11,8 @@ import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from pipelines.errors import RefusedError
+
 MODULE = re.compile(r"-m\s+(?:stages\.|experiments\.arm\s+)(\w+)")
 _one_at_a_time = threading.Lock()
 """DVC's Python interface is not made for threads."""
@@ -39,10 +41,6 @@ class Step:
     uncached: frozenset[Path]
     sections: frozenset[str]
     module: str
-
-
-class RefusedError(ValueError):
-    """A user's mistake in one line, told without a traceback."""
 
 
 def read_dag(root: Path, targets: Sequence[str] = (), among: Collection[str] | None = None) -> list[Step]:

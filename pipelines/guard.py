@@ -19,7 +19,7 @@ from contextlib import suppress
 import psutil
 
 MARK = "MQVAE_GUARD"
-GRACE_SECONDS, FORCE_SECONDS = 7.0, 0.7
+GRACE_SECONDS, FORCE_SECONDS = 5.0, 0.7
 """How long the tree may take to end by itself, and then after SIGTERM to all of it."""
 
 STOPPED = 143

@@ -2,11 +2,13 @@
 
     python -m pipelines.reproduce                       everything that is out of date
     python -m pipelines.reproduce sample evaluate       these stages and what they need
-    python -m pipelines.reproduce -S sample.guidance=3  with another setting in params.yaml
+    python -m pipelines.reproduce -S sample.guidance=3  with another setting, for this run alone
     python -m pipelines.reproduce --force               every stage again
 
 dvc.yaml stays the only DAG: the flow asks DVC once what is stale, and runs each stale stage and all that descends from it
 alone, in order, as `dvc repro --single-item`: DVC leaves alone a stage whose inputs were made again to the same bytes.
+
+It uses this project's Prefect, whatever profile or PREFECT_* variables there are; MQVAE_PREFECT=mine takes yours.
 """
 
 import argparse
@@ -15,15 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from pipelines import home
+
+    home.use(Path())  # before Prefect is imported, which reads its settings then
+
 from prefect import flow
 from prefect.client.schemas import State
+from prefect.exceptions import Abort
 from prefect.states import Failed
 
 from pipelines import numbers
-from pipelines.dag import RefusedError, Step, read_dag
-from pipelines.params import set_params
+from pipelines.dag import Step, read_dag
+from pipelines.errors import RefusedError
+from pipelines.obeying import obeyed
+from pipelines.overrides import apply_again, overridden
 from pipelines.running import RUNNING, run_stage
-from pipelines.server import dashboard_used, workspace_slot
+from pipelines.server import workspace_slot
 from pipelines.showing import show_results
 
 
@@ -33,8 +43,8 @@ def reproduce(targets: list[str] = [], overrides: list[str] = [], force: bool = 
 
     Args:
         targets: stages of dvc.yaml, which are run with what they need; none means everything.
-        overrides: settings that are written into params.yaml first, `section.key=value` each, for example
-            `stackformer.steps=2000`.
+        overrides: settings of this run alone, `section.key=value` each, for example `stackformer.steps=2000`; params.yaml is
+            as before when it has ended.
         force: run stages that are up to date too; what they finished before is dropped.
 
     Returns:
@@ -42,8 +52,7 @@ def reproduce(targets: list[str] = [], overrides: list[str] = [], force: bool = 
     """
     root = Path()
     try:
-        with workspace_slot(root), RUNNING.all_ended():
-            set_params(root, overrides)
+        with obeyed(), RUNNING.all_ended(), workspace_slot(root), overridden(root, overrides):
             steps = read_dag(root, targets)
             return bring_up_to_date("reproduce", steps, root, force)
     except RefusedError as error:
@@ -68,6 +77,7 @@ def run_in_order(
     told: dict[str, str] = {}
     states: dict[str, State[Any]] = {}
     for step in steps:
+        apply_again(root)
         named = run_stage.with_options(name=step.name, task_run_name=step.name)
         before = [states[address] for address in step.needs if address in states]
         states[step.address] = state = named(step, force, root, return_state=True, wait_for=before)
@@ -99,7 +109,12 @@ def main() -> None:
         help="run stages that are up to date too (what they finished is dropped)",
     )
     parser.add_argument(
-        "-S", "--set", action="append", default=[], metavar="KEY=VALUE", help="change params.yaml first"
+        "-S",
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another setting, for this run alone",
     )
     arguments = parser.parse_args()
     run_from_shell(lambda: reproduce(arguments.targets, arguments.set, arguments.force))
@@ -108,12 +123,11 @@ def main() -> None:
 def run_from_shell(call: Any) -> None:
     """Run a flow, tell what became of its stages, and exit with a line where it failed."""
     try:
-        with dashboard_used(Path()):
-            told = call()
-    except (RefusedError, RuntimeError) as error:
+        told = call()
+    except (RefusedError, RuntimeError, Abort) as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
-        sys.exit("stopped; the same command goes on from the last checkpoint")
+        sys.exit("stopped; the same command continues from the last checkpoint")
     for name, became in told.items():
         sys.stdout.write(f"{became:6}  {name}\n")
 

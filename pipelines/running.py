@@ -10,20 +10,20 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from logging import Logger
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from pipelines.dag import Step
 from pipelines.guard import FORCE_SECONDS, GRACE_SECONDS
+from pipelines.home import BIN
 from pipelines.progress import shown_as_artifact
 
-BIN = Path(sys.executable).parent
 GUARD = Path(__file__).with_name("guard.py")
 UNRUN = ("is cached - skipping run", "didn't change, skipping")
 """What DVC says of a stage whose outputs it took from its cache, or left as they were."""
@@ -40,9 +40,16 @@ class StoppedError(RuntimeError):
 
 @dataclass
 class Running:
-    """The guarded commands of this process, so that a run that is cancelled ends them all."""
+    """The guarded commands of this process, so that a run that is cancelled ends them all.
+
+    Attributes:
+        ended: no command starts any more.
+        held: the workspace's lock while this run has it: guards hold it too, so that the next run waits for what they are ending.
+        guards: those that live.
+    """
 
     ended: bool = False
+    held: IO[str] | None = None
     guards: "set[subprocess.Popen[str]]" = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,6 +72,7 @@ class Running:
                 text=True,
                 errors="replace",
                 start_new_session=True,
+                pass_fds=[self.held.fileno()] if self.held is not None else [],
             )
             self.guards.add(guard)
             return guard
@@ -90,11 +98,15 @@ class Running:
         try:
             yield
         except BaseException:
-            with self.lock:
-                self.ended = True
-                guards = list(self.guards)
-            self.end(guards)
+            self.stop()
             raise
+
+    def stop(self) -> None:
+        """End every command, and start none any more."""
+        with self.lock:
+            self.ended = True
+            guards = list(self.guards)
+        self.end(guards)
 
 
 RUNNING = Running()
@@ -176,9 +188,16 @@ def run_stage(step: Step, force: bool = False, root: Path = Path()) -> State[Any
     command = ["dvc", "repro", "--single-item", *(["--force"] if force else []), step.address]
     log.info("%s", " ".join(command))
     began = time.monotonic()
-    status, ran, output = _run(command, step, root)
+    try:
+        status, ran, output = _run(command, step, root)
+    except StoppedError as error:
+        return Cancelled(message=str(error))
+    if status and RUNNING.ended:
+        return Cancelled(
+            message=f"{step.name} was stopped with its run; it continues from its last checkpoint"
+        )
     if status:
-        again = f"`dvc repro {step.address}`, or the same run again, goes on from where it was"
+        again = f"`dvc repro {step.address}`, or the same run again, continues from where it was"
         message = f"{step.name} failed: {output.reason} ({again}; its output is in {output.file})"
         return Failed(message=message, data=RuntimeError(message))
     if not ran:

@@ -1,69 +1,55 @@
-"""Where the project's own Prefect server is, if `make dashboard` runs; and the slot that a run of a workspace takes."""
+"""What a run needs of its workspace and of the dashboard: the workspace to itself, and the addresses of its files."""
 
-import hashlib
-import json
-import os
-import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from prefect import get_run_logger
-from prefect.client.orchestration import get_client
-from prefect.concurrency.sync import concurrency
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-HOME = Path(".runs/prefect")
-STATE = HOME / "dashboard.json"
-LEASE_SECONDS = 60.0
-"""How long the slot of a run that died by force stays taken."""
+from pipelines.home import HOME, lock, others
+from pipelines.overrides import WORKSPACE, take_back
+from pipelines.running import RUNNING, StoppedError
+from pipelines.site import FILES
 
-
-def dashboard(root: Path) -> dict[str, Any] | None:
-    """What the running dashboard of a workspace wrote of itself (`api`, `ui`, `reports`), or None."""
-    if not (root / STATE).is_file():
-        return None
-    state: dict[str, Any] = json.loads((root / STATE).read_text(encoding="utf-8"))
-    with suppress(OSError), socket.create_connection(("127.0.0.1", state["port"]), timeout=1.0):
-        return state
-    return None
-
-
-@contextmanager
-def dashboard_used(root: Path) -> Iterator[None]:
-    """Runs that are typed by hand appear in the dashboard where it runs, and nobody said otherwise."""
-    state = None if os.environ.get("PREFECT_API_URL") else dashboard(root)
-    if state is None:
-        yield
-        return
-    with temporary_settings({PREFECT_API_URL: state["api"]}):
-        yield
+LOOK_SECONDS = 0.5
 
 
 def report_url(root: Path, page: Path) -> str | None:
-    """Where the dashboard serves a file of an arm's or the workspace's report, or None where it does not run."""
-    for home in (root.resolve(), *root.resolve().parents):
-        state = dashboard(home)
-        if state is not None:
-            return f"{state['reports']}/{quote((root.resolve() / page).relative_to(home).as_posix())}"
+    """Where the dashboard serves a file of an arm's or the workspace's report; None where this is somebody else's Prefect.
+
+    The address has no host, so that it holds whenever the dashboard runs, on another port too, and through a tunnel.
+    """
+    for place in (root.resolve(), *root.resolve().parents):
+        if (place / HOME).is_dir() and not others():
+            return FILES + quote((root.resolve() / page).relative_to(place).as_posix())
     return None
-
-
-def limit_of(root: Path) -> str:
-    """The name of a workspace's concurrency limit."""
-    place = root.resolve()
-    return f"workspace-{place.name}-{hashlib.sha256(str(place).encode()).hexdigest()[:8]}"
 
 
 @contextmanager
 def workspace_slot(root: Path) -> Iterator[None]:
-    """Hold the workspace: runs of one workspace wait for each other, instead of failing on DVC's lock."""
-    name = limit_of(root)
-    with get_client(sync_client=True) as client:
-        client.upsert_global_concurrency_limit_by_name(name, 1)
-        if client.read_global_concurrency_limit_by_name(name).active_slots:
+    """Hold the workspace: runs of one workspace wait for each other, instead of failing on DVC's lock.
+
+    The lock is the kernel's: it is free as soon as the run, and the guards of its stages, are gone, by whatever signal.
+
+    Raises:
+        StoppedError: the run is being ended while it waits.
+    """
+    waits = False
+    while True:
+        with lock(root / WORKSPACE) as file:
+            if file is not None:
+                take_back(root)  # what a run left that was killed with its keeper
+                RUNNING.held = file
+                try:
+                    yield
+                finally:
+                    RUNNING.held = None
+                return
+        if not waits:
             get_run_logger().info("another run has this workspace; this one waits for it")
-    with concurrency(name, strict=True, lease_duration=LEASE_SECONDS):
-        yield
+            waits = True
+        if RUNNING.ended:
+            raise StoppedError("the run is being stopped")
+        time.sleep(LOOK_SECONDS)

@@ -1,24 +1,26 @@
 """What a run leaves in the dashboard: its stages, its numbers against the last run's, its pictures, a link to its report."""
 
 import base64
+import hashlib
 import html
-import io
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from pipelines.dag import Step
+from pipelines.home import HOME, PICTURES, others
 from pipelines.numbers import Row, rows
+from pipelines.params import differences
 from pipelines.progress import key
 from pipelines.server import report_url
+from pipelines.site import SHOWN
 
 MOST_PICTURES = 12
-LARGEST_BYTES, LARGEST_SIDE = 1_000_000, 1600
-"""A picture artifact is kept in the server's database: larger pictures are made smaller."""
+MOST_DIFFERENCES = 60
 
 
 def escaped(text: object) -> str:
@@ -40,7 +42,7 @@ def show_results(title: str, told: Mapping[str, str], steps: Sequence[Step], roo
     if numbers:
         create_table_artifact([_cells(row) for row in numbers], key=key(title, "numbers"), description=NOTE)
     for picture in pictures(steps, root):
-        url, name = data_url(root / picture), picture.as_posix()
+        url, name = address(root, picture), picture.as_posix()
         create_image_artifact(url, key=key(title, *picture.with_suffix("").parts[-2:]), description=name)
     create_markdown_artifact(
         summary(title, told, steps, numbers, root), key=key(title, "summary"), description=f"{title}: summary"
@@ -62,16 +64,18 @@ def pictures(steps: Sequence[Step], root: Path) -> list[Path]:
     return [path.relative_to(root) for path in found[:MOST_PICTURES]]
 
 
-def data_url(path: Path) -> str:
-    """A picture as a data URL, made smaller where it is very large."""
-    data, kind = path.read_bytes(), "png"
-    if len(data) > LARGEST_BYTES:
-        image = Image.open(io.BytesIO(data)).convert("RGB")
-        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-        made, kind = io.BytesIO(), "jpeg"
-        image.save(made, kind, quality=85)
-        data = made.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+def address(root: Path, picture: Path) -> str:
+    """Where a picture is to be seen: a copy that the next run does not change, or a data URL in somebody else's Prefect."""
+    data = (root / picture).read_bytes()
+    if others() or not (root / HOME).is_dir():
+        return f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    name = f"{hashlib.sha256(data).hexdigest()[:12]}-{picture.name}"
+    (root / PICTURES).mkdir(exist_ok=True)
+    if not (root / PICTURES / name).is_file():
+        beside = root / PICTURES / f".{name}"
+        shutil.copyfile(root / picture, beside)
+        beside.replace(root / PICTURES / name)
+    return SHOWN + name
 
 
 def summary(
@@ -81,6 +85,7 @@ def summary(
     lines = [f"# {escaped(title)}", "", "| stage | |", "|---|---|"]
     lines += [f"| {escaped(name)} | {escaped(what)} |" for name, what in told.items()]
     lines += ["", *_report(steps, root)]
+    lines += [*settings(root), ""]
     lines += [f"Whole output: `{root.resolve() / '.runs' / 'logs' / str(flow_run.get_name() or 'run')}`", ""]
     moved = [row for row in numbers if row.difference not in ("", "=")]
     if moved:
@@ -90,6 +95,29 @@ def summary(
         for row in moved
     ]
     return "\n".join(lines) + "\n"
+
+
+def settings(root: Path) -> list[str]:
+    """Markdown: the settings with which this ran that are not those of the last commit's params.yaml."""
+    found = differences(root)
+    if not found:
+        return [
+            "Settings: as in the last commit."
+            if found is not None
+            else "Settings: params.yaml is not committed."
+        ]
+    lines = [
+        "Settings that differ from the last commit's:",
+        "",
+        "| | committed | in this run |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {escaped(key)} | {escaped(before)} | {escaped(now)} |"
+        for key, before, now in found[:MOST_DIFFERENCES]
+    ]
+    left_out = len(found) - MOST_DIFFERENCES
+    return [*lines, *([f"… and {left_out} more: `git diff params.yaml`"] if left_out > 0 else [])]
 
 
 def _report(steps: Sequence[Step], root: Path) -> list[str]:

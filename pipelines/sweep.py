@@ -5,7 +5,7 @@
 
 What arms have in common is made once: stages that no setting of an arm touches run here first, and of arms that share what a
 stage depends on one runs it and the others take it from DVC's cache. So arms of Stackformer alone share the token data set.
-An arm that fails stops no other, and is named at the end. The same sweep again goes on where it was. To keep an arm, put its
+An arm that fails stops no other, and is named at the end. The same sweep again continues where it was. To keep an arm, put its
 settings into params.yaml: `dvc repro` then takes everything from the cache.
 """
 
@@ -20,6 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from pipelines import home
+
+    home.use(Path())  # before Prefect is imported, which reads its settings then
+
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -29,12 +34,14 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import numbers, params
 from pipelines.arms import SWEEPS, Arm, arms_of, bring_inputs, needed_here, prepare, remember, touched
-from pipelines.dag import RefusedError, Step, read_dag
+from pipelines.dag import Step, read_dag
+from pipelines.errors import RefusedError
+from pipelines.obeying import obeyed
 from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell, what
 from pipelines.running import RUNNING, StoppedError, run_stage
 from pipelines.server import report_url, workspace_slot
-from pipelines.showing import escaped
+from pipelines.showing import escaped, settings
 
 MOST_AT_ONCE = 64
 
@@ -85,7 +92,7 @@ def sweep(
         made = arms_of(grid, arms, common)
         for arm in made:
             params.check(root, arm.changes)
-        with RUNNING.all_ended():
+        with obeyed(), RUNNING.all_ended():
             with workspace_slot(root):
                 steps = read_dag(root, targets)
                 told = bring_up_to_date("sweep-shared", needed_here(steps, made), root)
@@ -197,6 +204,7 @@ def _summary(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[Stat
         url = report_url(folder, page) if page is not None else None
         link = f"[report]({url})" if url else "–"
         lines.append(f"| {escaped(arm.name)} | {escaped(state.message or state.name)} | {link} |")
+    lines += ["", *settings(plan.root)]
     lines += ["", f"All numbers: `{(plan.root / SWEEPS / 'results.json').resolve()}`"]
     return "\n".join(lines) + "\n"
 

@@ -12,11 +12,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    from pipelines import home
+
+    home.use(Path())  # before Prefect is imported, which reads its settings then
+
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.states import Failed
 
-from pipelines.dag import RefusedError, Step, read_experiments
+from pipelines.dag import Step, read_experiments
+from pipelines.errors import RefusedError
+from pipelines.obeying import obeyed
 from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell
 from pipelines.running import RUNNING, environment
@@ -37,7 +44,7 @@ def tables(names: list[str] = [], force: bool = False) -> Any:  # noqa: B006
     """
     root = Path()
     try:
-        with workspace_slot(root), RUNNING.all_ended(), tables_in_view(root):
+        with obeyed(), RUNNING.all_ended(), workspace_slot(root), tables_in_view(root):
             steps = read_experiments(root, names)
             told = bring_up_to_date("tables", steps, root, force)
             if isinstance(told, dict):

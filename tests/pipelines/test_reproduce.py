@@ -17,7 +17,6 @@ pytest.importorskip("prefect", reason="Prefect is not installed")
 
 from pipelines.dag import RefusedError, Step, read_dag, read_experiments  # noqa: E402  (needs both)
 from pipelines.numbers import KEPT, keep_before, rows  # noqa: E402
-from pipelines.params import set_params  # noqa: E402
 from pipelines.progress import described, key, newest  # noqa: E402
 from pipelines.reproduce import reproduce  # noqa: E402
 from pipelines.running import LINES_AT_ONCE, TAIL, Output  # noqa: E402
@@ -25,6 +24,7 @@ from pipelines.showing import escaped  # noqa: E402
 from pipelines.sweep import sweep  # noqa: E402
 from pipelines.tables import tables  # noqa: E402
 from tests.committed import ROOT  # noqa: E402
+from tests.pipelines.conftest import PARAMS  # noqa: E402
 
 GUARD = ROOT / "pipelines" / "guard.py"
 ALL = ["letters", "count", "other"]
@@ -80,7 +80,7 @@ def test_what_is_stale_runs_and_the_rest_is_shown_as_cached(project: Path, serve
     same_bytes_again = reproduce(overrides=["deep.value=2"])
     assert same_bytes_again == {"letters": "ran", "count": "cached", "other": "cached"}
     assert states_on_the_server() == {"letters": "Completed", "count": "Cached", "other": "Cached"}
-    assert "deep: {value: 2}" in (project / "params.yaml").read_text()
+    assert (project / "params.yaml").read_text() == PARAMS, "a run's settings are the run's alone"
 
     (project / "count.txt").unlink()
     assert reproduce(["count"]) == {"letters": "cached", "count": "cached"}, "DVC has it in its cache"
@@ -248,18 +248,6 @@ def test_a_flood_of_output_is_thinned_in_the_log_and_its_end_is_told_when_it_fai
     output.close(failed=True)
     assert told[before].endswith("lines more in whole.log")
     assert told[before + 1 :] == [f"line {number}" for number in range(5000 - TAIL, 5000)]
-
-
-def test_settings_are_written_with_comments_kept(project: Path) -> None:
-    set_params(project, ["other=bad.sh", "deep.value=2.5"])
-    text = (project / "params.yaml").read_text()
-    assert (
-        "# what the third stage runs\nother: bad.sh " in text and "# a script\ndeep: {value: 2.5}\n" in text
-    )
-    for change in ("othr=1", "deep.valeu=1", "other.x=1", "other"):
-        with pytest.raises(RefusedError, match=f"-S {change}: expected KEY=VALUE with a key of params.yaml"):
-            set_params(project, ["deep.value=3", change])
-    assert (project / "params.yaml").read_text() == text
 
 
 def test_the_newest_progress_file_is_told_in_a_line(tmp_path: Path) -> None:

@@ -1,0 +1,5 @@
+"""What a user did wrong."""
+
+
+class RefusedError(ValueError):
+    """A user's mistake in one line, told without a traceback."""

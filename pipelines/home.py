@@ -1,0 +1,128 @@
+"""This project's own Prefect: its home in `.runs/prefect`, and an environment in which no other Prefect has a say.
+
+Prefect reads its settings (profile, `PREFECT_*`, API key) when it is imported. So every command of `pipelines/` calls `use`
+before its first import of Prefect: a profile of the user's then sends no run elsewhere, and cannot break one. Whoever wants
+their own Prefect says so: `MQVAE_PREFECT=mine`.
+"""
+
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+HOME = Path(".runs/prefect")
+STATE, LOCK = HOME / "dashboard.json", HOME / "lock"
+PICTURES, SERVERS = HOME / "pictures", HOME / "servers.lock"
+CHOICE, MINE = "MQVAE_PREFECT", "mine"
+BIN = Path(sys.executable).parent
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+START_SECONDS = 180.0
+
+
+def use(root: Path) -> None:
+    """Make this process's environment that of the project's Prefect: the running dashboard's server, else one for this run.
+
+    Does nothing where `MQVAE_PREFECT=mine`.
+
+    Raises:
+        SystemExit: `MQVAE_PREFECT` is neither that nor empty.
+    """
+    choice = os.environ.get(CHOICE, "")
+    if others():
+        return
+    if choice:
+        sys.exit(
+            f"{CHOICE}={choice}: expected {MINE} (your own Prefect profile), or nothing (this project's)"
+        )
+    state = dashboard(root, wait=START_SECONDS)
+    adopt(root, state["api"] if state else None)
+
+
+def others() -> bool:
+    """Whether the user has chosen their own Prefect."""
+    return os.environ.get(CHOICE) == MINE
+
+
+def adopt(root: Path, api: str | None) -> None:
+    """Make `environment` this process's own, and the home."""
+    wanted = environment(root, api)
+    (root / HOME).mkdir(parents=True, exist_ok=True)
+    os.environ.clear()
+    os.environ.update(wanted)
+
+
+def environment(root: Path, api: str | None) -> dict[str, str]:
+    """The environment of a process that uses this project's Prefect alone; prefect.toml has what does not depend on the machine.
+
+    Args:
+        root: the workspace.
+        api: address of the server's API; None: a server that lives as long as the process.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
+    home = (root / HOME).resolve()
+    kept |= {
+        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PYTHONPATH": str(root.resolve()),
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        "PREFECT_API_URL": api or "",
+        "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false" if api else "true",
+        "PREFECT_CLI_PROMPT": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    return kept | no_proxy(kept)
+
+
+def no_proxy(env: dict[str, str]) -> dict[str, str]:
+    """Both spellings of NO_PROXY with this machine in it: a proxy cannot reach a server on loopback."""
+    given = env.get("NO_PROXY") or env.get("no_proxy") or ""
+    names = dict.fromkeys([*filter(None, (name.strip() for name in given.split(","))), *LOOPBACK])
+    return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
+
+
+def dashboard(root: Path, wait: float = 0) -> dict[str, Any] | None:
+    """What the running dashboard of a workspace wrote of itself (`api`, `ui`), or None where none runs.
+
+    Args:
+        root: the workspace.
+        wait: for how long to wait for one that is just starting, in seconds.
+    """
+    deadline = time.monotonic() + wait
+    while locked(root / LOCK):
+        if (root / STATE).is_file():
+            state: dict[str, Any] = json.loads((root / STATE).read_text(encoding="utf-8"))
+            return state
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    return None
+
+
+def locked(path: Path) -> bool:
+    """Whether a living process holds a lock; the kernel frees it when its holder dies, by whatever signal."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[IO[str] | None]:
+    """Hold a lock while the block runs, as do processes that are given its file; yields None where another has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file

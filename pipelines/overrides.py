@@ -1,0 +1,145 @@
+"""A run's own settings: in params.yaml while the run has the workspace, and gone from it afterwards, whatever ends the run.
+
+    python -m pipelines.overrides        take back what a run left that was killed together with everything around it
+
+DVC reads params.yaml and nothing else, and dvc.lock must record what was used. So a run's settings are written there, value by
+value, and a journal says what stood in each place. What the user writes meanwhile stays: only a value that is still the run's is
+taken back. A keeper, a process of its own, waits for the workspace's lock and takes them back when the run was killed.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipelines.errors import RefusedError
+from pipelines.home import lock
+from pipelines.params import read, span, with_value, write
+
+WORKSPACE, JOURNAL = Path(".runs/workspace.lock"), Path(".runs/overrides.json")
+
+
+@contextmanager
+def overridden(root: Path, changes: Sequence[str]) -> Iterator[None]:
+    """Have these settings in params.yaml while the block runs, which holds the workspace's lock.
+
+    Raises:
+        RefusedError: a key that is not in the file.
+    """
+    if not changes:
+        yield
+        return
+    _apply(root, changes, {})
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.overrides", "--keep", str(root.resolve())],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        take_back(root)
+        keeper.kill()
+        keeper.wait()
+
+
+def apply_again(root: Path) -> None:
+    """Before a stage: where the user has edited params.yaml since, the run's settings are written over the edits, and what the
+    user wrote is what will be taken back.
+
+    Raises:
+        RefusedError: a key is gone from the file.
+    """
+    if (root / JOURNAL).is_file():
+        journal = _journal(root)
+        _apply(
+            root, [change for change, _, _ in journal], {change: (old, new) for change, old, new in journal}
+        )
+
+
+def _apply(root: Path, changes: Sequence[str], known: dict[str, tuple[str, str]]) -> None:
+    """Write the settings; the journal first, so that a kill in between leaves nothing that is not known."""
+    text = before = read(root)
+    journal = []
+    for change in changes:
+        text, old, new = with_value(text, change)
+        journal.append((change, known[change][0] if old == new and change in known else old, new))
+    if text != before or not known:
+        _write_journal(root, journal)
+        write(root, text)
+
+
+def _journal(root: Path) -> list[tuple[str, str, str]]:
+    return [
+        (change, old, new) for change, old, new in json.loads((root / JOURNAL).read_text(encoding="utf-8"))
+    ]
+
+
+def _write_journal(root: Path, journal: Sequence[tuple[str, str, str]]) -> None:
+    path = root / JOURNAL
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(journal), encoding="utf-8")
+    beside.replace(path)
+
+
+def take_back(root: Path) -> list[str]:
+    """Put back what stood in params.yaml before, wherever the run's value still stands; the workspace's lock is held.
+
+    Returns:
+        The settings that were taken back.
+    """
+    if not (root / JOURNAL).is_file():
+        return []
+    text = read(root)
+    gone: list[str] = []
+    for change, old, new in reversed(_journal(root)):
+        with suppress(RefusedError, KeyError):  # the user has removed the key, or is in the middle of an edit
+            start, end = span(text, change.partition("=")[0].strip())
+            if text[start:end] == new:
+                text, gone = text[:start] + old + text[end:], [change, *gone]
+    if gone:
+        write(root, text)
+    (root / JOURNAL).unlink()
+    return gone
+
+
+def restore(root: Path) -> list[str]:
+    """Take back what a run left that is dead; nothing, where one lives. Returns what was taken back."""
+    with lock(root / WORKSPACE) as file:
+        return take_back(root) if file is not None else []
+
+
+def keep(root: Path) -> None:
+    """Wait until the run, and all that it started, is gone, and take back what it left."""
+    with (root / WORKSPACE).open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        take_back(root)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.overrides",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--keep", metavar="WORKSPACE", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.keep:
+        keep(Path(given.keep))
+        return
+    for change in restore(Path()):
+        sys.stdout.write(f"params.yaml: {change} was a killed run's own; it is as before\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""Prefect's server as this project serves it: no page can ask another host, and reports and pictures are at the same address.
+
+    python -m pipelines.site --port 4200        what `make dashboard` starts
+
+A wrapper around Prefect's ASGI app, not a proxy in front of it: one process, one port, and web sockets pass through untouched.
+It leaves out the interface V2 (which asks an analytics host) and the API's pages of documentation (whose scripts lie elsewhere),
+sends a content security policy with every answer, and refuses requests that a page of another origin makes.
+"""
+
+import argparse
+import os
+import re
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from pipelines.home import LOOPBACK, PICTURES
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+FILES = "/workspace/"
+SHOWN = FILES + "pictures/"
+SCRIPT = FILES + "site.js"
+DOCUMENTATION = re.compile(r"(/api)?/(docs|redoc)(/.*)?")
+POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self' {sockets}; worker-src 'self' blob:; object-src 'none'; frame-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Of Prefect's pages. Their graph of a run compiles its shaders' callers (`unsafe-eval`); styles are set by scripts."""
+
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; connect-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Of a report, which is one file; and of a picture."""
+
+HEADERS = {
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-DNS-Prefetch-Control": "off",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+@dataclass
+class Site:
+    """The app.
+
+    Attributes:
+        app: Prefect's.
+        root: the workspace.
+        hosts: names under which it may be asked, besides this machine's own.
+    """
+
+    app: Any
+    root: Path
+    hosts: Collection[str] = ()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or one web socket."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        ours = scope["path"].startswith(FILES)
+        policy = REPORT_POLICY if ours else POLICY.format(sockets=_sockets(scope))
+        guarded = _with_headers(send, HEADERS | {"Content-Security-Policy": policy})
+        answer = self.answer(scope)
+        if answer is not None:
+            await (answer(scope, receive, guarded) if scope["type"] == "http" else _close(receive, send))
+        elif scope.get("method") == "GET" and b"text/html" in _header(scope, b"accept"):
+            await self.page(scope, receive, guarded)
+        else:
+            await self.app(scope, receive, guarded)
+
+    def answer(self, scope: Scope) -> Any:
+        """What is answered in Prefect's place, or None."""
+        from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse
+
+        path = scope["path"]
+        if refusal := self.refusal(scope):
+            return PlainTextResponse(refusal, 403)
+        if path == "/v2" or path.startswith("/v2/"):
+            return RedirectResponse(quote("/" + path[3:].lstrip("/")))
+        if DOCUMENTATION.fullmatch(path):
+            return PlainTextResponse(
+                "Not here: this page's scripts lie elsewhere. See /api/openapi.json\n", 404
+            )
+        if path.startswith(FILES):
+            file = self.file(path)
+            return FileResponse(file) if file else PlainTextResponse("There is no such report.\n", 404)
+        return None
+
+    def refusal(self, scope: Scope) -> str:
+        """Why a request is refused, or "": it is for another host's name, or a page of another origin makes it."""
+        host = _header(scope, b"host").decode("latin-1")
+        origin = _header(scope, b"origin").decode("latin-1")
+        allowed = {*LOOPBACK, *self.hosts}
+        if urlsplit(f"//{host}").hostname not in allowed:
+            return f"{host} is not this machine: ask 127.0.0.1, or name the host in MQVAE_HOSTS before `make dashboard`.\n"
+        if origin and urlsplit(origin).netloc != host:
+            return f"a page of {origin} may not ask this server.\n"
+        return ""
+
+    def file(self, path: str) -> Path | None:
+        """The file of a URL: a report's of the workspace or of a sweep's arm, a run's picture, the script of every page."""
+        if path == SCRIPT:
+            return Path(__file__).with_suffix(".js")
+        root = self.root.resolve()
+        if path.startswith(SHOWN):
+            picture = root / PICTURES / Path(path).name
+            return picture if picture.is_file() else None
+        asked = Path(os.path.normpath(root / path.removeprefix(FILES).lstrip("/")))
+        report = asked.is_relative_to(root) and "artifacts/report" in asked.parent.as_posix()
+        return asked if report and asked.is_file() else None
+
+    async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """An answer that may be a page: as the app gives it, and its first script is ours."""
+        plain = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
+        asked = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() not in plain]}
+        start: MutableMapping[str, Any] = {}
+        body = bytearray()
+
+        async def collect(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+                return
+            body.extend(message.get("body", b""))
+            if not message.get("more_body"):
+                html = any(
+                    name.lower() == b"content-type" and b"html" in value for name, value in start["headers"]
+                )
+                whole = bytes(body).replace(
+                    b"<head>", b'<head><script src="%s"></script>' % SCRIPT.encode(), 1
+                )
+                content = whole if html else bytes(body)
+                kept = [
+                    pair for pair in start["headers"] if pair[0].lower() not in (b"content-length", b"etag")
+                ]
+                length = (b"content-length", str(len(content)).encode())
+                await send({**start, "headers": [*kept, length]})
+                await send({"type": "http.response.body", "body": content})
+
+        await self.app(asked, receive, collect)
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key.lower() == name), b"")
+
+
+def _sockets(scope: Scope) -> str:
+    """This address for web sockets: not every browser counts it as 'self'."""
+    host = _header(scope, b"host").decode("latin-1")
+    return f"ws://{host} wss://{host}" if re.fullmatch(r"[\w.:\[\]-]+", host) else ""
+
+
+def _with_headers(send: Send, headers: MutableMapping[str, str]) -> Send:
+    """Send answers with these headers in the place of any that the app sets."""
+    ours = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    names = {name for name, _ in ours}
+
+    async def sending(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            others = [pair for pair in message.get("headers", []) if pair[0].lower() not in names]
+            message = {**message, "headers": [*others, *ours]}
+        await send(message)
+
+    return sending
+
+
+async def _close(receive: Receive, send: Send) -> None:
+    """Refuse a web socket."""
+    await receive()
+    await send({"type": "websocket.close", "code": 1008})
+
+
+def main() -> None:
+    """The command line: serve this folder's Prefect on loopback, in the environment that the dashboard made."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.site",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, required=True, help="on 127.0.0.1")
+    port = parser.parse_args().port
+    import prefect
+    import uvicorn
+
+    prefect.__ui_v2_static_path__ = Path("no such interface")  # so no page knows of it, and none links to it
+    from prefect.server.api.server import create_app
+
+    hosts = [name.strip() for name in os.environ.get("MQVAE_HOSTS", "").split(",") if name.strip()]
+    site = Site(create_app(final=True), Path().resolve(), hosts)
+    uvicorn.run(site, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+
+
+if __name__ == "__main__":
+    main()
