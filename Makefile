@@ -37,6 +37,7 @@ sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after
 	python -m benchmarks.sweep
 
 preset: $(STAMP)  ## copy presets/NAME.yaml over params.yaml (PRESET=NAME), unless that has edits of yours
+	@python -m pipelines.overrides
 	@python -m pipelines.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).

@@ -179,6 +179,22 @@ async def _close(receive: Receive, send: Send) -> None:
     await send({"type": "websocket.close", "code": 1008})
 
 
+def writes_wait() -> None:
+    """Let each of Prefect's transactions that may write take SQLite's write lock when it begins, and so wait for its turn.
+
+    Prefect begins most of them as readers. One that has read, and then wants to write after another has written, cannot wait:
+    SQLite answers "database is locked" at once, and a click on Resume, or a worker's heartbeat, was lost.
+    """
+    from prefect.server.database.configurations import AioSqliteConfiguration
+
+    begin = AioSqliteConfiguration.begin_transaction
+
+    def at_once(self: Any, session: Any, with_for_update: bool = False) -> Any:
+        return begin(self, session, with_for_update=True)
+
+    AioSqliteConfiguration.begin_transaction = at_once
+
+
 def main() -> None:
     """The command line: serve this folder's Prefect on loopback, in the environment that the dashboard made."""
     parser = argparse.ArgumentParser(
@@ -191,6 +207,7 @@ def main() -> None:
     import prefect
     import uvicorn
 
+    writes_wait()
     prefect.__ui_v2_static_path__ = Path("no such interface")  # so no page knows of it, and none links to it
     from prefect.server.api.server import create_app
 
