@@ -21,7 +21,7 @@ PICTURES, SERVERS = HOME / "pictures", HOME / "servers.lock"
 CHOICE, MINE = "MQVAE_PREFECT", "mine"
 BIN = Path(sys.executable).parent
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-START_SECONDS = 180.0
+START_SECONDS = 600.0
 
 
 def use(root: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 
 DEPLOYMENTS = {
-    "reproduce": "reproduce/run-what-is-out-of-date",
+    "reproduce": "reproduce/run-the-workflow",
     "sweep": "sweep/compare-settings",
     "tables": "tables/tables-of-the-paper",
 }
@@ -130,7 +130,7 @@ class Dashboard:
             cwd=self.root,
             env=plain | ELSEWHERE | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"},
         )
-        file, deadline = self.root / ".runs" / "prefect" / "dashboard.json", time.monotonic() + 400
+        file, deadline = self.root / ".runs" / "prefect" / "dashboard.json", time.monotonic() + 600
         while not file.is_file() or json.loads(file.read_text())["process"] != self.process.pid:
             assert self.process.poll() is None and time.monotonic() < deadline, "the dashboard did not start"
             time.sleep(0.2)
