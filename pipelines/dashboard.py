@@ -77,6 +77,7 @@ class Dashboard:
             "PREFECT_UI_API_URL": "/api",  # the browser may know this machine by another name or port
             "PREFECT_UI_STATIC_DIRECTORY": str(self.root / HOME / "ui"),
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",  # a run that waits for another is not late
             "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
             "MQVAE_WORKSPACE": str(self.root),
         }

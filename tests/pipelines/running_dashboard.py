@@ -44,7 +44,7 @@ class Dashboard:
         made: UUID = self.client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
         return made
 
-    def wait(self, flow_run: UUID, *names: str, seconds: float = 600) -> str:
+    def wait(self, flow_run: UUID, *names: str, seconds: float = 1800) -> str:
         """Until a run's state has one of these names (none: until it is final)."""
         deadline = time.monotonic() + seconds
         while True:
@@ -77,7 +77,7 @@ class Dashboard:
 
     def wait_for_progress(self, flow_run: UUID, percent: float, since: datetime | None = None) -> float:
         """The first percentage of at least `percent` that the training's progress artifact shows, changed after `since`."""
-        deadline = time.monotonic() + 600
+        deadline = time.monotonic() + 1200
         while True:
             found = self.artifacts(flow_run).get("progress-train-stackformer")
             if found and float(found.data) >= percent and (since is None or found.updated > since):
@@ -130,7 +130,7 @@ class Dashboard:
             cwd=self.root,
             env=plain | ELSEWHERE | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"},
         )
-        file, deadline = self.root / ".runs" / "prefect" / "dashboard.json", time.monotonic() + 600
+        file, deadline = self.root / ".runs" / "prefect" / "dashboard.json", time.monotonic() + 1200
         while not file.is_file() or json.loads(file.read_text())["process"] != self.process.pid:
             assert self.process.poll() is None and time.monotonic() < deadline, "the dashboard did not start"
             time.sleep(0.2)

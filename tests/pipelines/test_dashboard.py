@@ -25,7 +25,7 @@ psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is n
 pytest.importorskip("dvc", reason="DVC is not installed")
 pytest.importorskip("prefect", reason="Prefect is not installed")
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(2400)
 STAGES = {
     "draw_shapes", "shard", "reference", "train_mqvae", "reconstruct", "tokenize", "train_stackformer", "sample",
     "evaluate", "report",

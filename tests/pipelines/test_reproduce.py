@@ -161,7 +161,7 @@ def test_a_flow_that_is_cancelled_leaves_no_process_behind(project: Path, server
     (project / "fine.sh").write_text("sleep 600 & echo $! > sleeping; wait\n")
     flow = subprocess.Popen(
         [sys.executable, "-m", "pipelines.reproduce", "other"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": server},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": server, "MQVAE_PREFECT": "mine"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
