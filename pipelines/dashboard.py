@@ -28,13 +28,13 @@ from uuid import uuid4
 from pipelines.deploying import POOL, DeployError, deploy
 from pipelines.guard import MARK, end_tree
 from pipelines.home import BIN, HOME, LOCK, SERVERS, START_SECONDS, STATE, adopt, environment, lock
-from pipelines.interrupted import mark_crashed, running, take_up
+from pipelines.interrupted import bury, mark_crashed, running, take_up
 from pipelines.overrides import restore
 
 GUARD = Path(__file__).with_name("guard.py")
 WATCH_SECONDS = 1.0
 MOST = 65535
-ENDING_SECONDS = 20.0
+ENDING_SECONDS = 60.0
 """How long the processes of a dashboard that was killed may take to end, which their guard sees to."""
 
 
@@ -143,6 +143,7 @@ class Dashboard:
                 restore(self.root)
                 mark_crashed(self.api, lost)
                 self.start_worker()
+            bury(self.api, self.root)
 
     def end(self) -> None:
         """End all processes, the worker and what it runs first."""

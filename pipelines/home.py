@@ -17,6 +17,8 @@ from typing import IO, Any
 
 HOME = Path(".runs/prefect")
 STATE, LOCK = HOME / "dashboard.json", HOME / "lock"
+ALIVE = Path(".runs/flows")
+"""A lock for each flow's process, named after its run."""
 PICTURES, SERVERS = HOME / "pictures", HOME / "servers.lock"
 CHOICE, MINE = "MQVAE_PREFECT", "mine"
 BIN = Path(sys.executable).parent
@@ -63,7 +65,8 @@ def environment(root: Path, api: str | None) -> dict[str, str]:
         root: the workspace.
         api: address of the server's API; None: a server that lives as long as the process.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith("PREFECT_")}
+    theirs = ("PREFECT_", CHOICE)
+    kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(theirs)}
     home = (root / HOME).resolve()
     kept |= {
         "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', os.defpath)}",

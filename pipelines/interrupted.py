@@ -4,11 +4,15 @@ A worker's death is looked at by its user, since what killed it may kill it agai
 dashboard is nobody's fault: what it interrupted is scheduled again at its next start, and continues from its last checkpoint.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
+
+from pipelines.home import ALIVE, locked
 
 SLACK_SECONDS = 2.0
 """A run may tell of its end a moment before the dashboard was last seen alive."""
@@ -26,11 +30,14 @@ def client_of(api: str) -> Iterator[Any]:
 
 def _of_a_worker(client: Any, *states: str) -> list[Any]:
     """Runs of deployments in these states."""
+    return [run for run in _in_states(client, *states) if run.deployment_id is not None]
+
+
+def _in_states(client: Any, *states: str) -> list[Any]:
     from prefect.client.schemas.filters import FlowRunFilter
 
     only = FlowRunFilter.model_validate({"state": {"type": {"any_": list(states)}}})
-    found = client.read_flow_runs(flow_run_filter=only)
-    return [run for run in found if run.deployment_id is not None and run.parent_task_run_id is None]
+    return [run for run in client.read_flow_runs(flow_run_filter=only) if run.parent_task_run_id is None]
 
 
 def running(api: str) -> list[UUID]:
@@ -76,3 +83,32 @@ def take_up(api: str, last_seen: float | None) -> list[str]:
         for run in _of_a_worker(client, "CANCELLING"):
             client.set_flow_run_state(run.id, Cancelled(), force=True)
     return names
+
+
+def bury(api: str, root: Path) -> None:
+    """Mark runs that were typed in a shell as crashed once their process is gone, whose lock then nobody holds."""
+    import httpx
+    from prefect.states import Crashed
+
+    told = "The process of this run was killed. The same command continues from the last checkpoint."
+    made = {path.stem: path for path in (root / ALIVE).glob("*.lock") if _age(path) > SLACK_SECONDS}
+    left = {name: path for name, path in made.items() if not locked(path)}
+    if not left:
+        return
+    try:
+        with client_of(api) as client:
+            for run in _in_states(client, "RUNNING"):
+                if run.deployment_id is None and str(run.id) in left:
+                    client.set_flow_run_state(run.id, Crashed(message=told), force=True)
+    except httpx.HTTPError:
+        return  # a busy server; the next look finds the same files
+    for path in left.values():
+        path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was written: one that is just being made is not locked yet. None there: 0."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import Abort, ObjectNotFound
 from prefect.states import Cancelled
 
+from pipelines.home import ALIVE, lock
 from pipelines.running import RUNNING
 
 ASK_SECONDS = 2.0
@@ -42,14 +44,19 @@ def obeyed() -> Iterator[None]:
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None, "a flow's work runs in its flow"
     watch = Watch(context.flow_run.id)
+    alive = Path(
+        ALIVE, f"{context.flow_run.id}.lock"
+    )  # by which the dashboard knows a run of a shell that was killed
     try:
-        yield
+        with lock(alive):
+            yield
     except Exception as error:
         if watch.close():
             raise Abort(watch.reason) from error
         raise
     finally:
         watch.close()
+        alive.unlink(missing_ok=True)
     if watch.reason:
         raise Abort(watch.reason)
 

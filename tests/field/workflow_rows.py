@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from typing import Any
 
 from tests.field.table import Field, Row
 from tests.hostile.results import ROOT
+from tests.waiting import until
 
 AREA = "The dashboard and its runs"
 PARAMS = "sample:\n  guidance: 3.0   # 1 is unguided\n  seed: 0\n"
@@ -66,19 +66,12 @@ def killed_run(field: Field, folder: Path) -> str:
     (folder / "params.yaml").write_text(PARAMS, encoding="utf-8")
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.Popen([sys.executable, "-c", KILLED], cwd=folder, env=env)
-    until((folder / "started").exists)
+    until((folder / "started").exists, 60)
     during = (folder / "params.yaml").read_text(encoding="utf-8")
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    until(lambda: (folder / "params.yaml").read_text(encoding="utf-8") == PARAMS)
+    until(lambda: (folder / "params.yaml").read_text(encoding="utf-8") == PARAMS, 60)
     return f"during: {during.splitlines()[1].strip()}; after kill -9: params.yaml as before, to the byte"
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.02)
 
 
 def edited_meanwhile(field: Field, folder: Path) -> str:

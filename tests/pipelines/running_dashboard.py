@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,8 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+
+from tests.waiting import matching, slowness, until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 
@@ -116,7 +117,7 @@ class Dashboard:
     def all_ended(self) -> None:
         """Until no stage and no DVC runs, ten seconds at most."""
         asked_at = time.monotonic()
-        wait_until(lambda: not self.stage_processes(), 60)
+        until(lambda: not self.stage_processes(), 60)
         assert time.monotonic() - asked_at < 10 * slowness()
 
     def up(self, stack: ExitStack, *options: str) -> None:
@@ -139,19 +140,7 @@ class Dashboard:
         self.client = stack.enter_context(get_client(sync_client=True))
 
 
-def wait_until(holds: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.05)
-
-
-def slowness() -> float:
-    """How much longer than alone things take where more processes want to run than there are cores."""
-    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-
-
 def newest_checkpoint(root: Path) -> int:
     """The step of the training's newest checkpoint."""
-    found = [int(path.name.split("-")[1]) for path in root.glob(".runs/train_stackformer/*/work/step-*")]
-    return max(found, default=0)
+    steps = matching(root / ".runs" / "train_stackformer", "*/work/step-*")
+    return max((int(path.name.split("-")[1]) for path in steps), default=0)

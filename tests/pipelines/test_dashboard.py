@@ -18,8 +18,9 @@ from uuid import UUID
 import pytest
 
 from tests.pipelines.browsing import links_of, recorded_browser
-from tests.pipelines.running_dashboard import DEPLOYMENTS, ELSEWHERE, Dashboard, newest_checkpoint, wait_until
+from tests.pipelines.running_dashboard import DEPLOYMENTS, ELSEWHERE, Dashboard, newest_checkpoint
 from tests.tiny import copy_of, finished_repository, run
+from tests.waiting import until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -216,7 +217,7 @@ def test_a_training_that_is_suspended_ends_and_resumed_it_continues_and_cancelle
     dashboard.all_ended()
     reached = newest_checkpoint(dashboard.root)
     assert 0 < reached < STEPS
-    wait_until(lambda: (dashboard.root / "params.yaml").read_text() == before, 60)
+    until(lambda: (dashboard.root / "params.yaml").read_text() == before, 60)
     assert "train_stackformer" in run(dashboard.root, "dvc", "status", "train_stackformer"), "DVC is unlocked"
     assert dashboard.client.read_flow_run(training).state.name == "Suspended"
 
@@ -241,7 +242,7 @@ def test_a_training_continues_after_its_worker_and_then_the_dashboard_were_kille
     )
     worker.kill()
     told = "Crashed: The worker that had this run died"  # a run that is being ended may have said so itself before
-    wait_until(lambda: dashboard.wait(training, seconds=240).startswith(told), 60)
+    until(lambda: dashboard.wait(training, seconds=240).startswith(told), 60)
     assert not dashboard.stage_processes()
 
     dashboard.set_state(training, type="SCHEDULED", name="AwaitingRetry")  # as the browser's Retry does
@@ -255,4 +256,4 @@ def test_a_training_continues_after_its_worker_and_then_the_dashboard_were_kille
         curves = (dashboard.root / "metrics/train_stackformer/curves.tsv").read_text().splitlines()[1:]
         logged = [int(line.split("\t")[0]) for line in curves]
         assert logged == sorted(set(logged)) and logged[-1] == STEPS
-        wait_until(lambda: f"steps: {STEPS}" not in (dashboard.root / "params.yaml").read_text(), 60)
+        until(lambda: f"steps: {STEPS}" not in (dashboard.root / "params.yaml").read_text(), 60)

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.home import LOCK, STATE, dashboard, environment, lock, locked
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.committed import ROOT
 
 
 def command(folder: Path, module: str, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":

@@ -4,8 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,8 +19,9 @@ from pipelines.errors import RefusedError  # noqa: E402
 from pipelines.home import lock  # noqa: E402
 from pipelines.overrides import JOURNAL, WORKSPACE, apply_again, overridden, restore, take_back  # noqa: E402
 from pipelines.params import differences, set_params, span, with_value  # noqa: E402
+from tests.committed import ROOT  # noqa: E402
+from tests.waiting import until  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[2]
 PRESETS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "presets").glob("*.yaml"))]
 BLOCKS = """\
 a:   # a comment
@@ -137,18 +136,11 @@ def killed_run(project: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     run = subprocess.Popen(
         [sys.executable, "-c", KILLED, *arguments], cwd=project, env=os.environ | {"PYTHONPATH": str(ROOT)}
     )
-    wait_for(lambda: (project / "started").exists())
+    until((project / "started").exists, 60)
     assert "{value: 7}" in (project / "params.yaml").read_text()
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
     return run
-
-
-def wait_for(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        time.sleep(0.02)
 
 
 def test_a_killed_runs_settings_are_taken_back_by_its_keeper_once_its_stage_is_gone(project: Path) -> None:
@@ -157,8 +149,8 @@ def test_a_killed_runs_settings_are_taken_back_by_its_keeper_once_its_stage_is_g
     assert restore(project) == [] and "{value: 7}" in (project / "params.yaml").read_text(), (
         "its stage still reads them"
     )
-    wait_for(lambda: (project / "params.yaml").read_text() == before)
-    wait_for(lambda: not (project / JOURNAL).exists())
+    until(lambda: (project / "params.yaml").read_text() == before, 60)
+    until(lambda: not (project / JOURNAL).exists(), 60)
 
 
 def test_what_even_the_keeper_did_not_live_to_take_back_the_next_start_does(
