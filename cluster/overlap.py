@@ -34,10 +34,13 @@ def made_ahead(make: Callable[[T], Made], items: Iterable[T], threads: int) -> I
 
     Args:
         make: called from several threads at once; what it raises is raised here, at its item's place.
-        items: taken one at a time, by the caller's thread.
+        items: taken one at a time, in their order.
         threads: how many; 0 is one as well, since the caller is never kept waiting without need.
     """
-    threads, iterator = max(1, threads), iter(items)
+    if threads <= 1:
+        yield from ahead(map(make, items))  # that thread takes the items too
+        return
+    iterator = iter(items)
     with ThreadPoolExecutor(threads, "ahead") as pool:
         waiting: deque[Future[Made]] = deque(
             pool.submit(make, item) for item in islice(iterator, threads - 1 + AHEAD)

@@ -72,13 +72,20 @@ def main() -> None:
     parser.add_argument("--base", required=True, help="of experiments/arms.yaml, bases")
     parser.add_argument("--arm", required=True, help="of experiments/arms.yaml, arms")
     parser.add_argument("--seed", type=int, required=True, help="of weights, order, masks, sampling")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a change beyond the arm's; may be repeated",
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="what the arm changes")
     parser.add_argument(
         "stages", nargs=argparse.REMAINDER, help="STAGE its options, then STAGE its options …"
     )
     arguments = parser.parse_args()
     try:
-        changes = settings_of(ARMS, arguments.base, arguments.arm, arguments.seed)
+        changes = [*settings_of(ARMS, arguments.base, arguments.arm, arguments.seed), *arguments.set]
         sets = [word for change in changes for word in ("--set", change)]
         load_params(arguments.params, changes)  # each stage looks at its own section alone
         lines = command_lines(arguments.stages, ["--params", str(arguments.params), *sets])

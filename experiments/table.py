@@ -13,7 +13,7 @@ import re
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -242,30 +242,47 @@ def place(text: str, name: str, document: Path) -> None:
 
 
 def render(table_path: Path, runs: Path, out: Path, command: str) -> None:
-    """Read, judge, write OUT.json and OUT.md."""
+    """Read, judge, write OUT.json and OUT.md, and fill the table's place in the document."""
     table = yaml.safe_load(table_path.read_text(encoding="utf-8"))
     seeds = yaml.safe_load(ARMS.read_text(encoding="utf-8"))["seeds"][table["base"]]
+    value, text = rendered(table, seeds, runs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(out.with_suffix(".json"), value | {"command": command, "commit": commit_of(runs)})
+    out.with_suffix(".md").write_text(f"# {table['title']}\n\n{text}", encoding="utf-8")
+    place(text, out.name, DOCUMENT)
+    say(f"{out}.md: {counted(value['orderings'])}")
+
+
+def rendered(table: Mapping[str, Any], seeds: Sequence[int], runs: Path) -> tuple[dict[str, Any], str]:
+    """A table as plain values, and as Markdown.
+
+    Raises:
+        UserError: a run that it needs is missing.
+    """
     arms = [read_arm(row, runs, seeds, needed_of(table, row["arm"])) for row in table["rows"]]
     called = names_of(runs, arms, seeds[0])
     judged = orderings(table, {arm.name: arm for arm in arms}, called)
-    text = markdown(table, arms, judged, called)
     value = {
         "title": table["title"],
-        "command": command,
-        "commit": commit_of(runs),
-        "seeds": seeds,
+        "seeds": list(seeds),
         "columns": called,
         "arms": [asdict(arm) for arm in arms],
         "orderings": [asdict(one) for one in judged],
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out.with_suffix(".json"), value)
-    out.with_suffix(".md").write_text(f"# {table['title']}\n\n{text}", encoding="utf-8")
-    place(text, out.name, DOCUMENT)
-    counts = {
-        kind: sum(one.verdict == kind for one in judged) for kind in ("held", "not held", "not resolved")
-    }
-    say(f"{out}.md: {', '.join(f'{count} orderings {kind}' for kind, count in counts.items())}")
+    return value, markdown(table, arms, judged, called)
+
+
+def reduced(table: Mapping[str, Any], arms: Collection[str]) -> dict[str, Any]:
+    """The table without the rows of other arms, and without the orderings that need them."""
+    rows = [row for row in table["rows"] if row["arm"] in arms]
+    kept = [one for one in table["orderings"] if one["better"] in arms and one["worse"] in arms]
+    return {**table, "rows": rows, "orderings": kept}
+
+
+def counted(judged: Sequence[Mapping[str, Any]]) -> str:
+    """How many orderings came out how."""
+    kinds = ("held", "not held", "not resolved")
+    return ", ".join(f"{sum(one['verdict'] == kind for one in judged)} orderings {kind}" for kind in kinds)
 
 
 def main() -> None:

@@ -319,6 +319,11 @@ class Sampler:
         self._graphs.run(self._state.reaches(step), self._advance_and_choose, partial(self._rewind, step))
         self._state.step = step
 
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured as CUDA graphs; False once that has failed."""
+        return self._graphs is not None and not self._graphs.failed
+
     def _rewind(self, step: int) -> None:
         self._state.step = step - 1
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from experiments.table import Arm, cell, orderings, place, read_arm, render, verdict
+from experiments.table import Arm, cell, orderings, place, read_arm, reduced, render, rendered, verdict
 from workspace.errors import UserError
 
 ROWS = [
@@ -128,3 +128,30 @@ def test_a_document_without_the_markers_stays_as_it_is(tmp_path: Path) -> None:
     path.write_text("nothing\n")
     place("table", "table6", path)
     assert path.read_text() == "nothing\n"
+
+
+def test_a_table_of_fewer_arms_keeps_the_orderings_between_them(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for arm, rfd in (("adaptive", 5.0), ("random", 7.0)):
+            write_metrics(tmp_path, arm, seed, rfd + seed)
+    orders = [
+        {"better": "adaptive", "worse": "random", "columns": ["rfd"]},
+        {"better": "adaptive", "worse": "gone", "columns": ["rfd"]},
+    ]
+    rows = [*ROWS, {"arm": "gone", "title": "gone", "paper": {}}]
+    table = {
+        "title": "T",
+        "columns": ["rfd"],
+        "trained": ["adaptive", "random", "gone"],
+        "rows": rows,
+        "orderings": orders,
+    }
+    with pytest.raises(UserError, match="gone/0 has no rfd"):
+        rendered(table, [0, 1], tmp_path)
+    value, text = rendered(reduced(table, ["adaptive", "random"]), [0, 1], tmp_path)
+    assert [arm["name"] for arm in value["arms"]] == ["adaptive", "random"] and value["seeds"] == [0, 1]
+    assert (
+        [one["verdict"] for one in value["orderings"]] == ["held"]
+        and "| adaptive |" in text
+        and "gone" not in text
+    )

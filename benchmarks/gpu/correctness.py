@@ -1,0 +1,299 @@
+"""Phase b: whether results on the device are right: against the CPU, and each fast way against the plain one.
+
+Distances are ‖a - b‖ / ‖b‖. fp32 is compared without TF32.
+
+Shapes: B images, N kept codes, C = N_c conditions.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.gpu.phase import Item, Place
+from benchmarks.gpu.resuming import resumed
+from benchmarks.gpu.timing import forget_peak, wait
+from benchmarks.mqvae_made import SMALL, TRAINING, trainee_of
+from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
+from benchmarks.row_03_training_gpu import random_batch
+from models.memory import decoding_need, sampling_need
+from models.mqvae import MQVAE, MQVAEConfig
+from models.sampling import Sampler, SamplingSettings, Truncation
+from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
+from training.mqvae import ImageBatch, MQVAETraining
+from training.precision import allow_tf32
+from training.stackformer import StackformerTrainee, StackformerTraining
+
+CPU = torch.device("cpu")
+PLAIN = replace(TRAINING, channels_last=False)
+PLAIN_STACKFORMER = replace(STACKFORMER_TRAINING, precision="fp32", compile=False)
+SHARP = SamplingSettings(1.7, Truncation(0.9, 0, 0.9), Truncation(0.9, 0, 0.9))
+Step = tuple[dict[str, float], dict[str, Tensor]]
+"""A training step's loss terms and its gradients by name, float64 on the CPU."""
+
+
+def items(place: Place) -> list[Item]:
+    """The cheap ones first."""
+    allow_tf32(convolutions=False, products=False)
+    return [
+        Item("mqvae_fp32_as_on_the_cpu", mqvae_fp32, 30),
+        Item("stackformer_fp32_as_on_the_cpu", stackformer_fp32, 30),
+        Item("graphs_draw_what_eager_draws", graphs, 40),
+        Item("tokenise_and_decode", tokens, 20),
+        Item("bf16_near_fp32", bf16, 30),
+        Item("channels_last", channels_last, 20),
+        Item("micro_batches", micro_batches, 20),
+        Item("memory_as_reckoned", memory, 30),
+        Item("resume_is_uninterrupted", resumed, 30),
+        Item("compiled_mqvae", compiled_mqvae, 90),
+        Item("compiled_stackformer", compiled_stackformer, 90),
+    ]
+
+
+def mqvae_config(place: Place) -> MQVAEConfig:
+    """The paper's network at f8, 64 pixels, half its width."""
+    return (
+        replace(SMALL, image_size=32, channels=8, code_dim=8, num_codes=16, demask_blocks=2)
+        if place.tiny
+        else SMALL
+    )
+
+
+def stackformer_config(place: Place, **changes: Any) -> StackformerConfig:
+    """A small one whose sequence crosses several buckets."""
+    network = (
+        NetworkConfig(32, 2, 1, 1, 0.0, "ascending")
+        if place.tiny
+        else NetworkConfig(256, 4, 4, 2, 0.0, "ascending")
+    )
+    length, kept = (16, 9) if place.tiny else (256, 192)
+    return replace(StackformerConfig(network, 512, length, kept, "class", 1, 5), **changes)
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """‖a - b‖ / ‖b‖ in float64; NaN where either has one."""
+    a, b = a.detach().double().cpu(), b.detach().double().cpu()
+    return float((a - b).norm() / b.norm().clamp_min(1e-30))
+
+
+def judged(found: Mapping[str, float], bounds: Mapping[str, float]) -> dict[str, Any]:
+    """The numbers, their bounds, and whether each is within; NaN is not."""
+    ok = all(found[name] <= bound for name, bound in bounds.items())
+    return {**found, "bounds": dict(bounds), "ok": ok}
+
+
+def gradients_of(module: nn.Module) -> dict[str, Tensor]:
+    """By name, those that there are."""
+    return {
+        name: weight.grad.detach().double().cpu()
+        for name, weight in module.named_parameters()
+        if weight.grad is not None
+    }
+
+
+def mqvae_step(place: Place, device: torch.device, training: MQVAETraining, parts: int = 1) -> Step:
+    """Terms and gradients of a step on four images, in so many micro-batches; the images are keyed by place, not by device."""
+    config = mqvae_config(place)
+    trainee = trainee_of(config, training, 4, device)
+    images = (
+        torch.rand(4, 3, config.image_size, config.image_size, generator=torch.Generator().manual_seed(1)) * 2
+        - 1
+    )
+    sums: dict[str, float] = {}
+    for number, part in enumerate(images.chunk(parts)):
+        batch = ImageBatch(
+            part, number * len(part), list(range(number * len(part), (number + 1) * len(part)))
+        )
+        for name, value in trainee.micro_step(batch, 0, 1 / parts).items():
+            sums[name] = sums.get(name, 0.0) + float(value) / parts
+    return sums, gradients_of(trainee.model)
+
+
+def stackformer_step(
+    place: Place, device: torch.device, training: StackformerTraining, parts: int = 1
+) -> Step:
+    """The same of a Stackformer."""
+    config = stackformer_config(place)
+    torch.manual_seed(0)
+    model, batch = Stackformer(config), random_batch(config, 4)
+    trainee = StackformerTrainee(model, training, batch, 4, device)
+    sums: dict[str, float] = {}
+    for part in batch.split(4 // parts):
+        for name, value in trainee.micro_step(part, 0, 1 / parts).items():
+            sums[name] = sums.get(name, 0.0) + float(value) / parts
+    return sums, gradients_of(trainee.model)
+
+
+def apart(one: Step, other: Step) -> dict[str, float]:
+    """How far two steps lie apart: the loss, all gradients together, and the cosine between them."""
+    (terms, gradients), (other_terms, other_gradients) = one, other
+    assert gradients.keys() == other_gradients.keys(), gradients.keys() ^ other_gradients.keys()
+    flat, reference = (
+        torch.cat([found[name].flatten() for name in sorted(gradients)])
+        for found in (gradients, other_gradients)
+    )
+    cosine = torch.nn.functional.cosine_similarity(flat, reference, dim=0)
+    loss = abs(terms["loss"] - other_terms["loss"]) / abs(other_terms["loss"])
+    return {"loss": loss, "gradients": distance(flat, reference), "one_minus_cosine": 1 - float(cosine)}
+
+
+def mqvae_fp32(place: Place) -> dict[str, Any]:
+    """A nearest code or a kept cell may flip where two are equally near, so gradients have more room than the loss."""
+    device = torch.device(place.device)
+    found = apart(mqvae_step(place, device, PLAIN), mqvae_step(place, CPU, PLAIN))
+    return judged(found, {"loss": 1e-3, "gradients": 2e-2})
+
+
+def stackformer_fp32(place: Place) -> dict[str, Any]:
+    """Nothing is chosen in it: both are close."""
+    device = torch.device(place.device)
+    steps = (stackformer_step(place, where, PLAIN_STACKFORMER) for where in (device, CPU))
+    return judged(apart(*steps), {"loss": 1e-4, "gradients": 1e-3})
+
+
+def bf16(place: Place) -> dict[str, Any]:
+    """Autocast against fp32, both on the device."""
+    device = torch.device(place.device)
+    mqvae = apart(
+        mqvae_step(place, device, replace(PLAIN, precision="bf16")), mqvae_step(place, device, PLAIN)
+    )
+    plain = PLAIN_STACKFORMER
+    stackformer = apart(
+        stackformer_step(place, device, replace(plain, precision="bf16")),
+        stackformer_step(place, device, plain),
+    )
+    found = {f"mqvae_{name}": value for name, value in mqvae.items()}
+    found |= {f"stackformer_{name}": value for name, value in stackformer.items()}
+    bounds = {"mqvae_loss": 3e-2, "stackformer_loss": 1e-2, "stackformer_one_minus_cosine": 1e-2}
+    return judged(found, bounds)
+
+
+def channels_last(place: Place) -> dict[str, Any]:
+    """The memory format changes nothing but the order of sums."""
+    device = torch.device(place.device)
+    found = apart(mqvae_step(place, device, TRAINING), mqvae_step(place, device, PLAIN))
+    return judged(found, {"loss": 1e-3, "gradients": 2e-2})
+
+
+def micro_batches(place: Place) -> dict[str, Any]:
+    """A step in two parts is the step; the critic's adaptive weight belongs to a micro-batch, so there is none here."""
+    device = torch.device(place.device)
+    alone = replace(PLAIN, loss=replace(PLAIN.loss, adversarial=0.0))
+    mqvae = apart(mqvae_step(place, device, alone, 2), mqvae_step(place, device, alone))
+    plain = PLAIN_STACKFORMER
+    stackformer = apart(stackformer_step(place, device, plain, 2), stackformer_step(place, device, plain))
+    found = {"mqvae_gradients": mqvae["gradients"], "stackformer_gradients": stackformer["gradients"]}
+    return judged(found, {"mqvae_gradients": 2e-2, "stackformer_gradients": 1e-3})
+
+
+def compiled_mqvae(place: Place) -> dict[str, Any]:
+    """torch.compile changes nothing but the order of sums."""
+    device = torch.device(place.device)
+    found = apart(
+        mqvae_step(place, device, replace(PLAIN, compile=not place.tiny)), mqvae_step(place, device, PLAIN)
+    )
+    return judged(found, {"loss": 1e-3, "gradients": 2e-2})
+
+
+def compiled_stackformer(place: Place) -> dict[str, Any]:
+    """The same of a Stackformer."""
+    device, plain = torch.device(place.device), PLAIN_STACKFORMER
+    fast = replace(plain, compile=not place.tiny)
+    return judged(
+        apart(stackformer_step(place, device, fast), stackformer_step(place, device, plain)),
+        {"loss": 1e-4, "gradients": 1e-3},
+    )
+
+
+def graphs(place: Place) -> dict[str, Any]:
+    """Captured steps draw the tokens that steps launched one by one draw, whatever the condition, the support, or the sizes."""
+    device, batch = torch.device(place.device), 3
+    kinds: dict[str, Callable[[], StackformerConfig]] = {
+        "class": lambda: stackformer_config(place),
+        "text": lambda: stackformer_config(place, condition="text", condition_length=7, condition_vocab=50),
+        "unused": lambda: with_support(stackformer_config(place), "unused"),
+        "many_codes": lambda: stackformer_config(place, num_codes=5000),  # sorted otherwise than up to 4,096
+    }
+    found: dict[str, Any] = {}
+    for name, kind in kinds.items():
+        for dtype in (torch.float32,) if place.tiny else (torch.float32, torch.bfloat16):
+            same, captured = as_eager(kind(), dtype, device, batch)
+            found[f"{name}_{str(dtype).removeprefix('torch.')}"] = same
+            found["captured"] = found.get("captured", True) and captured
+    needed = (
+        found
+        if place.device == "cuda"
+        else {name: same for name, same in found.items() if name != "captured"}
+    )
+    return found | {"ok": all(needed.values())}
+
+
+def with_support(config: StackformerConfig, support: Any) -> StackformerConfig:
+    """The same with another support of positions."""
+    return replace(config, network=replace(config.network, position_support=support))
+
+
+def as_eager(
+    config: StackformerConfig, dtype: torch.dtype, device: torch.device, batch: int
+) -> tuple[bool, bool]:
+    """Whether two batches of captured steps are those of eager ones, and whether steps were captured at all."""
+    torch.manual_seed(0)
+    model = Stackformer(config).eval().to(device, dtype)
+    condition = torch.arange(batch * config.condition_length).reshape(batch, -1) % config.condition_vocab
+    fast = Sampler(model, batch, SHARP)
+    plain = Sampler(model, batch, SHARP, bucket=64 if device.type == "cuda" else None, capture=False)
+    same = True
+    for first in (0, batch):
+        mine, theirs = (sampler(condition, range(first, first + batch)) for sampler in (fast, plain))
+        same &= torch.equal(mine.codes_BN, theirs.codes_BN) and torch.equal(
+            mine.positions_BN, theirs.positions_BN
+        )
+    return same, fast.captures
+
+
+def tokens(place: Place) -> dict[str, Any]:
+    """Tokens decoded give the reconstruction; the device finds the CPU's tokens."""
+    device, config = torch.device(place.device), mqvae_config(place)
+    torch.manual_seed(0)
+    model = MQVAE(config).eval()
+    images = torch.rand(8, 3, config.image_size, config.image_size) * 2 - 1
+    here = model.tokenize(images)
+    model = model.to(device)
+    there = model.tokenize(images.to(device))
+    with torch.no_grad():
+        whole = model(images.to(device)).reconstruction_BCHW
+    back = model.decode_tokens(there.codes_BN, there.positions_BN)
+    equal = (here.codes_BN == there.codes_BN.cpu()) & (here.positions_BN == there.positions_BN.cpu())
+    found = {"decoded": distance(back, whole), "tokens_unlike_the_cpus": 1 - float(equal.double().mean())}
+    return judged(found, {"decoded": 1e-4, "tokens_unlike_the_cpus": 0.02})
+
+
+@torch.no_grad()
+def memory(place: Place) -> dict[str, Any]:
+    """What is reckoned before sampling and decoding, against what the allocator gave; a CPU's does not tell."""
+    device, batch = torch.device(place.device), 16
+    drawn, decoded = stackformer_config(place), mqvae_config(place)
+    reckoned = {
+        "sampling": sampling_need(drawn, SHARP, torch.bfloat16).of(batch),
+        "decoding": decoding_need(decoded).of(batch),
+    }
+    if place.device != "cuda":
+        return {f"{name}_bytes": size for name, size in reckoned.items()}
+    before = torch.cuda.memory_allocated()
+    forget_peak(device)
+    model = Stackformer(drawn).eval().to(device, torch.bfloat16)
+    Sampler(model, batch, SHARP)(torch.zeros(batch, 1, dtype=torch.int64), range(batch))
+    wait(device)
+    used = {"sampling": torch.cuda.max_memory_allocated() - before}
+    del model
+    before = torch.cuda.memory_allocated()
+    forget_peak(device)
+    decoder = MQVAE(decoded).eval().to(device)
+    positions = torch.arange(decoded.num_kept, device=device).expand(batch, -1)
+    decoder.decode_tokens(torch.zeros_like(positions), positions)
+    wait(device)
+    used["decoding"] = torch.cuda.max_memory_allocated() - before
+    found = {name: abs(reckoned[name] / used[name] - 1) for name in used}
+    return judged(found, dict.fromkeys(found, 0.1)) | {"reckoned": reckoned, "allocated": used}
