@@ -145,7 +145,7 @@ def read_arm(row: Mapping[str, Any], runs: Path, seeds: Sequence[int], needed: S
         elif name in needed:
             seed = seeds[found.index(None)]
             raise UserError(
-                f"{runs}/{row['arm']}/{seed} has no {name}: its table's `make` runs what is missing"
+                f"{runs}/{row['arm']}/{seed} has no {name}: `make table6`, or the table's own target, runs what is missing"
             )
     first = runs / row["arm"] / str(seeds[0]) / "metrics"
     sizes = {

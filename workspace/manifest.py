@@ -32,7 +32,7 @@ STREAMED = ".tar"
 T = TypeVar("T")
 
 PRODUCER = {
-    "shapes": "draw_shapes",
+    "shapes": "demo/dvc.yaml:draw_shapes",
     "image-shards": "shard",
     "reference": "reference",
     "mqvae": "train_mqvae",
@@ -43,7 +43,7 @@ PRODUCER = {
     "evaluation": "evaluate",
     "report": "report",
 }
-"""Each kind of artifact → the stage that makes it, for the errors that say what to run."""
+"""Each kind of artifact → the stage that makes it, as `dvc repro` takes it at the root, for the errors that say what to run."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,11 @@ class Manifest:
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the manifest's bytes, and so of everything in the artifact."""
         return hashlib.sha256(canonical_json(sealed(self.to_json())).encode()).hexdigest()
+
+
+def address_of(stage: str) -> str:
+    """How `dvc repro` takes a stage at the root: the demo's own lies in another folder's dvc.yaml."""
+    return next(address for address in PRODUCER.values() if address.rpartition(":")[2] == stage)
 
 
 def sha256_file(path: Path) -> str:

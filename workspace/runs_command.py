@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 
 from workspace.errors import UserError
-from workspace.manifest import read_json
+from workspace.manifest import address_of, read_json
 from workspace.progress import say
 from workspace.runs import RUNS, HeldError, RunFolder, adopt, held, locked
 from workspace.settings import STAGES
@@ -174,4 +174,4 @@ def _command(arguments: argparse.Namespace) -> None:
             from workspace.stage import present_identity
 
             adopted = adopt(folder, present_identity(folder.root.parent.name))
-        say(f"{folder.root} continues as {adopted.root}: `dvc repro {folder.root.parent.name}`")
+        say(f"{folder.root} continues as {adopted.root}: `dvc repro {address_of(folder.root.parent.name)}`")

@@ -23,7 +23,7 @@ import yaml
 
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
-from workspace.manifest import NAME, read_json, sha256_file, write_json
+from workspace.manifest import NAME, address_of, read_json, sha256_file, write_json
 from workspace.outputs import keep
 from workspace.progress import say
 from workspace.runs import (
@@ -63,7 +63,7 @@ def run_stage(name: str) -> None:
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second one says nothing new
-        say(f"[{name}] stopped; what is finished is kept: `dvc repro {name}` goes on from there")
+        say(f"[{name}] stopped; what is finished is kept: `dvc repro {address_of(name)}` goes on from there")
         sys.exit(130)
     except Exception as error:
         told = told_in_a_line(error)

@@ -46,7 +46,7 @@ def _image(key: str, members: Mapping[str, Location], facts: ShapesFacts, where:
     lacking = [name for name in MEMBERS if name not in members]
     if cls not in facts.classes or lacking:
         lacks = ", ".join(lacking) or f"a class of {', '.join(facts.classes)}"
-        raise UserError(f"{where} lacks {lacks}: run `dvc repro draw_shapes`")
+        raise UserError(f"{where} lacks {lacks}: run `dvc repro demo/dvc.yaml:draw_shapes`")
     return SourceImage(
         f"{key}.png",
         members["png"],

@@ -18,7 +18,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".json", ".parq
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t|,;", ".lst": "\t,"}
 SNIFFED = 20
 """Lines that decide how a text is cut into columns."""
-NO_PARQUET = "a Parquet file needs pyarrow: `pip install 'mqvae-workflow[parquet]'`"
+NO_PARQUET = "a Parquet file needs pyarrow: `pip install pyarrow`"
 
 
 @dataclass(frozen=True)

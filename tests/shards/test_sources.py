@@ -138,7 +138,9 @@ def test_shapes_come_with_class_caption_attributes_and_mask(tmp_path: Path) -> N
 @pytest.mark.parametrize("lost", ["png", "txt", "attributes.json", "mask.png"])
 def test_a_shape_that_lacks_a_member_is_told(tmp_path: Path, lost: str) -> None:
     draw(tmp_path, drop=lost)
-    with pytest.raises(UserError, match=rf"train/bar/000000 lacks {lost}: run `dvc repro draw_shapes`"):
+    with pytest.raises(
+        UserError, match=rf"train/bar/000000 lacks {lost}: run `dvc repro demo/dvc.yaml:draw_shapes`"
+    ):
         list_source("shapes", str(tmp_path))
 
 
@@ -150,7 +152,7 @@ def test_drawn_shapes_are_a_webdataset_too(tmp_path: Path) -> None:
 
 
 def test_shapes_without_their_manifest_say_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="run `dvc repro draw_shapes`"):
+    with pytest.raises(UserError, match="run `dvc repro demo/dvc.yaml:draw_shapes`"):
         list_source("shapes", str(tmp_path))
 
 
