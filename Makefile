@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps clean table6 table7 figure6 figures real text longer chaos bench
+.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps clean table6 table7 figure6 figures real text longer chaos bench speedrun
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ bench: $(BENCH)  ## every CPU row of the speed table, at most 15 minutes on two 
 
 load: $(STAMP)  ## the tests that watch other processes, ten times each beside eight busy ones: some hours
 	python -m tests.load
+
+speedrun: $(STAMP)  ## the race, three seeds in fresh clones (TRACK=second); rules and records: docs/records.md
+	python -m benchmarks.speedrun $(if $(TRACK),--track $(TRACK))
 
 hostile: $(STAMP)  ## every hostile case, 500 flipped bytes, and docs/robustness.md from what came of them
 	python -m tests.hostile.render
