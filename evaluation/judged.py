@@ -60,7 +60,16 @@ class Judged:
     def save_fits(self, folder: Path) -> None:
         """Write shape_fit.json, kind, fit and edge fit by row, where any image has them."""
         if self.fits():
-            write_json(folder / NAME, {"kinds": self.kinds, "fit": self.fit, "edge": self.edge})
+            write_json(folder / NAME, vars(ShapeFits(self.kinds, self.fit, self.edge)))
+
+
+@dataclass(frozen=True)
+class ShapeFits:
+    """shape_fit.json: by row, as in `Judged`."""
+
+    kinds: list[str | None]
+    fit: list[float | None]
+    edge: list[float | None]
 
 
 def judge(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from reporting import codes, copies, curves, gallery, workflow
+from reporting import codes, copies, curves, fits, gallery, workflow
 from reporting.codes import Scatter
 from reporting.copies import Copies
 from reporting.curves import Training
@@ -54,6 +54,8 @@ class Report:
     examples: list[Example]
     samples: list[Sample]
     closest: list[Sample]
+    worst: list[tuple[Sample, float]]
+    best: list[tuple[Sample, float]]
     samples_in_all: int
     sampling: list[tuple[str, str]]
     copies: Copies
@@ -126,7 +128,10 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
     classes = data.classes or ()
     chosen = gallery.choose_samples(sources.samples, manifests.samples, samples)
     near = copies.read_copies(sources.evaluation, manifests.evaluation, shards, chosen)
-    pictures = gallery.read_samples(sources.samples, manifests.samples, classes, [*chosen, *near.closest])
+    ends = fits.read_ends(sources.evaluation, manifests.evaluation)
+    rows_shown = [*chosen, *near.closest, *ends.rows()]
+    pictures = gallery.read_samples(sources.samples, manifests.samples, classes, rows_shown)
+    by_row = {picture.row: picture for picture in pictures}
     colours = codes.read_colours(sources.reconstructions, manifests.reconstructions)
     return Report(
         title=title,
@@ -135,7 +140,9 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
         image_size=data.image_size,
         examples=gallery.read_examples(sources.reconstructions, manifests.reconstructions, classes, examples),
         samples=pictures[: len(chosen)],
-        closest=pictures[len(chosen) :],
+        closest=[by_row[row] for row in near.closest],
+        worst=[(by_row[row], fit) for row, fit in ends.worst],
+        best=[(by_row[row], fit) for row, fit in ends.best],
         samples_in_all=manifests.samples.facts["count"],
         sampling=flat(manifests.samples.facts["settings"]),
         copies=near,

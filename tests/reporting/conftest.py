@@ -132,6 +132,12 @@ def _evaluation(folder: Path, samples: str) -> None:
     items[5], distances[5] = (7, 1, 2, 3), (0, 3, 4, 5)
     folder.mkdir()
     Neighbours(items, distances.astype(np.float32), rng.gamma(16, 0.2, 200).astype(np.float32)).save(folder)
+    fits = {
+        "kinds": ["ring"] * scored,
+        "fit": [None, *np.linspace(0.5, 0.9, scored - 1)],
+        "edge": [None] * scored,
+    }
+    write_json(folder / "shape_fit.json", fits)
     facts = {"images": scored, "features": "proxy", "training_images": 40}
     write_manifest(folder, "evaluation", facts, {"samples": samples, "reference": "9f2c" * 16})
 
