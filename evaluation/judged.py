@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from evaluation.fitted import NAME, ShapeFits
 from evaluation.grid import Grid, border_means, step_sums
 from evaluation.labels import UNKNOWN, Heads
 from evaluation.outlines import Inside
 from evaluation.shape_fit import KIND, fit_shapes
 from workspace.manifest import write_json
-
-NAME = "shape_fit.json"
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,6 @@ class Judged:
         """Write shape_fit.json, kind, fit and edge fit by row, where any image has them."""
         if self.fits():
             write_json(folder / NAME, vars(ShapeFits(self.kinds, self.fit, self.edge)))
-
-
-@dataclass(frozen=True)
-class ShapeFits:
-    """shape_fit.json: by row, as in `Judged`."""
-
-    kinds: list[str | None]
-    fit: list[float | None]
-    edge: list[float | None]
 
 
 def judge(

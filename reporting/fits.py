@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.judged import NAME, ShapeFits
+from evaluation.fitted import NAME, ShapeFits
 from workspace.manifest import Manifest, parsed, verify_file
 
 SHOWN = 9
