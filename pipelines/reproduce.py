@@ -52,7 +52,7 @@ def reproduce(targets: list[str] = [], overrides: list[str] = [], force: bool = 
     """
     root = Path()
     try:
-        with obeyed(), RUNNING.all_ended(), workspace_slot(root), overridden(root, overrides):
+        with RUNNING.all_ended(), obeyed(), workspace_slot(root), overridden(root, overrides):
             steps = read_dag(root, targets)
             return bring_up_to_date("reproduce", steps, root, force)
     except RefusedError as error:

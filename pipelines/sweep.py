@@ -92,7 +92,7 @@ def sweep(
         made = arms_of(grid, arms, common)
         for arm in made:
             params.check(root, arm.changes)
-        with obeyed(), RUNNING.all_ended():
+        with RUNNING.all_ended(), obeyed():
             with workspace_slot(root):
                 steps = read_dag(root, targets)
                 told = bring_up_to_date("sweep-shared", needed_here(steps, made), root)

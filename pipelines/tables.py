@@ -44,7 +44,7 @@ def tables(names: list[str] = [], force: bool = False) -> Any:  # noqa: B006
     """
     root = Path()
     try:
-        with obeyed(), RUNNING.all_ended(), workspace_slot(root), tables_in_view(root):
+        with RUNNING.all_ended(), obeyed(), workspace_slot(root), tables_in_view(root):
             steps = read_experiments(root, names)
             told = bring_up_to_date("tables", steps, root, force)
             if isinstance(told, dict):

@@ -150,9 +150,11 @@ def test_a_browser_finds_what_a_run_left_and_no_link_of_any_page_leaves_the_mach
         page.get_by_text("proxy_fd", exact=True).first.wait_for()
         page.screenshot(path=pictures / "dashboard_numbers.png")
         page.goto(f"{ui}/artifacts/artifact/{summary.id}", wait_until="commit")
-        page.get_by_text("The report").first.click()
-        page.wait_for_url("**/artifacts/report/index.html")
-        page.get_by_text("Summary").first.wait_for()
+        with page.context.expect_page() as opened:
+            page.get_by_text("The report").first.click()
+        opened.value.wait_for_url("**/workspace/artifacts/report/index.html")
+        opened.value.get_by_role("heading").first.wait_for()
+        opened.value.close()
         left, visited = links_of(page, ui, [f"/runs/flow-run/{finished}", "/v2/runs"])
         assert {"/dashboard", "/runs", "/deployments", "/blocks/catalog", "/settings"} <= visited
         assert len(left) > 5 and not [address for address in left if address.startswith(ui)]
