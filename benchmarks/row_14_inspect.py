@@ -45,7 +45,13 @@ def make(folder: Path, images: int, texts: bool) -> None:
 def of(folder: Path, name: str, title: str) -> Result:
     """Seconds of processor time."""
     claim = Claim(
-        row=14, name=name, title=title, unit="s of processor time", better="lower", against="", bar=at_most(20)
+        row=14,
+        name=name,
+        title=title,
+        unit="s of processor time",
+        better="lower",
+        against="",
+        bar=at_most(20),
     )
     return measured(claim, Pairs(tuple(seconds_of(folder) for _ in range(RUNS)), ()), {"files": FILES})
 
