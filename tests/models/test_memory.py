@@ -12,6 +12,7 @@ from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from models.sampling import Sampler, SamplingSettings, Truncation
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
+from models.transformer import BlockKind
 
 SHARP = Truncation(1.0, 0, 0.9)
 NETWORK = NetworkConfig(64, 4, 3, 2, 0.0, "ascending")
@@ -35,12 +36,14 @@ def allocated(work: Callable[[], object]) -> int:
     return most
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize("batch", [3, 16])
-def test_a_sampler_allocates_what_was_reckoned(batch: int, guidance: float) -> None:
+@pytest.mark.parametrize(
+    ("batch", "guidance", "block"), [(3, 1.0, "gpt"), (16, 2.0, "gpt"), (16, 1.0, "modern")]
+)
+def test_a_sampler_allocates_what_was_reckoned(batch: int, guidance: float, block: BlockKind) -> None:
     """In float64, for which no weights are packed."""
     settings = SamplingSettings(guidance, SHARP, SHARP)
-    model = Stackformer(CONFIG).double().eval()
+    config = replace(CONFIG, network=replace(NETWORK, block=block))
+    model = Stackformer(config).double().eval()
     weights = sum(weight.nbytes for weight in model.parameters())
 
     def work() -> Sampler:
@@ -50,7 +53,7 @@ def test_a_sampler_allocates_what_was_reckoned(batch: int, guidance: float) -> N
             sampler.go_on(step)
         return sampler
 
-    need = sampling_need(CONFIG, settings, torch.float64)
+    need = sampling_need(config, settings, torch.float64)
     assert need.of(batch) - weights == pytest.approx(allocated(work), rel=0.1)
 
 
