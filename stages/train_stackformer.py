@@ -92,13 +92,13 @@ def check(params: Params) -> None:
 
 def check_across(params: Params) -> None:
     """A model of captions needs tokens that hold them, one without positions tokens that keep all."""
-    grid: dict[str, Any] = params.sections["mqvae"].model_dump()["model"]
-    layers = params.section(StackformerSettings).model.position_layers
-    if not layers and grid["mask_ratio"]:
-        raise UserError(
-            f"{params.path}: stackformer.model.position_layers is 0 and mqvae.model.mask_ratio {grid['mask_ratio']}; expected "
-            "≥ 1 layers (0 is for mask_ratio 0, where every cell is kept)"
-        )
+    if not params.section(StackformerSettings).model.position_layers:
+        ratio = params.sections["mqvae"].model_dump()["model"]["mask_ratio"]
+        if ratio:
+            raise UserError(
+                f"{params.path}: stackformer.model.position_layers is 0 and mqvae.model.mask_ratio {ratio}; expected ≥ 1 layers "
+                "(0 is for mask_ratio 0, where every cell is kept)"
+            )
     tokenize: dict[str, Any] = params.sections["tokenize"].model_dump()
     condition = params.section(StackformerSettings).condition
     if condition == "text" and not (tokenize["text_vocab"] and tokenize["text_length"]):
