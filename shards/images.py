@@ -8,9 +8,7 @@
 Shapes: H and W pixels.
 """
 
-import io
 import os
-import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -19,8 +17,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from shards.opening import NO_IMAGE, opened
 from shards.tar import iterate_tar
 from workspace.errors import UserError
 from workspace.manifest import Manifest, parsed, read_manifest, validated, verify_file, write_manifest
@@ -28,24 +26,8 @@ from workspace.manifest import Manifest, parsed, read_manifest, validated, verif
 SPLITS = ("train", "val")
 SKIPPED = "skipped.jsonl"
 REMAKE = "run `dvc repro shard`"
-MOST_PIXELS = 1 << 27
-"""Pixels of an image at most, so that a small file cannot ask for all memory."""
 MOST_CLASSES = 1 << 16
 """Class numbers are stored as uint16."""
-NO_IMAGE = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-"""What PIL raises at bytes that are no picture, or a broken one."""
 
 
 @dataclass(frozen=True)
@@ -150,14 +132,6 @@ def decode(key: str, members: Mapping[str, bytes]) -> ImageSample:
         if isinstance(error, UserError):
             raise
         raise UserError(f"the sample {key} is damaged ({type(error).__name__}: {error}): {REMAKE}") from error
-
-
-def opened(data: bytes) -> Image.Image:
-    """A picture that is not decoded yet; ValueError where it has more than `MOST_PIXELS`, PIL's errors where it is none."""
-    image = Image.open(io.BytesIO(data))
-    if image.width * image.height > MOST_PIXELS:
-        raise ValueError(f"{image.width} × {image.height} pixels are more than {MOST_PIXELS:,}")
-    return image
 
 
 def _attributes(key: str, data: bytes) -> dict[str, str]:

@@ -6,13 +6,12 @@ import zlib
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image
 
-from shards.images import NO_IMAGE, opened
+from shards.colours import to_srgb
+from shards.opening import opened
 
 Format = Literal["png", "jpg"]
-WHITE = (255, 255, 255, 255)
 END_OF_JPEG = b"\xff\xd9"
 PLAIN_JPEG = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi"}
 """What PIL tells of a JPEG of one scan that holds nothing but its picture."""
@@ -61,30 +60,40 @@ def square(
     return image.resize((size, size), resample, box=box)
 
 
-def encode_image(data: bytes, encoding: Encoding) -> bytes:
+def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None) -> bytes:
     """Any picture → a square sRGB png or jpg; one of `NO_IMAGE` where it is none.
 
-    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; 16 bits of grey become 8;
-    colours of an embedded profile become sRGB's. Bytes that are such a picture already, and nothing else, are passed
-    through. A JPEG of many times the size is decoded at 1/2, 1/4 or 1/8, as its format offers, but never at less than
-    twice the size, so that the filter has the say.
+    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; more than 8 bits become 8
+    by the range that is there; colours of an embedded profile become sRGB's. Bytes that are such a picture already, and
+    nothing else, are passed through. A JPEG of many times the size is decoded at 1/2, 1/4 or 1/8, as its format offers, but
+    never at less than twice the size, so that the filter has the say.
+
+    Args:
+        data: the file's bytes.
+        encoding: what is made.
+        notes: what was guessed or left out is added, in phrases that are counted over all pictures.
     """
-    image, size = opened(data), encoding.image_size
+    image, size, notes = opened(data), encoding.image_size, set() if notes is None else notes
     if _is_made(image, data, encoding):
         return data
-    turned = image.getexif().get(ORIENTATION, 1)
     drafted = image.draft("RGB", (2 * size, 2 * size))  # None where the format offers no smaller decoding
+    if getattr(image, "is_animated", False):
+        notes.add("animated or of several pages, the first taken")
+    image.load()
+    turned = image.getexif().get(
+        ORIENTATION, 1
+    )  # after decoding: Pillow itself turns a TIFF, and drops the tag
     extent = image.size if drafted is None else drafted[1][2:]
     smaller = min(extent) > size
-    image = to_srgb(image)
-    image = square(image, size, Image.Resampling.HAMMING if smaller else Image.Resampling.BICUBIC, extent)
-    image = image.transpose(TURNS[turned]) if turned in TURNS else image
-    image.info.clear()  # comments and profiles of the source are not stored
+    rgb = to_srgb(image, data, notes)
+    rgb = square(rgb, size, Image.Resampling.HAMMING if smaller else Image.Resampling.BICUBIC, extent)
+    rgb = rgb.transpose(TURNS[turned]) if turned in TURNS else rgb
+    rgb.info.clear()  # comments and profiles of the source are not stored
     made = io.BytesIO()
     if encoding.format == "png":
-        image.save(made, "png", compress_level=6)
+        rgb.save(made, "png", compress_level=6)
     else:
-        image.save(made, "jpeg", quality=encoding.quality, subsampling=0)
+        rgb.save(made, "jpeg", quality=encoding.quality, subsampling=0)
     return made.getvalue()
 
 
@@ -116,32 +125,6 @@ def _is_plain_png(data: bytes) -> bool:
         if kind == b"IEND":
             return place == len(data)
     return False
-
-
-def to_srgb(image: Image.Image) -> Image.Image:
-    """A decoded picture of any mode as RGB, as a viewer would show it on white."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
-        grey = np.clip(np.asarray(image, np.float64) / 257, 0, 255)
-        return Image.fromarray(np.rint(grey).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
-    if profile and image.mode in ("RGB", "CMYK", "L"):
-        image = _by_profile(image, profile)
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours of an embedded profile → sRGB; a profile that is damaged, or of other channels, is passed over as viewers do."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        turned = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, *NO_IMAGE):
-        return image
-    return image if turned is None else turned
 
 
 def encode_mask(data: bytes, size: int) -> bytes:

@@ -3,9 +3,10 @@
 import json
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -13,14 +14,27 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from shards.images import MOST_PIXELS, NO_IMAGE, SKIPPED, SPLITS, shard_path
+from shards.duplicates import Mark, mark_of
+from shards.images import SKIPPED, SPLITS, shard_path
 from shards.layouts.listed import MOST_FILE_BYTES, SourceImage, shown_name
+from shards.opening import MOST_PIXELS, NO_IMAGE
 from shards.pictures import Encoding, encode_image, encode_mask
+from shards.reuse import (
+    MOST_SIDE_BYTES,
+    Known,
+    earlier_sides,
+    known_pictures,
+    recipe_of,
+    stamp_of,
+    tar_of,
+    told_by,
+)
 from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json
 from workspace.progress import Progress
+from workspace.runs import link_or_copy
 
 TOP_REASONS = 5
 START = "fork" if sys.platform == "linux" else "spawn"
@@ -66,37 +80,86 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
     ]
 
 
-def members_of(image: SourceImage, encoding: Encoding) -> dict[str, bytes]:
-    """A sample's members by extension, in the order in which they are stored."""
-    members: dict[str, bytes] = {encoding.format: encode_image(image.data.read(), encoding)}
+def members_of(
+    image: SourceImage, encoding: Encoding, known: Known | None = None
+) -> tuple[dict[str, bytes], Mark, tuple[str, ...]]:
+    """A sample's members by extension, in the order in which they are stored; its source's mark; what was guessed of it.
+
+    Args:
+        image: the source.
+        encoding: how its picture is stored.
+        known: what an earlier run made of the same bytes.
+    """
+    pictures = None if known is None else known.members()
+    if known is not None and pictures is not None:
+        mark, notes = known.mark, known.notes
+    else:
+        guessed: set[str] = set()
+        data = image.data.read()
+        pictures = {encoding.format: encode_image(data, encoding, guessed)}
+        if image.mask is not None:
+            pictures["mask.png"] = encode_mask(image.mask.read(), encoding.image_size)
+        mark, notes = mark_of(data), tuple(sorted(guessed))
+    members: dict[str, bytes] = {encoding.format: pictures.pop(encoding.format)}
     if image.cls is not None:
         members["cls"] = str(image.cls).encode()
     if image.captions:
         members["txt"] = "\n".join(image.captions).encode()
     if image.attributes is not None:
         members["attributes.json"] = json.dumps(image.attributes, sort_keys=True).encode()
-    if image.mask is not None:
-        members["mask.png"] = encode_mask(image.mask.read(), encoding.image_size)
-    return members
+    return members | pictures, mark, notes
 
 
-def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, Any]:
+def write_shard(
+    plan: ShardPlan, encoding: Encoding, work: Path, earlier: Sequence[Path] = ()
+) -> dict[str, Any]:
     """Write one tar below `work` and, last, its side file; returns what the side file says.
 
     The tar stands at `shard_path(work, …)`; a file that cannot be read or decoded is skipped and told.
+
+    Args:
+        plan: what goes in.
+        encoding: how pictures are stored.
+        work: the run's folder.
+        earlier: side files of an earlier run, of the tars that may hold the same pictures.
     """
     side, made = work / f"{plan.split}-{plan.number:06d}.json", shard_path(work, plan.split, plan.number)
     if side.is_file() and made.is_file():
-        told: dict[str, Any] = read_json(side)
+        told: dict[str, Any] = read_json(side, MOST_SIDE_BYTES)
         return told
+    stamps = [stamp_of(image) for image in plan.images]
+    recipe = recipe_of((plan.split, plan.number, plan.first), encoding, plan.images, stamps)
+    for same in (path for path in earlier if path.name == side.name):
+        told = told_by(same, encoding)
+        if told["recipe"] == recipe and not told["skipped"]:
+            with atomic_path(made) as temporary:
+                temporary.unlink()
+                link_or_copy(tar_of(same), temporary)
+            told["reused"] = len(told["rows"])
+            write_json(side, told)
+            return told
+    told = _write_tar(plan, encoding, made, stamps, known_pictures(earlier, encoding))
+    told |= {"recipe": recipe, "encoding": asdict(encoding)}
+    write_json(side, told)
+    return told
+
+
+def _write_tar(
+    plan: ShardPlan, encoding: Encoding, made: Path, stamps: Sequence[str], known: Mapping[str, Known]
+) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     skipped: list[dict[str, str]] = []
+    sources: list[tuple[str, Mark, tuple[str, ...]]] = []
+    reused = 0
     with atomic_path(made) as temporary, TarWriter(temporary) as tar:
-        for number, image in enumerate(plan.images, start=plan.first):
+        for number, (image, stamp) in enumerate(zip(plan.images, stamps, strict=True), start=plan.first):
+            source = shown_name(image.name)
+            before = known.get(source)
+            before = before if before is not None and stamp and before.stamp == stamp else None
             try:
-                members = members_of(image, encoding)
+                members, mark, notes = members_of(image, encoding, before)
             except NO_IMAGE as error:
-                skipped.append({"source": shown_name(image.name), "reason": reason(error)})
+                skipped.append({"source": source, "reason": reason(error)})
                 continue
             key = f"{number:07d}"
             written = {name: tar.add(f"{key}.{name}", data) for name, data in members.items()}
@@ -104,10 +167,10 @@ def write_shard(plan: ShardPlan, encoding: Encoding, work: Path) -> dict[str, An
                 name: (member.offset, member.length, zlib.crc32(members[name]))
                 for name, member in written.items()
             }
-            rows.append({"key": key, "tar": plan.number, "members": places, "source": shown_name(image.name)})
-    told = {"rows": rows, "skipped": skipped}
-    write_json(side, told)
-    return told
+            rows.append({"key": key, "tar": plan.number, "members": places, "source": source})
+            sources.append((stamp, mark, notes))
+            reused += before is not None
+    return {"rows": rows, "skipped": skipped, "sources": sources, "reused": reused}
 
 
 def reason(error: Exception) -> str:
@@ -130,11 +193,24 @@ def reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """What was made of all plans: index rows by split, tar sizes by split, what was skipped, and a line that says so."""
+    """What was made of all plans.
+
+    Attributes:
+        rows: split → index rows.
+        sizes: split → samples in each tar.
+        skipped: rows of skipped.jsonl.
+        marks: split → the mark of each sample's source (see `shards.duplicates`).
+        notes: what was guessed of pictures → of how many.
+        reused: pictures that an earlier run had made.
+        told: a line about what was skipped, "" where nothing was.
+    """
 
     rows: Mapping[str, list[dict[str, Any]]]
     sizes: Mapping[str, tuple[int, ...]]
     skipped: list[dict[str, str]]
+    marks: Mapping[str, list[Mark]]
+    notes: Mapping[str, int]
+    reused: int
     told: str = ""
 
 
@@ -145,39 +221,57 @@ def write_shards(
     max_bad_fraction: float,
     processes: int,
     file: Path,
+    earlier: Sequence[Path] = (),
 ) -> Written:
     """Make all shards, in parallel; those that are done already are not made again.
+
+    Args:
+        plans: the tars.
+        encoding: how pictures are stored.
+        work: the run's folder.
+        max_bad_fraction: share of images that may be skipped.
+        processes: how many encode at a time.
+        file: of the progress.
+        earlier: folders `work` of earlier runs, whose pictures are taken where their sources have not changed.
 
     Raises:
         UserError: more than the share `max_bad_fraction` of the images was skipped, or a split lost all of its images.
     """
-    rows: dict[str, list[dict[str, Any]]] = {split: [] for split in SPLITS}
+    written = Written({split: [] for split in SPLITS}, {}, [], {split: [] for split in SPLITS}, {}, 0)
     sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
-    skipped: list[dict[str, str]] = []
+    notes, done, reused = Counter[str](), 0, 0
     total = sum(len(plan.images) for plan in plans)
-    done = 0
+    sides = earlier_sides([plan.images for plan in plans], earlier, encoding)
     with Progress("shards", total, "images", file) as progress:
-        for plan, told in zip(plans, _in_processes(plans, encoding, work, processes), strict=True):
-            rows[plan.split] += told["rows"]
+        for plan, told in zip(plans, _in_processes(plans, encoding, work, processes, sides), strict=True):
+            written.rows[plan.split].extend(told["rows"])
             sizes[plan.split].append(len(told["rows"]))
-            skipped += told["skipped"]
-            done += len(plan.images)
-            progress.update(done, skipped=len(skipped))
-    line = _judge(skipped, total, max_bad_fraction, work)
-    for split, found in rows.items():
+            written.skipped.extend(told["skipped"])
+            for _, mark, guessed in told["sources"]:
+                written.marks[plan.split].append(tuple(mark))
+                notes.update(guessed)
+            done, reused = done + len(plan.images), reused + told["reused"]
+            progress.update(done, skipped=len(written.skipped))
+    line = _judge(written.skipped, total, max_bad_fraction, work)
+    for split, found in written.rows.items():
         if not found:
             raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
-    return Written(rows, {split: tuple(found) for split, found in sizes.items()}, skipped, line)
+    counted = {split: tuple(found) for split, found in sizes.items()}
+    return replace(written, sizes=counted, notes=dict(notes), reused=reused, told=line)
 
 
 def _in_processes(
-    plans: Sequence[ShardPlan], encoding: Encoding, work: Path, processes: int
+    plans: Sequence[ShardPlan],
+    encoding: Encoding,
+    work: Path,
+    processes: int,
+    sides: Sequence[Sequence[Path]],
 ) -> Iterator[dict[str, Any]]:
     if processes == 1:
-        yield from (write_shard(plan, encoding, work) for plan in plans)
+        yield from map(write_shard, plans, repeat(encoding), repeat(work), sides)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context(START)) as pool:
-        yield from pool.map(write_shard, plans, repeat(encoding), repeat(work))
+        yield from pool.map(write_shard, plans, repeat(encoding), repeat(work), sides)
 
 
 def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: Path) -> str:

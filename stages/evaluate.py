@@ -95,10 +95,10 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
         raise UserError(
             f"{inputs.samples} has classes that {inputs.reference} does not: run `dvc repro evaluate`"
         )
-    work = folder.work.resolve()
-    make = partial(extracting, samples, inputs.reference.resolve(), settings, compute.device)
+    work = folder.work.absolute()
+    make = partial(extracting, samples, inputs.reference.absolute(), settings, compute.device)
     jobs = [
-        ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
+        ShardJob(path.absolute(), work / "rows" / f"{path.stem}.safetensors", index)
         for index, path in enumerate(sample_shards(inputs.samples, samples))
     ]
     done = map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)

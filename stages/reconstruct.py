@@ -120,14 +120,14 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     made_by = read_manifest(inputs.mqvae, "mqvae")
     model = MQVAE.from_pretrained(inputs.mqvae)
     shards.require(image_size=model.config.image_size)
-    paths = Inputs(inputs.shards.resolve(), inputs.reference.resolve(), inputs.mqvae.resolve())
+    paths = Inputs(inputs.shards.absolute(), inputs.reference.absolute(), inputs.mqvae.absolute())
     lpips = settings.lpips.absolute()
     distance = load_lpips(lpips, "reconstruct.lpips")
     absolute = settings.model_copy(update={"lpips": lpips})
     make = partial(reconstructing, paths, absolute, compute.device, compute.loader_workers)
-    work = folder.work.resolve()
+    work = folder.work.absolute()
     jobs = [
-        ShardJob(path.resolve(), work / "rows" / f"{path.stem}.safetensors", index)
+        ShardJob(path.absolute(), work / "rows" / f"{path.stem}.safetensors", index)
         for index, path in enumerate(shards.paths(settings.split))
     ]
     facts = map_shards(make, jobs, compute, work / "done", "reconstructions", folder.progress_file)

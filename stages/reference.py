@@ -112,13 +112,13 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     """Install or train the extractor, run it over both splits, gather."""
     shards = ImageShards.open(inputs.shards)
     require_images({split: shards.count(split) for split in SPLITS}, inputs.shards)
-    extractor = folder.work.resolve() / "extractor"
+    extractor = folder.work.absolute() / "extractor"
     if not (extractor / CONFIG).is_file():
         install(settings, compute, shards, extractor, folder)
     facts = facts_of(settings, shards, extractor)
-    make = partial(extracting, inputs.shards.resolve(), extractor, settings, compute.device)
-    jobs = jobs_of(shards, folder.work.resolve() / "rows")
-    work = folder.work.resolve() / "done"
+    make = partial(extracting, inputs.shards.absolute(), extractor, settings, compute.device)
+    jobs = jobs_of(shards, folder.work.absolute() / "rows")
+    work = folder.work.absolute() / "done"
     map_shards(make, jobs, compute, work, "features of real images", folder.progress_file)
     rows = {split: [job.output for job in jobs if job.input.parent.name == split] for split in SPLITS}
     gather(rows, facts.images["train"], folder.out)
@@ -203,7 +203,7 @@ def jobs_of(shards: ImageShards, folder: Path) -> list[ShardJob]:
     """One job a shard of either split; its rows go to `folder`/SPLIT-NAME.safetensors."""
     found = [(split, path) for split in SPLITS for path in shards.paths(split)]
     return [
-        ShardJob(path.resolve(), folder / f"{split}-{path.stem}.safetensors", index)
+        ShardJob(path.absolute(), folder / f"{split}-{path.stem}.safetensors", index)
         for index, (split, path) in enumerate(found)
     ]
 

@@ -167,14 +167,14 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     require_same_codes(stackformer, mqvae, inputs)
     asked = asked_for(settings, stackformer, inputs.stackformer)
     make = partial(
-        sampling, inputs.stackformer.resolve(), inputs.mqvae.resolve(), settings, asked, compute.device
+        sampling, inputs.stackformer.absolute(), inputs.mqvae.absolute(), settings, asked, compute.device
     )
     shards = -(-settings.num_images // settings.samples_per_shard)
-    out, tars = folder.out.resolve(), folder.work.resolve() / "tars"
+    out, tars = folder.out.absolute(), folder.work.absolute() / "tars"
     jobs = [
-        ShardJob(inputs.stackformer.resolve(), tars / f"{index:06d}.tar", index) for index in range(shards)
+        ShardJob(inputs.stackformer.absolute(), tars / f"{index:06d}.tar", index) for index in range(shards)
     ]
-    work = (folder.work / "done").resolve()
+    work = (folder.work / "done").absolute()
     done = map_shards(make, jobs, compute, work, "sample", folder.progress_file)
     for job in jobs:
         (out / job.output.name).hardlink_to(job.output)

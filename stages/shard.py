@@ -7,19 +7,21 @@ Params  shard
 
 import glob
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+from shards.duplicates import Duplicates, Twin, duplicates_of, told_duplicates, without_duplicates
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
 from shards.layouts.formats import told_passed_over
-from shards.layouts.listed import Source
+from shards.layouts.listed import Source, SourceImage
 from shards.layouts.reading import ColumnUse, Reading, Role
 from shards.pictures import Encoding, Format
 from shards.sources import Kind, list_source
 from shards.splits import with_splits
-from shards.writing import Written, plan_shards, write_lines, write_shards
+from shards.writing import ShardPlan, Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
 from workspace.manifest import write_json
 from workspace.progress import say
@@ -42,6 +44,7 @@ class ShardSettings(Settings):
     )
     samples_per_shard: PositiveInt = Field(description="images a tar")
     max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
+    duplicates: Duplicates = Field(description="images with another's bytes: keep (counted) or drop")
     seed: NonNegativeInt = Field(description="of split and order")
     roles: dict[str, Role] = Field(
         default_factory=dict,  # these three: older params files stay valid
@@ -63,6 +66,7 @@ class ShardSettings(Settings):
 
 
 SECTION, SETTINGS = "shard", ShardSettings
+REUSES = True
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ def check(params: Params) -> None:
         raise UserError(
             f"{params.path}: shard.source is empty; expected a folder of images, a list, a zip, or tars"
         )
-    here = Path.cwd().resolve()
-    if Path(settings.source).resolve() in (here, *here.parents):
+    here = Path.cwd().absolute()
+    if Path(settings.source).absolute() in (here, *here.parents):
         raise UserError(
             f"{params.path}: shard.source {settings.source} holds this repository itself; expected a folder of images alone"
         )
@@ -138,14 +142,23 @@ def sources(settings: ShardSettings) -> list[Path]:
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """List, split, encode in parallel, index."""
     listed = list_source(settings.kind, settings.source, settings.reading)
-    source = with_splits(listed, settings.val_fraction, settings.seed)
+    images, dropped = listed.images, list[dict[str, str]]()
+    if settings.duplicates == "drop":
+        images, dropped = without_duplicates(images)
+    source = with_splits(replace(listed, images=images), settings.val_fraction, settings.seed)
     for note in source.notes:
         say(note)
     plans = plan_shards(source.images, settings.val_fraction, settings.seed, settings.samples_per_shard)
     encoding = Encoding(settings.image_size, settings.format, settings.quality)
     processes = min(compute.threads or os.cpu_count() or 1, len(plans))
     written = write_shards(
-        plans, encoding, folder.work, settings.max_bad_fraction, processes, folder.progress_file
+        plans,
+        encoding,
+        folder.work,
+        settings.max_bad_fraction,
+        processes,
+        folder.progress_file,
+        [run.work for run in folder.earlier()],
     )
     for plan in plans:
         made = shard_path(folder.out, plan.split, plan.number)
@@ -153,21 +166,47 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         link_or_copy(shard_path(folder.work, plan.split, plan.number), made)
     for split in SPLITS:
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
-    write_lines(folder.out / SKIPPED, written.skipped)
+    skipped = written.skipped + dropped
+    write_lines(folder.out / SKIPPED, skipped)
     if written.told:
         folder.say_when_published(f"{written.told}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)
     write_image_manifest(folder.out, facts, source.made_from)
-    write_json(folder.metrics / "metrics.json", counted(source, facts, written))
-
-
-def counted(source: Source, facts: ImageFacts, written: Written) -> dict[str, int]:
-    """What became of every image that was seen, and how many files beside them were passed over; why is said."""
-    found = {"seen": len(source.images), **facts.counts, "skipped": len(written.skipped)}
+    found = {"seen": len(listed.images), **facts.counts, "skipped": len(skipped)}
     assert found["seen"] == sum(facts.counts.values()) + found["skipped"], found
-    if told := told_passed_over(dict(source.passed_over)):
-        say(told)
-    return found | {"passed_over": sum(source.passed_over.values())}
+    twins = duplicates_of(kept_images(plans, written), written.marks)
+    say_all(source, written, dropped, twins)
+    counted = {
+        "passed_over": sum(source.passed_over.values()),
+        "duplicates": len(dropped) + sum(len(group) - 1 for group in twins),
+        "duplicates_across_splits": sum(len({twin.split for twin in group}) > 1 for group in twins),
+    }
+    write_json(folder.metrics / "metrics.json", found | counted)
+
+
+def kept_images(plans: Sequence[ShardPlan], written: Written) -> dict[str, list[SourceImage]]:
+    """Split → the images of its samples, in order."""
+    found: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        planned = [image for plan in plans if plan.split == split for image in plan.images]
+        found[split] = [planned[int(row["key"])] for row in written.rows[split]]
+    return found
+
+
+def say_all(
+    source: Source, written: Written, dropped: Sequence[object], twins: Sequence[Sequence[Twin]]
+) -> None:
+    """What a user should know of the source, a line each: files passed over, guesses, duplicates, what was saved."""
+    guessed = ", ".join(f"{count:,} {note}" for note, count in sorted(written.notes.items()))
+    for line in (
+        told_passed_over(dict(source.passed_over)),
+        guessed and f"pictures: {guessed}",
+        told_duplicates(twins),
+        f"{len(dropped):,} duplicates left out; see {SKIPPED}" if dropped else "",
+        f"{written.reused:,} pictures taken from an earlier run: unchanged" if written.reused else "",
+    ):
+        if line:
+            say(line)
 
 
 def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:

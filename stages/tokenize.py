@@ -104,11 +104,11 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
     config = MQVAE.from_pretrained(inputs.mqvae).config
     shards.require(image_size=config.image_size)
-    work = folder.work.resolve()
+    work = folder.work.absolute()
     captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
-    mqvae, images = inputs.mqvae.resolve(), inputs.shards.resolve()
+    mqvae, images = inputs.mqvae.absolute(), inputs.shards.absolute()
     make = partial(encoder, mqvae, images, settings, captions, compute.device, compute.loader_workers)
-    paths = [path.resolve() for split in SPLITS for path in shards.paths(split)]
+    paths = [path.absolute() for split in SPLITS for path in shards.paths(split)]
     jobs = [
         ShardJob(path, work / "tars" / f"{path.parent.name}-{path.name}", number)
         for number, path in enumerate(paths)

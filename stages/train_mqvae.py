@@ -128,17 +128,17 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     if settings.init_from is not None:
         start_of(settings)  # what does not fit is known before any worker starts
     paths = TrainingFolder(
-        folder.work.resolve(),
-        folder.metrics.resolve(),
-        folder.progress_file.resolve(),
+        folder.work.absolute(),
+        folder.metrics.absolute(),
+        folder.progress_file.absolute(),
         folder.mirror(compute.checkpoints),
     )
     load_lpips(
         settings.perceptual, "mqvae.perceptual"
     )  # a missing file is known, and fetched once, before any work
     absolute = settings.model_copy(update={"perceptual": settings.perceptual.absolute()})
-    work = Work(absolute, inputs.shards.resolve(), compute.loader_workers, folder.out.resolve(), paths)
-    fit(train_worker, work, compute, folder.root.resolve())
+    work = Work(absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths)
+    fit(train_worker, work, compute, folder.root.absolute())
     config = settings.model
     parameters = sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters())
     facts = {

@@ -126,13 +126,13 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     if settings.init_from is not None:
         start_of(settings, config)  # what does not fit is known before any worker starts
     paths = TrainingFolder(
-        folder.work.resolve(),
-        folder.metrics.resolve(),
-        folder.progress_file.resolve(),
+        folder.work.absolute(),
+        folder.metrics.absolute(),
+        folder.progress_file.absolute(),
         folder.mirror(compute.checkpoints),
     )
-    work = Work(settings, config, inputs.tokens.resolve(), folder.out.resolve(), paths)
-    fit(train_worker, work, compute, folder.root.resolve())
+    work = Work(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
+    fit(train_worker, work, compute, folder.root.absolute())
     if config.condition == "text":
         shutil.copyfile(inputs.tokens / TEXT_TOKENIZER, folder.out / TEXT_TOKENIZER)
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())

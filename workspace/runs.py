@@ -30,7 +30,6 @@ from workspace.manifest import (
     kind_of,
     read_json,
     read_manifest,
-    sha256_file,
     verify_files,
     write_json,
 )
@@ -140,6 +139,12 @@ class RunFolder:
 
     def forget(self) -> None:
         """Remove the run, and its checkpoints elsewhere."""
+        self._forget_mirror()
+        going = self.root.with_name(f".{self.root.name}.{os.getpid()}")
+        self.root.rename(going)  # whole or not at all, whoever opens it meanwhile
+        shutil.rmtree(going)
+
+    def _forget_mirror(self) -> None:
         url = self.state().get("mirror") if (self.root / "run.json").is_file() else None
         if url is not None:
             from fsspec.core import url_to_fs
@@ -147,9 +152,30 @@ class RunFolder:
             files, path = url_to_fs(url)
             if files.exists(path):
                 files.rm(path, recursive=True)
-        going = self.root.with_name(f".{self.root.name}.{os.getpid()}")
-        self.root.rename(going)  # whole or not at all, whoever opens it meanwhile
-        shutil.rmtree(going)
+
+    def earlier(self) -> list["RunFolder"]:
+        """Finished runs of the same stage by the same code, the newest first: what they made may be taken."""
+        if not (self.root / "run.json").is_file():  # by hand, outside of `.runs`
+            return []
+        others = [RunFolder(path) for path in self.root.parent.glob("[!.]*") if path != self.root]
+        code = self.state()["identity"]["code"]
+        same = [other for other in others if other.done and other.state()["identity"]["code"] == code]
+        return sorted(same, key=lambda other: (other.root / "done.json").stat().st_mtime_ns, reverse=True)
+
+    def clear(self) -> None:
+        """Forget what was done here, the checkpoints elsewhere too; the run itself and its lock stay."""
+        self._forget_mirror()
+        going = [self.work, self.out, self.metrics]
+        aside = [path.with_name(f".{path.name}.{os.getpid()}") for path in going]  # swept, if this is killed
+        self.work.rename(aside[0])  # before the mark goes: an unfinished run would be continued from it
+        (self.root / "done.json").unlink()
+        for path, old in zip(going, aside, strict=True):
+            if path.exists():
+                path.rename(old)
+            shutil.rmtree(old)
+            path.mkdir()
+        self.progress_file.unlink(missing_ok=True)
+        write_json(self.root / "run.json", self.state() | {"seconds": 0.0, "adopted": []})
 
     def sweep(self) -> None:
         """Remove what a process that was killed left half-written here: every name that starts with a dot."""
@@ -173,12 +199,7 @@ def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
     Other finished runs of the stage are removed, and starts that failed before they had made anything, once they are old.
     """
     folder = RunFolder(RUNS / stage / identity.fingerprint)
-    for other in sorted((RUNS / stage).iterdir()) if (RUNS / stage).is_dir() else ():
-        if other.name.startswith("."):  # what a process that was killed was forgetting
-            shutil.rmtree(other, ignore_errors=True)
-        elif other != folder.root and _forgettable(RunFolder(other), keep_others):
-            with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
-                RunFolder(other).forget()
+    forget_others(folder, keep_others)
     try:
         for path in (folder.out, folder.metrics, folder.work):
             path.mkdir(parents=True, exist_ok=True)
@@ -193,6 +214,16 @@ def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
 
 FAILED_START_SECONDS = 3600.0
 """How long a start that made nothing is left alone: another process may just have opened it."""
+
+
+def forget_others(folder: RunFolder, keep_done: bool = False) -> None:
+    """Remove the other finished runs of a stage, and starts that failed before they had made anything, once they are old."""
+    for other in sorted(folder.root.parent.iterdir()) if folder.root.parent.is_dir() else ():
+        if other.name.startswith("."):  # what a process that was killed was forgetting
+            shutil.rmtree(other, ignore_errors=True)
+        elif other != folder.root and _forgettable(RunFolder(other), keep_done):
+            with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
+                RunFolder(other).forget()
 
 
 def _forgettable(run: RunFolder, keep_others: bool) -> bool:
@@ -284,27 +315,6 @@ def link_or_copy(source: str | Path, destination: str | Path) -> str | Path:
     except OSError:
         shutil.copyfile(source, destination)
     return destination
-
-
-def listing_fingerprint(path: Path) -> str:
-    """Fingerprint of a raw source: names, sizes and modification times below it (its bytes are not read).
-
-    Raises:
-        UserError: there is nothing at `path`.
-    """
-    if not path.exists():
-        raise UserError(f"{path} does not exist")
-    if path.is_file():
-        return sha256_file(path)
-    lines = []
-    for folder, names, files in os.walk(path, followlinks=True):
-        above = {os.path.realpath(parent) for parent in (folder, *map(str, Path(folder).parents))}
-        names[:] = sorted(name for name in names if os.path.realpath(os.path.join(folder, name)) not in above)
-        for name in sorted(files):
-            file = os.path.join(folder, name)
-            stat = os.stat(file) if os.path.exists(file) else os.lstat(file)  # a dangling link is itself
-            lines.append(f"{os.path.relpath(file, path)}\t{stat.st_size}\t{stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
 def adopt(folder: RunFolder, identity: Identity) -> RunFolder:

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,8 @@ import yaml
 
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.fingerprints import input_fingerprint
+from workspace.forced import UNDER_DVC, is_forced
 from workspace.manifest import NAME, address_of, read_json, sha256_file, write_json
 from workspace.outputs import keep
 from workspace.progress import say
@@ -30,7 +32,7 @@ from workspace.runs import (
     LINES,
     Identity,
     RunFolder,
-    listing_fingerprint,
+    forget_others,
     locked,
     mark_done,
     mend,
@@ -51,8 +53,9 @@ def run_stage(name: str) -> None:
     The module is imported by its real name, so that its functions can be sent to Ray workers. It defines `SECTION`,
     `SETTINGS`, a dataclass `Inputs` of paths, `run(settings, compute, inputs, folder)`, and where it needs them
     `check(params)` (of its section), `check_across(params)` and `preflight(params)` (across sections, the second with a look at
-    the data, before any work), `sources(settings)` (raw data that it reads beside its inputs), and `ASKED` with
-    `asked_changes(asked)` (options that stand for settings).
+    the data, before any work), `sources(settings)` (raw data that it reads beside its inputs), `REUSES` (the last finished
+    run is kept until this one is done, to take from), and `ASKED` with `asked_changes(asked)` (options that stand for
+    settings).
     A user's mistake ends in one line and exit status 1.
     """
     signal.signal(signal.SIGTERM, _terminated)
@@ -133,6 +136,11 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         metavar="SECTION.KEY=VALUE",
         help="another value for one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
     )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="run it again though a finished run is kept, as under `dvc repro -f`; an unfinished one is continued",
+    )
     for option, about in getattr(module, "ASKED", {}).items():
         parser.add_argument(_option(option), action="append", default=[], metavar="TEXT", help=about)
     return parser
@@ -177,18 +185,14 @@ def _command_in(pipeline: Path, name: str) -> str:
 
 def _identity(name: str, module: ModuleType, settings: Settings, inputs: dict[str, Path]) -> Identity:
     """What decides the result, as it stands now."""
-    made_from = {key: _input_fingerprint(path) for key, path in inputs.items()}
+    made_from = {key: input_fingerprint(path) for key, path in inputs.items()}
     for path in module.sources(settings) if hasattr(module, "sources") else ():
-        made_from[f"source {path}"] = _input_fingerprint(path)
+        made_from[f"source {path}"] = input_fingerprint(path)
     code = {str(path): sha256_file(ROOT / path) for path in result_files(name)}
     return Identity(settings.model_dump(mode="json"), made_from, code)
 
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def _input_fingerprint(path: Path) -> str:
-    return sha256_file(path / NAME) if (path / NAME).is_file() else listing_fingerprint(path)
 
 
 def present_identity(name: str) -> Identity:
@@ -220,9 +224,14 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     settings = params.sections[module.SECTION]
     identity = _identity(name, module, settings, inputs)
-    folder = open_run(name, identity, keep_others=ad_hoc)
+    forced = arguments.force or is_forced()
+    reuses = getattr(module, "REUSES", False) and not forced
+    folder = open_run(name, identity, keep_others=ad_hoc or reuses)
     with locked(folder), _forgotten_if_empty(folder):
         folder.sweep()
+        if folder.done and forced:
+            say(f"[{name}] finished before as {folder.root}: forgotten, since --force asks to run it again")
+            folder.clear()
         damage = mend(folder) if folder.done else ""
         if damage:
             say(
@@ -230,7 +239,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
             )
         done_before = folder.done
         if done_before:
-            say(f"[{name}] finished before as {folder.root}: publishing it again")
+            say(f"[{name}] finished before as {folder.root}: publishing it again (--force runs it again)")
         else:
             if hasattr(module, "preflight") and not by_hand:
                 module.preflight(params)
@@ -243,6 +252,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
                 )
             folder.sweep()
             mark_done(folder)
+        let_dvc_in(out.parent)
         publish(folder.out, out, link=True)
         if not _cached(name, out):
             keep(out)
@@ -253,6 +263,8 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
             say(f"[{name}] {line}")
         if ad_hoc and not done_before:
             folder.forget()
+        elif reuses and not ad_hoc:
+            forget_others(folder)
     say(f"[{name}] → {out}")
 
 
@@ -270,6 +282,19 @@ def _forgotten_if_empty(folder: RunFolder) -> Iterator[None]:
         if folder.root.is_dir() and folder.empty:
             folder.forget()
         raise
+
+
+def let_dvc_in(folder: Path) -> None:
+    """Let DVC track outputs in a folder that is a link to another disk.
+
+    DVC looks for a `.gitignore` beside an output and refuses one whose real place lies outside of the repository. A link
+    to the repository's own, which ignores the folder, satisfies it.
+    """
+    ours = Path(".gitignore").absolute()
+    outside = not os.path.realpath(folder).startswith(os.path.join(os.path.realpath("."), ""))
+    if UNDER_DVC in os.environ and folder.is_dir() and outside and ours.is_file():
+        with suppress(FileExistsError):
+            (folder / ".gitignore").symlink_to(ours)
 
 
 def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path], folder: RunFolder) -> None:

@@ -30,7 +30,6 @@ MAGIC = (
     b"\x89PNG\r\n\x1a\n",
     b"GIF87a",
     b"GIF89a",
-    b"BM",
     b"II*\0",
     b"MM\0*",
     b"\0\0\0\x0cjP  ",
@@ -52,6 +51,8 @@ def is_picture(head: bytes) -> bool:
         return head[8:12] == b"WEBP"
     if head[4:8] == b"ftyp":
         return head[8:12] in BRANDS
+    if head[:2] == b"BM":
+        return head[6:10] == bytes(4)
     return head.startswith(MAGIC)
 
 

@@ -21,6 +21,7 @@ SETTINGS: dict[str, Any] = {
     "val_fraction": 0.5,
     "samples_per_shard": 4,
     "max_bad_fraction": 1.0,
+    "duplicates": "keep",
     "seed": 0,
 }
 

@@ -3,6 +3,7 @@
 from tests.field import (
     data_rows,
     fault_rows,
+    file_rows,
     label_rows,
     layout_rows,
     shell_rows,
@@ -22,5 +23,6 @@ ROWS: tuple[Row, ...] = (
     *label_rows.ROWS,
     *source_rows.ROWS,
     *data_rows.ROWS,
+    *file_rows.ROWS,
     *token_rows.ROWS,
 )

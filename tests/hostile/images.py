@@ -242,7 +242,7 @@ def settings(source: Path, **changes: object) -> ShardSettings:
     """Section `shard` for a folder of 16 pixels a side."""
     values = {
         "kind": "folder", "source": str(source), "image_size": 16, "format": "png", "quality": 95, "val_fraction": 0.3,
-        "samples_per_shard": 100, "max_bad_fraction": 0.5, "seed": 0,
+        "samples_per_shard": 100, "max_bad_fraction": 0.5, "duplicates": "keep", "seed": 0,
     }  # fmt: skip
     return ShardSettings.model_validate(values | changes)
 

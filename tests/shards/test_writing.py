@@ -37,6 +37,7 @@ def settings_of(source: object, **changes: object) -> ShardSettings:
         "val_fraction": 0.3,
         "samples_per_shard": 4,
         "max_bad_fraction": 0.0,
+        "duplicates": "keep",
         "seed": 0,
     }
     return ShardSettings.model_validate(values | changes)
@@ -125,11 +126,11 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(
     whole = run_in(tmp_path / "whole", settings)
     encode, seen = writing.members_of, list[str]()
 
-    def dies(image: SourceImage, encoding: Encoding) -> dict[str, bytes]:
+    def dies(image: SourceImage, encoding: Encoding, known: None) -> object:
         seen.append(image.name)
         if len(seen) == 7:
             raise KeyboardInterrupt("killed")
-        return encode(image, encoding)
+        return encode(image, encoding, known)
 
     monkeypatch.setattr(writing, "members_of", dies)
     with pytest.raises(KeyboardInterrupt, match="killed"):
@@ -193,7 +194,7 @@ def test_a_split_that_loses_all_of_its_images_is_told(tmp_path: Path) -> None:
 def test_whatever_a_decoder_raises_is_a_bad_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def breaks(data: bytes, encoding: Encoding) -> bytes:
+    def breaks(data: bytes, encoding: Encoding, notes: set[str]) -> bytes:
         raise error
 
     monkeypatch.setattr(writing, "encode_image", breaks)

@@ -38,7 +38,7 @@ def draw(path: Path, seed: int = 0) -> Path:
 def settings_of(source: object, **changes: Any) -> shard.ShardSettings:
     values: dict[str, Any] = {
         "kind": "shapes", "source": str(source), "image_size": 12, "format": "png", "quality": 95,
-        "val_fraction": 0.5, "samples_per_shard": 10, "max_bad_fraction": 0.0, "seed": 0,
+        "val_fraction": 0.5, "samples_per_shard": 10, "max_bad_fraction": 0.0, "duplicates": "keep", "seed": 0,
     }  # fmt: skip
     return shard.ShardSettings.model_validate(values | changes)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from workspace.errors import UserError
+from workspace.fingerprints import input_fingerprint, listing_fingerprint
 from workspace.manifest import write_json
 from workspace.runs import (
     HeldError,
     Identity,
     RunFolder,
     adopt,
-    listing_fingerprint,
     locked,
     mark_done,
     open_run,
@@ -112,7 +112,7 @@ def test_a_source_is_known_by_its_names_sizes_and_times(tmp_path: Path) -> None:
     (tmp_path / "elsewhere" / "c").write_text("3")
     assert len({before, with_links, listing_fingerprint(source)}) == 3
     with pytest.raises(UserError, match="does not exist"):
-        listing_fingerprint(tmp_path / "nowhere")
+        input_fingerprint(tmp_path / "nowhere")
 
 
 def test_what_a_killed_process_left_half_written_is_swept(tmp_path: Path) -> None:

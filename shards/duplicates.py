@@ -1,0 +1,128 @@
+"""Images whose files hold the same bytes: counted, named where they lie in both splits, and left out where that is asked.
+
+A file's length and the CRC-32 of its end tell nearly all files apart at no cost; those that they do not are read again and
+compared by SHA-256.
+"""
+
+import hashlib
+import os
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from shards.layouts.listed import SourceImage, shown_name
+
+Duplicates = Literal["keep", "drop"]
+Mark = tuple[int, int]
+Item = TypeVar("Item")
+TAIL = 4096
+"""Bytes at a file's end that its mark covers."""
+READERS = 8
+"""Threads that read files again; they wait for the disk."""
+
+
+@dataclass(frozen=True)
+class Twin:
+    """An image that was kept and its split."""
+
+    image: SourceImage
+    split: str
+
+
+def mark_of(data: bytes) -> Mark:
+    """Length and CRC-32 of the end of a file's bytes."""
+    return len(data), zlib.crc32(data[-TAIL:])
+
+
+def groups(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Items of equal keys, where there are several; None is no key."""
+    found: dict[Hashable, list[Item]] = defaultdict(list)
+    for item in items:
+        found[key(item)].append(item)
+    return [members for name, members in found.items() if len(members) > 1 and name is not None]
+
+
+def same_bytes(candidates: Sequence[Sequence[SourceImage]]) -> list[list[SourceImage]]:
+    """Of groups of images that may be the same those that are, by SHA-256; what cannot be read is left out."""
+    flat = [image for group in candidates for image in group]
+    with ThreadPoolExecutor(READERS) as pool:
+        digests = dict(zip(map(id, flat), pool.map(_sha256, flat), strict=True))
+    return [same for group in candidates for same in groups(group, lambda image: digests[id(image)])]
+
+
+def _sha256(image: SourceImage) -> str | None:
+    try:
+        return hashlib.sha256(image.data.read()).hexdigest()
+    except OSError:
+        return None
+
+
+def _length(image: SourceImage) -> int | None:
+    try:
+        return image.data.length if image.data.length >= 0 else os.stat(image.data.path).st_size
+    except OSError:
+        return None
+
+
+def without_duplicates(images: Sequence[SourceImage]) -> tuple[list[SourceImage], list[dict[str, str]]]:
+    """Images with each file's bytes once, and a row of skipped.jsonl for each that was left out.
+
+    Of those that are the same the one in the source's own validation set stays, so that scores stay comparable; else the
+    first by name.
+    """
+    dropped: dict[int, str] = {}
+    for group in same_bytes(groups(images, _length)):
+        first, *rest = sorted(group, key=lambda image: (image.split != "val", image.name))
+        dropped |= {id(image): f"duplicate of {shown_name(first.name)}" for image in rest}
+    rows = [
+        {"source": shown_name(image.name), "reason": dropped[id(image)]}
+        for image in images
+        if id(image) in dropped
+    ]
+    return [image for image in images if id(image) not in dropped], rows
+
+
+def duplicates_of(
+    images: Mapping[str, Sequence[SourceImage]], marks: Mapping[str, Sequence[Mark]]
+) -> list[list[Twin]]:
+    """Groups of kept images with the same bytes.
+
+    Args:
+        images: split → its images that were kept, in order.
+        marks: split → the mark of each.
+    """
+    pairs = [
+        (Twin(image, split), mark)
+        for split, members in images.items()
+        for image, mark in zip(members, marks[split], strict=True)
+    ]
+    twins = {id(twin.image): twin for twin, _ in pairs}
+    candidates = [[twin.image for twin, _ in group] for group in groups(pairs, lambda pair: pair[1])]
+    return [[twins[id(image)] for image in group] for group in same_bytes(candidates)]
+
+
+def told_duplicates(found: Sequence[Sequence[Twin]]) -> str:
+    """What is said of duplicates, a line; "" where there are none."""
+    if not found:
+        return ""
+    count = sum(len(group) - 1 for group in found)
+    across = [group for group in found if len({twin.split for twin in group}) > 1]
+    torn = [group for group in found if len({twin.image.cls for twin in group}) > 1]
+    parts = [f"{count:,} duplicates: images with the bytes of another one"]
+    if across:
+        parts.append(f"{len(across):,} lie in both splits, {_pair(across[0], lambda twin: twin.split)}")
+    if torn:
+        parts.append(
+            f"{len(torn):,} have several classes, {_pair(torn[0], lambda twin: str(twin.image.cls))}"
+        )
+    return f"{'; '.join(parts)}; `shard.duplicates: drop` keeps one of each"
+
+
+def _pair(group: Sequence[Twin], kind: Callable[[Twin], str]) -> str:
+    """Two of a group that differ: `a.jpg (train) = b.jpg (val)`."""
+    first = group[0]
+    other = next(twin for twin in group if kind(twin) != kind(first))
+    return " = ".join(f"{shown_name(twin.image.name)} ({kind(twin)})" for twin in (first, other))

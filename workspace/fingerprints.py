@@ -1,0 +1,112 @@
+"""What a stage's inputs are known by: published artifacts by their manifest, everything else by names, sizes and times.
+
+Only a folder that is, byte for byte, what its sealed manifest says is taken for an artifact of ours; a user's own
+`manifest.json`, or an artifact that was altered by hand, is data like any other.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from workspace.errors import UserError
+from workspace.manifest import (
+    NAME,
+    Manifest,
+    kind_of,
+    read_json,
+    read_sealed,
+    sha256_file,
+    validated,
+    write_json,
+)
+
+VERIFIED = Path(".runs/.verified")
+"""Artifacts that were looked at byte by byte: the fingerprint of their listing → their own, so that it is done once."""
+LISTING = b"# root: "
+"""How a listing file (`python -m shards.list`) begins; its other lines are names below that folder, a tab, and more."""
+
+
+def input_fingerprint(path: Path) -> str:
+    """The fingerprint of an input, an artifact or raw data.
+
+    Raises:
+        UserError: there is nothing at `path`.
+    """
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    listing = listing_fingerprint(path)
+    return _artifact_fingerprint(path, listing) or listing if (path / NAME).is_file() else listing
+
+
+def _artifact_fingerprint(folder: Path, listing: str) -> str | None:
+    """SHA-256 of the manifest of a published artifact; None where it is no such thing, or was altered."""
+    known = (
+        VERIFIED / hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
+    )
+    with suppress(UserError):
+        seen = read_json(known)
+        if seen["listing"] == listing:
+            return str(seen["fingerprint"])
+    if not is_published(folder):
+        return None
+    fingerprint = sha256_file(folder / NAME)
+    with suppress(OSError):  # a folder that may not be written to: looked at again the next time
+        write_json(known, {"listing": listing, "fingerprint": fingerprint})
+    return fingerprint
+
+
+def is_published(folder: Path) -> bool:
+    """Whether a folder holds exactly the files of its sealed manifest, each with the bytes that it states."""
+    try:
+        kind_of(folder)
+        manifest = validated(Manifest, read_sealed(folder / NAME), str(folder / NAME))
+    except UserError:
+        return False
+    root = os.path.join(folder, "")
+    found = {path.removeprefix(root) for path in _files(root)} - {NAME}
+    return found == manifest.files.keys() and all(
+        os.stat(folder / name).st_size == entry.bytes and sha256_file(folder / name) == entry.sha256
+        for name, entry in manifest.files.items()
+    )
+
+
+def listing_fingerprint(path: Path) -> str:
+    """Fingerprint of raw data: names, sizes and times of change (its bytes are not read, but for a listing file's own).
+
+    Args:
+        path: a folder, a file, or a listing file, whose images count too.
+    """
+    root = os.path.join(path, "")
+    names = _files(root) if path.is_dir() else _listed(path)
+    lines = [f"{name.removeprefix(root)}\t{_stamp(name)}" for name in names]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Every file below a folder, in a fixed order; a link to a folder that it lies in is not followed."""
+    for place, names, files in os.walk(folder, followlinks=True):
+        above = {os.path.realpath(parent) for parent in (place, *map(str, Path(place).parents))}
+        names[:] = sorted(name for name in names if os.path.realpath(os.path.join(place, name)) not in above)
+        yield from (os.path.join(place, name) for name in sorted(files))
+
+
+def _listed(path: Path) -> Iterator[str]:
+    """A file, and where it is a listing the files that it names."""
+    yield str(path)
+    with path.open("rb") as file:
+        if file.read(len(LISTING)) != LISTING:
+            return
+        root = os.fsdecode(file.readline().rstrip(b"\n"))
+        for line in file:
+            yield os.path.join(root, os.fsdecode(line.rstrip(b"\n").split(b"\t")[0]))
+
+
+def _stamp(name: str) -> str:
+    """A file's size and time; of a link to nothing the link's own, of a missing file a word."""
+    try:
+        found = os.stat(name) if os.path.exists(name) else os.lstat(name)
+    except OSError:
+        return "missing"
+    return f"{found.st_size}\t{found.st_mtime_ns}"
