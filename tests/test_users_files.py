@@ -12,6 +12,7 @@ import pytest
 
 from tests import committed
 from tests.committed import ENVIRONMENT, ROOT, USERS, is_the_users
+from tests.waiting import slowness
 
 COMMANDS = {
     "tests/committed.py",
@@ -126,7 +127,7 @@ def pytest_in(folder: Path, *words: str) -> tuple[int, str]:
     plain = ENVIRONMENT | {"PYTHONPATH": str(folder), "GIT_DIR": str(folder / ".git")}
     command = [sys.executable, "-m", "pytest", "-p", "no:xdist", "-q", "--tb=short", *words]
     done = subprocess.run(
-        command, cwd=folder, env=plain, capture_output=True, text=True, check=False, timeout=300
+        command, cwd=folder, env=plain, capture_output=True, text=True, check=False, timeout=300 * slowness()
     )
     return done.returncode, done.stdout + done.stderr
 

@@ -14,6 +14,7 @@ from tests.committed import copy_of_the_working_tree
 from tests.hostile.guard import LOG
 from tests.hostile.guard import folder as guarded
 from tests.hostile.table import World, make_world
+from tests.waiting import slowness
 from workspace.settings import STAGES
 
 BIN = Path(sys.executable).parent
@@ -45,7 +46,7 @@ def run(
 ) -> str:
     """Run a program of the virtual environment, or git, in a folder; returns everything that it said.
 
-    First-party code is that of `code`, or of the folder itself.
+    First-party code is that of `code`, or of the folder itself. The command has `seconds` on an idle machine, more on a busy one.
     """
     program = command[0] if command[0] == "git" else str(BIN / command[0])
     done = subprocess.run(
@@ -55,7 +56,7 @@ def run(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=seconds * slowness(),
         check=False,
     )
     said = done.stdout + done.stderr

@@ -51,7 +51,7 @@ def two_stages(world: World, folder: Path) -> str:
     """Two processes of one stage: one works, the other says so; the artifact is whole."""
     first = started(world, "stages.shard", "--out", "twice/shards")
     second = started(world, "stages.shard", "--out", "twice/shards")
-    said = [process.communicate(timeout=300)[1] for process in (first, second)]
+    said = [process.communicate(timeout=300 * slowness())[1] for process in (first, second)]
     statuses = sorted(process.returncode for process in (first, second))
     told = read_manifest(world.root / "twice" / "shards", "image-shards").fingerprint
     same = told == read_manifest(world.artifact("shards"), "image-shards").fingerprint
@@ -150,7 +150,7 @@ def locale(world: World, folder: Path) -> str:
     """A terminal that knows ASCII alone; names of artifacts and pictures do not care."""
     environment = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     process = started(world, "shards.describe", "artifacts/tokens", **environment)
-    out, said = process.communicate(timeout=120)
+    out, said = process.communicate(timeout=120 * slowness())
     return f"status {process.returncode}, {'described' if 'token-shards' in out else said[-300:]}"
 
 
@@ -177,7 +177,7 @@ def no_memory(world: World, folder: Path) -> str:
         "                '--set', 'mqvae.micro_batch=8192'))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=world.root, env=os.environ | QUIET, capture_output=True, text=True, timeout=300, check=False,
+        [sys.executable, "-c", script], cwd=world.root, env=os.environ | QUIET, capture_output=True, text=True, timeout=300 * slowness(), check=False,
     )  # fmt: skip
     return done.stdout.strip() or done.stderr[-400:]
 

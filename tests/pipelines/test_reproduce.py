@@ -25,6 +25,7 @@ from pipelines.sweep import sweep  # noqa: E402
 from pipelines.tables import tables  # noqa: E402
 from tests.committed import ROOT  # noqa: E402
 from tests.pipelines.conftest import PARAMS  # noqa: E402
+from tests.waiting import slowness, until  # noqa: E402
 
 GUARD = ROOT / "pipelines" / "guard.py"
 ALL = ["letters", "count", "other"]
@@ -39,7 +40,7 @@ def states_on_the_server() -> dict[str, str]:
     with get_client(sync_client=True) as client:
         [newest] = client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=1)
         only = FlowRunFilter(id=FlowRunFilterId(any_=[newest.id]))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * slowness()
         while True:  # task runs reach the server as events, a moment later
             found = {run.name: run.state_name or "" for run in client.read_task_runs(flow_run_filter=only)}
             if len(found) == len(ALL) and "Running" not in found.values():
@@ -167,16 +168,14 @@ def test_a_flow_that_is_cancelled_leaves_no_process_behind(project: Path, server
     )
     sleeper = pid_in(project / "sleeping", flow)
     flow.send_signal(signal.SIGTERM)
-    assert flow.wait(60) != 0
+    assert flow.wait(60 * slowness()) != 0
     assert not runs(sleeper)
 
 
 def pid_in(path: Path, process: "subprocess.Popen[bytes]") -> int:
     """The number that a process's child writes to a file."""
-    deadline = time.monotonic() + 120
-    while not path.is_file() or not path.read_text().strip():
-        assert process.poll() is None and time.monotonic() < deadline, "it did not start"
-        time.sleep(0.05)
+    until(lambda: path.is_file() and path.read_text().strip() or process.poll() is not None, 120)
+    assert path.is_file() and path.read_text().strip(), "it did not start"
     return int(path.read_text())
 
 
@@ -186,10 +185,7 @@ def runs(pid: int) -> bool:
 
 
 def wait_until_ended(pid: int, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while runs(pid):
-        assert time.monotonic() < deadline, f"process {pid} still runs"
-        time.sleep(0.05)
+    until(lambda: not runs(pid), seconds)
 
 
 IN_A_SESSION_OF_ITS_OWN = (
@@ -206,7 +202,7 @@ def test_a_guard_ends_the_whole_tree_even_what_ignores_it_in_another_session(
     )  # fmt: skip
     sleeper = pid_in(tmp_path / "sleeping", holder)
     if how == "stdin is closed":
-        holder.communicate(timeout=60)
+        holder.communicate(timeout=60 * slowness())
     else:
         holder.kill()
         holder.wait()
@@ -230,7 +226,7 @@ def test_a_guard_ends_what_its_command_left_behind_and_has_its_status() -> None:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert guard.stdout is not None and guard.wait(60) == 7
+    assert guard.stdout is not None and guard.wait(60 * slowness()) == 7
     wait_until_ended(int(guard.stdout.read()))
 
 
