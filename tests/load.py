@@ -31,7 +31,8 @@ def watching() -> list[str]:
         module_of(path): path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py"))
     }
     does = {name for name, text in texts.items() if any(word in text for word in WATCHING)} - EVERYONES
-    while more := {name for name, text in texts.items() if imported(text) & does} - does - EVERYONES:
+    needs = {name: imported(text) for name, text in texts.items()}
+    while more := {name for name in needs if needs[name] & does} - does - EVERYONES:
         does |= more
     return sorted(
         name.replace(".", "/") + ".py" for name in does if name.rpartition(".")[2].startswith("test_")
