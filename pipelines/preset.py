@@ -103,8 +103,10 @@ def _bare(text: str) -> str:
 
 
 def _edited() -> bool:
-    """Whether git sees edits in params.yaml."""
-    return subprocess.run(["git", "diff", "--quiet", "HEAD", "--", str(PARAMS)], check=False).returncode != 0
+    """Whether params.yaml is other than git has it, or git does not have it: then nothing could bring it back."""
+    command = ["git", "status", "--porcelain", "--ignored", "--", str(PARAMS)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.returncode != 0 or bool(done.stdout)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """All rows, in the order of docs/robustness.md."""
 
 from tests.field import (
+    command_rows,
     data_rows,
     fault_rows,
     file_rows,
@@ -17,6 +18,7 @@ from tests.field.table import Row
 ROWS: tuple[Row, ...] = (
     *workflow_rows.ROWS,
     *shell_rows.ROWS,
+    *command_rows.ROWS,
     *training_rows.ROWS,
     *fault_rows.ROWS,
     *layout_rows.ROWS,
