@@ -53,7 +53,7 @@ def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
     config = dataclasses.replace(images.CONFIG, quantizer=picky)
     loss = dataclasses.replace(images.LOSS, perceptual=0.2)
     training = dataclasses.replace(images.TRAINING, loss=loss)
-    found = [learned(tmp_path / str(size), size, training, config) for size in (2, 4, 8)]
+    found = [learned(tmp_path / str(size), size, training, config) for size in (2, 8)]
     assert found[0]["critic"][-1] > 0 and (kind != "ema" or found[0]["codes_restarted"].sum() > 0)
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-6, atol=1e-9)

@@ -23,8 +23,6 @@ from training.stackformer import StackformerTrainee
 from training.watch import Watch
 from workspace.errors import PeerLostError, UserError
 
-PRECISIONS = ("fp32", "bf16", "float64")
-
 
 def spoiling(trainee: MQVAETrainee | StackformerTrainee, at: int, which: str, value: float) -> None:
     """Make one gradient of a module not finite at a step, after the losses were."""
@@ -50,8 +48,10 @@ def state(trainee: MQVAETrainee | StackformerTrainee) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize(("which", "value"), [("model", math.inf), ("critic", math.nan)])
+@pytest.mark.parametrize(
+    ("precision", "which", "value"),
+    [("float64", "model", math.inf), ("bf16", "model", math.nan), ("bf16", "critic", -math.inf)],
+)
 def test_one_gradient_that_is_not_finite_stops_an_mqvae_before_anything_moves(
     tmp_path: Path, precision: str, which: str, value: float
 ) -> None:
@@ -69,7 +69,7 @@ def test_one_gradient_that_is_not_finite_stops_an_mqvae_before_anything_moves(
     torch.testing.assert_close(state(subject), state(good), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_for_a_stackformer(tmp_path: Path, precision: str) -> None:
     plan = dataclasses.replace(tokens.TRAINING, precision=precision)
     subject, good = tokens.trainee(plan), tokens.trainee(plan)
