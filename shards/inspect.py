@@ -26,6 +26,7 @@ from shards.layouts.walking import files_of
 from shards.sources import PLAIN, Kind, checked, guessed, list_source
 from shards.splits import hashed_unit, with_splits
 from workspace.errors import UserError
+from workspace.progress import say
 
 SAMPLED = 200
 """Images whose header is read for its size."""
@@ -236,6 +237,7 @@ def main() -> None:
         "--duplicates", action="store_true", help="compare contents too: files of equal size are read"
     )
     given = parser.parse_args()
+    say(f"looking at {given.source}: names first, then some headers")
     try:
         lines = inspected(_asked(given))
     except UserError as error:

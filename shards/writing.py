@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from shards.duplicates import Mark, mark_of
 from shards.images import SKIPPED, SPLITS, shard_path
-from shards.layouts.listed import MOST_FILE_BYTES, SourceImage, shown_name
+from shards.layouts.listed import MOST_FILE_BYTES, Source, SourceImage, shown_name
 from shards.opening import MOST_PIXELS, NO_IMAGE
 from shards.pictures import Encoding, encode_image, encode_mask
 from shards.reuse import (
@@ -29,7 +29,7 @@ from shards.reuse import (
     tar_of,
     told_by,
 )
-from shards.splits import hashed_unit
+from shards.splits import hashed_unit, with_splits
 from shards.tar import TarWriter
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json, write_json
@@ -59,19 +59,22 @@ class ShardPlan:
 
 
 def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, size: int) -> list[ShardPlan]:
-    """Split (by the source, else by hash of the name), order by hash of the name, cut into shards of `size`.
+    """Order by hash of the name, cut into shards of `size`; images without a split get theirs as `with_splits` has it.
 
     Raises:
         UserError: a split would be empty.
     """
     by_split: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
+    if any(image.split is None for image in images):
+        images = with_splits(Source(list(images)), val_fraction, seed).images
     for image in sorted(images, key=lambda image: hashed_unit(seed, f"order/{image.name}")):
-        split = image.split or ("val" if hashed_unit(seed, f"split/{image.name}") < val_fraction else "train")
-        by_split[split].append(image)
+        by_split[image.split or "train"].append(image)
     for split, members in by_split.items():
         if not members:
+            mend = "two images or more are needed" if val_fraction else "set shard.val_fraction above 0"
             raise UserError(
-                f"the split {split} of shard.source would be empty: of {len(images)} images, shard.val_fraction is {val_fraction}"
+                f"the split {split} of shard.source would be empty: of {len(images)} images, shard.val_fraction is "
+                f"{val_fraction}; {mend}"
             )
     return [
         ShardPlan(split, number, first, tuple(members[first : first + size]))

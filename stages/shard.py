@@ -134,9 +134,9 @@ def _check_served(params: Params, what: str, classes: bool, captions: bool) -> N
 
 def sources(settings: ShardSettings) -> list[Path]:
     """What the fingerprint of a run covers beside the settings."""
-    if settings.kind != "webdataset":
+    if settings.kind not in ("auto", "webdataset") or Path(settings.source).exists():
         return [Path(settings.source)]
-    return [Path(path) for path in sorted(glob.glob(settings.source))]
+    return [Path(path) for path in sorted(glob.glob(settings.source))] or [Path(settings.source)]
 
 
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""`python -m shards.list`, `.verify`, `.describe`: what they say, and what they notice."""
+"""`python -m shards.list`, `.inspect`, `.verify`, `.describe`: what they say, and what they notice."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards import describe, verify
+from shards import describe, inspect, verify
 from shards import list as listing
 from shards.images import ImageShards, write_image_manifest
 from shards.sources import list_source
@@ -82,6 +82,50 @@ def test_a_listing_serves_class_folders_too(tmp_path: Path) -> None:
     assert listing.write_listing(tmp_path / "raw", tmp_path / "l") == 2
     found = list_source("class_folder", str(tmp_path / "l"))
     assert [(image.split, image.cls) for image in found.images] == [("train", 0), ("val", 1)]
+
+
+def test_inspect_says_what_a_source_is_and_what_to_paste(
+    tmp_path: Path, command: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        f"{split}/{cls}/{n}.png" for split in ("train", "test") for cls in ("cat", "dog") for n in range(3)
+    ]
+    write_pictures(tmp_path / "raw", names)
+    (tmp_path / "raw" / "train" / "dog" / "2.png").write_bytes((tmp_path / "raw" / names[0]).read_bytes())
+    asked = ("--role", "test=val", "--duplicates")
+    assert command(inspect, tmp_path / "raw", *asked) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{tmp_path / 'raw'}: class_folder"
+    assert {"12 images: 12 .png", "splits: train 6, val 6 (the source's own)", "no captions"} <= set(said)
+    assert "2 classes of 6 images: cat 6, dog 6" in said
+    assert any(
+        line.startswith("duplicates: 2 images have 1 contents, 0 of them in both splits") for line in said
+    )
+    assert said[-4:] == [
+        "shard:",
+        "  kind: class_folder",
+        f"  source: {tmp_path / 'raw'}",
+        '  roles: {"test": "val"}',
+    ]
+
+
+def test_inspect_shows_what_is_there_where_it_cannot_say_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path, ["train/1.png", "extra/2.png", "extra/3.png"])
+    monkeypatch.setattr(sys, "argv", ["inspect", str(tmp_path)])
+    with pytest.raises(SystemExit, match="train/ is named like a split, and beside it lies extra/") as ended:
+        inspect.main()
+    assert str(ended.value).splitlines()[1:] == ["there are:", "  extra/ 2 images", "  train/ 1 images"]
+
+
+@pytest.mark.parametrize(("option", "text"), [("--role", "test=valid"), ("--column", "lable=Smiling")])
+def test_inspect_names_the_choices_of_an_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, text: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inspect", str(tmp_path / "nowhere"), option, text])
+    with pytest.raises(SystemExit, match=f"'{text}': expected .* one of"):
+        inspect.main()
 
 
 def test_a_link_to_nothing_is_listed_so_that_it_is_told_later(tmp_path: Path) -> None:
