@@ -67,6 +67,14 @@ def _length(image: SourceImage) -> int | None:
         return None
 
 
+def twins_of(images: Sequence[SourceImage]) -> list[list[Twin]]:
+    """Groups of images with the same bytes, each with its split; files of equal length are read."""
+    return [
+        [Twin(image, image.split or "train") for image in group]
+        for group in same_bytes(groups(images, _length))
+    ]
+
+
 def without_duplicates(images: Sequence[SourceImage]) -> tuple[list[SourceImage], list[dict[str, str]]]:
     """Images with each file's bytes once, and a row of skipped.jsonl for each that was left out.
 

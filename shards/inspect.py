@@ -5,10 +5,9 @@ person should know before training, and the lines for params.yaml. No picture is
 """
 
 import argparse
-import hashlib
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,12 +16,13 @@ from typing import get_args
 
 import yaml
 
-from shards.images import NO_IMAGE, opened
+from shards.duplicates import told_duplicates, twins_of
 from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess
 from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.reading import ColumnUse, Reading, Role, level
 from shards.layouts.walking import files_of
+from shards.opening import NO_IMAGE, opened
 from shards.sources import PLAIN, Kind, checked, guessed, list_source
 from shards.splits import hashed_unit, with_splits
 from workspace.errors import UserError
@@ -73,7 +73,7 @@ def inspected(asked: Asked) -> list[str]:
     if told := told_passed_over(dict(found.passed_over)):
         lines.append(told)
     if asked.duplicates:
-        lines += duplicates(found.images)
+        lines.append(told_duplicates(twins_of(found.images)) or "no duplicates")
     lines += [f"note: {note}" for note in found.notes]
     return [*lines, *_settings(asked, made)]
 
@@ -135,34 +135,6 @@ def _captions(images: Iterable[SourceImage]) -> list[str]:
     return lines + [
         f"  {shown_name(image.name)}: {image.captions[0][:100]}" for image in captioned[:EXAMPLES]
     ]
-
-
-def duplicates(images: Iterable[SourceImage]) -> list[str]:
-    """What to say of images of equal bytes: those of equal size are read and hashed."""
-    by_size: dict[int, list[SourceImage]] = defaultdict(list)
-    for image in images:
-        size = image.data.length if image.data.length >= 0 else _size(image.data.path)
-        by_size[size].append(image)
-    by_hash: dict[bytes, list[SourceImage]] = defaultdict(list)
-    for size, same in by_size.items():
-        for image in same if len(same) > 1 and size else ():
-            try:
-                by_hash[hashlib.sha256(image.data.read()).digest()].append(image)
-            except OSError:
-                continue  # `shard` counts it as skipped
-    groups = [group for group in by_hash.values() if len(group) > 1]
-    if not groups:
-        return ["no duplicates"]
-    across = sum(len({image.split for image in group}) > 1 for group in groups)
-    first = " = ".join(shown_name(image.name) for image in groups[0][:2])
-    return [
-        f"duplicates: {sum(map(len, groups)):,} images have {len(groups):,} contents, {across:,} of them in both splits ({first})"
-    ]
-
-
-def _size(path: str) -> int:
-    found = Path(path)
-    return found.stat().st_size if found.is_file() else 0
 
 
 def _settings(asked: Asked, made: Guess) -> list[str]:

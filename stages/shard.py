@@ -172,7 +172,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         folder.say_when_published(f"{written.told}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)
     write_image_manifest(folder.out, facts, source.made_from)
-    found = {"seen": len(listed.images), **facts.counts, "skipped": len(skipped)}
+    found = {"seen": len(source.images) + len(dropped), **facts.counts, "skipped": len(skipped)}
     assert found["seen"] == sum(facts.counts.values()) + found["skipped"], found
     twins = duplicates_of(kept_images(plans, written), written.marks)
     say_all(source, written, dropped, twins)
