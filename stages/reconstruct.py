@@ -55,7 +55,9 @@ class ReconstructSettings(Settings):
     """Section `reconstruct`."""
 
     batch: PositiveInt = Field(description="images a forward pass")
-    precision: Literal["fp32", "bf16"] = Field(description="of the MQ-VAE: fp32, or bf16 (autocast)")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
+    )
     split: Split = Field(description="which images to reconstruct")
     examples: PositiveInt = Field(description="images kept as pictures")
     seed: NonNegativeInt = Field(description="of the draw of examples, of random masks, of resamples")

@@ -54,7 +54,9 @@ class SampleSettings(Settings):
     batch: PositiveInt = Field(
         description="images at a time; the last batch is padded to it; lowered where a GPU has no room"
     )
-    decode_batch: PositiveInt = Field(description="images that the decoder takes at a time; lowered likewise")
+    decode_batch: PositiveInt = Field(
+        default=64, description="images that the decoder takes at a time; lowered likewise"
+    )
     samples_per_shard: PositiveInt = Field(description="images a tar, a multiple of batch; the unit of work")
     seed: NonNegativeInt = Field(description="image i's randomness follows from (seed, i)")
     classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
@@ -63,8 +65,12 @@ class SampleSettings(Settings):
     code: Truncation
     position: Truncation
     precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer")
-    cache: Literal["fp32", "bf16"] = Field(description="of keys and values on a GPU; CPUs keep fp32")
-    decode_precision: Literal["fp32", "bf16"] = Field(description="of the decoder: fp32, or bf16 (autocast)")
+    cache: Literal["fp32", "bf16"] = Field(
+        default="bf16", description="of keys and values on a GPU; CPUs keep fp32"
+    )
+    decode_precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the decoder: fp32, or bf16 (autocast)"
+    )
     png_files: bool = Field(description="also write each image as a file below png/")
 
 

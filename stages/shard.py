@@ -44,7 +44,9 @@ class ShardSettings(Settings):
     )
     samples_per_shard: PositiveInt = Field(description="images a tar")
     max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
-    duplicates: Duplicates = Field(description="images with another's bytes: keep (counted) or drop")
+    duplicates: Duplicates = Field(
+        default="keep", description="images with another's bytes: keep (counted) or drop"
+    )
     seed: NonNegativeInt = Field(description="of split and order")
     roles: dict[str, Role] = Field(
         default_factory=dict,  # these three: older params files stay valid

@@ -58,7 +58,9 @@ class TokenizeSettings(Settings):
     """Section `tokenize`."""
 
     batch: PositiveInt = Field(description="images a forward pass")
-    precision: Literal["fp32", "bf16"] = Field(description="of the MQ-VAE: fp32, or bf16 (autocast)")
+    precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
+    )
     block: PositiveInt = Field(description="images a block of the token shards")
     copies: list[Copy] = Field(
         description="versions of each training image; the first is the plain one", min_length=1

@@ -63,7 +63,9 @@ class MQVAESettings(Settings):
     validate_images: PositiveInt = Field(description="held-out images to validate on")
     checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
     perceptual: LPIPSConfig
-    perceptual_precision: Literal["fp32", "bf16"] = Field(description="of the perceptual loss's convolutions")
+    perceptual_precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the perceptual loss's convolutions"
+    )
     loss: LossConfig
     exploration: ExplorationConfig
     model: MQVAEConfig

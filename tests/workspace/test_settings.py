@@ -89,3 +89,14 @@ def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [1,")
     with pytest.raises(UserError, match="bad.yaml is not YAML"):
         load_params(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tests/workspace/older").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_an_older_params_file_stays_valid(path: Path) -> None:
+    """A setting that joins has a default: the file that somebody trained with still says what it said."""
+    params = load_params(path)
+    for name, section in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        kept = params.compute if name == "compute" else params.sections[name]
+        assert section["seed"] == kept.seed if "seed" in section else kept
