@@ -65,7 +65,7 @@ def _listed(kind: Kind, source: str, reading: Reading) -> Source:
         first = f"{source} is taken for {made.kind}: `python -m shards.inspect {source}` says why"
         return replace(made.source, notes=(first, *made.source.notes))
     if kind == "webdataset":
-        return replace(list_webdataset(source), kind=kind)
+        return replace(list_webdataset(source, reading), kind=kind)
     if kind == "shapes":
         return replace(list_shapes(source), kind=kind)
     files = files_of(source)

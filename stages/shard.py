@@ -5,7 +5,6 @@ Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
 
-import glob
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,8 @@ from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_m
 from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source, SourceImage
 from shards.layouts.reading import ColumnUse, Reading, Role
+from shards.layouts.tars import tars_of
+from shards.layouts.webdataset import NAMES
 from shards.pictures import Encoding, Format
 from shards.sources import Kind, list_source
 from shards.splits import with_splits
@@ -58,7 +59,7 @@ class ShardSettings(Settings):
     )
     columns: dict[ColumnUse, str] = Field(
         default_factory=dict,
-        description="columns of the tables, where their names do not say: {label: Smiling}",
+        description="columns of tables, or members of tars, where their names do not say: {label: Smiling}, {mask: seg.png}",
     )
 
     @property
@@ -138,7 +139,9 @@ def sources(settings: ShardSettings) -> list[Path]:
     """What the fingerprint of a run covers beside the settings."""
     if settings.kind not in ("auto", "webdataset") or Path(settings.source).exists():
         return [Path(settings.source)]
-    return [Path(path) for path in sorted(glob.glob(settings.source))] or [Path(settings.source)]
+    tars = tars_of(settings.source)
+    names = {path.parent / name for path in tars for name in NAMES}
+    return [*tars, *sorted(path for path in names if path.is_file())]
 
 
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:

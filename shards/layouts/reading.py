@@ -8,7 +8,7 @@ from shards.layouts.names import counted, split_of
 from workspace.errors import UserError
 
 Role = Literal["train", "val", "test", "class", "skip"]
-ColumnUse = Literal["image", "label", "caption", "split"]
+ColumnUse = Literal["image", "label", "caption", "split", "mask"]
 SPLIT_ROLES = ("train", "val", "test")
 SKIPPED_BY_ROLE = "left out by shard.roles"
 KEPT_APART = "of the test split, kept apart"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shards.layouts.listed import Location, Source, SourceImage
-from shards.layouts.webdataset import tar_members
+from shards.layouts.tars import tar_samples
 from workspace.errors import UserError
 from workspace.manifest import NAME, parsed, read_manifest, validated, verify_file
 
@@ -34,7 +34,7 @@ def list_shapes(source: str) -> Source:
     images = []
     for name in manifest.files:
         verify_file(root, manifest, name)
-        for key, members in tar_members(str(root / name)).items():
+        for key, members in tar_samples(root / name).items():
             images.append(_image(key, members, facts, f"{root / name}: {key}"))
     images.sort(key=lambda image: image.name)
     return Source(images, facts.classes, facts.attributes, {"shapes": manifest.fingerprint})

@@ -9,6 +9,7 @@ from tests.field import (
     layout_rows,
     shell_rows,
     source_rows,
+    tar_rows,
     token_rows,
     training_rows,
     workflow_rows,
@@ -26,5 +27,6 @@ ROWS: tuple[Row, ...] = (
     *source_rows.ROWS,
     *data_rows.ROWS,
     *file_rows.ROWS,
+    *tar_rows.ROWS,
     *token_rows.ROWS,
 )

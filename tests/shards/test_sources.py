@@ -202,7 +202,7 @@ def test_a_torn_tar_of_the_source_is_told(tmp_path: Path) -> None:
     ("members", "message"),
     [
         ({"a": {"png": b"", "cls": b"1"}, "b": {"png": b""}}, r"1 of 2 samples have a \.cls"),
-        ({"a": {"png": b"", "cls": b"rose"}}, r"a\.cls says b'rose'; expected a class number"),
+        ({"a": {"png": b"", "cls": b"99999"}}, "a label says 99999; expected a class number"),
         ({"a": {"json": b"{}"}}, "holds no images"),
     ],
 )
@@ -217,7 +217,7 @@ def test_tars_that_do_not_fit_are_told(
 def test_a_source_of_tars_never_runs_a_shell(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="would run in a shell: refused"):
         list_source("webdataset", f"pipe:touch {tmp_path}/ran")
-    with pytest.raises(UserError, match="matches no file; expected a glob of tars"):
+    with pytest.raises(UserError, match="is not there; expected a tar, a folder of tars"):
         list_source("webdataset", str(tmp_path / "*.tar"))
 
 

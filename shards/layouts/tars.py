@@ -1,0 +1,155 @@
+"""Tars as a source: which files a folder, glob or braces name, and their members by sample.
+
+A sample is what shares a key: the member's name up to its last dot, or up to the dot before where the word between says
+what the member is (`0001.mask.png`). So keys may have dots (`20.05.jpg`).
+"""
+
+import glob
+import gzip
+import hashlib
+import itertools
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shards.layouts.listed import Location
+from shards.tar import BROKEN, check_end, plain_members
+from workspace.errors import UserError
+from workspace.manifest import atomic_path
+from workspace.progress import say
+
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+BRACES = re.compile(r"\{([^{}]*)\}")
+RANGE = re.compile(r"(\d+)\.\.(\d+)")
+PACKED = (".tar.gz", ".tgz")
+TARS = (".tar", *PACKED)
+MASK_WORDS = ("mask", "seg", "segmentation", "labelmap", "semantic", "instance", "alpha")
+WORDS = frozenset(
+    [
+        *MASK_WORDS,
+        "attributes",
+        "depth",
+        "edge",
+        "image",
+        "input",
+        "left",
+        "right",
+        "meta",
+        "caption",
+        "label",
+    ]
+)
+"""Words between a key and its last extension that belong to the extension."""
+MOST_FILES = 1_000_000
+UNPACKED = Path(".runs/unpacked")
+
+
+def tars_of(source: str) -> list[Path]:
+    """The tars that a source names: of a folder all below it, of a glob with or without braces all that match, sorted.
+
+    Raises:
+        UserError: a URL or command, braces that name a file which is not there, or nothing at all.
+    """
+    if URL.match(source):
+        raise UserError(
+            f"shard.source {source} is a URL or a command, which webdataset would run in a shell: refused; "
+            "fetch the tars first, and give a path or a glob"
+        )
+    if Path(source).is_dir():
+        found = [
+            path for path in Path(source).rglob("*") if path.name.lower().endswith(TARS) and path.is_file()
+        ]
+    else:
+        names = expanded(source)
+        missing = [name for name in names if not glob.glob(name)]
+        if missing:
+            more = f" (and {len(missing) - 1:,} others)" if missing[1:] else ""
+            raise UserError(
+                f"shard.source {source} matches no file: {missing[0]} is not there{more}; expected a tar, a folder of tars, "
+                "data/*.tar, or data/{000..099}.tar"
+            )
+        found = [Path(path) for name in names for path in glob.glob(name)]
+    if not found:
+        raise UserError(f"shard.source {source} holds no tar ({', '.join(TARS)})")
+    return sorted(set(found))
+
+
+def expanded(pattern: str) -> list[str]:
+    """A pattern with its braces written out: `{00..02}` and `{a,b}`."""
+    parts = BRACES.split(pattern)
+    choices = [[part] if place % 2 == 0 else _choices(part) for place, part in enumerate(parts)]
+    made = ["".join(words) for words in itertools.islice(itertools.product(*choices), MOST_FILES + 1)]
+    if len(made) > MOST_FILES:
+        raise UserError(f"shard.source {pattern} names more than {MOST_FILES:,} files")
+    return made
+
+
+def _choices(text: str) -> list[str]:
+    numbers = RANGE.fullmatch(text)
+    if numbers is None:
+        return text.split(",")
+    first, last = map(int, numbers.groups())
+    width = len(numbers[1]) if numbers[1].startswith("0") else 0
+    step = 1 if first <= last else -1
+    return [
+        f"{number:0{width}d}" for number in itertools.islice(range(first, last + step, step), MOST_FILES + 1)
+    ]
+
+
+def plain_tar(path: Path) -> Path:
+    """The tar itself, or of a packed one a copy that is unpacked once, whose members can be read in any order."""
+    with path.open("rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return path
+    found = path.stat()
+    name = hashlib.sha256(f"{path.absolute()} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:16]
+    made = UNPACKED / f"{name}.tar"
+    if not made.is_file():
+        say(f"{path}: unpacked once to {made}, so that its images can be read in any order")
+        try:
+            with gzip.open(path) as packed, atomic_path(made) as temporary, temporary.open("wb") as file:
+                shutil.copyfileobj(packed, file, 1 << 20)
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise UserError(f"{path} is truncated or damaged: {error}") from error
+        os.utime(made, ns=(found.st_mtime_ns, found.st_mtime_ns))
+    return made
+
+
+def key_of(name: str) -> tuple[str, str]:
+    """A member's name as key and extension, the second in lower case, "" where there is none."""
+    folder, base = os.path.split(name)
+    stem, dot, extension = base.rpartition(".")
+    if not dot or not stem:
+        return name, ""
+    before, dot, word = stem.rpartition(".")
+    if dot and before and word.lower() in WORDS:
+        stem, extension = before, f"{word}.{extension}"
+    return os.path.join(folder, stem), extension.lower()
+
+
+def tar_samples(path: Path) -> dict[str, dict[str, Location]]:
+    """Key → extension → where its bytes are; UserError where the tar is damaged or a member is there twice."""
+    samples: dict[str, dict[str, Location]] = {}
+    for name, location in members(path):
+        key, extension = key_of(name)
+        found = samples.setdefault(key, {})
+        if extension in found:
+            raise UserError(f"{path}: the member {name!r} stands twice: one of them would be lost")
+        found[extension] = location
+    return samples
+
+
+def members(path: Path) -> Iterator[tuple[str, Location]]:
+    """Every plain file of a tar, by name."""
+    plain, count = plain_tar(path), 0
+    try:
+        with tarfile.open(plain, "r:") as tar:
+            for info in plain_members(tar, path):
+                yield info.name, Location(str(plain), info.offset_data, info.size)
+                count += 1
+            check_end(tar, path, f"after {count:,} members")
+    except BROKEN as error:
+        raise UserError(f"{path} is no plain tar: {error}") from error
