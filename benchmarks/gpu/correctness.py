@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from benchmarks.gpu.phase import Item, Place
 from benchmarks.gpu.resuming import resumed
 from benchmarks.gpu.timing import forget_peak, wait
-from benchmarks.mqvae_made import SMALL, TRAINING, trainee_of
+from benchmarks.mqvae_made import FULL, SMALL, TRAINING, trainee_of
+from benchmarks.row_02_sampling_gpu import CONFIG
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
 from models.memory import decoding_need, sampling_need
@@ -274,7 +275,9 @@ def tokens(place: Place) -> dict[str, Any]:
 def memory(place: Place) -> dict[str, Any]:
     """What is reckoned before sampling and decoding, against what the allocator gave; a CPU's does not tell."""
     device, batch = torch.device(place.device), 16
-    drawn, decoded = stackformer_config(place), mqvae_config(place)
+    drawn, decoded = CONFIG, FULL  # so large that libraries' workspaces are small beside them
+    if place.tiny:
+        drawn, decoded = stackformer_config(place), mqvae_config(place)
     reckoned = {
         "sampling": sampling_need(drawn, SHARP, torch.bfloat16).of(batch),
         "decoding": decoding_need(decoded).of(batch),
@@ -283,11 +286,15 @@ def memory(place: Place) -> dict[str, Any]:
         return {f"{name}_bytes": size for name, size in reckoned.items()}
     before = torch.cuda.memory_allocated()
     forget_peak(device)
-    model = Stackformer(drawn).eval().to(device, torch.bfloat16)
-    Sampler(model, batch, SHARP)(torch.zeros(batch, 1, dtype=torch.int64), range(batch))
+    with device:
+        model = Stackformer(drawn).eval().to(torch.bfloat16)
+    forget_peak(device)
+    sampler = Sampler(model, batch, SHARP)
+    sampler.start(torch.zeros(batch, drawn.condition_length, dtype=torch.int64), range(batch))
+    sampler.go_on(1)
     wait(device)
     used = {"sampling": torch.cuda.max_memory_allocated() - before}
-    del model
+    del model, sampler
     before = torch.cuda.memory_allocated()
     forget_peak(device)
     decoder = MQVAE(decoded).eval().to(device)

@@ -177,16 +177,19 @@ def trial(place: Place) -> dict[str, Any]:
 def chosen_steps(place: Place, ended: Mapping[str, Ended], steps: int, width: int) -> dict[str, Any]:
     """How many steps all arms can have in the time that is left."""
     where = folders(place)["trial"]
-    went_well = [number for number in range(width) if ended[f"trial-adaptive-50-{number}"].ok]
+    trials = {
+        number: ended[name] for number in range(width) if (name := f"trial-adaptive-50-{number}") in ended
+    }
+    went_well = [number for number, result in trials.items() if result.ok]
     if not went_well:
-        raise RuntimeError(f"no training of the trial went well: {ended['trial-adaptive-50-0'].tail}")
+        raise RuntimeError(f"no training of the trial went well: {next(iter(trials.values())).tail}")
     rates = {
         name: statistics.median(
             rate_of(where / "adaptive-50" / str(number) / "metrics" / name) for number in went_well
         )
         for name in ("train_mqvae", "train_stackformer")
     }
-    whole = statistics.median(ended[f"trial-adaptive-50-{number}"].seconds for number in went_well)
+    whole = statistics.median(trials[number].seconds for number in went_well)
     overhead = max(1.0, whole - sum(steps / rate for rate in rates.values())) + SCORING_SECONDS
     work = plan(place)
     with_samples = sum(generated(arm) for arm, _ in work)
