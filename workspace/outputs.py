@@ -28,11 +28,19 @@ STARTED_BY_DVC = "DVC_STAGE"
 
 
 def keep(output: Path) -> None:
-    """Remember a published folder that DVC does not cache: the next run may fail after DVC has removed it."""
+    """Remember a published folder that DVC does not cache: the next run may fail after DVC has removed it.
+
+    A full disk does not undo what is published: it is said, and nothing is kept.
+    """
+    from workspace.progress import say
     from workspace.runs import publish
 
-    if STARTED_BY_DVC in os.environ and not output.is_absolute():
+    if STARTED_BY_DVC not in os.environ or output.is_absolute():
+        return
+    try:
         publish(output, KEPT / output, link=True)
+    except OSError as error:
+        say(f"{output}: no copy is kept for the case that the next run fails ({error.strerror})")
 
 
 def put_back(command: Sequence[str]) -> None:

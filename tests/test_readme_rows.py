@@ -1,0 +1,85 @@
+"""Each row of README's table of commands, typed in the repository that `make repro` leaves behind (here at tiny scale)."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.tiny import copy_of, finished_repository, run
+
+pytest.importorskip("dvc", reason="DVC is not installed")
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = (
+    (ROOT / "README.md").read_text(encoding="utf-8").partition("## Working with it")[2].partition("\n## ")[0]
+)
+COMMANDS = [
+    command
+    for row in re.findall(r"^\| .*? \| (.*) \|$", TABLE, re.MULTILINE)
+    for command in re.findall(r"`((?:dvc|make|python) [^`]+)`", row)
+]
+SAYS = {
+    "dvc repro": "Data and pipelines are up to date",
+    "dvc metrics diff": "",
+    "dvc params diff": "",
+    "python -m pipelines.plots diff": "file://",
+    "python -m reporting.compare --rev HEAD~1": "evaluate",
+    "python -m stages.sample --class star --out stars": "[sample] → stars",
+    "python -m stages.sample --set sample.num_images=1 --set sample.png_files=true --out mine": "[sample] → mine",
+    "python -m stages.tokenize --help": "tokenize.block = ",
+    "python -m workspace.runs list": "train_mqvae/",
+    "python -m cluster.head clean": "removed 0 dead Ray sessions",
+    "python -m shards.inspect data/mine": "class_folder",
+    "python -m shards.describe artifacts/tokens": "codes",
+    "python -m shards.verify artifacts/tokens": "images are whole",
+}
+"""What is typed as it stands → what it says."""
+BY_CAPTION = 'python -m stages.sample --prompt "a small red ring on a striped blue background" --out ring'
+LONG = {
+    "dvc exp run -S stackformer.model.width=256",
+    "python -m pipelines.reproduce",
+    "python -m pipelines.sweep --grid stackformer.model.width=64,128",
+    "python -m benchmarks.gpu --minutes 12 --out results",
+    "make dashboard", "make table6", "make table7", "make figure6",
+}  # fmt: skip
+"""Minutes of work, which other tests do at their own scale: here only that the program takes these words."""
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy to change, one commit after the results."""
+    folder = copy_of(finished_repository(tmp_path_factory), tmp_path_factory.mktemp("readme") / "repository")
+    run(folder, "git", "commit", "-q", "--allow-empty", "-m", "later")
+    for name in ("cat", "dog"):
+        (folder / "data" / "mine" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "data" / "mine" / name / "1.png")
+    return folder
+
+
+def test_each_command_of_the_table_is_tried_here() -> None:
+    assert len(COMMANDS) > 15 and set(COMMANDS) == SAYS.keys() | LONG | {BY_CAPTION}
+
+
+@pytest.mark.parametrize("command", list(SAYS))
+def test_what_is_typed_works(repository: Path, command: str) -> None:
+    assert SAYS[command] in run(repository, *shlex.split(command))
+
+
+def test_one_picture_is_one_file(repository: Path) -> None:
+    assert len(list((repository / "mine" / "png").glob("*.png"))) == 1
+
+
+def test_a_caption_asked_of_the_demo_is_answered_by_what_to_type(repository: Path) -> None:
+    said = run(repository, *shlex.split(BY_CAPTION), check=False)
+    assert said.count("\n") == 1 and "`make repro PRESET=shapes_text` trains one" in said
+    advised = re.findall(r"`(python [^`]*)`", said)
+    assert len(advised) == 1 and "[sample] → DIR" in run(repository, *shlex.split(advised[0]))
+
+
+@pytest.mark.parametrize("command", sorted(word for word in LONG if word.startswith("make")))
+def test_make_has_the_target(repository: Path, command: str) -> None:
+    name, *words = shlex.split(command)
+    done = subprocess.run([name, "-n", *words], cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
