@@ -1,0 +1,244 @@
+"""Token data sets made of others: `python -m shards.token_sets merge A B --out C`, `… subset A --out B --classes cat,dog`.
+
+The result is an artifact like any other: blocks in tars, a README, a sealed manifest that names what it was made from;
+`python -m shards.verify DIR` checks it, and `train_stackformer --tokens DIR` takes it.
+"""
+
+import argparse
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.images import SPLITS
+from shards.splits import hashed_unit
+from shards.tokens import (
+    ARRAYS,
+    TEXT_TOKENIZER,
+    TokenBlock,
+    TokenFacts,
+    TokenShards,
+    TokenSplit,
+    check_block,
+    write_token_manifest,
+    write_token_shard,
+)
+from shards.verify import verify_tokens
+from workspace.errors import UserError
+from workspace.progress import say
+from workspace.runs import publish
+
+BLOCK, BLOCKS = 512, 64
+"""Images in a block, blocks in a tar."""
+
+
+def taken(block: TokenBlock, rows: NDArray[np.integer]) -> TokenBlock:
+    """Some images of a block, in the order of `rows`."""
+    arrays: dict[str, Any] = {
+        name: None if (array := getattr(block, name)) is None else array[rows] for name in ARRAYS
+    }
+    return TokenBlock(tuple(block.keys[row] for row in rows), **arrays)
+
+
+def blocks_of(split: TokenBlock) -> Iterator[TokenBlock]:
+    """A split cut into blocks."""
+    for first in range(0, len(split.keys), BLOCK):
+        yield taken(split, np.arange(first, min(first + BLOCK, len(split.keys))))
+
+
+def write_set(
+    out: Path,
+    facts: TokenFacts,
+    splits: Mapping[str, TokenBlock],
+    made_from: Mapping[str, str],
+    tokenizer: Path | None = None,
+) -> None:
+    """Write a token data set whole or not at all, and verify it.
+
+    Args:
+        out: the folder, which must not be there.
+        facts: of all its images; the counts are filled in.
+        splits: train and val.
+        made_from: name → fingerprint.
+        tokenizer: of its captions, a file.
+
+    Raises:
+        UserError: `out` is there, a split is empty, a key is there twice, or a block does not fit the facts.
+    """
+    if out.exists():
+        raise UserError(f"{out} is there already: remove it, or name another --out")
+    making = out.with_name(f".{out.name}.making")
+    shutil.rmtree(making, ignore_errors=True)
+    try:
+        for split in SPLITS:
+            block = splits[split]
+            if not block.keys:
+                raise UserError(f"the split {split} would be empty")
+            name, count = Counter(block.keys).most_common(1)[0]
+            if count > 1:
+                raise UserError(f"the key {name} stands {count} times in {split}; keys are unique in a split")
+            blocks = list(blocks_of(block))
+            for number, first in enumerate(range(0, len(blocks), BLOCKS)):
+                group = blocks[first : first + BLOCKS]
+                for one in group:
+                    check_block(one, facts, f"split {split}")
+                write_token_shard(making / split / f"{number:06d}.tar", group)
+        if tokenizer is not None:
+            shutil.copyfile(tokenizer, making / TEXT_TOKENIZER)
+        counts = {split: len(splits[split].keys) for split in SPLITS}
+        write_token_manifest(making, replace(facts, counts=counts), made_from)
+        told = verify_tokens(TokenShards.open(making))
+        publish(making, out, link=True)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    say(told.replace(str(making), str(out)))
+
+
+def merge(folders: Sequence[Path], out: Path) -> None:
+    """One set of the images of several, each split with its own; classes are joined by name.
+
+    Raises:
+        UserError: fewer than two sets, or sets that differ in grid, K, N, MQ-VAE, captions, or in having classes.
+    """
+    if len(folders) < 2:
+        raise UserError("merge wants two token sets or more")
+    sets = [TokenShards.open(folder) for folder in folders]
+    first = sets[0]
+    for other in sets[1:]:
+        _check_alike(first, other)
+    names = None
+    if first.facts.classes is not None:
+        names = tuple(dict.fromkeys(name for one in sets for name in one.facts.classes or ()))
+    called = [one.folder.name for one in sets]
+    called = called if len(set(called)) == len(called) else [str(number) for number in range(len(sets))]
+    splits = {}
+    for split in SPLITS:
+        loaded = [_renumbered(one.load(split), one.facts.classes, names) for one in sets]
+        twice = {key for key, count in Counter(k for part in loaded for k in part.keys).items() if count > 1}
+        parts = [
+            replace(part, keys=tuple(f"{name}/{key}" if twice else key for key in part.keys))
+            for name, part in zip(called, loaded, strict=True)
+        ]
+        splits[split] = _joined(parts)
+    made_from = {"mqvae": first.facts.mqvae}
+    made_from |= {f"tokens {number}": one.manifest.fingerprint for number, one in enumerate(sets)}
+    write_set(out, replace(first.facts, classes=names), splits, made_from, _tokenizer(first))
+
+
+def _check_alike(first: TokenShards, other: TokenShards) -> None:
+    for name in ("grid", "num_codes", "num_kept", "mask", "mqvae", "text_length", "text_vocab"):
+        one, two = getattr(first.facts, name), getattr(other.facts, name)
+        if one != two:
+            raise UserError(
+                f"{first.folder} has {name} {one}, {other.folder} has {two}: such sets do not merge"
+            )
+    if (first.facts.classes is None) != (other.facts.classes is None):
+        raise UserError(f"one of {first.folder} and {other.folder} has classes: such sets do not merge")
+    texts = [_tokenizer(one) for one in (first, other)]
+    if texts[0] is not None and texts[1] is not None and texts[0].read_bytes() != texts[1].read_bytes():
+        raise UserError(
+            f"{first.folder} and {other.folder} have other text tokenizers: such sets do not merge"
+        )
+
+
+def _tokenizer(shards: TokenShards) -> Path | None:
+    return shards.folder / TEXT_TOKENIZER if shards.facts.text_length is not None else None
+
+
+def _renumbered(split: TokenSplit, old: tuple[str, ...] | None, new: tuple[str, ...] | None) -> TokenBlock:
+    arrays = {name: getattr(split, name) for name in ARRAYS}
+    if split.cls is not None and old is not None and new is not None:
+        arrays["cls"] = np.array([new.index(name) for name in old], np.uint16)[split.cls]
+    return TokenBlock(split.keys, **arrays)
+
+
+def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
+    """Parts one after the other; captions are padded to the most that an image has."""
+    arrays: dict[str, Any] = {}
+    for name in ARRAYS:
+        found = [getattr(part, name) for part in parts]
+        if name == "text" and found[0] is not None:
+            most = max(array.shape[1] for array in found)
+            found = [np.pad(array, ((0, 0), (0, most - array.shape[1]), (0, 0))) for array in found]
+        arrays[name] = None if found[0] is None else np.concatenate(found)
+    return TokenBlock(tuple(key for part in parts for key in part.keys), **arrays)
+
+
+def subset(
+    folder: Path, out: Path, classes: Sequence[str] = (), count: int | None = None, keys: Path | None = None
+) -> None:
+    """Some images of a set: of these classes, with these keys, or so many of each split, chosen by hash of the key.
+
+    Raises:
+        UserError: a class that there is not, or a key, or more images than there are.
+    """
+    shards = TokenShards.open(folder)
+    names = shards.facts.classes
+    unknown = [name for name in classes if name not in (names or ())]
+    if unknown:
+        raise UserError(f"{folder} has no class {unknown[0]}; it has {', '.join(names or ()) or 'none'}")
+    wanted = None if keys is None else set(keys.read_text(encoding="utf-8").split("\n")) - {""}
+    loaded = {split: shards.load(split) for split in SPLITS}
+    absent = (wanted or set()) - {key for split in loaded.values() for key in split.keys}
+    if absent:
+        raise UserError(f"{keys} names {len(absent):,} keys that {folder} has not, {min(absent)} for one")
+    kept = tuple(classes) or names
+    splits = {}
+    for split, block in loaded.items():
+        rows = [row for row in range(len(block.keys)) if wanted is None or block.keys[row] in wanted]
+        if classes and names is not None and block.cls is not None:
+            rows = [row for row in rows if names[int(block.cls[row])] in classes]
+        if count is not None:
+            if split == "train" and count > len(rows):
+                raise UserError(f"--count {count:,} is more than the {len(rows):,} images of {split}")
+            rows = sorted(sorted(rows, key=lambda row: hashed_unit(0, block.keys[row]))[:count])
+        part = taken(block, np.array(rows, np.int64))
+        if names is not None and kept is not None and part.cls is not None:
+            numbers = [kept.index(names[int(number)]) for number in part.cls]
+            part = replace(part, cls=np.array(numbers, np.uint16))
+        splits[split] = part
+    made_from = {"mqvae": shards.facts.mqvae, "tokens": shards.manifest.fingerprint}
+    write_set(out, replace(shards.facts, classes=kept), splits, made_from, _tokenizer(shards))
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shards.token_sets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    merging = commands.add_parser("merge", help="one set of the images of several")
+    merging.add_argument("folders", type=Path, nargs="+", help="token sets by the same MQ-VAE")
+    choosing = commands.add_parser("subset", help="some images of a set")
+    choosing.add_argument("folder", type=Path, help="a token set")
+    choosing.add_argument("--classes", default="", help="names of classes, with commas between")
+    choosing.add_argument("--count", type=int, help="images of each split at most, chosen by hash of the key")
+    choosing.add_argument("--keys", type=Path, help="a text file, a key a line")
+    for command in (merging, choosing):
+        command.add_argument("--out", type=Path, required=True, help="the folder to write")
+    asked = parser.parse_args()
+    if asked.command == "merge":
+        told(lambda: merge(asked.folders, asked.out))
+    else:
+        chosen = [name for name in asked.classes.split(",") if name]
+        told(lambda: subset(asked.folder, asked.out, chosen, asked.count, asked.keys))
+
+
+def told(work: Callable[[], None]) -> None:
+    """Do it; a user's mistake ends in one line and exit status 1."""
+    try:
+        work()
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
