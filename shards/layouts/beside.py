@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,11 +12,10 @@ from shards.layouts.listed import clean_caption
 from shards.layouts.names import SPLIT_WORDS, counted, split_of
 from shards.layouts.reading import ColumnUse, Reading
 from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, read_table
+from shards.layouts.texts import TEXTS, captions_in, hold_numbers, texts_beside
 from shards.layouts.walking import Files, check_inside
 from workspace.errors import UserError
 
-TEXTS = "*.txt"
-"""In `shard.tables`: the text of the same name beside each image."""
 LABELS = (
     "label", "labels", "class", "class_name", "classname", "class_label", "category", "category_name", "cls", "class_id",
     "classid", "label_id", "target", "species", "breed", "identity", "y",
@@ -30,8 +28,13 @@ KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS,
 """Use → names of its columns, the likeliest first."""
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
 """CelebA's numbers."""
-TEXTS_LOOKED_AT = 50
-"""Texts by which boxes are told from captions."""
+NO_TABLES = re.compile(
+    r"licen[cs]e|readme|credit|attribution|copyright|notice|checksum|md5|sha\d+|urls?\b|changelog",
+    re.IGNORECASE,
+)
+"""In names of files that speak of images and say neither what they show nor what they are called."""
+LEAST_LABELS = 20
+"""Rows from which on a column with a value of its own in each is no label: a checksum, a number."""
 SAMPLED = 200
 """Rows by which a column of names is found."""
 MOST_UNASKED = 1 << 28
@@ -123,17 +126,6 @@ def _is_name(text: str, index: NameIndex) -> bool:
     return PurePosixPath(text).suffix.lower() in PICTURES or index.find(text) is not None
 
 
-def texts_beside(files: Files, names: Iterable[str]) -> dict[str, str]:
-    """Texts that have an image's own name: text → image."""
-    images = {name.rpartition(".")[0]: name for name in names}
-    found = {}
-    for name in files.others:
-        stem, _, extension = name.rpartition(".")
-        if extension.lower() == "txt" and stem in images:
-            found[name] = images[stem]
-    return found
-
-
 def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: str) -> list[str]:
     """Names of the files that may be tables: those that are asked for, or all but an image's own.
 
@@ -146,6 +138,7 @@ def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: 
             name
             for name in files.others
             if name.lower().endswith(SUFFIXES)
+            and not NO_TABLES.search(name.rpartition("/")[2])
             and name not in texts
             and name.rpartition(".")[0] not in images
             and files.size(name) <= MOST_UNASKED
@@ -231,8 +224,13 @@ def _by_content(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
         return {"split": rest[0]}
     if words & {"label", "labels", "class", "classes", "identity"}:
         return {"label": rest[0]}
-    several = any(isinstance(row[rest[0]], list) or len(str(row[rest[0]]).split()) > 2 for row in table.rows)
-    return {"caption" if several else "label": rest[0]}
+    values = [row[rest[0]] for row in table.rows]
+    if any("://" in str(value) for value in values):
+        return {}
+    if any(isinstance(value, list) or len(str(value).split()) > 2 for value in values):
+        return {"caption": rest[0]}
+    own = len(values) > LEAST_LABELS and len({str(value) for value in values}) == len(values)
+    return {} if own else {"label": rest[0]}
 
 
 def _are_splits(table: Table, number: int) -> bool:
@@ -309,24 +307,10 @@ def _take_texts(files: Files, texts: Mapping[str, str], asked: bool, found: Besi
         found.notes.append(note)
         return
     for name, image in texts.items():
-        if captions := _lines(files, name):
+        if captions := captions_in(files, name):
             found.captions.setdefault(image, []).extend(captions)
     found.read.extend(texts)
     found.notes.append(f"captions from {len(texts):,} texts beside the images")
-
-
-def hold_numbers(files: Files, texts: Mapping[str, str]) -> str:
-    """What to say of texts that are boxes or labels, by the first of them; "" where they are captions."""
-    lines = [line for name in islice(texts, TEXTS_LOOKED_AT) for line in _lines(files, name)]
-    if not lines or not all(re.fullmatch(r"[\d.eE+\- ]+", line) for line in lines):
-        return ""
-    return f"{len(texts):,} texts beside the images hold numbers ({lines[0][:40]}), boxes or labels, not captions"
-
-
-def _lines(files: Files, name: str) -> list[str]:
-    """A text's captions, one a line."""
-    text = files.locate(name).read().decode("utf-8-sig", "replace")
-    return [caption for line in text.splitlines() if (caption := clean_caption(line))]
 
 
 def _check_columns(reading: Reading, found: Beside, source: str) -> None:

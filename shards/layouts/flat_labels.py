@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from shards.layouts.beside import NameIndex, label_text, tables_of, texts_beside
+from shards.layouts.beside import NameIndex, label_text, tables_of
 from shards.layouts.names import counted
 from shards.layouts.reading import Reading
 from shards.layouts.tables import Table, read_table
+from shards.layouts.texts import texts_beside
 from shards.layouts.walking import Files
 from workspace.errors import UserError
 

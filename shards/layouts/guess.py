@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shards.layouts.beside import TEXTS, texts_beside
 from shards.layouts.class_folder import LooseImagesError, list_class_folder
 from shards.layouts.coco import caption_files, list_coco
 from shards.layouts.folder import list_folder
@@ -15,6 +14,7 @@ from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
 from shards.layouts.names import PARTS, counted, stem_of
 from shards.layouts.reading import Reading, UnknownRoleError
+from shards.layouts.texts import TEXTS, texts_beside
 from shards.layouts.walking import Files, walk
 from workspace.errors import UserError
 from workspace.manifest import NAME, kind_of

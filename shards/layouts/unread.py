@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from shards.layouts.beside import TEXTS, hold_numbers, read_beside, texts_beside
+from shards.layouts.beside import read_beside
 from shards.layouts.listed import Source
 from shards.layouts.reading import Reading
+from shards.layouts.texts import TEXTS, hold_numbers, texts_beside
 from shards.layouts.walking import Files
 from workspace.errors import UserError
 

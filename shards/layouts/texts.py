@@ -1,0 +1,38 @@
+"""Texts that have an image's own name: captions, or boxes and labels as numbers."""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+from shards.layouts.listed import clean_caption
+from shards.layouts.walking import Files
+
+TEXTS = "*.txt"
+"""In `shard.tables`: the text of the same name beside each image."""
+TEXTS_LOOKED_AT = 50
+"""Texts by which boxes are told from captions."""
+
+
+def texts_beside(files: Files, names: Iterable[str]) -> dict[str, str]:
+    """Texts that have an image's own name: text → image."""
+    images = {name.rpartition(".")[0]: name for name in names}
+    found = {}
+    for name in files.others:
+        stem, _, extension = name.rpartition(".")
+        if extension.lower() == "txt" and stem in images:
+            found[name] = images[stem]
+    return found
+
+
+def hold_numbers(files: Files, texts: Mapping[str, str]) -> str:
+    """What to say of texts that are boxes or labels, by the first of them; "" where they are captions."""
+    lines = [line for name in islice(texts, TEXTS_LOOKED_AT) for line in captions_in(files, name)]
+    if not lines or not all(re.fullmatch(r"[\d.eE+\- ]+", line) for line in lines):
+        return ""
+    return f"{len(texts):,} texts beside the images hold numbers ({lines[0][:40]}), boxes or labels, not captions"
+
+
+def captions_in(files: Files, name: str) -> list[str]:
+    """A text's captions, one a line."""
+    text = files.locate(name).read().decode("utf-8-sig", "replace")
+    return [caption for line in text.splitlines() if (caption := clean_caption(line))]
