@@ -12,7 +12,7 @@ from shards.layouts.flat_labels import find_labels
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage
-from shards.layouts.names import PARTS, counted, split_of
+from shards.layouts.names import PARTS, begins_like_split, counted, split_of
 from shards.layouts.reading import (
     SKIPPED_BY_ROLE,
     Level,
@@ -66,6 +66,7 @@ def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
         add(found.passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
     _take_parts(divided(names, reading, source, classes=True), names, reading, source, found)
     classes = tuple(sorted({cls for _, cls in found.rows.values()}))
+    found.notes += _doubtful(classes, reading, source)
     _take_flat(files, classes, reading, found)
     if reading.tables:
         beside = read_beside(files, files.names, reading, source)
@@ -140,6 +141,23 @@ def _check_level(here: Level, prefix: str, reading: Reading, source: str) -> Non
                 f"shard.source {source}: {path}/ is named like a split where classes are expected; say what it is, "
                 f"shard.roles: {{{path}: class}} or {{{path}: skip}}"
             )
+
+
+def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str]:
+    """What to say of classes that begin like splits; UserError where they are half of them or more: `trainA`, `testB`."""
+    said = {path.rpartition("/")[2] for path, role in reading.roles.items() if role == "class"}
+    doubtful = [name for name in classes if begins_like_split(name) and name not in said]
+    if not doubtful:
+        return []
+    if 2 * len(doubtful) >= len(classes):
+        roles = ", ".join(f"{name}: class" for name in doubtful[:3])
+        raise UserError(
+            f"shard.source {source}: the folders {counted(doubtful)} begin like splits, and would be classes; say what each is, "
+            f"shard.roles: {{{roles}}} (or train, val, test, skip)"
+        )
+    return [
+        f"{counted(doubtful)} taken for {'a class' if len(doubtful) == 1 else 'classes'}, though named a little like a split"
+    ]
 
 
 def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Found) -> None:

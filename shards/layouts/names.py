@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trainset": "train", "trainval": "train", "trn": "train",
     "val": "val", "valid": "val", "validation": "val", "valset": "val", "validset": "val", "dev": "val",
-    "devset": "val", "eval": "val", "evaluation": "val",
+    "devset": "val", "eval": "val", "evaluation": "val", "holdout": "val", "heldout": "val",
     "test": "test", "testing": "test", "testset": "test", "tst": "test",
 }  # fmt: skip
 FILLERS = frozenset(
@@ -94,10 +94,20 @@ PARTS = frozenset(
 
 def split_of(name: str) -> str | None:
     """The split that a folder is named after (train, val or test): `Training`, `val2017`, `test_images`; else None."""
-    words = re.findall(r"[a-z]+", name.lower())
+    words = _words(name)
     found = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     rest = [word for word in words if word not in SPLIT_WORDS and word not in FILLERS]
     return found[0] if len(set(found)) == 1 and not rest else None
+
+
+def begins_like_split(name: str) -> bool:
+    """Whether a folder's name begins as a split's does, though it may be none: `trainA`, `test_tube`, `val`."""
+    return any(word in SPLIT_WORDS for word in _words(name)[:1])
+
+
+def _words(name: str) -> list[str]:
+    """`TrainSet_2` → train, set."""
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 
 
 def is_hidden(name: str) -> bool:

@@ -173,6 +173,18 @@ ROWS: tuple[Row, ...] = (
     Row("a role for what is not there", AREA, "shard.roles: {testt: skip}",
         "shard.roles names testt, which shard.source data does not have",
         refuses(*CATS_AND_DOGS, roles={"testt": "skip"})),
+    Row("CycleGAN's trainA, trainB, testA, testB", AREA, "four folders that begin like splits",
+        "the folders testA, testB, trainA, trainB begin like splits, and would be classes; say what each is, "
+        "shard.roles: {testA: class, testB: class, trainA: class} (or train, val, test, skip)",
+        refuses(*(name for folder in ("trainA", "trainB", "testA", "testB") for name in some(folder, 2)))),
+    Row("the same, one side of it", AREA, "shard.roles: {trainA: train, testA: val, trainB: skip, testB: skip}",
+        "folder: no classes; seen 4 = 2 train + 2 val + 0 skipped; 4 passed over: 4 left out by shard.roles",
+        shards(*(name for folder in ("trainA", "trainB", "testA", "testB") for name in some(folder, 2)),
+               roles={"trainA": "train", "testA": "val", "trainB": "skip", "testB": "skip"})),
+    Row("a class called test_tube among others", AREA, "beaker/, flask/, test_tube/",
+        "class_folder: beaker 1+1, flask 1+1, test_tube 1+1; seen 6 = 3 train + 3 val + 0 skipped; "
+        "test_tube taken for a class, though named a little like a split",
+        shards(*some("beaker", 2), *some("flask", 2), *some("test_tube", 2))),
     Row("nothing to train on", AREA, "a folder with test/ and val/ alone",
         "has no images to train on: its folders are test, val; say which is for training, shard.roles: {test: train}",
         refuses(*some("test/cat", 1), *some("val/cat", 1))),
