@@ -65,11 +65,12 @@ class Dashboard:
         return {task.name: task.state_name for task in self.client.read_task_runs(flow_run_filter=only)}
 
     def artifacts(self, flow_run: UUID) -> dict[str, Any]:
-        """Key → artifact."""
+        """Key → artifact; of a run that was started again, the newest."""
         from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 
         only = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run]))
-        return {artifact.key: artifact for artifact in self.client.read_artifacts(artifact_filter=only)}
+        found = self.client.read_artifacts(artifact_filter=only)
+        return {artifact.key: artifact for artifact in sorted(found, key=lambda artifact: artifact.updated)}
 
     def logs(self, flow_run: UUID) -> str:
         """Every line of a run's log that the server has."""
