@@ -86,7 +86,8 @@ def dead_sessions(field: Field, folder: Path) -> str:
 
 def make_help(field: Field, folder: Path) -> str:
     """The targets with digits in `make help`."""
-    said = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "-s", "-f", str(ROOT / "Makefile"), "help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return " ".join(line.split()[0] for line in said.splitlines() if re.search(r"\d", line.split()[0]))
 
 
