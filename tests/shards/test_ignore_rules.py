@@ -14,8 +14,10 @@ def test_dvc_add_and_import_work_where_presets_look_for_data(tmp_path: Path) -> 
     for name in ("theirs", "ours"):
         place = tmp_path / name
         (place / ".dvc").mkdir(parents=True)
-        for file in (".gitignore", ".dvcignore", ".dvc/config"):
+        for file in (".gitignore", ".dvcignore", "data/.gitignore"):
+            (place / file).parent.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / file, place / file)
+        (place / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
         subprocess.run(["git", "init", "-q", str(place)], check=True)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     pictures(theirs / "data" / "mine", 2)
