@@ -166,7 +166,8 @@ def trial(place: Place) -> dict[str, Any]:
             )
             for number in range(width)
         ]
-    ended = side_by_side(programs, place, width + 1, min(place.deadline, time.time() + TRIAL_SECONDS))
+    until = place.deadline if place.tiny else min(place.deadline, time.time() + TRIAL_SECONDS)
+    ended = side_by_side(programs, place, width + 1, until)
     if not ended["reference"].ok:
         raise RuntimeError(f"reference: {ended['reference'].tail}")
     if place.tiny:
