@@ -14,8 +14,9 @@ def test_dvc_add_and_import_work_where_presets_look_for_data(tmp_path: Path) -> 
     for name in ("theirs", "ours"):
         place = tmp_path / name
         (place / ".dvc").mkdir(parents=True)
-        for file in (".gitignore", ".dvcignore", "data/.gitignore"):
-            (place / file).parent.mkdir(exist_ok=True)
+        (place / "data").mkdir()  # as in a clone: data/.gitignore is tracked
+        (place / "data" / ".gitignore").write_text("")
+        for file in (".gitignore", ".dvcignore"):
             shutil.copyfile(ROOT / file, place / file)
         (place / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
         subprocess.run(["git", "init", "-q", str(place)], check=True)
