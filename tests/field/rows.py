@@ -5,6 +5,7 @@ from tests.field import (
     data_rows,
     fault_rows,
     file_rows,
+    format_rows,
     label_rows,
     layout_rows,
     shell_rows,
@@ -27,6 +28,7 @@ ROWS: tuple[Row, ...] = (
     *source_rows.ROWS,
     *data_rows.ROWS,
     *file_rows.ROWS,
+    *format_rows.ROWS,
     *tar_rows.ROWS,
     *token_rows.ROWS,
 )
