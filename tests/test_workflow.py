@@ -226,7 +226,7 @@ def test_a_class_asked_for_by_hand_is_drawn_sixteen_times(tiny: Path) -> None:
     for options, words in (
         (["--class", "star"], "--class needs --out FOLDER"),
         (["--class", "stra", "--out", "x"], "sample.classes names stra; artifacts/stackformer knows"),
-        (["--prompt", "a star", "--out", "x"], "sample.prompts needs stackformer.condition text"),
+        (["--prompt", "a star", "--out", "x"], "sample.prompts needs a Stackformer of captions"),
     ):
         said = world.run("sample", *options)
         assert said.startswith("refused") and words in said
