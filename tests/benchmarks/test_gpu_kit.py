@@ -161,7 +161,7 @@ def test_the_bundle_holds_the_first_pictures_that_fit_and_the_end_of_the_log(tmp
 def photographs(folder: Path, size: int = 64) -> Path:
     """Small pictures in two class folders."""
     generator = np.random.default_rng(0)
-    for number in range(36):
+    for number in range(48):
         path = folder / ("left", "right")[number % 2] / f"{number:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(generator.integers(256, size=(size, size, 3)).astype(np.uint8)).save(path)
