@@ -1,13 +1,16 @@
 """Files: what is noticed when they change, which formats are read, duplicates, links, what is encoded again."""
 
+import hashlib
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
 from shards.list import write_listing
 from tests.field.place import Place, picture_bytes, pictures, write
 from tests.field.table import Field, Row
+from tests.hostile.table import World
 from workspace.fingerprints import input_fingerprint
 from workspace.manifest import sha256_file, write_json, write_manifest
 
@@ -169,7 +172,44 @@ def linked_files(field: Field, folder: Path) -> str:
     return str(Place.of(folder / "place", source).run().counts["skipped"]) + " skipped"
 
 
+def by_links(kind: str) -> Callable[[Field, Path], str]:
+    """Every artifact as DVC lays it out under one cache type, then the stages that read it, by hand into other folders."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        root = folder / "world"
+        shutil.copytree(field.world().root, root, ignore=shutil.ignore_patterns(".runs"))
+        if kind == "folder":
+            (root / "artifacts").rename(folder / "elsewhere")
+            (root / "artifacts").symlink_to(folder / "elsewhere")
+        else:
+            _into_cache(root / "artifacts", folder / "cache", kind)
+        stages = ("tokenize", "reconstruct", "reference", "train_stackformer", "evaluate")
+        told = [World(root).run(stage, "--out", str(folder / stage)) for stage in stages]
+        return ", ".join(told)
+
+    return outcome
+
+
+def _into_cache(artifacts: Path, cache: Path, kind: str) -> None:
+    for path in [path for path in artifacts.rglob("*") if path.is_file()]:
+        place = cache / hashlib.md5(str(path).encode(), usedforsecurity=False).hexdigest()
+        place.parent.mkdir(exist_ok=True)
+        path.rename(place)
+        place.chmod(0o444)
+        if kind == "symlink":
+            path.symlink_to(place)
+        elif kind == "hardlink":
+            os.link(place, path)
+        else:
+            shutil.copyfile(place, path)
+
+
+DONE = "done, done, done, done, done"
 ROWS: tuple[Row, ...] = (
+    Row("cache.type symlink: stages look for their inputs in the cache", AREA, "every artifact file a link into a cache of hashes; 5 stages", DONE, by_links("symlink")),
+    Row("cache.type hardlink", AREA, "every artifact file a read-only hard link; 5 stages", DONE, by_links("hardlink")),
+    Row("cache.type reflink or copy", AREA, "every artifact file a copy; 5 stages", DONE, by_links("copy")),
+    Row("artifacts is a link to another disk", AREA, "artifacts a link; 5 stages", DONE, by_links("folder")),
     Row("images added to a folder that has a manifest.json of its own are not noticed", AREA, "6 pictures, a user's manifest.json; one more picture", "6 images, then 7; 1 passed over: 1", own_manifest),
     Row("a copied artifact used as a class folder, altered by hand, passes for the old one", AREA, "a picture of a sealed artifact replaced, its manifest kept", "first 8 encoded, then 1", copied_artifact),
     Row("a copy of an artifact that was altered by hand passes for the artifact", AREA, "times changed; then a byte; then one more file", "by its manifest, by its manifest, altered, altered", altered_artifact),
