@@ -84,8 +84,8 @@ def check(params: Params) -> None:
         raise UserError(
             f"{params.path}: shard.source is empty; expected a folder of images, a list, a zip, or tars"
         )
-    here = Path.cwd().absolute()
-    if Path(settings.source).absolute() in (here, *here.parents):
+    here = Path.cwd()
+    if Path(os.path.normpath(here / settings.source)) in (here, *here.parents):
         raise UserError(
             f"{params.path}: shard.source {settings.source} holds this repository itself; expected a folder of images alone"
         )
