@@ -22,7 +22,7 @@ from workspace.manifest import (
     write_json,
 )
 
-VERIFIED = Path(".runs/.verified")
+VERIFIED = Path(".runs/verified")
 """Artifacts that were looked at byte by byte: the fingerprint of their listing → their own, so that it is done once."""
 LISTING = b"# root: "
 """How a listing file (`python -m shards.list`) begins; its other lines are names below that folder, a tab, and more."""
