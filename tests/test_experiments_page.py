@@ -42,7 +42,6 @@ EXPECTED = {
     "git merge": ["Auto-merging", "stopped before committing as requested"],
     "dvc repro": ["Running stage 'sample'", "Running stage 'evaluate'"],
     "dvc status": ["up to date"],
-    "dvc status --cloud": ["in sync"],
     "python -m reporting.compare": ["train_stackformer", "evaluate"],
     "dvc exp run --temp": ["Running stage 'sample'"],
     "python -m pipelines.sweep": ["done    width=16", "done    width=32"],

@@ -76,7 +76,7 @@ def _locked(output: Path) -> Iterator[str]:
 
     for lock in (path for pattern in LOCKS for path in sorted(Path().glob(pattern))):
         with suppress(yaml.YAMLError, KeyError, TypeError, AttributeError):
-            stages = yaml.load(lock.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))["stages"]
+            stages = yaml.safe_load(lock.read_bytes())["stages"]
             for stage in stages.values():
                 yield from (out["md5"] for out in stage.get("outs", ()) if Path(out["path"]) == output)
 

@@ -57,7 +57,7 @@ BY_HAND = (
         HAND,
         "`stages.sample --out DIR` while `sample.batch` is text",
         "sample.batch is \"many\": expected a valid integer",
-        by_hand("sample", change=("  batch: 12\n  samples_per_shard: 12", "  batch: many\n  samples_per_shard: 12")),
+        by_hand("sample", change=("  batch: 12\n", "  batch: many\n")),
     ),
     Row(
         "shards of another size by hand are refused because of the MQ-VAE's size",
