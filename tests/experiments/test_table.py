@@ -115,7 +115,10 @@ def test_a_table_says_mean_spread_the_papers_number_verdict_commit_and_command(
 def test_a_missing_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, runs = tables(tmp_path, monkeypatch)
     (runs / "random" / "1" / "metrics" / "reconstruct" / "metrics.json").unlink()
-    with pytest.raises(UserError, match=r"runs/random/1 has no rfd: its table's `make` runs what is missing"):
+    with pytest.raises(
+        UserError,
+        match=r"runs/random/1 has no rfd: `make table6`, or the table's own target, runs what is missing",
+    ):
         read_arm(ROWS[1], runs, [0, 1, 2], ["rfd"])
 
 

@@ -41,8 +41,8 @@ NETWORK = {
     "xmlrpc",
     "socketserver",
 }
-DOWNLOADS = {"evaluation/inception.py", "pipelines/dashboard.py"}
-"""Files that may fetch what a setting asks for, from the address that they name; the dashboard asks its own server."""
+DOWNLOADS = {"evaluation/inception.py", "pipelines/dashboard.py", "pipelines/interrupted.py"}
+"""Files that may fetch what a setting asks for, from the address that they name; the dashboard's two ask its own server."""
 
 
 def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
