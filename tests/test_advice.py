@@ -69,14 +69,19 @@ ROWS: dict[str, list[str]] = {
     ],
     "make repro PRESET=flowers SOURCE=/path/to/images": ["make repro PRESET=flowers SOURCE=images"],
     "make repro PRESET=shapes_text": ["make repro PRESET=shapes_text"],
-    **{f"make {target}": [f"make {target}"] for target in ("table6", "figure6", "text", "deps")},
+    "git diff params.yaml": ["git diff params.yaml"],
+    **{f"make {target}": [f"make {target}"] for target in ("table6", "figure6", "text", "deps", "dashboard")},
     "ray start --head": ["ray start --head"],
     "pip install clean-fid": ["pip install clean-fid"],
     "pip install pyarrow": ["pip install pyarrow"],
+    "pip install pillow-heif": ["pip install pillow-heif"],
 }
 """The commands of messages, as they stand in the code → the same with each value, or a usual one, in place."""
 
-NOT_ADVICE = {"dvc plots": "the parser's help of pipelines.plots says what its word belongs to"}
+NOT_ADVICE = {
+    "dvc plots": "the parser's help of pipelines.plots says what its word belongs to",
+    "dvc repro -f": "the help of a stage's --force compares itself with it",
+}
 """What a text names without telling anybody to type it."""
 
 
@@ -163,6 +168,7 @@ def test_cp_and_git_do_what_is_said(repository: Path) -> None:
         assert params.read_bytes() == (repository / "presets" / "shapes.yaml").read_bytes()
     for command, words in (("git checkout params.yaml", ""), ("git commit -m mine params.yaml", "# mine")):
         params.write_text(f"{params.read_text(encoding='utf-8')}# mine\n", encoding="utf-8")
+        assert "+# mine" in run(repository, "git", "diff", "params.yaml")
         run(repository, *shlex.split(command))
         assert run(repository, "git", "status", "--short", "params.yaml") == ""
         assert words in params.read_text(encoding="utf-8")

@@ -22,6 +22,7 @@ COMMANDS = [
 ]
 SAYS = {
     "dvc repro": "Data and pipelines are up to date",
+    "dvc repro -f -s evaluate": "Running stage 'evaluate'",
     "dvc metrics diff": "",
     "dvc params diff": "",
     "python -m pipelines.plots diff": "file://",
@@ -34,6 +35,8 @@ SAYS = {
     "python -m shards.inspect data/mine": "class_folder",
     "python -m shards.describe artifacts/tokens": "codes",
     "python -m shards.verify artifacts/tokens": "images are whole",
+    "python -m shards.pack_tokens --help": "usage: python -m shards.pack_tokens",
+    "python -m shards.token_sets --help": "usage: python -m shards.token_sets",
 }
 """What is typed as it stands → what it says."""
 BY_CAPTION = 'python -m stages.sample --prompt "a small red ring on a striped blue background" --out ring'
