@@ -186,7 +186,7 @@ def test_two_runs_of_one_workspace_queue_and_one_typed_by_hand_too(dashboard: Da
     first = dashboard.start(targets=["evaluate"], overrides=["evaluate.seed=1"])
     second = dashboard.start(targets=["evaluate"])
     dashboard.wait(first, "Running", "Completed")
-    said = run(dashboard.root, "env", *(f"{name}={value}" for name, value in ELSEWHERE.items()), "python", "-m",
+    said = run(dashboard.root, "/usr/bin/env", *(f"{name}={value}" for name, value in ELSEWHERE.items()), "python", "-m",
                "pipelines.reproduce", "evaluate")  # fmt: skip
     assert "cached  evaluate" in said
     assert {dashboard.wait(flow_run).split(":")[0] for flow_run in (first, second)} == {"Completed"}
