@@ -84,6 +84,29 @@ def block_of(
     return TokenBlock(keys, codes, pack_positions(sorted_BN, num_positions), None, None, None)
 
 
+def labelled(
+    block: TokenBlock, labels: Path | None, class_names: Path | None
+) -> tuple[TokenBlock, tuple[str, ...] | None]:
+    """The block with each image's class, and the classes' names; as it is, and None, where there are no labels.
+
+    Raises:
+        UserError: not one label an image, or names without labels.
+    """
+    if labels is None:
+        if class_names is not None:
+            raise UserError("--class-names wants --labels, the class of each image")
+        return block, None
+    cls = whole_numbers(labels, 1, 1 << 16, "labels")
+    if len(cls) != len(block.keys):
+        raise UserError(f"{labels} has {len(cls):,} labels; expected {len(block.keys):,}, one for each image")
+    most = int(cls.max(initial=0)) + 1
+    classes = tuple(f"{number:04d}" for number in range(most))
+    if class_names is not None:
+        lines = class_names.read_text(encoding="utf-8").splitlines()
+        classes = lines_of(class_names, max(most, len(lines)), "a class's name each")
+    return TokenBlock(block.keys, block.codes, block.mask, cls.astype(np.uint16), None, None), classes
+
+
 def pack(
     codes: Path,
     positions: Path,
@@ -128,19 +151,7 @@ def pack(
         else lines_of(keys, count, "an image's key each")
     )
     block = block_of(codes_BN, positions_BN, num_positions, names)
-    classes = None
-    if labels is not None:
-        cls = whole_numbers(labels, 1, 1 << 16, "labels")
-        if len(cls) != count:
-            raise UserError(f"{labels} has {len(cls):,} labels; expected {count:,}, one for each image")
-        most = int(cls.max(initial=0)) + 1
-        classes = tuple(f"{number:04d}" for number in range(most))
-        if class_names is not None:
-            lines = class_names.read_text(encoding="utf-8").splitlines()
-            classes = lines_of(class_names, max(most, len(lines)), "a class's name each")
-        block = TokenBlock(block.keys, block.codes, block.mask, cls.astype(np.uint16), None, None)
-    elif class_names is not None:
-        raise UserError("--class-names wants --labels, the class of each image")
+    block, classes = labelled(block, labels, class_names)
     held = np.array([hashed_unit(0, f"split/{name}") < val_fraction for name in names], np.bool_)
     splits = {"train": taken(block, np.flatnonzero(~held)), "val": taken(block, np.flatnonzero(held))}
     made_by = sha256_file(tokenizer) if tokenizer else hashlib.sha256(b"codes made elsewhere").hexdigest()
