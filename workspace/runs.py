@@ -11,6 +11,7 @@ or copied to the outputs and renamed into place whole (docs/artifacts.md).
     python -m workspace.runs adopt RUN       let a run continue under the present params and code
 """
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -140,9 +141,9 @@ class RunFolder:
     def forget(self) -> None:
         """Remove the run, and its checkpoints elsewhere."""
         self._forget_mirror()
-        going = self.root.with_name(f".{self.root.name}.{os.getpid()}")
+        going = self.root.with_name(f".{self.root.name}.{os.getpid()}.{time.monotonic_ns()}")
         self.root.rename(going)  # whole or not at all, whoever opens it meanwhile
-        shutil.rmtree(going)
+        remove(going)
 
     def _forget_mirror(self) -> None:
         url = self.state().get("mirror") if (self.root / "run.json").is_file() else None
@@ -193,23 +194,33 @@ class RunFolder:
         write_json(self.root / "run.json", state | {"seconds": state["seconds"] + seconds})
 
 
-def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
-    """The folder of the run with this identity, made if need be.
+@contextmanager
+def working(stage: str, identity: Identity, keep_others: bool) -> Iterator[RunFolder]:
+    """Hold the run with this identity for this process; its folders are made if need be, and only while it is held.
 
     Other finished runs of the stage are removed, and starts that failed before they had made anything, once they are old.
+
+    Raises:
+        HeldError: another living process holds it.
     """
     folder = RunFolder(RUNS / stage / identity.fingerprint)
     forget_others(folder, keep_others)
-    try:
+    with suppress(FileExistsError):  # raised too where another process removes it just then
+        folder.root.mkdir(parents=True)
+    with locked(folder):
         for path in (folder.out, folder.metrics, folder.work):
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=True)
         if not (folder.root / "run.json").is_file():
             write_json(
                 folder.root / "run.json", {"identity": asdict(identity), "seconds": 0.0, "adopted": []}
             )
-    except FileNotFoundError as error:
-        raise HeldError(held(folder)) from error
-    return folder
+        yield folder
+
+
+def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
+    """The folder of the run with this identity, as in `working`, held by nobody."""
+    with working(stage, identity, keep_others) as folder:
+        return folder
 
 
 FAILED_START_SECONDS = 3600.0
@@ -220,7 +231,7 @@ def forget_others(folder: RunFolder, keep_done: bool = False) -> None:
     """Remove the other finished runs of a stage, and starts that failed before they had made anything, once they are old."""
     for other in sorted(folder.root.parent.iterdir()) if folder.root.parent.is_dir() else ():
         if other.name.startswith("."):  # what a process that was killed was forgetting
-            shutil.rmtree(other, ignore_errors=True)
+            remove(other)
         elif other != folder.root and _forgettable(RunFolder(other), keep_done):
             with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
                 RunFolder(other).forget()
@@ -230,6 +241,18 @@ def _forgettable(run: RunFolder, keep_others: bool) -> bool:
     if run.done:
         return not keep_others
     return run.empty and time.time() - run.touched > FAILED_START_SECONDS
+
+
+def remove(path: Path) -> None:
+    """Remove a folder that other processes may be removing too, or still putting a lock in, as they open what it was."""
+    while path.exists():
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            pass  # another was quicker
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
 
 
 def held(folder: RunFolder) -> str:
@@ -256,9 +279,16 @@ def locked(folder: RunFolder) -> Iterator[None]:
             same = os.path.samestat(os.fstat(file.fileno()), path.stat())
         except (BlockingIOError, FileNotFoundError) as error:
             raise HeldError(held(folder)) from error
-        if not same:  # it was forgotten, and begun anew, since it was opened here
+        if not same:  # it was forgotten, and begun again, since it was opened here
             raise HeldError(held(folder))
         yield
+
+
+def holds(folder: RunFolder, identity: os.stat_result) -> bool:
+    """Whether the run's folder is still the one of which `identity` was taken: another process may have begun it again."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(folder.root.stat(), identity)
+    return False
 
 
 def publish(source: Path, destination: Path, link: bool) -> None:

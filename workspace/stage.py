@@ -33,11 +33,11 @@ from workspace.runs import (
     Identity,
     RunFolder,
     forget_others,
-    locked,
+    holds,
     mark_done,
     mend,
-    open_run,
     publish,
+    working,
 )
 from workspace.settings import Params, Settings, load_params, load_section
 from workspace.settings_help import settings_text
@@ -226,8 +226,7 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
     identity = _identity(name, module, settings, inputs)
     forced = arguments.force or is_forced()
     reuses = getattr(module, "REUSES", False) and not forced
-    folder = open_run(name, identity, keep_others=ad_hoc or reuses)
-    with locked(folder), _forgotten_if_empty(folder):
+    with working(name, identity, ad_hoc or reuses) as folder, _forgotten_if_empty(folder):
         folder.sweep()
         if folder.done and forced:
             say(f"[{name}] finished before as {folder.root}: forgotten, since --force asks to run it again")
@@ -276,10 +275,11 @@ def _cached(name: str, out: Path) -> bool:
 @contextmanager
 def _forgotten_if_empty(folder: RunFolder) -> Iterator[None]:
     """Where the block fails before anything is made, leave no run behind."""
+    mine = folder.root.stat()
     try:
         yield
     except BaseException:
-        if folder.root.is_dir() and folder.empty:
+        if holds(folder, mine) and folder.empty:
             folder.forget()
         raise
 

@@ -1,7 +1,9 @@
 """Laws of run folders: kept across kills, told apart by what decides the result, published whole."""
 
 import dataclasses
+import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from workspace.runs import (
     mark_done,
     open_run,
     publish,
+    working,
 )
 from workspace.runs_command import chosen, drop, find_run, list_runs, parser, state_of
 
@@ -219,3 +222,33 @@ def test_a_stage_that_refuses_leaves_no_run(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="refused"), locked(folder), _forgotten_if_empty(folder):
             raise UserError("refused")
         assert folder.root.exists() is made
+
+
+def works(seconds: float) -> str:
+    """Open, work in and forget the same run again and again, as stages by hand do; what went wrong, or ""."""
+    from workspace.stage import _forgotten_if_empty
+
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        number += 1
+        try:
+            with working("shard", IDENTITY, True) as folder, _forgotten_if_empty(folder):
+                folder.sweep()
+                shutil.rmtree(folder.out)
+                folder.out.mkdir()
+                if number % 2:
+                    raise UserError("refused")
+                (folder.work / "half").write_text(str(os.getpid()))
+                assert (folder.work / "half").read_text() == str(os.getpid()), "two at once"
+                folder.forget()
+        except UserError:  # held by another, or refused
+            pass
+        except Exception as error:
+            return repr(error)
+    return ""
+
+
+def test_processes_that_open_and_forget_the_same_run_never_meet_in_it() -> None:
+    with multiprocessing.get_context("fork").Pool(4) as pool:
+        assert pool.map(works, [1.0] * 4) == [""] * 4
+    assert not [path.name for path in Path(".runs/shard").iterdir() if path.name.startswith(".")]
