@@ -76,6 +76,11 @@ def threads_of(compute: Compute) -> int:
     return compute.threads or max(1, (os.cpu_count() or 1) // max(1, compute.workers))
 
 
+def threads_alone(compute: Compute) -> int:
+    """Torch threads of a stage that computes by itself: those of all its workers, which do not run, within the machine's cores."""
+    return min(os.cpu_count() or 1, threads_of(compute) * max(1, compute.workers))
+
+
 def use_threads(count: int) -> None:
     """Compute with this many threads (Ray would set one a CPU asked for)."""
     torch.set_num_threads(count)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from cluster.devices import device_of, threads_of, use_threads
+from cluster.devices import device_of, threads_alone, use_threads
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from evaluation.extractors import FeaturesName, install_pretrained, load_extractor
@@ -162,7 +162,7 @@ def install(
             "reference.features is proxy, which learns from labels, and these image shards have none; "
             "expected inception or squeezenet"
         )
-    use_threads(threads_of(compute))
+    use_threads(threads_alone(compute))
     with Progress("proxy", plan.steps, "steps", folder.progress_file) as progress:
         proxy = train_proxy(
             ProxyConfig(plan.width, heads),

@@ -228,3 +228,15 @@ def test_mistakes_of_a_user_a_full_disk_and_memory_are_told_in_a_line() -> None:
     ):
         told = _mistake(Failed(LOST | {4: memory}))
         assert told is not None and is_out_of_memory(told)
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "cores", "alone"),
+    [(2, 1, 2, 2), (0, 1, 8, 1), (4, 2, 6, 6), (2, 0, 8, 8), (0, 0, 8, 8)],
+)
+def test_a_stage_that_computes_alone_takes_its_workers_threads(
+    workers: int, threads: int, cores: int, alone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    asked = HERE.model_copy(update={"workers": workers, "threads": threads})
+    assert devices.threads_alone(asked) == alone
