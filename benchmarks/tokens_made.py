@@ -5,14 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.tokens import (
-    TokenBlock,
-    TokenFacts,
-    TokenShards,
-    pack_positions,
-    write_token_manifest,
-    write_token_shard,
-)
+from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
+from shards.tokens import TokenFacts, TokenShards, write_token_manifest
 
 
 def write_random_tokens(folder: Path, facts: TokenFacts, block: int, shard: int) -> TokenShards:

@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.text import TextTokenizer
-from shards.tokens import (
-    TEXT_TOKENIZER,
-    TokenBlock,
-    TokenFacts,
-    TokenShards,
-    check_block,
-    read_token_shard,
-    unpack_positions,
-)
+from shards.token_blocks import TokenBlock, read_token_shard, unpack_positions
+from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards, check_block
 from workspace.errors import UserError
 from workspace.manifest import Manifest, kind_of, read_manifest
 
@@ -77,7 +70,8 @@ def _tokens(shards: TokenShards) -> Iterator[str]:
     path = shards.paths("train")[0]
     block = next(read_token_shard(path))
     check_block(block, facts, f"{path}, block 0")
-    yield f"  for example {block.keys[0]} of {path.relative_to(shards.folder)}:"
+    source = "" if block.sources is None else f" ({block.sources[0]})"
+    yield f"  for example {block.keys[0]}{source} of {path.relative_to(shards.folder)}:"
     yield from (f"    {row}" for row in grid_of(block, facts, 0))
     yield f"    codes {_short(block.codes[0].tolist())}"
     if block.cls is not None and facts.classes is not None:

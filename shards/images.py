@@ -166,7 +166,7 @@ class ImageIndex:
         self._files: dict[int, int] = {}
         self.folder, self.split, self.shard_sizes = folder, split, shard_sizes
         path = folder / f"{split}.index.jsonl"
-        self.rows = list(_index_rows(path))
+        self.rows = list(index_rows(path))
         if len(self.rows) != sum(shard_sizes):
             raise UserError(
                 f"{path} has {len(self.rows):,} lines, its manifest says {sum(shard_sizes):,} samples: {REMAKE}"
@@ -309,10 +309,12 @@ def read_shard(path: Path) -> Iterator[ImageSample]:
         yield decode(key, members)
 
 
-def _index_rows(path: Path) -> Iterator[IndexRow]:
+def index_rows(path: Path, start: int = 0) -> Iterator[IndexRow]:
+    """The rows of an index from a byte on; UserError where it is damaged."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: {REMAKE}")
     with path.open("rb") as file:
+        file.seek(start)
         for number, line in enumerate(file, start=1):
             yield parsed(IndexRow, line, f"{path}, line {number}")
 

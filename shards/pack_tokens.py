@@ -1,18 +1,24 @@
 """Codes and positions that were made elsewhere → a token data set that `train_stackformer` takes.
 
     python -m shards.pack_tokens CODES.npy POSITIONS.npy --grid 16 16 --num-codes 1024 --out mine \\
-        --labels LABELS.npy --class-names NAMES.txt --keys KEYS.txt
+        --labels LABELS.npy --class-names NAMES.txt --keys KEYS.txt --sources SOURCES.txt --captions CAPTIONS.txt
 
 CODES.npy      whole numbers [images, N], 0 … K-1: the code of each kept cell
 POSITIONS.npy  whole numbers [images, N], 0 … L-1 in raster order (row * width + column), N different ones a row; they need
                not ascend: codes and positions are put in raster order together
 LABELS.npy     whole numbers [images], 0 … classes-1
 NAMES.txt      a class's name a line; without it classes are called 0000, 0001, …
-KEYS.txt       an image's name a line, unique; without it images are called 0000000, 0000001, …
+KEYS.txt       an image's key a line, unique; without it images are called 0000000, 0000001, …
+SOURCES.txt    the name a line by which your own tables know an image: cat/001.jpg
+CAPTIONS.txt   an image's caption a line, empty where it has none; CAPTIONS.jsonl: a text or a list of texts a line. They become
+               BPE codes, learned on the training captions, or those of --text-tokenizer, the text_tokenizer.json of another set
 """
 
 import argparse
 import hashlib
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.images import SPLITS
+from shards.layouts.listed import clean_caption
 from shards.splits import hashed_unit
-from shards.token_sets import taken, told, write_set
-from shards.tokens import TokenBlock, TokenFacts, pack_positions
+from shards.text import TextTokenizer
+from shards.token_blocks import TokenBlock, pack_positions
+from shards.token_sets import lines_of, taken, told, write_set
+from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from workspace.errors import UserError
-from workspace.manifest import sha256_file
+from workspace.manifest import parsed, sha256_file
+from workspace.progress import say
+
+FEWEST_TEXT_CODES = 257
+"""A pad and the 256 bytes."""
 
 
 def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray[np.int64]:
@@ -50,16 +63,19 @@ def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray
     return array.astype(np.int64)
 
 
-def lines_of(path: Path, count: int, what: str) -> tuple[str, ...]:
-    """The lines of a text file; UserError where there are not `count`, or two are the same."""
-    try:
-        found = tuple(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+def lines_each(path: Path, count: int, what: str) -> tuple[str, ...]:
+    """The lines of a text file; UserError where there are not `count`."""
+    found = tuple(lines_of(path))
     if len(found) != count:
         raise UserError(f"{path} has {len(found):,} lines; expected {count:,}, {what}")
+    return found
+
+
+def unique_lines(path: Path, count: int, what: str) -> tuple[str, ...]:
+    """The lines of a text file; UserError where there are not `count`, or two are the same."""
+    found = lines_each(path, count, what)
     if len(set(found)) < count:
-        twice = next(line for number, line in enumerate(found) if line in found[:number])
+        twice, _ = Counter(found).most_common(1)[0]
         raise UserError(f"{path} names {twice} twice; {what} are unique")
     return found
 
@@ -102,9 +118,79 @@ def labelled(
     most = int(cls.max(initial=0)) + 1
     classes = tuple(f"{number:04d}" for number in range(most))
     if class_names is not None:
-        lines = class_names.read_text(encoding="utf-8").splitlines()
-        classes = lines_of(class_names, max(most, len(lines)), "a class's name each")
-    return TokenBlock(block.keys, block.codes, block.mask, cls.astype(np.uint16), None, None), classes
+        classes = unique_lines(class_names, max(most, len(lines_of(class_names))), "a class's name each")
+    return replace(block, cls=cls.astype(np.uint16)), classes
+
+
+@dataclass(frozen=True)
+class Text:
+    """How captions become codes.
+
+    Attributes:
+        vocab: BPE codes at most, learned on the training captions; not used with a tokenizer.
+        length: codes a caption.
+        tokenizer: text_tokenizer.json of another set, so that the two can be merged; None learns one.
+    """
+
+    vocab: int = 8192
+    length: int = 64
+    tokenizer: Path | None = None
+
+
+def captions_of(path: Path, count: int) -> list[tuple[str, ...]]:
+    """The captions of each image: of a `.jsonl` a text or a list of texts a line, else a caption a line; an empty one is none.
+
+    Raises:
+        UserError: not a line for each image, no JSON, or no texts in it.
+    """
+    lines = lines_each(path, count, "an image's caption each (an empty line where it has none)")
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        return [tuple(filter(None, [clean_caption(line)])) for line in lines]
+    rows = [
+        parsed(str | list[str] | None, line.strip() or "null", f"{path}, line {number}")  # type: ignore[arg-type]
+        for number, line in enumerate(lines, start=1)
+    ]
+    return [
+        tuple(filter(None, map(clean_caption, [row] if isinstance(row, str) else row or []))) for row in rows
+    ]
+
+
+def captioned(
+    block: TokenBlock, path: Path, train: NDArray[np.bool_], text: Text
+) -> tuple[TokenBlock, TextTokenizer]:
+    """The block with each image's captions, and what made codes of them.
+
+    Args:
+        block: all images.
+        path: CAPTIONS.txt or CAPTIONS.jsonl.
+        train: [images], which of them are for training: the tokenizer learns from their captions alone.
+        text: how.
+
+    Raises:
+        UserError: no captions for training images, more than 255 of an image, or another file than a tokenizer of ours.
+    """
+    captions = captions_of(path, len(block.keys))
+    learned = [
+        caption for found, is_train in zip(captions, train, strict=True) if is_train for caption in found
+    ]
+    most = max(map(len, captions))
+    if not learned or most > 255:
+        wrong = (
+            f"{most} captions of an image; expected at most 255"
+            if learned
+            else "no caption of a training image"
+        )
+        raise UserError(f"{path} has {wrong}")
+    if text.tokenizer is not None and not text.tokenizer.is_file():
+        raise UserError(f"{text.tokenizer} does not exist; expected the text_tokenizer.json of a token set")
+    tokenizer = (
+        TextTokenizer.load(text.tokenizer) if text.tokenizer else TextTokenizer.train(learned, text.vocab)
+    )
+    if cut := float((tokenizer.lengths(learned) > text.length).mean()):
+        say(f"{cut:.1%} of the captions are cut to --text-length {text.length} codes")
+    codes = tokenizer.encode_lists(captions, most, text.length)
+    counts = np.array([len(found) for found in captions], np.uint8)
+    return replace(block, text=codes, caption_count=counts), tokenizer
 
 
 def pack(
@@ -117,6 +203,9 @@ def pack(
     labels: Path | None = None,
     class_names: Path | None = None,
     keys: Path | None = None,
+    sources: Path | None = None,
+    captions: Path | None = None,
+    text: Text = Text(),
     val_fraction: float = 0.05,
     tokenizer: Path | None = None,
 ) -> None:
@@ -131,6 +220,9 @@ def pack(
         labels: LABELS.npy.
         class_names: NAMES.txt.
         keys: KEYS.txt.
+        sources: SOURCES.txt.
+        captions: CAPTIONS.txt or CAPTIONS.jsonl.
+        text: how captions become codes.
         val_fraction: share that is held out.
         tokenizer: what decodes the codes, any file; its SHA-256 stands in the manifest.
 
@@ -145,21 +237,30 @@ def pack(
             f"{codes} has shape {codes_BN.shape} and {positions} {positions_BN.shape}; expected the same"
         )
     count, kept = codes_BN.shape
-    names = (
-        tuple(f"{number:07d}" for number in range(count))
-        if keys is None
-        else lines_of(keys, count, "an image's key each")
-    )
+    names = tuple(f"{number:07d}" for number in range(count))
+    if keys is not None:
+        names = unique_lines(keys, count, "an image's key each")
     block = block_of(codes_BN, positions_BN, num_positions, names)
+    if sources is not None:
+        block = replace(block, sources=lines_each(sources, count, "an image's source name each"))
     block, classes = labelled(block, labels, class_names)
     held = np.array([hashed_unit(0, f"split/{name}") < val_fraction for name in names], np.bool_)
+    words = None
+    if captions is not None:
+        block, words = captioned(block, captions, ~held, text)
     splits = {"train": taken(block, np.flatnonzero(~held)), "val": taken(block, np.flatnonzero(held))}
     made_by = sha256_file(tokenizer) if tokenizer else hashlib.sha256(b"codes made elsewhere").hexdigest()
     facts = TokenFacts(
-        grid=grid, num_codes=num_codes, num_kept=kept, classes=classes, text_length=None, text_vocab=None,
-        counts=dict.fromkeys(SPLITS, 0), mask="none" if kept == num_positions else "adaptive", mqvae=made_by,
+        grid=grid, num_codes=num_codes, num_kept=kept, classes=classes, text_length=None if words is None else text.length,
+        text_vocab=None if words is None else words.vocab, counts=dict.fromkeys(SPLITS, 0),
+        mask="none" if kept == num_positions else "adaptive", mqvae=made_by, sources=sources is not None,
     )  # fmt: skip
-    write_set(out, facts, splits, {"mqvae": made_by})
+    with tempfile.TemporaryDirectory() as folder:
+        saved = None
+        if words is not None:
+            saved = Path(folder) / TEXT_TOKENIZER
+            words.save(saved)
+        write_set(out, facts, splits, {"mqvae": made_by}, saved)
 
 
 def main() -> None:
@@ -177,6 +278,17 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="LABELS.npy")
     parser.add_argument("--class-names", type=Path, help="NAMES.txt")
     parser.add_argument("--keys", type=Path, help="KEYS.txt")
+    parser.add_argument("--sources", type=Path, help="SOURCES.txt")
+    parser.add_argument("--captions", type=Path, help="CAPTIONS.txt or CAPTIONS.jsonl")
+    parser.add_argument(
+        "--text-vocab", type=int, default=Text.vocab, help="BPE codes, learned on training captions (8192)"
+    )
+    parser.add_argument("--text-length", type=int, default=Text.length, help="BPE codes a caption (64)")
+    parser.add_argument(
+        "--text-tokenizer",
+        type=Path,
+        help="text_tokenizer.json of another set, to merge with that; learned without it",
+    )
     parser.add_argument("--val-fraction", type=float, default=0.05, help="held out by hash of the key (0.05)")
     parser.add_argument(
         "--tokenizer", type=Path, help="what made the codes, any file: its SHA-256 is recorded"
@@ -185,6 +297,11 @@ def main() -> None:
     asked["grid"] = tuple(asked["grid"])
     if min(asked["grid"]) < 1 or not 1 <= asked["num_codes"] <= 1 << 16 or not 0 < asked["val_fraction"] < 1:
         parser.error("expected --grid of 1 or more, --num-codes 1 … 65536, --val-fraction between 0 and 1")
+    asked["text"] = Text(*(asked.pop(f"text_{name}") for name in ("vocab", "length", "tokenizer")))
+    if not FEWEST_TEXT_CODES <= asked["text"].vocab <= 1 << 16 or asked["text"].length < 1:
+        parser.error(
+            f"expected --text-vocab {FEWEST_TEXT_CODES} … 65536 (a pad and 256 bytes), --text-length of 1 or more"
+        )
     told(lambda: pack(**asked))
 
 

@@ -1,5 +1,7 @@
 """What a token data set says of itself to readers who have none of this code: its README, and its members by name."""
 
+from dataclasses import dataclass
+
 MEMBERS = {
     "codes.npy": "uint16 [B, N]: codes in 0 … K-1, in raster order of their positions",
     "mask.npy": "uint8 [B, ceil(L/8)]: bit l, big-endian, is 1 where cell l of the grid (raster order) was kept; pad bits 0",
@@ -7,14 +9,18 @@ MEMBERS = {
     "text.npy": "uint16 [B, C, N_c]: captions in the codes of text_tokenizer.json, pad 0",
     "caption_count.npy": "uint8 [B]: how many of the C are captions",
     "keys.json": "B strings, unique in a split; augmented copies of KEY are KEY+1, KEY+2, …",
+    "sources.json": 'B strings: where each image came from, a path relative to its source; "" where nobody knows',
 }
 """Extension of each member of a block → dtype, shape and meaning; it stands in the manifest too."""
 
-OPTIONAL = {
+NAMED = '[name for block in blocks for name in json.loads(files[f"{block}.%s.json"])]'
+LINES = {
+    "keys.json": f"keys = {NAMED % 'keys'}\n",
+    "sources.json": f"sources = {NAMED % 'sources'}\n",
     "cls.npy": 'classes = stack("cls")\n',
     "text.npy": 'captions, caption_count = stack("text"), stack("caption_count")\n',
 }
-"""The line that loads a member which not every data set has."""
+"""The line that loads a member, where the data set has it."""
 
 README = """# A token data set
 
@@ -38,7 +44,6 @@ blocks = sorted({{name.split(".")[0] for name in files}})
 stack = lambda field: np.concatenate([np.load(io.BytesIO(files[f"{{block}}.{{field}}.npy"])) for block in blocks])
 codes = stack("codes")
 positions = np.nonzero(np.unpackbits(stack("mask"), axis=1))[1].reshape(codes.shape)
-keys = [key for block in blocks for key in json.loads(files[f"{{block}}.keys.json"])]
 {lines}```
 
 `torch.from_numpy(codes.astype("int64")), torch.from_numpy(positions)` are what torch wants of them. Or a block at a time:
@@ -46,16 +51,24 @@ keys = [key for block in blocks for key in json.loads(files[f"{{block}}.keys.jso
 """
 
 
-def members_of(classes: bool, captions: bool) -> dict[str, str]:
-    """The members that the blocks of a data set have, with or without classes and captions."""
-    absent = set() if classes else {"cls.npy"}
-    absent |= set() if captions else {"text.npy", "caption_count.npy"}
+@dataclass(frozen=True)
+class Holds:
+    """What the blocks of a data set hold beside codes, positions and keys."""
+
+    classes: bool
+    captions: bool
+    sources: bool
+
+
+def members_of(holds: Holds) -> dict[str, str]:
+    """The members that the blocks of a data set have."""
+    absent = set() if holds.classes else {"cls.npy"}
+    absent |= set() if holds.captions else {"text.npy", "caption_count.npy"}
+    absent |= set() if holds.sources else {"sources.json"}
     return {name: text for name, text in MEMBERS.items() if name not in absent}
 
 
-def readme(
-    counts: str, grid: tuple[int, int], num_codes: int, num_kept: int, classes: bool, captions: bool
-) -> str:
+def readme(counts: str, grid: tuple[int, int], num_codes: int, num_kept: int, holds: Holds) -> str:
     """The text of README.md.
 
     Args:
@@ -63,11 +76,10 @@ def readme(
         grid: cells down and across.
         num_codes: K.
         num_kept: N.
-        classes: whether blocks hold classes.
-        captions: whether blocks hold captions.
+        holds: what else blocks have.
     """
     height, width = grid
-    members = members_of(classes, captions)
+    members = members_of(holds)
     return README.format(
         images=counts,
         N=num_kept,
@@ -77,5 +89,5 @@ def readme(
         last=height * width - 1,
         K=num_codes,
         members="\n".join(f"- `BLOCK.{name}` {text}" for name, text in members.items()),
-        lines="".join(line for name, line in OPTIONAL.items() if name in members),
+        lines="".join(line for name, line in LINES.items() if name in members),
     )

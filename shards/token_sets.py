@@ -1,15 +1,18 @@
 """Token data sets made of others: `python -m shards.token_sets merge A B --out C`, `… subset A --out B --classes cat,dog`.
 
 The result is an artifact like any other: blocks in tars, a README, a sealed manifest that names what it was made from;
-`python -m shards.verify DIR` checks it, and `train_stackformer --tokens DIR` takes it.
+`python -m shards.verify DIR` checks it, and `train_stackformer --tokens DIR` takes it. `… names A` prints a table of keys and of
+the images' source names, by which tokens are joined with tables of your own.
 """
 
 import argparse
+import csv
+import io
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +21,15 @@ from numpy.typing import NDArray
 
 from shards.images import SPLITS
 from shards.splits import hashed_unit
+from shards.token_blocks import ARRAYS, TokenBlock, write_token_shard
 from shards.tokens import (
-    ARRAYS,
     TEXT_TOKENIZER,
-    TokenBlock,
     TokenFacts,
     TokenShards,
     TokenSplit,
     check_block,
+    sources_of,
     write_token_manifest,
-    write_token_shard,
 )
 from shards.verify import verify_tokens
 from workspace.errors import UserError
@@ -43,7 +45,8 @@ def taken(block: TokenBlock, rows: NDArray[np.integer]) -> TokenBlock:
     arrays: dict[str, Any] = {
         name: None if (array := getattr(block, name)) is None else array[rows] for name in ARRAYS
     }
-    return TokenBlock(tuple(block.keys[row] for row in rows), **arrays)
+    sources = None if block.sources is None else tuple(block.sources[row] for row in rows)
+    return TokenBlock(tuple(block.keys[row] for row in rows), **arrays, sources=sources)
 
 
 def blocks_of(split: TokenBlock) -> Iterator[TokenBlock]:
@@ -103,6 +106,9 @@ def write_set(
 def merge(folders: Sequence[Path], out: Path) -> None:
     """One set of the images of several, each split with its own; classes are joined by name.
 
+    Captions and sources stay as they are (a set without sources has empty ones there); where sets share a key, the keys of all
+    begin with their set's name.
+
     Raises:
         UserError: fewer than two sets, or sets that differ in grid, K, N, MQ-VAE, captions, or in having classes.
     """
@@ -117,21 +123,28 @@ def merge(folders: Sequence[Path], out: Path) -> None:
         names = tuple(dict.fromkeys(name for one in sets for name in one.facts.classes or ()))
     called = [one.folder.name for one in sets]
     called = called if len(set(called)) == len(called) else [str(number) for number in range(len(sets))]
-    splits = {}
-    for split in SPLITS:
-        loaded = [_renumbered(one.load(split), one.facts.classes, names) for one in sets]
-        twice = {key for key, count in Counter(k for part in loaded for k in part.keys).items() if count > 1}
-        parts = [
-            replace(part, keys=tuple(f"{name}/{key}" if twice else key for key in part.keys))
-            for name, part in zip(called, loaded, strict=True)
-        ]
-        splits[split] = _joined(parts)
+    loaded = {
+        split: [_renumbered(one.load(split), one.facts.classes, names) for one in sets] for split in SPLITS
+    }
+    if any(map(_share_a_key, loaded.values())):
+        loaded = {
+            split: [_prefixed(part, name) for name, part in zip(called, parts, strict=True)]
+            for split, parts in loaded.items()
+        }
+    splits = {split: _joined(parts) for split, parts in loaded.items()}
     made_from = {"mqvae": first.facts.mqvae}
     made_from |= {f"tokens {number}": one.manifest.fingerprint for number, one in enumerate(sets)}
-    write_set(out, replace(first.facts, classes=names), splits, made_from, _tokenizer(first))
+    facts = replace(first.facts, classes=names, sources=splits["train"].sources is not None)
+    write_set(out, facts, splits, made_from, _tokenizer(first))
 
 
 def _check_alike(first: TokenShards, other: TokenShards) -> None:
+    texts = [_tokenizer(one) for one in (first, other)]
+    if texts[0] is not None and texts[1] is not None and texts[0].read_bytes() != texts[1].read_bytes():
+        raise UserError(
+            f"{first.folder} and {other.folder} have other text tokenizers: such sets do not merge; pack one of them with the "
+            f"other's, --text-tokenizer {texts[0]}"
+        )
     for name in ("grid", "num_codes", "num_kept", "mask", "mqvae", "text_length", "text_vocab"):
         one, two = getattr(first.facts, name), getattr(other.facts, name)
         if one != two:
@@ -140,11 +153,6 @@ def _check_alike(first: TokenShards, other: TokenShards) -> None:
             )
     if (first.facts.classes is None) != (other.facts.classes is None):
         raise UserError(f"one of {first.folder} and {other.folder} has classes: such sets do not merge")
-    texts = [_tokenizer(one) for one in (first, other)]
-    if texts[0] is not None and texts[1] is not None and texts[0].read_bytes() != texts[1].read_bytes():
-        raise UserError(
-            f"{first.folder} and {other.folder} have other text tokenizers: such sets do not merge"
-        )
 
 
 def _tokenizer(shards: TokenShards) -> Path | None:
@@ -155,7 +163,15 @@ def _renumbered(split: TokenSplit, old: tuple[str, ...] | None, new: tuple[str, 
     arrays = {name: getattr(split, name) for name in ARRAYS}
     if split.cls is not None and old is not None and new is not None:
         arrays["cls"] = np.array([new.index(name) for name in old], np.uint16)[split.cls]
-    return TokenBlock(split.keys, **arrays)
+    return TokenBlock(split.keys, **arrays, sources=split.sources)
+
+
+def _share_a_key(parts: Sequence[TokenBlock]) -> bool:
+    return len({key for part in parts for key in part.keys}) < sum(len(part.keys) for part in parts)
+
+
+def _prefixed(part: TokenBlock, name: str) -> TokenBlock:
+    return replace(part, keys=tuple(f"{name}/{key}" for key in part.keys))
 
 
 def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
@@ -167,44 +183,112 @@ def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
             most = max(array.shape[1] for array in found)
             found = [np.pad(array, ((0, 0), (0, most - array.shape[1]), (0, 0))) for array in found]
         arrays[name] = None if found[0] is None else np.concatenate(found)
-    return TokenBlock(tuple(key for part in parts for key in part.keys), **arrays)
+    keys = tuple(key for part in parts for key in part.keys)
+    return TokenBlock(keys, **arrays, sources=sources_of(parts))
 
 
-def subset(
-    folder: Path, out: Path, classes: Sequence[str] = (), count: int | None = None, keys: Path | None = None
-) -> None:
-    """Some images of a set: of these classes, with these keys, or so many of each split, chosen by hash of the key.
+@dataclass(frozen=True)
+class Choice:
+    """Which images of a set are taken: those that all of these allow.
+
+    Attributes:
+        classes: names of classes; all where there are none.
+        count: of each split at most, chosen by hash of the key.
+        keys: a text file, a key a line.
+        sources: a text file, a source name a line; all copies of an image are taken.
+    """
+
+    classes: Sequence[str] = ()
+    count: int | None = None
+    keys: Path | None = None
+    sources: Path | None = None
+
+
+def subset(folder: Path, out: Path, choice: Choice) -> None:
+    """Some images of a set.
 
     Raises:
-        UserError: a class that there is not, or a key, or more images than there are.
+        UserError: a class that there is not, or a key, or a source, or more images than there are.
     """
     shards = TokenShards.open(folder)
     names = shards.facts.classes
-    unknown = [name for name in classes if name not in (names or ())]
+    unknown = [name for name in choice.classes if name not in (names or ())]
     if unknown:
         raise UserError(f"{folder} has no class {unknown[0]}; it has {', '.join(names or ()) or 'none'}")
-    wanted = None if keys is None else set(keys.read_text(encoding="utf-8").split("\n")) - {""}
     loaded = {split: shards.load(split) for split in SPLITS}
-    absent = (wanted or set()) - {key for split in loaded.values() for key in split.keys}
-    if absent:
-        raise UserError(f"{keys} names {len(absent):,} keys that {folder} has not, {min(absent)} for one")
-    kept = tuple(classes) or names
+    keys = _wanted(choice.keys, "keys", [split.keys for split in loaded.values()], folder)
+    if choice.sources is not None and not shards.facts.sources:
+        raise UserError(
+            f"{folder} does not say where its images came from: choose by --keys, or make it again"
+        )
+    sources = _wanted(choice.sources, "sources", [split.sources or () for split in loaded.values()], folder)
+    kept = tuple(choice.classes) or names
     splits = {}
     for split, block in loaded.items():
-        rows = [row for row in range(len(block.keys)) if wanted is None or block.keys[row] in wanted]
-        if classes and names is not None and block.cls is not None:
-            rows = [row for row in rows if names[int(block.cls[row])] in classes]
-        if count is not None:
-            if split == "train" and count > len(rows):
-                raise UserError(f"--count {count:,} is more than the {len(rows):,} images of {split}")
-            rows = sorted(sorted(rows, key=lambda row: hashed_unit(0, block.keys[row]))[:count])
-        part = taken(block, np.array(rows, np.int64))
+        rows = [
+            row
+            for row in range(len(block.keys))
+            if (keys is None or block.keys[row] in keys)
+            and (sources is None or (block.sources or ())[row] in sources)
+            and (names is None or kept is None or block.cls is None or names[int(block.cls[row])] in kept)
+        ]
+        part = taken(block, np.array(_counted(rows, block, split, choice.count), np.int64))
         if names is not None and kept is not None and part.cls is not None:
             numbers = [kept.index(names[int(number)]) for number in part.cls]
             part = replace(part, cls=np.array(numbers, np.uint16))
         splits[split] = part
     made_from = {"mqvae": shards.facts.mqvae, "tokens": shards.manifest.fingerprint}
     write_set(out, replace(shards.facts, classes=kept), splits, made_from, _tokenizer(shards))
+
+
+def _wanted(path: Path | None, what: str, there: Sequence[Sequence[str]], folder: Path) -> set[str] | None:
+    """The lines of a file of names; UserError where the set lacks one."""
+    if path is None:
+        return None
+    wanted = set(lines_of(path)) - {""}
+    absent = wanted.difference(*there)
+    if absent:
+        raise UserError(f"{path} names {len(absent):,} {what} that {folder} has not, {min(absent)} for one")
+    return wanted
+
+
+def _counted(rows: Sequence[int], block: TokenBlock, split: str, count: int | None) -> Sequence[int]:
+    if count is None:
+        return rows
+    if split == "train" and count > len(rows):
+        raise UserError(f"--count {count:,} is more than the {len(rows):,} images of {split}")
+    return sorted(sorted(rows, key=lambda row: hashed_unit(0, block.keys[row]))[:count])
+
+
+def lines_of(path: Path) -> list[str]:
+    """The lines of a text file, without the empty one after its last; UserError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
+def table_of(folder: Path) -> Iterator[tuple[str, ...]]:
+    """Split, key, source and class of each image, after a row of these names; what a set does not know is empty."""
+    shards = TokenShards.open(folder)
+    classes = shards.facts.classes or ()
+    yield "split", "key", "source", "class"
+    for split in SPLITS:
+        block = shards.load(split)
+        sources = block.sources or [""] * len(block.keys)
+        labels = (
+            [""] * len(block.keys)
+            if block.cls is None
+            else [classes[number] for number in block.cls.tolist()]
+        )
+        yield from ((split, *row) for row in zip(block.keys, sources, labels, strict=True))
+
+
+def print_table(folder: Path) -> None:
+    """Write that table to standard output in UTF-8, tabs between cells."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")
+    csv.writer(sys.stdout, "excel-tab", lineterminator="\n").writerows(table_of(folder))
 
 
 def main() -> None:
@@ -222,14 +306,22 @@ def main() -> None:
     choosing.add_argument("--classes", default="", help="names of classes, with commas between")
     choosing.add_argument("--count", type=int, help="images of each split at most, chosen by hash of the key")
     choosing.add_argument("--keys", type=Path, help="a text file, a key a line")
+    choosing.add_argument("--sources", type=Path, help="a text file, a source name a line: cat/001.png")
+    naming = commands.add_parser(
+        "names", help="a table of split, key, source name and class, with tabs between"
+    )
+    naming.add_argument("folder", type=Path, help="a token set")
     for command in (merging, choosing):
         command.add_argument("--out", type=Path, required=True, help="the folder to write")
     asked = parser.parse_args()
     if asked.command == "merge":
         told(lambda: merge(asked.folders, asked.out))
+    elif asked.command == "names":
+        told(lambda: print_table(asked.folder))
     else:
-        chosen = [name for name in asked.classes.split(",") if name]
-        told(lambda: subset(asked.folder, asked.out, chosen, asked.count, asked.keys))
+        classes = [name for name in asked.classes.split(",") if name]
+        choice = Choice(classes, asked.count, asked.keys, asked.sources)
+        told(lambda: subset(asked.folder, asked.out, choice))
 
 
 def told(work: Callable[[], None]) -> None:

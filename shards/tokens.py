@@ -1,42 +1,23 @@
 """Token shards: every image as its kept codes and where they sit, in blocks of images, in WebDataset tars.
 
-    {train,val}/000000.tar    samples are blocks of B images:
-        BLOCK.codes.npy          uint16 [B, N]          in raster order of their positions
-        BLOCK.mask.npy           uint8 [B, ceil(L/8)]   bit l (big-endian) is set where cell l was kept; pad bits 0
-        BLOCK.cls.npy            uint16 [B]             where the images have classes
-        BLOCK.text.npy           uint16 [B, C, N_c]     captions in BPE codes, pad 0, and
-        BLOCK.caption_count.npy  uint8 [B]              how many of the C are captions
-        BLOCK.keys.json          B strings, unique in a split; augmented copies are KEY+1, …
-
-The bitmask is the positions: raster order makes them ascend.
+{train,val}/000000.tar    samples are blocks of B images: see `shards.token_blocks`
+text_tokenizer.json       of the captions, where there are any
+README.md, manifest.json  what the blocks hold, for readers without this code
 """
 
-import io
-import json
-import math
-import tokenize
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shards.images import SPLITS
-from shards.readme import members_of, readme
-from shards.tar import TarWriter, iterate_tar
+from shards.readme import Holds, members_of, readme
+from shards.token_blocks import ARRAYS, TokenBlock, read_token_shard
 from workspace.errors import UserError
-from workspace.manifest import (
-    Manifest,
-    atomic_path,
-    parsed,
-    read_manifest,
-    validated,
-    verify_file,
-    write_manifest,
-)
+from workspace.manifest import Manifest, read_manifest, validated, verify_file, write_manifest
 
 TEXT_TOKENIZER = "text_tokenizer.json"
 MOST_CODES = 1 << 16
@@ -57,6 +38,7 @@ class TokenFacts:
         counts: images of each split, augmented copies included.
         mask: adaptive, random or none: how cells were ranked.
         mqvae: fingerprint of the MQ-VAE whose codes these are.
+        sources: whether blocks say where each image came from; sets that were made before there was this do not.
     """
 
     grid: tuple[int, int]
@@ -68,6 +50,7 @@ class TokenFacts:
     counts: Mapping[str, int]
     mask: str
     mqvae: str
+    sources: bool = False
 
     def __post_init__(self) -> None:
         height, width = self.grid
@@ -90,140 +73,11 @@ class TokenFacts:
         return validated(cls, value, "the facts of token shards")
 
 
-def pack_positions(positions_BN: NDArray[np.integer], num_positions: int) -> NDArray[np.uint8]:
-    """Positions [B, N] in any order → bitmasks [B, ceil(L/8)], big-endian bits, pad bits 0.
-
-    Raises:
-        ValueError: a position outside 0 … L-1, or the same one twice in a row.
-    """
-    positions_BN = positions_BN.astype(np.int64)
-    if positions_BN.size and not 0 <= positions_BN.min() <= positions_BN.max() < num_positions:
-        raise ValueError(
-            f"positions run {positions_BN.min()} … {positions_BN.max()}, expected 0 … {num_positions - 1}"
-        )
-    kept_BL = np.zeros((len(positions_BN), num_positions), np.bool_)
-    np.put_along_axis(kept_BL, positions_BN, True, axis=1)
-    if (kept_BL.sum(axis=1) != positions_BN.shape[1]).any():
-        raise ValueError("a position stands twice in a row, expected N different ones")
-    return np.packbits(kept_BL, axis=1, bitorder="big")
-
-
-def unpack_positions(mask: NDArray[np.uint8], num_positions: int, num_kept: int) -> NDArray[np.int64]:
-    """Bitmasks [B, ceil(L/8)] → positions [B, N], ascending.
-
-    Raises:
-        ValueError: a row has not exactly N bits set.
-    """
-    kept_BL = np.unpackbits(mask, axis=1, count=num_positions, bitorder="big")
-    found = kept_BL.sum(axis=1, dtype=np.int64)
-    if (found != num_kept).any():
-        row = int(np.argmax(found != num_kept))
-        raise ValueError(f"row {row} of the bitmask has {found[row]} bits set, expected N = {num_kept}")
-    return np.nonzero(kept_BL)[1].reshape(len(mask), num_kept)
-
-
-@dataclass(frozen=True)
-class TokenBlock:
-    """A block of images; shapes and dtypes as in the module's docstring."""
-
-    keys: tuple[str, ...]
-    codes: NDArray[np.uint16]
-    mask: NDArray[np.uint8]
-    cls: NDArray[np.uint16] | None
-    text: NDArray[np.uint16] | None
-    caption_count: NDArray[np.uint8] | None
-
-
 @dataclass(frozen=True)
 class TokenSplit(TokenBlock):
     """A whole split in memory: its blocks, one after the other, in the order of the files."""
 
     shard_sizes: tuple[int, ...]
-
-
-ARRAYS = {
-    "codes": np.uint16,
-    "mask": np.uint8,
-    "cls": np.uint16,
-    "text": np.uint16,
-    "caption_count": np.uint8,
-}
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-NO_HEADER = (ValueError, TypeError, SyntaxError, EOFError, LookupError, tokenize.TokenError)
-"""What numpy raises at bytes that begin no npy file."""
-
-
-def write_token_shard(path: Path, blocks: Iterable[TokenBlock]) -> None:
-    """Write a tar of blocks, whole or not at all; equal blocks give equal bytes."""
-    with atomic_path(path) as temporary, TarWriter(temporary) as tar:
-        for number, block in enumerate(blocks):
-            name = f"{path.stem}_{number:05d}"
-            for field, dtype in ARRAYS.items():
-                array = getattr(block, field)
-                if array is not None:
-                    tar.add(f"{name}.{field}.npy", _npy(np.ascontiguousarray(array, dtype)))
-            tar.add(f"{name}.keys.json", json.dumps(list(block.keys)).encode())
-
-
-def _npy(array: NDArray[Any]) -> bytes:
-    made = io.BytesIO()
-    np.save(made, array, allow_pickle=False)
-    return made.getvalue()
-
-
-def read_token_shard(path: Path) -> Iterator[TokenBlock]:
-    """The blocks of one tar, in order, not yet checked against the facts.
-
-    Raises:
-        UserError: a damaged tar, a block without codes, mask or keys, or arrays of unequal length.
-    """
-    name, members = "", dict[str, bytes]()
-    for member, data in iterate_tar(path):
-        stem, _, field = member.partition(".")
-        if members and stem != name:
-            yield _block(path, name, members)
-            members = {}
-        name = stem
-        members[field] = data
-    if members:
-        yield _block(path, name, members)
-
-
-def _block(path: Path, name: str, members: Mapping[str, bytes]) -> TokenBlock:
-    for field in ("codes.npy", "mask.npy", "keys.json"):
-        if field not in members:
-            raise UserError(f"{path}: the block {name} lacks {field}")
-    keys = tuple(parsed(list[str], members["keys.json"], f"{path}: {name}.keys.json"))
-    arrays = {
-        field: _array(members[f"{field}.npy"], np.dtype(dtype), f"{path}: {name}.{field}.npy")
-        for field, dtype in ARRAYS.items()
-        if f"{field}.npy" in members
-    }
-    for field, array in arrays.items():
-        if array.shape[:1] != (len(keys),):
-            raise UserError(f"{path}: {name}.{field}.npy has shape {array.shape}; expected {len(keys)} rows")
-    return TokenBlock(keys, **{field: arrays.get(field) for field in ARRAYS})  # type: ignore[arg-type]
-
-
-def _array(data: bytes, dtype: np.dtype[Any], where: str) -> NDArray[Any]:
-    """The array of an npy file, read-only, without a copy; its bytes are counted before anything is allocated.
-
-    Raises:
-        UserError: no npy file, another dtype or order, or another number of bytes than its shape asks for.
-    """
-    file = io.BytesIO(data)
-    try:
-        shape, fortran, found = HEADERS[np.lib.format.read_magic(file)](file)
-    except NO_HEADER as error:
-        raise UserError(f"{where} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if found != dtype or fortran:
-        raise UserError(
-            f"{where} is {found}{' in Fortran order' if fortran else ''}, expected {dtype} in C order"
-        )
-    start, count = file.tell(), math.prod(shape)
-    if min(shape, default=0) < 0 or len(data) - start != count * dtype.itemsize:
-        raise UserError(f"{where} has {len(data) - start:,} bytes of values, not those of shape {shape}")
-    return np.frombuffer(data, dtype, count, start).reshape(shape)
 
 
 def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
@@ -248,6 +102,7 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     found = np.bitwise_count(block.mask).sum(axis=1, dtype=np.int64)
     for row in np.flatnonzero(found != kept)[:1]:
         raise UserError(f"{where}: row {row} of the mask has {found[row]} positions, not N = {kept}")
+    expect((block.sources is not None) == facts.sources, where, "sources are not where the manifest says")
     check_condition(block, facts, where)
 
 
@@ -336,7 +191,16 @@ class TokenShards:
         stated = self.facts.counts.get(split, 0)
         expect(len(keys) == stated, where, f"{len(keys):,} images, and its manifest says {stated:,}")
         expect(len(keys) > 0, where, "there are no images")
-        return TokenSplit(keys, **_concatenated(blocks, where), shard_sizes=tuple(sizes))
+        return TokenSplit(
+            keys, **_concatenated(blocks, where), sources=sources_of(blocks), shard_sizes=tuple(sizes)
+        )
+
+
+def sources_of(blocks: Sequence[TokenBlock]) -> tuple[str, ...] | None:
+    """Where the images of several blocks came from; None where none of the blocks says so, "" for images of one that does not."""
+    if all(block.sources is None for block in blocks):
+        return None
+    return tuple(name for block in blocks for name in block.sources or [""] * len(block.keys))
 
 
 def _concatenated(blocks: Sequence[TokenBlock], where: str) -> dict[str, Any]:
@@ -351,9 +215,8 @@ def _concatenated(blocks: Sequence[TokenBlock], where: str) -> dict[str, Any]:
 
 def write_token_manifest(folder: Path, facts: TokenFacts, made_from: Mapping[str, str]) -> Manifest:
     """Write the README of the data set and, last of all, its manifest, in which each member is described too."""
-    classes, captions = facts.classes is not None, facts.text_length is not None
+    holds = Holds(facts.classes is not None, facts.text_length is not None, facts.sources)
     counts = ", ".join(f"{facts.counts[split]:,} {split}" for split in SPLITS)
-    text = readme(counts, facts.grid, facts.num_codes, facts.num_kept, classes, captions)
+    text = readme(counts, facts.grid, facts.num_codes, facts.num_kept, holds)
     (folder / "README.md").write_text(text, encoding="utf-8")
-    stated = {**asdict(facts), "members": members_of(classes, captions)}
-    return write_manifest(folder, "token-shards", stated, made_from)
+    return write_manifest(folder, "token-shards", asdict(facts) | {"members": members_of(holds)}, made_from)

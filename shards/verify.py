@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from shards.images import REMAKE, SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
-from shards.tokens import TokenShards, unpack_positions
+from shards.token_blocks import unpack_positions
+from shards.tokens import TokenShards
 from workspace.errors import UserError
 from workspace.manifest import kind_of, read_manifest, verify_files
 from workspace.progress import say, track

@@ -30,15 +30,10 @@ from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
 from shards.images import SPLITS, Encoded, ImageFacts, ImageSample, ImageShards, decode
 from shards.order import sample_seed
+from shards.source_names import SourceNames, named
 from shards.text import TextTokenizer, captions_of
-from shards.tokens import (
-    TEXT_TOKENIZER,
-    TokenBlock,
-    TokenFacts,
-    pack_positions,
-    write_token_manifest,
-    write_token_shard,
-)
+from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
 from training.precision import autocast
 from workspace.errors import UserError
 from workspace.manifest import read_manifest
@@ -168,6 +163,7 @@ def facts_of(
         counts={split: sum(job["images"] for job in told if job["split"] == split) for split in SPLITS},
         mask=config.mask,
         mqvae=mqvae,
+        sources=True,
     )
 
 
@@ -196,7 +192,8 @@ def encoder(
     model = model.to(where).to(memory_format=form)  # type: ignore[call-overload]  # its overloads lack the format
     text = None if captions is None else TextTokenizer.load(captions.tokenizer)
     images = ImageShards.open(shards)
-    return Encoder(model, images, settings, text, 0 if captions is None else captions.most, threads)
+    most = 0 if captions is None else captions.most
+    return Encoder(model, images, settings, text, most, threads, SourceNames(images))
 
 
 def ready(images: NDArray[np.uint8], weight: Tensor) -> Tensor:
@@ -214,8 +211,8 @@ Tokens = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Encoder:
-    """A worker's MQ-VAE, what is known of the images, the settings, how captions are stored (where they are), and how many
-    threads decode images.
+    """A worker's MQ-VAE, what is known of the images, the settings, how captions are stored (where they are), how many
+    threads decode images, and where images came from.
     """
 
     model: MQVAE
@@ -224,6 +221,7 @@ class Encoder:
     text: TextTokenizer | None
     most: int
     threads: int
+    sources: SourceNames
 
     def __call__(self, job: ShardJob) -> dict[str, Any]:
         """Write a shard's tokens; returns its split, images, bytes, seconds and how often each code was chosen."""
@@ -231,8 +229,8 @@ class Encoder:
         split = job.input.parent.name
         copies = self.settings.copies if split == "train" else self.settings.copies[:1]
         batches = made_ahead(decoded, self.batches(self.images.encoded(job.input)), self.threads)
-        blocks = []
-        while found := self.blocks(batches, copies):
+        sources, blocks = self.sources.of(job.input), []
+        while found := self.blocks(batches, copies, sources):
             blocks += found
         images = sum(len(block.keys) for block in blocks)
         expected = self.images.facts.shards[split][int(job.input.stem)] * len(copies)
@@ -258,7 +256,9 @@ class Encoder:
             taken = (taken + len(batch)) % self.settings.block
             yield batch
 
-    def blocks(self, batches: Iterator[list[ImageSample]], copies: Sequence[Copy]) -> list[TokenBlock]:
+    def blocks(
+        self, batches: Iterator[list[ImageSample]], copies: Sequence[Copy], sources: dict[str, str]
+    ) -> list[TokenBlock]:
         """The next images as a block a version, encoded batch by batch as they come; none where there are no more."""
         taken: list[ImageSample] = []
         tokens: list[list[Tokens]] = [[] for _ in copies]
@@ -266,10 +266,13 @@ class Encoder:
             taken += batch
             for number, copy in enumerate(copies):
                 tokens[number].append(self.tokens(batch, copy, number))
-        return [self.block(taken, number, parts) for number, parts in enumerate(tokens) if parts]
+        names = named(taken, sources)
+        return [self.block(taken, number, parts, names) for number, parts in enumerate(tokens) if parts]
 
-    def block(self, samples: Sequence[ImageSample], number: int, parts: Sequence[Tokens]) -> TokenBlock:
-        """Version `number` of some images, whose codes and positions are known, as a block."""
+    def block(
+        self, samples: Sequence[ImageSample], number: int, parts: Sequence[Tokens], sources: tuple[str, ...]
+    ) -> TokenBlock:
+        """Version `number` of some images, whose codes, positions and sources are known, as a block."""
         codes, positions = (np.concatenate(part) for part in zip(*parts, strict=True))
         classes = [sample.cls for sample in samples if sample.cls is not None]
         captions = [sample.captions for sample in samples]
@@ -284,6 +287,7 @@ class Encoder:
             caption_count=None
             if self.text is None
             else np.array([len(found) for found in captions], np.uint8),
+            sources=sources,
         )
 
     def tokens(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> Tokens:

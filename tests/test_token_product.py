@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from shards.tokens import TokenShards, unpack_positions
+from shards.token_blocks import unpack_positions
+from shards.tokens import TokenShards
 from tests.tiny import copy_of, finished_repository, run
 
 pytest.importorskip("dvc", reason="DVC is not installed")

@@ -16,7 +16,8 @@ from torch import Tensor
 from models.moving import sent
 from models.stackformer import StackformerConfig
 from shards.order import batch_indices, sample_seed
-from shards.tokens import TokenSplit, unpack_positions
+from shards.token_blocks import unpack_positions
+from shards.tokens import TokenSplit
 from training.loop import LoopSettings, Workers
 
 

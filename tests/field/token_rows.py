@@ -1,5 +1,6 @@
 """Tokens for outsiders: packing codes made elsewhere, merging and choosing, each with its manifest."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shards.pack_tokens import pack
-from shards.token_sets import merge, subset
-from shards.tokens import TokenShards, unpack_positions
+from shards.describe import describe
+from shards.images import ImageShards
+from shards.pack_tokens import Text, pack
+from shards.text import TextTokenizer
+from shards.token_blocks import unpack_positions
+from shards.token_sets import Choice, merge, subset, table_of
+from shards.tokens import TEXT_TOKENIZER, TokenShards
 from shards.verify import verify
 from tests.field.table import Field, Row
 from workspace.errors import UserError
@@ -39,10 +44,11 @@ def packed(folder: Path, name: str, change: Change | None = None, seed: int = 0,
         if option in options:
             np.save(folder / name / "labels.npy", options[option])
             options[option] = folder / name / "labels.npy"
-    for option in ("keys", "class_names"):
-        if option in options:
-            (folder / name / option).write_text("\n".join(options[option]) + "\n")
-            options[option] = folder / name / option
+    for option in ("keys", "class_names", "sources", "captions"):
+        if option in options and not isinstance(options[option], Path):
+            path = folder / name / f"{option}{options.pop('form', '') if option == 'captions' else ''}"
+            path.write_text("\n".join(options[option]) + "\n", encoding="utf-8")
+            options[option] = path
     out = folder / name / "set"
     pack(
         folder / name / "codes.npy",
@@ -116,19 +122,113 @@ def merged_others(field: Field, folder: Path) -> str:
 
 def chosen(field: Field, folder: Path) -> str:
     one = packed(folder, "a", labels=np.arange(40) % 4, class_names=["cat", "dog", "owl", "ant"])
-    subset(one, folder / "some", ["owl", "cat"])
+    subset(one, folder / "some", Choice(["owl", "cat"]))
     shards = TokenShards.open(folder / "some")
     return f"{sum(shards.facts.counts.values())} images, classes {shards.facts.classes}; {verify(folder / 'some').split(': ')[1][-12:] != ''}"
 
 
 def counted(field: Field, folder: Path) -> str:
-    subset(packed(folder, "a"), folder / "some", count=5)
+    subset(packed(folder, "a"), folder / "some", Choice(count=5))
     return str(dict(TokenShards.open(folder / "some").facts.counts))
 
 
 def no_class(field: Field, folder: Path) -> str:
     one = packed(folder, "a", labels=np.arange(40) % 2, class_names=["cat", "dog"])
-    return refused(lambda at: subset(one, at / "some", ["owl"]), folder)
+    return refused(lambda at: subset(one, at / "some", Choice(["owl"])), folder)
+
+
+SOURCES = [f"cat/{number:03d}.jpg" for number in range(40)]
+CAPTIONS = [f"a cat of {number} years" for number in range(40)]
+SHORT = Text(vocab=300, length=16)
+
+
+def captions_of(folder: Path) -> dict[str, tuple[str, ...]]:
+    """Source → captions of a set, decoded by its own tokenizer."""
+    shards, found = TokenShards.open(folder), dict[str, tuple[str, ...]]()
+    tokenizer = TextTokenizer.load(folder / TEXT_TOKENIZER)
+    for split in ("train", "val"):
+        block = shards.load(split)
+        assert block.sources is not None and block.text is not None and block.caption_count is not None
+        for source, text, count in zip(block.sources, block.text, block.caption_count, strict=True):
+            found[source] = tuple(tokenizer.decode(codes) for codes in text[:count].tolist())
+    return found
+
+
+def with_captions(field: Field, folder: Path) -> str:
+    out = packed(folder, "a", captions=CAPTIONS, sources=SOURCES, text=SHORT)
+    found = captions_of(out)
+    right = found == {source: (caption,) for source, caption in zip(SOURCES, CAPTIONS, strict=True)}
+    assert verify(out) and "caption a cat of" in describe(out) and "(cat/0" in describe(out)
+    return f"{len(found)} images, captions and sources as they were: {right}"
+
+
+def with_lists(field: Field, folder: Path) -> str:
+    """JSON lines: a text, a list, an empty list, null and an empty line."""
+    lines = ['"one"', '["one", "two", ""]', "[]", "null", "", *(json.dumps(text) for text in CAPTIONS[5:])]
+    out = packed(folder, "a", captions=lines, form=".jsonl", sources=SOURCES, text=SHORT)
+    found = captions_of(out)
+    return f"{[found[source] for source in SOURCES[:5]]}"
+
+
+def captioned_sets(field: Field, folder: Path) -> tuple[Path, Path]:
+    """Two sets, the second with the text tokenizer of the first."""
+    one = packed(folder, "a", captions=CAPTIONS, sources=SOURCES, text=SHORT)
+    others = {"captions": ["a dog", *CAPTIONS[1:]], "sources": [f"dog/{name}" for name in SOURCES]}
+    text = Text(length=16, tokenizer=one / TEXT_TOKENIZER)
+    return one, packed(folder, "b", seed=1, text=text, **others)
+
+
+def merged_captions(field: Field, folder: Path) -> str:
+    one, two = captioned_sets(field, folder)
+    merge([one, two], folder / "both")
+    found = captions_of(folder / "both")
+    same = found == captions_of(one) | captions_of(two)
+    (folder / "wanted").write_text("dog/cat/000.jpg\r\n" + "".join(f"{name}\n" for name in SOURCES[:9]))
+    subset(folder / "both", folder / "some", Choice(sources=folder / "wanted"))
+    some = captions_of(folder / "some")
+    kept = all(some[source] == found[source] for source in some)
+    return f"merged {len(found)}, as they were: {same}; chosen {len(some)} by source, as they were: {kept}"
+
+
+def merged_tokenizers(field: Field, folder: Path) -> str:
+    one = packed(folder, "a", captions=CAPTIONS, text=SHORT)
+    two = packed(folder, "b", captions=["dogs and owls"] * 40, text=SHORT)
+    return refused(lambda at: merge([one, two], at / "both"), folder)
+
+
+def merged_unnamed(field: Field, folder: Path) -> str:
+    one, two = packed(folder, "a", sources=SOURCES), packed(folder, "b", seed=1)
+    merge([one, two], folder / "both")
+    sources = [
+        name
+        for split in ("train", "val")
+        for name in TokenShards.open(folder / "both").load(split).sources or ()
+    ]
+    return f"{len(set(sources) & set(SOURCES))} sources known, {sources.count('')} empty"
+
+
+def tokenized(field: Field, folder: Path) -> str:
+    """What the stages made, from pictures to tokens: each copy's source is that of its image's index row."""
+    world = field.world()
+    shards, tokens = ImageShards.open(world.artifact("shards")), TokenShards.open(world.artifact("tokens"))
+    right, count = True, 0
+    for split in ("train", "val"):
+        sources, block = {row.key: row.source for row in shards.index(split).rows}, tokens.load(split)
+        right &= block.sources == tuple(sources[key.partition("+")[0]] for key in block.keys)
+        count += len(block.keys)
+    rows = list(table_of(world.artifact("tokens")))
+    return f"every source is its image's: {right}; a table with a row for each: {len(rows) == count + 1}, {', '.join(rows[0])}"
+
+
+def lines_missing(field: Field, folder: Path) -> str:
+    one = packed(folder, "a")
+    return refused(lambda at: subset(one, at / "some", Choice(keys=at / "gone.txt")), folder)
+
+
+def no_such_source(field: Field, folder: Path) -> str:
+    one = packed(folder, "a", sources=SOURCES)
+    (folder / "wanted").write_text("cat/000.jpg\ncat/999.jpg\n")
+    return refused(lambda at: subset(one, at / "some", Choice(sources=at / "wanted")), folder)
 
 
 def code_17(codes: np.ndarray, positions: np.ndarray) -> None:
@@ -154,5 +254,19 @@ ROWS: tuple[Row, ...] = (
     Row("token sets of another N do not merge", AREA, "N = 6 and N = 4", "such sets do not merge", merged_others),
     Row("some classes of a token set", AREA, "owl and cat of four", "20 images, classes ('owl', 'cat')", chosen),
     Row("a few images of each split", AREA, "--count 5", "{'train': 5, 'val': 5}", counted),
+    Row("packed with captions and source names", AREA, "CAPTIONS.txt, SOURCES.txt; verified, described", "40 images, captions and sources as they were: True", with_captions),
+    Row("several captions an image, or none", AREA, "CAPTIONS.jsonl: a text, a list, an empty list, null, an empty line", "[('one',), ('one', 'two'), (), (), ()]", with_lists),
+    Row("captions for some images alone", AREA, "39 lines", "39 lines; expected 40, an image's caption each (an empty line where it has none)", bad(captions=CAPTIONS[1:], text=SHORT)),
+    Row("captions that are no texts", AREA, "CAPTIONS.jsonl with numbers", "captions.jsonl, line 1: ", bad(captions=["3"] * 40, form=".jsonl", text=SHORT)),
+    Row("captions of nothing", AREA, "40 empty lines", "has no caption of a training image", bad(captions=[""] * 40, text=SHORT)),
+    Row("a text tokenizer that is not there", AREA, "--text-tokenizer gone.json", "gone.json does not exist; expected the text_tokenizer.json of a token set", bad(captions=CAPTIONS, text=Text(tokenizer=Path("gone.json")))),
+    Row("source names for some images alone", AREA, "39 lines of SOURCES.txt", "39 lines; expected 40, an image's source name each", bad(sources=SOURCES[1:])),
+    Row("class names in a file that is not there", AREA, "--class-names gone.txt", "gone.txt cannot be read", bad(labels=np.zeros(40, np.int64), class_names=Path("gone.txt"))),
+    Row("captions and sources through merge and subset", AREA, "two sets, one text tokenizer; subset --sources", "merged 80, as they were: True; chosen 10 by source, as they were: True", merged_captions),
+    Row("captions of different tokenizers do not merge", AREA, "each learned its own", "have other text tokenizers: such sets do not merge; pack one of them with the other's, --text-tokenizer a/set/text_tokenizer.json", merged_tokenizers),
+    Row("a set without source names merged with one that has them", AREA, "40 and 40 images", "40 sources known, 40 empty", merged_unnamed),
+    Row("file names beside the tokens of the workflow itself", AREA, "shard, train, tokenize; python -m shards.token_sets names", "every source is its image's: True; a table with a row for each: True, split, key, source, class", tokenized),
+    Row("a list of keys that is not there", AREA, "subset --keys gone.txt", "gone.txt cannot be read", lines_missing),
+    Row("a source that the set has not", AREA, "subset --sources with cat/999.jpg", "wanted names 1 sources that a/set has not, cat/999.jpg for one", no_such_source),
     Row("a class that the set has not", AREA, "owl of cat, dog", "has no class owl; it has cat, dog", no_class),
 )  # fmt: skip

@@ -18,7 +18,7 @@ from shards.images import decode
 from shards.sources import list_source
 from shards.tar import TarWriter, iterate_tar
 from shards.text import TextTokenizer
-from shards.tokens import read_token_shard
+from shards.token_blocks import read_token_shard
 from tests.hostile.images import BLACK_1_BIT, PNG, png
 from tests.hostile.table import ROOT, Case, World
 from workspace.manifest import read_json, write_json

@@ -30,7 +30,8 @@ from shards.images import ImageShards, decode, read_shard
 from shards.layouts.coco import parse_coco
 from shards.layouts.listed import clean_caption
 from shards.tar import TarWriter, iterate_tar
-from shards.tokens import TokenFacts, TokenShards, check_block, read_token_shard
+from shards.token_blocks import read_token_shard
+from shards.tokens import TokenFacts, TokenShards, check_block
 from tests.hostile.images import PNG, swapped_profile
 from tests.hostile.results import ROOT, write_results
 from workspace.errors import UserError

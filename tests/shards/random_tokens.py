@@ -9,14 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.text import TextTokenizer
-from shards.tokens import (
-    TEXT_TOKENIZER,
-    TokenBlock,
-    TokenFacts,
-    pack_positions,
-    write_token_manifest,
-    write_token_shard,
-)
+from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
 
 
 @dataclass(frozen=True)
@@ -29,6 +23,7 @@ class Kind:
     codes: int
     classes: bool
     captions: int
+    sources: bool = True
 
 
 def facts_of(kind: Kind) -> TokenFacts:
@@ -43,6 +38,7 @@ def facts_of(kind: Kind) -> TokenFacts:
         counts={"train": 2 * kind.images, "val": kind.images},
         mask="adaptive",
         mqvae="0" * 64,
+        sources=kind.sources,
     )
 
 
@@ -59,6 +55,7 @@ def block_of(kind: Kind, name: str, seed: int = 0) -> TokenBlock:
         cls=generator.integers(2, size=kind.images).astype(np.uint16) if kind.classes else None,
         text=text if kind.captions else None,
         caption_count=counts if kind.captions else None,
+        sources=tuple(f"cat/{name} {number}.jpg" for number in range(kind.images)) if kind.sources else None,
     )
 
 

@@ -15,14 +15,8 @@ from shards import list as listing
 from shards.images import ImageShards, write_image_manifest
 from shards.sources import list_source
 from shards.tar import TarWriter, iterate_tar
-from shards.tokens import (
-    TokenBlock,
-    TokenFacts,
-    TokenShards,
-    pack_positions,
-    write_token_manifest,
-    write_token_shard,
-)
+from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
+from shards.tokens import TokenFacts, TokenShards, write_token_manifest
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
 from workspace.manifest import write_manifest

@@ -12,7 +12,7 @@ import pytest
 
 from shards.describe import describe, main
 from shards.images import SPLITS
-from shards.tokens import ARRAYS, unpack_positions
+from shards.token_blocks import ARRAYS, unpack_positions
 from tests.shards.random_tokens import USUAL, Written, joined, write
 from workspace.errors import UserError
 from workspace.manifest import read_json
@@ -42,12 +42,13 @@ def lines_of_readme(folder: Path) -> str:
 
 @pytest.mark.parametrize("classes", [True, False])
 @pytest.mark.parametrize("captions", [0, 2])
+@pytest.mark.parametrize("sources", [True, False])
 def test_the_lines_in_the_readme_load_the_same_arrays_with_numpy_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: bool, captions: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classes: bool, captions: int, sources: bool
 ) -> None:
-    made = write(tmp_path, replace(USUAL, classes=classes, captions=captions))
+    made = write(tmp_path, replace(USUAL, classes=classes, captions=captions, sources=sources))
     lines = lines_of_readme(tmp_path)
-    assert len([line for line in lines.splitlines() if line]) <= 11
+    assert len([line for line in lines.splitlines() if line]) <= 12
     monkeypatch.chdir(tmp_path)
     found: dict[str, Any] = {}
     exec(lines, found)
@@ -61,7 +62,13 @@ def test_the_lines_in_the_readme_load_the_same_arrays_with_numpy_alone(
     np.testing.assert_array_equal(found["codes"], joined(made.train, "codes"))
     expected = unpack_positions(joined(made.train, "mask"), USUAL.length, USUAL.kept)
     np.testing.assert_array_equal(found["positions"], expected)
-    assert ("classes" in found, "captions" in found) == (classes, bool(captions))
+    assert [name in found for name in ("classes", "captions", "sources")] == [
+        classes,
+        bool(captions),
+        sources,
+    ]
+    if sources:
+        assert found["sources"] == [name for block in made.train for name in block.sources or ()]
     if classes:
         np.testing.assert_array_equal(found["classes"], joined(made.train, "cls"))
     if captions:
@@ -79,7 +86,7 @@ def test_the_manifest_states_k_n_the_grid_and_the_counts_as_integers_and_describ
     assert set(facts["members"]) == {name.partition(".")[2] for path in blocks for name in names_in(path)}
     for name, text in facts["members"].items():
         field = name.removesuffix(".npy")
-        assert field == "keys.json" or np.dtype(ARRAYS[field]).name in text
+        assert field.endswith(".json") or np.dtype(ARRAYS[field]).name in text
     assert all(
         isinstance(number, int)
         for number in (facts["num_codes"], facts["num_kept"], *facts["grid"], *facts["counts"].values())

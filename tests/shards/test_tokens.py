@@ -12,21 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shards.tokens import (
+from shards.token_blocks import (
     ARRAYS,
     TokenBlock,
-    TokenFacts,
-    TokenShards,
-    check_block,
     pack_positions,
     read_token_shard,
     unpack_positions,
-    write_token_manifest,
     write_token_shard,
 )
+from shards.tokens import TokenFacts, TokenShards, check_block, write_token_manifest
 from tests.shards.random_tokens import USUAL, Kind, Written, block_of, facts_of, joined, write
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest
+from workspace.manifest import read_json, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -46,12 +43,13 @@ def kinds(draw: st.DrawFn) -> Kind:
         codes=draw(st.sampled_from([1, 2, 1024, 65536])),
         classes=draw(st.booleans()),
         captions=draw(st.integers(0, 3)),
+        sources=draw(st.booleans()),
     )
 
 
 def assert_same(one: TokenBlock, other: TokenBlock) -> None:
     """Equal keys, values, dtypes, and the same members absent."""
-    assert one.keys == other.keys
+    assert one.keys == other.keys and one.sources == other.sources
     for field, dtype in ARRAYS.items():
         mine, others = getattr(one, field), getattr(other, field)
         assert (mine is None) == (others is None), field
@@ -82,6 +80,8 @@ def test_a_split_is_loaded_whole_in_the_order_of_its_files(
     split = shards.load("train")
     assert split.keys == made.train[0].keys + made.train[1].keys
     assert split.shard_sizes == (kind.images, kind.images)
+    names = [block.sources for block in made.train]
+    assert split.sources == (sum((name or () for name in names), ()) if kind.sources else None)
     for field in ARRAYS:
         if getattr(made.train[0], field) is not None:
             np.testing.assert_array_equal(getattr(split, field), joined(made.train, field))
@@ -183,6 +183,8 @@ def short_row(mask: NDArray[Any]) -> NDArray[Any]:
         (with_("text", lambda text: text[:, :, :4]), r"text \(3, 2, 4\) has not N_c = 5"),
         (with_("text", lambda text: text[:, :1].repeat(3, axis=1)), r"different numbers of captions"),
         (with_("text", lambda text: None), r"captions are not where the manifest says"),
+        (lambda block: replace(block, sources=None), r"sources are not where the manifest says"),
+        (lambda block: replace(block, sources=("a", "b")), r"sources.json has 2 names; expected 3"),
         (with_("caption_count", put(3, 0)), r"3 captions are counted where there is room for 2"),
         (
             lambda block: replace(block, keys=("b000", "a001", "b002")),
@@ -280,6 +282,15 @@ def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
 def test_an_image_of_768_codes_takes_what_the_design_counts() -> None:
     block = block_of(Kind(images=1, kept=768, length=1024, codes=1024, classes=False, captions=0), "a")
     assert block.codes.nbytes + block.mask.nbytes == 1664
+
+
+def test_a_set_of_before_there_were_sources_is_read(tmp_path: Path) -> None:
+    made = write(tmp_path / "tokens", replace(USUAL, sources=False))
+    manifest = read_json(made.folder / "manifest.json")
+    assert manifest["facts"].pop("sources") is False and "sources.json" not in manifest["facts"]["members"]
+    write_manifest(made.folder, "token-shards", manifest["facts"], manifest["made_from"])
+    shards = TokenShards.open(made.folder)
+    assert shards.facts == made.facts and shards.load("train").sources is None
 
 
 def test_facts_come_back_from_the_manifest_as_they_were(usual: Written) -> None:

@@ -17,7 +17,9 @@ from models.quantizer import QuantizerConfig
 from shards.images import ImageFacts, ImageSample, read_shard, to_float, write_image_manifest
 from shards.tar import TarWriter
 from shards.text import TextTokenizer
-from shards.tokens import TEXT_TOKENIZER, TokenShards, read_token_shard, unpack_positions
+from shards.token_blocks import read_token_shard, unpack_positions
+from shards.tokens import TEXT_TOKENIZER, TokenShards
+from shards.writing import write_lines
 from stages import tokenize
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, write_manifest
@@ -60,6 +62,7 @@ def write_images(folder: Path, captions: bool = True) -> None:
     number = 0
     for split, sizes in SIZES.items():
         (folder / split).mkdir(parents=True)
+        rows: list[dict[str, Any]] = []
         for tar_number, size in enumerate(sizes):
             with TarWriter(folder / split / f"{tar_number:06d}.tar") as tar:
                 for _ in range(size):
@@ -67,7 +70,10 @@ def write_images(folder: Path, captions: bool = True) -> None:
                     tar.add(f"{number:04d}.cls", str(number % 2).encode())
                     if captions and CAPTIONS[number % 3]:
                         tar.add(f"{number:04d}.txt", "\n".join(CAPTIONS[number % 3]).encode())
+                    key = f"{number:04d}"
+                    rows.append({"key": key, "tar": tar_number, "members": {}, "source": f"cat/{key}.jpg"})
                     number += 1
+        write_lines(folder / f"{split}.index.jsonl", rows)
     counts = {split: sum(sizes) for split, sizes in SIZES.items()}
     facts = ImageFacts("class_folder", 8, "png", ("circle", "square"), captions, None, False, counts, SIZES)
     write_image_manifest(folder, facts, {})
@@ -148,6 +154,7 @@ def test_every_image_is_stored_as_the_codes_and_positions_that_the_mqvae_gives_i
     stored, samples = world.run(f"every-{split}").load(split), world.samples(split)
     expected = world.tokens([sample.image for sample in samples])
     assert stored.keys == tuple(sample.key for sample in samples)
+    assert stored.sources == tuple(f"cat/{sample.key}.jpg" for sample in samples)
     np.testing.assert_array_equal(stored.codes, expected.codes_BN.numpy())
     np.testing.assert_array_equal(unpack_positions(stored.mask, 16, 8), expected.positions_BN.numpy())
     assert stored.cls is not None and stored.cls.tolist() == [sample.cls for sample in samples]
@@ -185,6 +192,7 @@ def test_copies_are_made_of_training_images_only_and_a_flipped_one_is_the_mirror
         row = rows[f"{sample.key}+1"]
         np.testing.assert_array_equal(stored.codes[row], mirrored.codes_BN[number].numpy())
         assert stored.cls[row] == sample.cls
+    assert stored.sources == tuple(f"cat/{key.partition('+')[0]}.jpg" for key in stored.keys)
     assert made.load("val").keys == tuple(sample.key for sample in world.samples("val"))
 
 

@@ -19,14 +19,8 @@ from models.quantizer import QuantizerConfig
 from models.stackformer import NetworkConfig, Stackformer
 from shards.tar import iterate_tar
 from shards.text import TextTokenizer
-from shards.tokens import (
-    TEXT_TOKENIZER,
-    TokenBlock,
-    TokenFacts,
-    pack_positions,
-    write_token_manifest,
-    write_token_shard,
-)
+from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
 from stages import sample, train_stackformer
 from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_manifest

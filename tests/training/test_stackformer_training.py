@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
-from shards.tokens import TokenSplit, pack_positions
+from shards.token_blocks import pack_positions
+from shards.tokens import TokenSplit
 from training.loop import LoopSettings, TrainingFolder, train
 from training.optimizers import OptimizerKind
 from training.stackformer import StackformerTrainee, StackformerTraining, parameter_groups
