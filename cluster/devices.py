@@ -77,7 +77,7 @@ def threads_of(compute: Compute) -> int:
 
 
 def threads_alone(compute: Compute) -> int:
-    """Torch threads of a stage that computes by itself: those of all its workers, which do not run, within the machine's cores."""
+    """Torch threads of a stage that computes by itself: those of all its idle workers, within the machine's cores."""
     return min(os.cpu_count() or 1, threads_of(compute) * max(1, compute.workers))
 
 

@@ -2,6 +2,7 @@
 
 python -m tests.load                                      every such file, ten times, beside eight busy processes
 python -m tests.load --times 3 tests/pipelines/test_view.py      some, fewer times
+python -m tests.load --at-once 5                          five copies of a file together, which are most of the load
 """
 
 import argparse
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,20 +78,30 @@ def load(processes: int, seconds: float) -> Iterator[None]:
             process.terminate()
 
 
-def passed(file: str) -> bool:
-    """Whether a file's tests pass now."""
+def passed(file: str, copies: int) -> int:
+    """How many of so many runs of a file's tests, all at once, pass now; what the others said last is said."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", *file.split()]
-    return subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    running = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(copies)
+    ]
+    with ThreadPoolExecutor(copies) as threads:
+        said = list(threads.map(lambda process: process.communicate()[0], running))
+    for process, text in zip(running, said, strict=True):
+        if process.returncode:
+            say(text[-3000:])
+    return sum(process.returncode == 0 for process in running)
 
 
-def tried(files: Sequence[str], times: int, processes: int, seconds: float) -> dict[str, int]:
+def tried(files: Sequence[str], times: int, copies: int, processes: int, seconds: float) -> dict[str, int]:
     """File → how many times it passed."""
     counts = dict.fromkeys(files, 0)
-    for number in range(times):
+    for done in range(0, times, copies):
         for file in files:
-            with load(processes, seconds):
-                counts[file] += passed(file)
-            say(f"{counts[file]} of {number + 1}  {file}")
+            now = min(copies, times - done)
+            with load(max(0, processes - now), seconds):
+                counts[file] += passed(file, now)
+            say(f"{counts[file]} of {done + now}  {file}")
     return counts
 
 
@@ -99,12 +111,13 @@ def main() -> None:
         prog="python -m tests.load", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--times", type=int, default=10)
-    parser.add_argument("--load", type=int, default=8, help="busy processes")
+    parser.add_argument("--at-once", type=int, default=1, help="copies of a file that run together")
+    parser.add_argument("--load", type=int, default=8, help="busy processes, the copies among them")
     parser.add_argument("--seconds", type=float, default=1800.0, help="that they live at most")
     parser.add_argument("files", nargs="*", help="none means all that watch other processes")
     asked = parser.parse_args()
     files = asked.files or watching()
-    counts = tried(files, asked.times, asked.load, asked.seconds)
+    counts = tried(files, asked.times, asked.at_once, asked.load, asked.seconds)
     for file, count in counts.items():
         say(f"{count:3d} of {asked.times}  {file}")
     sys.exit(int(min(counts.values()) < asked.times))
