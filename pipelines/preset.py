@@ -19,8 +19,11 @@ PRESETS, PARAMS = Path("presets"), Path("params.yaml")
 SOURCE = re.compile(r"^(  source: )\S.*$", re.MULTILINE)
 WEIGHTS = re.compile(r"[^\s,{]+/([\w.-]+\.(?:safetensors|pt)\b)")
 MADE_HERE = "artifacts/"
-ELSEWHERE = re.compile(r"[*?\[{]|^\w+:")
-"""A glob, or a URL: whether it leads anywhere is for the stage to say."""
+TARS = re.compile(r"^(  tars: ).*$", re.MULTILINE)
+PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
+"""A glob or braces of tars: the folder, and what is below it."""
+ELSEWHERE = re.compile(r"^\w+:")
+"""A URL: whether it leads anywhere is for the stage to say."""
 
 
 def take(name: str, source: str | None = None, weights: str | None = None) -> str:
@@ -48,11 +51,20 @@ def take(name: str, source: str | None = None, weights: str | None = None) -> st
 
 def placed(text: str, source: str | None, weights: str | None) -> str:
     """A params file that reads images from `source` and weights from the folder `weights`."""
+    if source is not None and (parts := folder_and_pattern(source)):
+        source, pattern = parts
+        text = TARS.sub(lambda found: found[1] + json.dumps(pattern, ensure_ascii=False), text, count=1)
     if source is not None:
         text = SOURCE.sub(lambda found: found[1] + json.dumps(source, ensure_ascii=False), text, count=1)
     if weights is not None:
         text = WEIGHTS.sub(lambda found: f"{weights.rstrip('/')}/{found[1]}", text)
     return text
+
+
+def folder_and_pattern(source: str) -> tuple[str, str] | None:
+    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`: DVC watches folders, and no patterns; None for what is no pattern."""
+    found = PATTERN.fullmatch(source)
+    return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
 
 
 def missing(text: str, file: str, preset: str) -> str:
@@ -66,6 +78,11 @@ def missing(text: str, file: str, preset: str) -> str:
     tree = yaml.safe_load(text)
     section = tree.get("shard") if isinstance(tree, dict) else None
     source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
+    if parts := folder_and_pattern(source):
+        return (
+            f"{file}: shard.source is {source}, and DVC watches folders, no patterns: write `source: {parts[0]}` and "
+            f"`tars: '{parts[1]}'` there"
+        )
     named = sorted(path for path in set(_weights(tree)) if not Path(path).is_file())
     lacks_images = (
         not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
@@ -99,7 +116,7 @@ def _is_a_preset(text: str) -> bool:
 
 
 def _bare(text: str) -> str:
-    return WEIGHTS.sub(r"\1", SOURCE.sub(r"\1", text, count=1))
+    return WEIGHTS.sub(r"\1", TARS.sub(r"\1", SOURCE.sub(r"\1", text, count=1), count=1))
 
 
 def _edited() -> bool:

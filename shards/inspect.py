@@ -9,7 +9,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from statistics import median_low
 from typing import get_args
@@ -21,6 +21,7 @@ from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess
 from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.reading import ColumnUse, Reading, Role, level
+from shards.layouts.tars import folder_and_pattern
 from shards.layouts.walking import files_of
 from shards.opening import NO_IMAGE, opened
 from shards.sources import PLAIN, Kind, checked, guessed, list_source
@@ -139,8 +140,12 @@ def _captions(images: Iterable[SourceImage]) -> list[str]:
 
 def _settings(asked: Asked, made: Guess) -> list[str]:
     """The lines for params.yaml."""
-    reading = made.reading
-    lines = [f"kind: {made.kind}", f"source: {yaml.safe_dump(asked.source, width=1000).splitlines()[0]}"]
+    reading, source = made.reading, asked.source
+    if made.kind == "webdataset" and (split := folder_and_pattern(source)):
+        source, reading = split[0], replace(reading, tars=split[1])  # a folder is what DVC watches
+    lines = [f"kind: {made.kind}", f"source: {_yaml(source)}"]
+    if reading.tars is not None:
+        lines.append(f"tars: {_yaml(reading.tars)}")
     if reading.roles:
         lines.append(f"roles: {json.dumps(dict(reading.roles), ensure_ascii=False)}")
     if reading.tables is not None:
@@ -148,6 +153,10 @@ def _settings(asked: Asked, made: Guess) -> list[str]:
     if reading.columns:
         lines.append(f"columns: {json.dumps(dict(reading.columns), ensure_ascii=False)}")
     return ["for params.yaml:", "shard:", *(f"  {line}" for line in lines)]
+
+
+def _yaml(text: str) -> str:
+    return str(yaml.safe_dump(text, width=1000).splitlines()[0])
 
 
 def folders_of(source: str) -> list[str]:
@@ -181,7 +190,7 @@ def _asked(given: argparse.Namespace) -> Asked:
     roles = _pairs(given.role, "ROLE", get_args(Role), on_left=False)
     columns = _pairs(given.column, "USE", get_args(ColumnUse), on_left=True)
     tables = tuple(given.table) if given.table else None
-    reading = Reading(roles, tables, columns)  # type: ignore[arg-type]
+    reading = Reading(roles, tables, columns, given.tars)  # type: ignore[arg-type]
     return Asked(given.source, given.kind, reading, given.val_fraction, given.seed, given.duplicates)
 
 
@@ -203,6 +212,7 @@ def main() -> None:
     parser.add_argument(
         "--column", action="append", default=[], metavar="USE=NAME", help="as shard.columns: label=Smiling"
     )
+    parser.add_argument("--tars", metavar="GLOB", help="as shard.tars: 'train-{000..099}.tar'")
     parser.add_argument("--val-fraction", type=float, default=0.05, help="as shard.val_fraction (0.05)")
     parser.add_argument("--seed", type=int, default=0, help="as shard.seed (0)")
     parser.add_argument(

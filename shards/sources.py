@@ -60,6 +60,10 @@ def checked(found: Source, source: str) -> Source:
 
 
 def _listed(kind: Kind, source: str, reading: Reading) -> Source:
+    if reading.tars is not None and kind not in ("auto", "webdataset"):
+        raise UserError(
+            f"shard.tars is {reading.tars}, and shard.kind {kind} reads no tars; expected webdataset, or null"
+        )
     if kind == "auto":
         made = guessed(source, reading)
         first = f"{source} is taken for {made.kind}: `python -m shards.inspect {source}` says why"
@@ -78,8 +82,11 @@ def guessed(source: str, reading: Reading = PLAIN) -> Guess:
     Raises:
         UserError: it is not there, or its parts are unclear.
     """
-    for kind, fits in (("webdataset", are_tars), ("shapes", are_shapes)):
-        if fits(source):
+    for kind, fits in (
+        ("webdataset", reading.tars is not None or are_tars(source)),
+        ("shapes", are_shapes(source)),
+    ):
+        if fits:
             return Guess(kind, _listed(kind, source, reading), reading, {})  # type: ignore[arg-type]
     files = files_of(source)
     made = guess(files, reading, source)

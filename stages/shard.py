@@ -18,7 +18,7 @@ from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source, SourceImage
 from shards.layouts.reading import ColumnUse, Reading, Role
 from shards.layouts.tars import tars_of
-from shards.layouts.webdataset import NAMES
+from shards.layouts.webdataset import names_beside
 from shards.pictures import Encoding, Format
 from shards.sources import Kind, list_source
 from shards.splits import with_splits
@@ -62,10 +62,17 @@ class ShardSettings(Settings):
         description="columns of tables, or members of tars, where their names do not say: {label: Smiling}, {mask: seg.png}",
     )
 
+    tars: str | None = Field(
+        default=None,
+        description="of a folder of tars those that match: 'train-{000..099}.tar'; null takes all",
+    )
+
     @property
     def reading(self) -> Reading:
         """How the source is to be read."""
-        return Reading(self.roles, None if self.tables is None else tuple(self.tables), self.columns)
+        return Reading(
+            self.roles, None if self.tables is None else tuple(self.tables), self.columns, self.tars
+        )
 
 
 SECTION, SETTINGS = "shard", ShardSettings
@@ -137,11 +144,11 @@ def _check_served(params: Params, what: str, classes: bool, captions: bool) -> N
 
 def sources(settings: ShardSettings) -> list[Path]:
     """What the fingerprint of a run covers beside the settings."""
-    if settings.kind not in ("auto", "webdataset") or Path(settings.source).exists():
+    whole = Path(settings.source).exists() and settings.tars is None
+    if settings.kind not in ("auto", "webdataset") or whole:
         return [Path(settings.source)]
-    tars = tars_of(settings.source)
-    names = {path.parent / name for path in tars for name in NAMES}
-    return [*tars, *sorted(path for path in names if path.is_file())]
+    tars = tars_of(settings.source, settings.tars)
+    return [*tars, *names_beside(settings.source, tars)]
 
 
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:

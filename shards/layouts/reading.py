@@ -23,11 +23,13 @@ class Reading:
         tables: files with labels, captions or splits, relative to the source, `*.txt` for texts of the images' own
             names; None takes what is there.
         columns: use → name of a column.
+        tars: of a folder of tars those that match; None takes all.
     """
 
     roles: Mapping[str, Role] = field(default_factory=dict)
     tables: tuple[str, ...] | None = None
     columns: Mapping[ColumnUse, str] = field(default_factory=dict)
+    tars: str | None = None
 
     def role_of(self, path: str) -> str | None:
         """What the user says that a folder is: by its path, or by its name."""

@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 from shards.layouts.listed import Location
 from shards.tar import BROKEN, check_end, plain_members
@@ -23,6 +23,7 @@ from workspace.progress import say
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 BRACES = re.compile(r"\{([^{}]*)\}")
+PATTERN = re.compile(r"[*?\[{]")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 PACKED = (".tar.gz", ".tgz")
 TARS = (".tar", *PACKED)
@@ -47,8 +48,12 @@ MOST_FILES = 1_000_000
 UNPACKED = Path(".runs/unpacked")
 
 
-def tars_of(source: str) -> list[Path]:
+def tars_of(source: str, pattern: str | None = None) -> list[Path]:
     """The tars that a source names: of a folder all below it, of a glob with or without braces all that match, sorted.
+
+    Args:
+        source: a tar, a folder, or a glob.
+        pattern: `shard.tars`: a glob, of the tars below the folder `source` those that match.
 
     Raises:
         UserError: a URL or command, braces that name a file which is not there, or nothing at all.
@@ -58,23 +63,58 @@ def tars_of(source: str) -> list[Path]:
             f"shard.source {source} is a URL or a command, which webdataset would run in a shell: refused; "
             "fetch the tars first, and give a path or a glob"
         )
-    if Path(source).is_dir():
-        found = [
-            path for path in Path(source).rglob("*") if path.name.lower().endswith(TARS) and path.is_file()
-        ]
-    else:
-        names = expanded(source)
-        missing = [name for name in names if not glob.glob(name)]
-        if missing:
-            more = f" (and {len(missing) - 1:,} others)" if missing[1:] else ""
-            raise UserError(
-                f"shard.source {source} matches no file: {missing[0]} is not there{more}; expected a tar, a folder of tars, "
-                "data/*.tar, or data/{000..099}.tar"
-            )
-        found = [Path(path) for name in names for path in glob.glob(name)]
+    if pattern is not None:
+        return _matching(_below(source, pattern), f"shard.tars {pattern}")
+    if not Path(source).is_dir():
+        return _matching(expanded(source), f"shard.source {source}")
+    found = [path for path in Path(source).rglob("*") if _is_tar(path)]
     if not found:
         raise UserError(f"shard.source {source} holds no tar ({', '.join(TARS)})")
-    return sorted(set(found))
+    return sorted(found)
+
+
+def _below(folder: str, pattern: str) -> list[str]:
+    """A folder's pattern with its braces written out, as globs."""
+    if not Path(folder).is_dir():
+        raise UserError(
+            f"shard.tars is {pattern}, which chooses from a folder of tars, and shard.source {folder} is no folder; expected "
+            "shard.source: FOLDER, or shard.tars: null"
+        )
+    if PurePosixPath(pattern).is_absolute() or ".." in pattern.split("/"):
+        raise UserError(f"shard.tars is {pattern}; expected a pattern below the folder shard.source, '*.tar'")
+    return [os.path.join(glob.escape(folder), name) for name in expanded(pattern)]
+
+
+def _matching(patterns: Sequence[str], what: str) -> list[Path]:
+    """The files that globs match; UserError where one of them matches nothing."""
+    found, missing = set[Path](), list[str]()
+    for pattern in patterns:
+        matches = [Path(path) for path in glob.glob(pattern, recursive=True)]
+        if glob.has_magic(pattern):
+            matches = [path for path in matches if _is_tar(path)]
+        if not matches:
+            missing.append(pattern)
+        found.update(matches)
+    if missing:
+        more = f" (and {len(missing) - 1:,} others)" if missing[1:] else ""
+        raise UserError(
+            f"{what} matches no file: {missing[0]} is not there{more}; expected a tar, a folder of tars, data/*.tar, or "
+            "data/{000..099}.tar"
+        )
+    return sorted(found)
+
+
+def _is_tar(path: Path) -> bool:
+    return path.name.lower().endswith(TARS) and path.is_file()
+
+
+def folder_and_pattern(source: str) -> tuple[str, str] | None:
+    """`data/train/{000..099}.tar` → data/train and {000..099}.tar, as DVC can watch them; None for what is no pattern."""
+    parts = source.split("/")
+    first = next((number for number, part in enumerate(parts) if PATTERN.search(part)), None)
+    if first is None or Path(source).exists():
+        return None
+    return "/".join(parts[:first]) or ".", "/".join(parts[first:])
 
 
 def expanded(pattern: str) -> list[str]:

@@ -70,8 +70,8 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
     Raises:
         UserError: a tar is damaged, labels are there for some samples alone, or are no class.
     """
-    paths = tars_of(source)
-    root = Path(os.path.commonpath([path.parent for path in paths]))
+    paths = tars_of(source, reading.tars)
+    root = root_of(source, paths)
     samples = {path: tar_samples(path) for path in paths}
     roles = roles_of(samples.values(), reading)
     read = Read()
@@ -83,13 +83,26 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
             continue
         for key, members in samples[path].items():
             _read(f"{shown}/{key}", members, split, roles, read)
-    images, classes = _labelled(read, root, source)
+    images, classes = _labelled(read, names_beside(source, paths), source)
     notes = [f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` says otherwise"]
     if read.unread:
         notes.append(
             "members not read: " + ", ".join(f"{n:,} .{name}" for name, n in read.unread.most_common(8))
         )
     return Source(images, classes, passed_over=read.passed_over, notes=tuple(notes))
+
+
+def root_of(source: str, tars: Sequence[Path]) -> Path:
+    """The folder to which names of tars are relative: the source, or of a glob the one that holds all that match."""
+    return Path(source) if Path(source).is_dir() else Path(os.path.commonpath([path.parent for path in tars]))
+
+
+def names_beside(source: str, tars: Sequence[Path]) -> list[Path]:
+    """Files of class names beside the tars, or above them within the source; the nearest first."""
+    root = root_of(source, tars)
+    nearest = Path(os.path.commonpath([path.parent for path in tars]))
+    folders = [folder for folder in (nearest, *nearest.parents) if folder.is_relative_to(root)]
+    return [path for folder in folders for name in NAMES if (path := folder / name).is_file()]
 
 
 def _split(shown: str, reading: Reading) -> tuple[str | None, str]:
@@ -190,7 +203,9 @@ def _label(
     return None if value is None or isinstance(value, (dict, list)) else str(value).strip()
 
 
-def _labelled(read: Read, root: Path, source: str) -> tuple[list[SourceImage], tuple[str, ...] | None]:
+def _labelled(
+    read: Read, beside: Sequence[Path], source: str
+) -> tuple[list[SourceImage], tuple[str, ...] | None]:
     """The images with their classes' numbers, and the classes' names: numbers index a file of names, texts are names."""
     labels = [label for label in read.labels if label is not None]
     if not labels:
@@ -212,7 +227,7 @@ def _labelled(read: Read, root: Path, source: str) -> tuple[list[SourceImage], t
             raise UserError(
                 f"shard.source {source}: a label says {top}; expected a class number, 0 … {MOST_CLASSES - 1}"
             )
-        names = _names_beside(root, top) or tuple(f"{number:04d}" for number in range(top + 1))
+        names = _class_names(beside, top) or tuple(f"{number:04d}" for number in range(top + 1))
         chosen = [int(label) for label in labels]
     else:
         names = tuple(sorted(set(labels)))
@@ -224,11 +239,11 @@ def _labelled(read: Read, root: Path, source: str) -> tuple[list[SourceImage], t
     ], names
 
 
-def _names_beside(root: Path, top: int) -> tuple[str, ...] | None:
-    """Class names from a file in the tars' folder; UserError where it has too few."""
-    path = next((root / name for name in NAMES if (root / name).is_file()), None)
-    if path is None:
+def _class_names(beside: Sequence[Path], top: int) -> tuple[str, ...] | None:
+    """Class names from the first of some files; None without one, UserError where it has too few."""
+    if not beside:
         return None
+    path = beside[0]
     text = path.read_text(encoding="utf-8", errors="replace")
     rows: Sequence[str] = json.loads(text) if path.suffix == ".json" else text.splitlines()
     names = tuple(str(row).strip() for row in rows if str(row).strip())

@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from shards.inspect import Asked, inspected
 from tests.field.counting import Sharded, refused, sharded
 from tests.field.place import picture_bytes, write
 from tests.field.table import Field, Row
+from tests.tiny import copy_of_the_repository, run
+from workspace.manifest import read_json
 
 AREA = "tars as a source"
 Outcome = Any
@@ -135,6 +140,73 @@ def mask_said(field: Field, folder: Path) -> str:
     return f"{made.told()}; masks {made.shards.facts.masks}"
 
 
+def under_dvc(field: Field, folder: Path) -> str:
+    """A folder and a pattern under `dvc repro`: images seen at first, after a tar that matches came, after one that does not."""
+    root = copy_of_the_repository(folder / "repository")
+    params = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))
+    params["shard"] |= {
+        "kind": "webdataset",
+        "source": "data/mine",
+        "tars": "{train,val}-*.tar",
+        "max_bad_fraction": 1.0,
+    }
+    params["shard"]["image_size"] = params["mqvae"]["model"]["image_size"] = 8
+    (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    found = []
+    for number, name in enumerate(("train-000.tar", "val-000.tar", "train-001.tar", "other.tar")):
+        tar(root / "data" / "mine" / name, samples(4, first=10 * number, cls="{n}"))
+        if number:
+            said = run(root, "dvc", "repro", "-s", "shard")
+            counts = read_json(root / "metrics" / "shard" / "metrics.json")
+            found.append(f"{counts['seen']}{' published again' if 'publishing it again' in said else ''}")
+    return f"seen {', then '.join(found)}; then {run(root, 'dvc', 'status', 'shard').splitlines()[-1]}"
+
+
+def choosing(field: Field, folder: Path) -> str:
+    """The same set by a folder and a pattern, and by a glob: names are relative to the folder whatever matches."""
+    for name in ("train/000.tar", "train/001.tar", "val/000.tar"):
+        tar(folder / "t" / name, samples(2, first=10 * len(name) + int(name[-5]), cls="{n}"))
+    write(folder / "t" / "classnames.txt", b"tench\ngoldfish\n")
+    some = sharded(folder / "t", folder / "run", kind="auto", tars="{train,val}/000.tar")
+    one = sharded(folder / "t", folder / "run2", kind="auto", tars="train/*.tar")
+    sources = sorted(
+        {row.source.rpartition("/")[0] for split in ("train", "val") for row in one.shards.index(split).rows}
+    )
+    return (
+        f"{told(some)}; one split: {one.counts['seen']} of {', '.join(sources)}, {one.shards.facts.classes}"
+    )
+
+
+def unfit(source: str, **changes: Any) -> Outcome:
+    """The line in which a pattern that does not fit is refused."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        tar(folder / "t" / "0.tar", samples(4))
+        return refused(folder / source, folder / "run", **changes)
+
+    return outcome
+
+
+def pasted(field: Field, folder: Path) -> str:
+    """`inspect` on a glob: the lines for params.yaml name the folder, which DVC watches."""
+    for number in range(3):
+        tar(folder / "a" / "b" / f"{number:03d}.tar", samples(2, first=10 * number))
+    lines = inspected(Asked(f"{folder}/a/*/{{000..001}}.tar"))
+    return " ".join(line.strip().replace(f"{folder}/", "") for line in lines[lines.index("shard:") :])
+
+
+def deep(field: Field, folder: Path) -> str:
+    for name in ("t/a.tar", "t/b/c.tar", "t/d/e/f.tar"):
+        tar(folder / name, samples(2, first=10 * len(name)))
+    write(folder / "t" / "00000_stats.json", b"{}")
+    (folder / "t" / "folder.tar").mkdir()
+    seen = [
+        sharded(folder / "t" / name, folder / str(n), kind="webdataset").counts["seen"]
+        for n, name in enumerate(("**/*.tar", "*", ""))
+    ]
+    return f"**/*.tar {seen[0]}, * {seen[1]}, the folder {seen[2]}"
+
+
 DOTTED = {"20.05.jpg": jpg(1), "20.05.cls": b"0", "20.06.jpg": jpg(2), "20.06.cls": b"1", "a/b.c/7.jpg": jpg(3), "a/b.c/7.cls": b"0", "x.jpg": jpg(4), "x.cls": b"1"}  # fmt: skip
 ROWS: tuple[Row, ...] = (
     Row("keys with dots are lost", AREA, "20.05.jpg with 20.05.cls, 20.06.jpg, a/b.c/7.jpg", "seen 4 =", of(DOTTED)),
@@ -146,6 +218,14 @@ ROWS: tuple[Row, ...] = (
     Row("tars in split folders", AREA, "training/00.tar, validation/00.tar", "4 train + 2 val", split_folders),
     Row("braces and globs of tars", AREA, "{000..001}.tar, *.tar, and braces that name what is not there", "4 of 6;", braces),
     Row("braces that name a tar which is not there", AREA, "{000..004}.tar of three", "is not there (and 1 others)", braces),
+    Row("tars that match a pattern, under dvc repro", AREA, "source: a folder, tars: '{train,val}-*.tar'; a tar that matches is added, then one that does not", "seen 8, then 12, then 12 published again; then Data and pipelines are up to date.", under_dvc),
+    Row("a folder of tars, of which some are wanted", AREA, "shard.tars: '{train,val}/000.tar', 'train/*.tar'; classnames.txt above", "seen 4 = 2 train + 2 val + 0 skipped; 0 passed over; classes ('tench', 'goldfish'); captions []; one split: 4 of train/000.tar, train/001.tar, ('tench', 'goldfish')", choosing),
+    Row("a glob that DVC would not watch", AREA, "python -m shards.inspect 'a/*/{000..001}.tar'", "shard: kind: webdataset source: a tars: '*/{000..001}.tar'", pasted),
+    Row("a pattern of tars for a kind that reads none", AREA, "shard.tars with kind folder", "shard.tars is *.tar, and shard.kind folder reads no tars; expected webdataset, or null", unfit("t", kind="folder", tars="*.tar")),
+    Row("a pattern of tars below what is no folder", AREA, "shard.source: t/0.tar, shard.tars: '*.tar'", "which chooses from a folder of tars, and shard.source t/0.tar is no folder", unfit("t/0.tar", kind="auto", tars="*.tar")),
+    Row("a pattern that leads out of the folder", AREA, "shard.tars: '../*.tar'", "shard.tars is ../*.tar; expected a pattern below the folder shard.source", unfit("t", kind="auto", tars="../*.tar")),
+    Row("a pattern that nothing matches", AREA, "shard.tars: 'train-*.tar'", "shard.tars train-*.tar matches no file: t/train-*.tar is not there", unfit("t", kind="auto", tars="train-*.tar")),
+    Row("globs over several levels, and over more than tars", AREA, "**/*.tar; * beside a json and a folder called folder.tar", "**/*.tar 6, * 2, the folder 6", deep),
     Row("a packed tar", AREA, "a.tar.gz in a folder", "seen 4 =", packed),
     Row("a packed tar that is torn", AREA, "a.tar.gz without its last bytes", "is truncated or damaged", packed_torn),
     Row("labels that are texts", AREA, "cls: cat, dog", "classes ('kind 0', 'kind 1')", of(samples(4, cls="kind {n}"))),

@@ -87,8 +87,27 @@ def test_data_from_elsewhere_is_written_where_the_preset_has_its_own(flowers: Pa
 
 def test_params_that_read_what_is_not_there_are_told_before_any_work(flowers: Path) -> None:
     assert "params.yaml reads images in data/flowers" in missing(FLOWERS, "params.yaml", "")
-    for source in ("artifacts/shapes", "data/*.tar", "s3://bucket/x", "presets"):
+    for source in ("artifacts/shapes", "s3://bucket/x", "presets"):
         assert missing(f"shard: {{source: {source!r}}}", "params.yaml", "") == ""
+
+
+def test_a_pattern_of_tars_becomes_a_folder_that_dvc_watches_and_what_matches_in_it(flowers: Path) -> None:
+    (flowers.parent / "my tars").mkdir()
+    text = FLOWERS.replace("data/flowers", "x\n  tars: null   # a glob").replace(
+        "weights/net.safetensors", "null"
+    )
+    (flowers.parent / "presets" / "flowers.yaml").write_text(text)
+    for _ in range(2):
+        assert take("flowers", "my tars/{000..099}.tar") == ""
+    assert '  source: "my tars"\n  tars: "{000..099}.tar"\n' in flowers.read_text()
+    assert take("one") == "" and flowers.read_text() == "name: one\n"
+    for source, folder, pattern in (
+        ("a/b/*.tar", "a/b", "*.tar"),
+        ("*.tar", ".", "*.tar"),
+        ("/a/{b,c}/0.tar", "/a", "{b,c}/0.tar"),
+    ):
+        said = missing(f"shard: {{source: {source!r}}}", "params.yaml", "")
+        assert f"write `source: {folder}` and `tars: '{pattern}'` there" in said and "\n" not in said
 
 
 @pytest.mark.parametrize("preset", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda path: path.stem)
