@@ -1,10 +1,14 @@
 """Formats and depths: what Pillow reads is read, ranges are scaled by what is there, the rest is counted by extension."""
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pytest
 from PIL import Image, ImageCms
 
 from shards.images import SKIPPED
@@ -88,6 +92,51 @@ def turned(field: Field, folder: Path) -> str:
     return "lost"
 
 
+def heic(image: Image.Image, **options: object) -> bytes:
+    """A HEIC, by the real package."""
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed (extra heif)")
+    made = io.BytesIO()
+    heif.from_pillow(image).save(made, quality=95, **options)
+    return made.getvalue()
+
+
+def halves() -> Image.Image:
+    """White above, black below."""
+    image = Image.new("RGB", (64, 48), (0, 0, 0))
+    image.paste((240, 240, 240), (0, 0, 64, 24))
+    return image
+
+
+def phones(field: Field, folder: Path) -> str:
+    """HEIC as phones write it: plain, held upright, with an alpha, a burst, under other names, torn, and HEIC in a tar."""
+    upright, source = Image.Exif(), pictures(folder / "data", 4)
+    upright[274] = 6
+    files = {
+        "IMG_1.HEIC": heic(halves()),
+        "IMG_2.heif": heic(halves().transpose(Image.Transpose.ROTATE_90), exif=upright.tobytes()),
+        "IMG_3.jpg": heic(halves()),
+        "IMG_4": heic(halves()),
+        "torn.heic": heic(halves())[:-5],
+    }
+    for name, data in files.items():
+        write(source / name, data)
+    made = sharded(source, folder / "run")
+    right = sum(
+        index.read(number).image[:2].mean() > 200 and index.read(number).image[-2:].mean() < 40
+        for index in map(made.shards.index, ("train", "val"))
+        for number, row in enumerate(index.rows)
+        if row.source in files
+    )
+    reasons = (made.folder.out / SKIPPED).read_text(encoding="utf-8")
+    return f"{made.told()}; {right} of 4 white above and black below; {'Unexpected end of file' in reasons}"
+
+
+def without_heif(field: Field, folder: Path) -> str:
+    """As where pillow-heif is not installed."""
+    with mock.patch.dict(sys.modules, {"pillow_heif": None}):
+        return beside_good({"a.heic": b"\0\0\0\x18ftypheic" + bytes(40)})(field, folder)
+
+
 GREY_12 = tiff(np.full((SIDE, SIDE), 2048, np.uint16))
 CLEAR = Image.new("RGBA", (SIDE, SIDE), (10, 200, 10, 0))
 MANY = {
@@ -99,7 +148,9 @@ ROWS: tuple[Row, ...] = (
     Row("pictures without an extension, or with one that says nothing", AREA, "photo, photo.jpg.1, photo.download", "seen 7 =", beside_good({"photo": picture_bytes(50, "jpeg"), "photo.jpg.1": picture_bytes(51, "jpeg"), "photo.download": picture_bytes(52)})),
     Row("files that are no pictures are uncounted", AREA, "csv, mp4, zip, a sidecar, no extension", "5 passed over", beside_good(dict.fromkeys(("a.csv", "b.mp4", "c.zip", "000.xmp", "README"), b"not a picture"))),
     Row("a camera's raw files are read as their thumbnails", AREA, "TIFF bytes named .dng, .nef", "2 passed over", beside_good({"a.dng": GREY_12, "b.nef": GREY_12})),
-    Row("HEIC without its package", AREA, "the first bytes of a HEIC", "HEIC: `pip install pillow-heif` to read it", beside_good({"a.heic": b"\0\0\0\x18ftypheic" + bytes(40)})),
+    Row("HEIC without its package", AREA, "the first bytes of a HEIC", "HEIC: `pip install pillow-heif` to read it", without_heif),
+    Row("HEIC from phones", AREA, "with pillow-heif: .HEIC, .heif turned, HEIC named .jpg, without an extension, torn", "seen 9 = 5 train + 3 val + 1 skipped; 0 passed over; 4 of 4 white above and black below; True", phones),
+    Row("a HEIC that shows its hidden colour", AREA, "an alpha, all clear over green", "colour 256 256 256", lambda field, folder: level("x.heic", heic(CLEAR))(field, folder)),
     Row("PostScript named .jpg would be run by its interpreter", AREA, "%!PS-Adobe in x.jpg", "EPS is not read", beside_good({"x.jpg": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"})),
     Row("12 bits in a 16-bit grey PNG come out almost black", AREA, "level 2048 of 4095", "colour 128 128 128", level("x.png", deep((2048,), 0))),
     Row("12 bits in a 16-bit colour PNG come out almost black", AREA, "4095, 2048, 0", "colour 256 128 0", level("x.png", deep((4095, 2048, 0), 2))),
