@@ -26,16 +26,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 from workspace.manifest import write_json
 from workspace.progress import say
+from workspace.versions import OF_SPEED, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-LIBRARIES = ("torch", "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -234,14 +233,14 @@ def commit() -> str:
     return git("rev-parse", "--short=12", "HEAD") + ("-changed" if changed else "")
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of what decides speed."""
-    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
-
-
 def publish(result: Result, command: str, folder: Path) -> None:
     """Write the result's JSON file, with commit, command, versions and machine."""
-    facts = {"commit": commit(), "command": command, "versions": versions(), "machine": machine()}
+    facts = {
+        "commit": commit(),
+        "command": command,
+        "versions": {"python": platform.python_version()} | versions(OF_SPEED),
+        "machine": machine(),
+    }
     write_json(folder / f"{result.name}.json", asdict(result) | facts)
 
 

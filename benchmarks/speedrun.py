@@ -27,10 +27,11 @@ import yaml
 
 from benchmarks import speedrun_rules as rules
 from benchmarks.harness import ROOT
-from evaluation.protocol import package_versions
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
+from workspace.seeds import require_seed
+from workspace.versions import OF_SCORES, versions
 
 BIN = Path(sys.executable).parent
 UNGUIDED = ("guidance=1.0", "code.top_p=1.0", "position.top_p=1.0", "code.top_k=0", "position.top_k=0")
@@ -125,7 +126,7 @@ def race(entry: Entry, commit: str, broken: Sequence[str]) -> dict[str, Any]:
         "commit": commit,
         "params": yaml.safe_load(entry.params.read_text(encoding="utf-8")),
         "judges": rules.judges_fingerprint(ROOT),
-        "machine": {"cores": cores, "processor": rules.processor(), "versions": package_versions()},
+        "machine": {"cores": cores, "processor": rules.processor(), "versions": versions(OF_SCORES)},
         "mean": mean,
         "runs": runs,
         "rules_broken": list(broken),
@@ -169,9 +170,9 @@ def _entry(arguments: argparse.Namespace) -> Entry:
     if not params.is_file():
         raise UserError(f"{params} does not exist; expected the recipe, a params file (--params)")
     try:
-        seeds = tuple(int(seed) for seed in arguments.seeds.split(","))
+        seeds = tuple(require_seed(int(seed)) for seed in arguments.seeds.split(","))
     except ValueError as error:
-        raise UserError(f"--seeds is {arguments.seeds}; expected whole numbers, 0,1,2") from error
+        raise UserError(f"--seeds is {arguments.seeds}; expected whole numbers from 0 on, 0,1,2") from error
     return Entry(track, params, seeds)
 
 

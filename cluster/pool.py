@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
+from cluster.losses import first_line
 from workspace.errors import UserError
 
 Job = TypeVar("Job")
@@ -130,8 +131,3 @@ class Pool(Generic[Job]):
         for other in self._given:
             self._feed(other)
         return None
-
-
-def first_line(error: BaseException) -> str:
-    """An error in one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -5,7 +5,6 @@ import platform
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -13,17 +12,17 @@ from typing import Any
 from cluster.devices import gpu_trouble
 from cluster.head import answers, running_head, token_environment
 from cluster.leftovers import place, remove_dead
+from cluster.losses import is_relayed
 from workspace.code import PACKAGES
 from workspace.errors import UserError
 from workspace.progress import say
 from workspace.settings import Compute
+from workspace.versions import OF_NODES, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 100_000_000
 ANSWER_SECONDS = 60.0
 """How long a node may take to answer."""
-VERSIONS = ("torch", "numpy", "ray", "safetensors")
-"""What must be equal on all nodes, beside Python."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
@@ -251,16 +250,15 @@ def answering_nodes(
         try:
             answered[node] = ray.get(ref, timeout=0)
         except ray.exceptions.RayError as silent:
-            if "RayTaskError" in type(silent).__name__:
+            if is_relayed(silent):
                 raise
     return answered
 
 
 def describe_node(probe: str) -> dict[str, str]:
     """What a node is asked before work: its versions, and what it reads in a file of the run's folder."""
-    found = {name: version(name) for name in VERSIONS}
     seen = Path(probe).read_text(encoding="utf-8") if Path(probe).is_file() else ""
-    return found | {"Python": platform.python_version(), "probe": seen}
+    return versions(OF_NODES) | {"Python": platform.python_version(), "probe": seen}
 
 
 def check_nodes(folder: Path) -> None:
@@ -297,8 +295,8 @@ def check_node(name: str, there: dict[str, str] | None, here: dict[str, str], fo
             "mounted at the same path (NFS, a shared volume)"
         )
     for package, expected in here.items():
-        if there[package] != expected:
+        if (found := there.get(package, "absent")) != expected:
             raise UserError(
-                f"node {name} has {package} {there[package]}, and here it is {expected}: install the same versions there "
+                f"node {name} has {package} {found}, and here it is {expected}: install the same versions there "
                 "(constraints.txt)"
             )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from cluster.devices import threads_of, use_threads
-from cluster.pool import Pool, first_line
+from cluster.losses import first_line
+from cluster.pool import Pool
 from cluster.session import require_room, session
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import read_json, write_json

@@ -17,13 +17,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import torch.distributed
 
 from cluster.devices import device_of, reproducible, threads_of, use_threads
-from cluster.pool import first_line
+from cluster.losses import first_line, is_loss, is_relayed
 from cluster.session import Granted, require_room, session
 from cluster.watching import shown
-from workspace.errors import PeerLostError, UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import write_json
 from workspace.progress import say
 from workspace.settings import Compute
@@ -34,8 +33,6 @@ ATTEMPTS = 3
 """Groups in a row that may die without a new checkpoint."""
 REPORT = "reported.json"
 """What the last checkpoint's step reported, in the run's folder."""
-LOST = (PeerLostError, torch.distributed.DistError)
-"""What a worker raises when a peer, a node or the network is gone; all others would be raised again."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def _causes(error: Exception) -> list[BaseException]:
     """What the workers raised, and what lies under it."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     chains = ((one, getattr(one, "cause", None), one.__cause__) for one in failures.values())
-    return [found for chain in chains for found in chain if found is not None]
+    return [found for chain in chains for found in chain if found is not None and not is_relayed(found)]
 
 
 def _mistake(error: Exception) -> Exception | None:
@@ -182,13 +179,8 @@ def _mistake(error: Exception) -> Exception | None:
             return out_of_space(found)
         if is_out_of_memory(found):
             return RuntimeError(first_line(found))
-    slips = [found for found in causes if not _is_loss(found)]
+    slips = [found for found in causes if not is_loss(found)]
     return next((slip for slip in slips if isinstance(slip, Exception)), error if slips else None)
-
-
-def _is_loss(found: BaseException) -> bool:
-    """Whether it tells of something that is gone; all that Ray itself raises does."""
-    return isinstance(found, LOST) or type(found).__module__.partition(".")[0] == "ray"
 
 
 def _told(error: Exception) -> str:

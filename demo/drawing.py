@@ -4,13 +4,14 @@ An object with sharp edges on a smooth or a textured background. The kind of sha
 rotation and background are drawn independently of it, each from a generator keyed by (seed, split, number).
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+
+from workspace.seeds import hashed
 
 KINDS = ("bar", "circle", "cross", "diamond", "heart", "ring", "square", "star", "triangle")
 """Class names, sorted. A hexagon is left out: at 32 px it is read as a circle."""
@@ -84,8 +85,7 @@ def attribute_values() -> dict[str, list[str]]:
 
 def draw_shape(drawing: Drawing, seed: int, split: str, number: int) -> Shape:
     """Draw one picture; it depends on these arguments alone."""
-    digest = hashlib.blake2b(f"{seed}/{split}/{number}".encode(), digest_size=8).digest()
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+    generator = np.random.Generator(np.random.PCG64(hashed(seed, split, number)))
     kind = KINDS[number % len(KINDS)]
     names = list(COLOURS)
     colour, ground = generator.choice(len(names), 2, replace=False)

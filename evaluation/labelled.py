@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from evaluation.features import Images
 from evaluation.labels import UNKNOWN, Heads, expected_values
 from shards.images import ImageSample, ImageShards
-from shards.order import batch_indices, sample_seed
+from shards.order import batch_indices
+from workspace.seeds import hashed_unit
 
 T = TypeVar("T")
 GROUP = 16
@@ -77,7 +78,7 @@ def training_batches(
     for step in range(steps):
         asked = batch_indices(seed, step, batch, index.shard_sizes, GROUP)
         found = label_images([read(item) for _, item in asked], heads, shards.facts.classes)
-        chosen = [sample_seed(seed, epoch, item, "soften") < softened * 2**63 for epoch, item in asked]
+        chosen = [hashed_unit(seed, epoch, item, "soften") < softened for epoch, item in asked]
         images = [soften(image) if soft else image for image, soft in zip(found.images, chosen, strict=True)]
         yield replace(found, images=np.stack(images))
 

@@ -27,6 +27,7 @@ from evaluation.backbones import (
     vgg_features,
     weights_of,
 )
+from shards.pixels import to_tensor
 from workspace.errors import UserError
 from workspace.manifest import sha256_file
 
@@ -91,10 +92,7 @@ class LPIPS(nn.Module):
     @torch.inference_mode()
     def of_images(self, a: NDArray[np.uint8], b: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Distance of each pair of uint8 images [B, H, W, 3], float64 [B]."""
-        sides = (
-            torch.from_numpy(np.ascontiguousarray(side)).to(self.shift.device).permute(0, 3, 1, 2) / 127.5 - 1
-            for side in (a, b)
-        )
+        sides = (to_tensor(side, self.shift.device) for side in (a, b))
         found: NDArray[np.float64] = self.distances(*sides).double().cpu().numpy()
         return found
 

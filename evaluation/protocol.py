@@ -1,8 +1,6 @@
 """How a score was measured: a number says nothing without it, and unlike protocols are not compared."""
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +8,11 @@ from typing import Any
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
+from workspace.versions import OF_SCORES, versions
 
 NAME = "protocol.json"
 MUST_MATCH = ("reference", "reference_split", "reference_count", "count", "resize", "features", "estimators")
 SHOWN = ("settings", "seed", "made_from", "versions", "warnings")
-PACKAGES = ("clean-fid", "numpy", "pillow", "scipy", "torch")
 
 
 @dataclass(frozen=True)
@@ -154,15 +152,6 @@ def counted(scores: Scores, data: str, split: str, made: Made, folder: Path) -> 
         settings=made.settings,
         seed=made.seed,
         made_from=made.made_from,
-        versions=package_versions(),
+        versions=versions(OF_SCORES),
     )
     write_numbers(scores, protocol, folder)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that scores depend on; those that are not installed are left out."""
-    found = {}
-    for package in PACKAGES:
-        with suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found

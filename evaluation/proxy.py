@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from evaluation.features import Features, Images
 from evaluation.labelled import LabelledImages
 from evaluation.labels import UNKNOWN
+from shards.pixels import to_tensor
 from workspace.manifest import read_json, sha256_file, write_json
 
 CONFIG, WEIGHTS = "extractor.json", "extractor.safetensors"
@@ -116,7 +116,7 @@ def train_proxy(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for done, batch in enumerate(islice(batches, steps), start=1):
         targets = torch.from_numpy(batch.expected).to(device)
-        logits = proxy(_to_float(batch.images, device))
+        logits = proxy(to_tensor(batch.images, device))
         losses = torch.stack([_loss(head, targets[:, index]) for index, head in enumerate(logits)])
         optimizer.zero_grad()
         (losses * weights).sum().backward()
@@ -130,11 +130,6 @@ def _loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
     """Mean cross-entropy over the images whose label is known; 0 where none is."""
     total = F.cross_entropy(logits_BC, targets_B, ignore_index=UNKNOWN, reduction="sum")
     return total / (targets_B != UNKNOWN).sum().clamp_min(1)
-
-
-def _to_float(images: Images, device: torch.device) -> Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
-    return tensor.to(torch.float32).contiguous(memory_format=torch.channels_last) / 127.5 - 1
 
 
 class ProxyExtractor:
@@ -153,7 +148,7 @@ class ProxyExtractor:
     @torch.inference_mode()
     def __call__(self, images: Images) -> Features:
         """Features of uint8 images [B, H, W, 3]."""
-        pooled_BD = self.proxy.features(_to_float(images, self.device))
+        pooled_BD = self.proxy.features(to_tensor(images, self.device))
         heads = zip(self.heads, self.proxy.heads, strict=True)
         return Features(
             pooled_BD.cpu().numpy(), {name: head(pooled_BD).cpu().numpy() for name, head in heads}

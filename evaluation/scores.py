@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from evaluation.extractors import score_name
 from evaluation.kid import SUBSET, SUBSETS, kernel_distance
 from evaluation.labels import UNKNOWN
-from evaluation.protocol import Made, Protocol, Score, package_versions, write_numbers
+from evaluation.protocol import Made, Protocol, Score, write_numbers
 from evaluation.reference import Reference, ReferenceFacts
 from evaluation.rows import FeatureRows
 from evaluation.statistics import (
@@ -25,6 +25,7 @@ from evaluation.statistics import (
     precision_recall,
     within_class_variance,
 )
+from workspace.versions import OF_SCORES, versions
 
 PRECISION_ROWS = 10_000
 FRECHET = "squared Fréchet distance of Gaussians, float64, symmetric eigenvalues"
@@ -118,7 +119,7 @@ def write_scores(
         settings=made.settings,
         seed=made.seed,
         made_from=made.made_from,
-        versions=package_versions(),
+        versions=versions(OF_SCORES),
         warnings=few_images(facts, split, made.count),
     )
     write_numbers(scores, protocol, folder)

@@ -17,6 +17,7 @@ import yaml
 
 from workspace.errors import UserError
 from workspace.outputs import put_back
+from workspace.seeds import seed_argument
 from workspace.settings import STAGES, load_params
 from workspace.stage import run_stage
 
@@ -71,7 +72,9 @@ def main() -> None:
     )
     parser.add_argument("--base", required=True, help="of experiments/arms.yaml, bases")
     parser.add_argument("--arm", required=True, help="of experiments/arms.yaml, arms")
-    parser.add_argument("--seed", type=int, required=True, help="of weights, order, masks, sampling")
+    parser.add_argument(
+        "--seed", type=seed_argument, required=True, help="of weights, order, masks, sampling"
+    )
     parser.add_argument(
         "--set",
         action="append",

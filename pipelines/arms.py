@@ -7,7 +7,6 @@ stopped goes on from its last checkpoint when the same sweep is started again.
 
 import hashlib
 import itertools
-import os
 import re
 import shlex
 import shutil
@@ -129,7 +128,7 @@ def prepare(arm: Arm, root: Path) -> Path:
 def bring_inputs(
     steps: Sequence[Step], decided: Mapping[str, tuple[str, ...]], root: Path, folder: Path
 ) -> None:
-    """What an arm's stages read of stages that none of its settings touches: linked from the cache, or from `root`.
+    """What an arm's stages read of stages that none of its settings touches: linked from the cache, or copied from `root`.
 
     Raises:
         RefusedError: DVC fails.
@@ -141,7 +140,7 @@ def bring_inputs(
         _run(folder, str(BIN / "dvc"), "checkout", "--quiet", "--force", *cached)
     for out in (out for step in inputs for out in step.uncached):
         if not (folder / out).exists():
-            shutil.copytree(root / out, folder / out, copy_function=os.link)
+            shutil.copytree(root / out, folder / out)
 
 
 def remember(step: Step, folder: Path) -> None:

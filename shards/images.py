@@ -94,17 +94,6 @@ class ImageSample:
     mask: NDArray[np.uint8] | None
 
 
-def to_float(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """uint8 [..., H, W, 3] → float32 [..., 3, H, W] in [-1, 1]."""
-    return np.ascontiguousarray(np.moveaxis(image, -1, -3), np.float32) / np.float32(127.5) - np.float32(1)
-
-
-def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """float [..., 3, H, W] in [-1, 1], clamped → uint8 [..., H, W, 3]; undoes `to_float`."""
-    pixels = np.rint((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(pixels, -3, -1))
-
-
 Encoded = tuple[str, Mapping[str, bytes]]
 """A sample's key, and the bytes of its members by extension."""
 

@@ -25,9 +25,10 @@ from shards.layouts.tars import folder_and_pattern
 from shards.layouts.walking import files_of
 from shards.opening import NO_IMAGE, opened
 from shards.sources import PLAIN, Kind, checked, guessed, list_source
-from shards.splits import hashed_unit, with_splits
+from shards.splits import with_splits
 from workspace.errors import UserError
 from workspace.progress import say
+from workspace.seeds import hashed_unit, seed_argument
 
 SAMPLED = 200
 """Images whose header is read for its size."""
@@ -214,7 +215,7 @@ def main() -> None:
     )
     parser.add_argument("--tars", metavar="GLOB", help="as shard.tars: 'train-{000..099}.tar'")
     parser.add_argument("--val-fraction", type=float, default=0.05, help="as shard.val_fraction (0.05)")
-    parser.add_argument("--seed", type=int, default=0, help="as shard.seed (0)")
+    parser.add_argument("--seed", type=seed_argument, default=0, help="as shard.seed (0)")
     parser.add_argument(
         "--duplicates", action="store_true", help="compare contents too: files of equal size are read"
     )

@@ -1,21 +1,16 @@
-"""The order of training data as a pure function of (seed, step), and a seed for every sample.
+"""The order of training data as a pure function of (seed, step).
 
 Shards are permuted each epoch and taken in groups; the members of a group are permuted, so that reading by offset stays
 local. The whole state of the data is the step: resume and a change of the number of workers need nothing else.
 """
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def sample_seed(seed: int, epoch: int, index: int, purpose: str) -> int:
-    """A seed in [0, 2⁶³) for one use of one sample in one epoch: equal arguments, equal seed, on any machine."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}/{purpose}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+from workspace.seeds import sample_seed
 
 
 @lru_cache(maxsize=4)

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 
 from shards.images import SPLITS
 from shards.layouts.listed import clean_caption
-from shards.splits import hashed_unit
 from shards.text import TextTokenizer
 from shards.token_blocks import TokenBlock, pack_positions
 from shards.token_sets import lines_of, taken, told, write_set
@@ -35,6 +34,7 @@ from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from workspace.errors import UserError
 from workspace.manifest import parsed, sha256_file
 from workspace.progress import say
+from workspace.seeds import hashed_unit
 
 FEWEST_TEXT_CODES = 257
 """A pad and the 256 bytes."""
@@ -244,7 +244,7 @@ def pack(
     if sources is not None:
         block = replace(block, sources=lines_each(sources, count, "an image's source name each"))
     block, classes = labelled(block, labels, class_names)
-    held = np.array([hashed_unit(0, f"split/{name}") < val_fraction for name in names], np.bool_)
+    held = np.array([hashed_unit(0, "split", name) < val_fraction for name in names], np.bool_)
     words = None
     if captions is not None:
         block, words = captioned(block, captions, ~held, text)

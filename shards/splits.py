@@ -6,7 +6,6 @@ lowest, k = floor(n · val_fraction + u) with u in [0, 1) a hash of the class's 
 fraction. Adding an image to a class moves at most one other image of it, and none of other classes.
 """
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +14,9 @@ from math import floor
 from shards.layouts.formats import add
 from shards.layouts.listed import Source, SourceImage
 from shards.layouts.names import counted
+from workspace.seeds import hashed_unit
 
 UNTRAINED = "of a class without a training image"
-
-
-def hashed_unit(seed: int, name: str) -> float:
-    """A number in [0, 1) that depends on seed and name alone."""
-    digest = hashlib.blake2b(f"{seed}/{name}".encode(errors="surrogateescape"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64
 
 
 def with_splits(source: Source, val_fraction: float, seed: int) -> Source:
@@ -55,7 +49,7 @@ def _held_out(source: Source, val_fraction: float, seed: int) -> set[str]:
     pool = [image for image in source.images if image.split is None or (not own and image.split == "train")]
     if not val_fraction or not pool:
         return own
-    rank = {image.name: hashed_unit(seed, f"split/{image.name}") for image in pool}
+    rank = {image.name: hashed_unit(seed, "split", image.name) for image in pool}
     groups: dict[int | None, list[str]] = defaultdict(list)
     for image in pool:
         groups[image.cls].append(image.name)
@@ -64,7 +58,7 @@ def _held_out(source: Source, val_fraction: float, seed: int) -> set[str]:
         if cls is None or source.classes is None:
             chosen.update(name for name in names if rank[name] < val_fraction)
         else:
-            share = len(names) * val_fraction + hashed_unit(seed, f"class/{source.classes[cls]}")
+            share = len(names) * val_fraction + hashed_unit(seed, "class", source.classes[cls])
             chosen.update(sorted(names, key=rank.__getitem__)[: min(floor(share), len(names) - 1)])
     return own | (chosen if own else _both_filled(chosen, groups, rank))
 

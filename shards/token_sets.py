@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.images import SPLITS
-from shards.splits import hashed_unit
 from shards.token_blocks import ARRAYS, TokenBlock, write_token_shard
 from shards.tokens import (
     TEXT_TOKENIZER,
@@ -35,6 +34,7 @@ from shards.verify import verify_tokens
 from workspace.errors import UserError
 from workspace.progress import say
 from workspace.runs import publish
+from workspace.seeds import hashed_unit
 
 BLOCK, BLOCKS = 512, 64
 """Images in a block, blocks in a tar."""

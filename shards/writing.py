@@ -29,12 +29,13 @@ from shards.reuse import (
     tar_of,
     told_by,
 )
-from shards.splits import hashed_unit, with_splits
+from shards.splits import with_splits
 from shards.tar import TarWriter
 from workspace.errors import UserError
+from workspace.links import link_or_copy
 from workspace.manifest import atomic_path, read_json, write_json
 from workspace.progress import Progress
-from workspace.runs import link_or_copy
+from workspace.seeds import hashed_unit
 
 TOP_REASONS = 5
 START = "fork" if sys.platform == "linux" else "spawn"
@@ -67,7 +68,7 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
     by_split: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
     if any(image.split is None for image in images):
         images = with_splits(Source(list(images)), val_fraction, seed).images
-    for image in sorted(images, key=lambda image: hashed_unit(seed, f"order/{image.name}")):
+    for image in sorted(images, key=lambda image: hashed_unit(seed, "order", image.name)):
         by_split[image.split or "train"].append(image)
     for split, members in by_split.items():
         if not members:

@@ -17,14 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from demo.drawing import KINDS, Drawing, Shape, attribute_values, draw_shape
 from shards.tar import TarWriter
 from workspace.errors import UserError
+from workspace.links import link_or_copy
 from workspace.manifest import atomic_path, write_manifest
 from workspace.progress import Progress
-from workspace.runs import RunFolder, link_or_copy
+from workspace.runs import RunFolder
+from workspace.seeds import Seed
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -34,7 +36,7 @@ PER_TAR = 500
 class ShapesSettings(Settings):
     """Section `shapes`: the embedded data set."""
 
-    seed: NonNegativeInt = Field(description="of every picture")
+    seed: Seed = Field(description="of every picture")
     image_size: PositiveInt = Field(description="pixels a side")
     train: PositiveInt = Field(description="training pictures")
     val: PositiveInt = Field(description="validation pictures")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from cluster.devices import device_of
 from cluster.overlap import ahead
@@ -34,6 +34,7 @@ from evaluation.statistics import NEIGHBOURS
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_manifest, write_manifest
 from workspace.runs import RunFolder
+from workspace.seeds import Seed
 from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
@@ -45,7 +46,7 @@ class EvaluateSettings(Settings):
 
     num_images: PositiveInt | None = Field(description="score the first so many samples; null takes all")
     batch: PositiveInt = Field(description="images a forward pass")
-    seed: NonNegativeInt = Field(description="of the subsets of KID, precision and recall, and of resamples")
+    seed: Seed = Field(description="of the subsets of KID, precision and recall, and of resamples")
     torchscript_sha256: Sha256 | None = Field(
         description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
     )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 
 from cluster.devices import device_of
 from cluster.overlap import made_ahead
@@ -41,12 +41,13 @@ from evaluation.shape_fit import KIND, fit_scores
 from models.masker import random_ranking
 from models.mqvae import MQVAE
 from reporting.figures import figure4
-from shards.images import ImageIndex, ImageSample, ImageShards, to_float, to_uint8
-from shards.order import sample_seed
+from shards.images import ImageIndex, ImageSample, ImageShards
+from shards.pixels import to_float, to_uint8
 from training.precision import autocast
 from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
+from workspace.seeds import Seed, sample_seed
 from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
@@ -60,7 +61,7 @@ class ReconstructSettings(Settings):
     )
     split: Split = Field(description="which images to reconstruct")
     examples: PositiveInt = Field(description="images kept as pictures")
-    seed: NonNegativeInt = Field(description="of the draw of examples, of random masks, of resamples")
+    seed: Seed = Field(description="of the draw of examples, of random masks, of resamples")
     lpips: LPIPSConfig
     torchscript_sha256: Sha256 | None = Field(
         description="of the Inception that the reference carries: the same as reference.torchscript_sha256"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from cluster.devices import device_of, threads_alone, use_threads
 from cluster.overlap import ahead
@@ -33,6 +33,7 @@ from workspace.errors import UserError
 from workspace.manifest import write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
+from workspace.seeds import Seed
 from workspace.settings import Compute, Params, Settings, Sha256
 from workspace.stage import run_stage
 
@@ -62,7 +63,7 @@ class ReferenceSettings(Settings):
         description="images of a split at most, drawn by seed; null takes all"
     )
     batch: PositiveInt = Field(description="images a forward pass")
-    seed: NonNegativeInt = Field(description="of the proxy's weights and order, and of the draw of images")
+    seed: Seed = Field(description="of the proxy's weights and order, and of the draw of images")
     proxy: ProxySettings
 
 

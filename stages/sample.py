@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
@@ -33,16 +33,17 @@ from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling import Sampler, SamplingSettings, Truncation
 from models.stackformer import Stackformer, StackformerConfig
 from reporting.samples import write_grid, write_png_files
-from shards.images import to_uint8
-from shards.order import sample_seed
+from shards.pixels import to_uint8
 from shards.tar import TarWriter
 from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER
 from training.precision import autocast
 from workspace.errors import UserError
+from workspace.links import link_or_copy
 from workspace.manifest import Manifest, atomic_path, read_manifest, write_json, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
+from workspace.seeds import Seed, sample_seed
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -58,7 +59,7 @@ class SampleSettings(Settings):
         default=64, description="images that the decoder takes at a time; lowered likewise"
     )
     samples_per_shard: PositiveInt = Field(description="images a tar, a multiple of batch; the unit of work")
-    seed: NonNegativeInt = Field(description="image i's randomness follows from (seed, i)")
+    seed: Seed = Field(description="image i's randomness follows from (seed, i)")
     classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
     prompts: list[str] | None = Field(description="captions; images cycle through them")
     guidance: NonNegativeFloat = Field(description="g in null + g · (conditioned - null); 1 is unguided")
@@ -183,7 +184,7 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     work = (folder.work / "done").absolute()
     done = map_shards(make, jobs, compute, work, "sample", folder.progress_file)
     for job in jobs:
-        (out / job.output.name).hardlink_to(job.output)
+        link_or_copy(job.output, out / job.output.name)
     seconds = sum(shard["seconds"] for shard in done)
     batch = min(shard["batch"] for shard in done)
     if batch < settings.batch and compute.workers:  # in this process it was said when it happened

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from shards.duplicates import Duplicates, Twin, duplicates_of, told_duplicates, without_duplicates
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
@@ -24,9 +24,11 @@ from shards.sources import Kind, list_source
 from shards.splits import with_splits
 from shards.writing import ShardPlan, Written, plan_shards, write_lines, write_shards
 from workspace.errors import UserError
+from workspace.links import link_or_copy
 from workspace.manifest import write_json
 from workspace.progress import say
-from workspace.runs import RunFolder, link_or_copy
+from workspace.runs import RunFolder
+from workspace.seeds import Seed
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -48,7 +50,7 @@ class ShardSettings(Settings):
     duplicates: Duplicates = Field(
         default="keep", description="images with another's bytes: keep (counted) or drop"
     )
-    seed: NonNegativeInt = Field(description="of split and order")
+    seed: Seed = Field(description="of split and order")
     roles: dict[str, Role] = Field(
         default_factory=dict,  # these three: older params files stay valid
         description="what a folder, file or value of a split column is, where its name misleads: {test: val, extra: skip}",

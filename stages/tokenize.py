@@ -5,7 +5,6 @@ Writes  token shards: blocks of codes and position bitmasks (docs/artifacts.md)
 Params  tokenize
 """
 
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt
-from torch import Tensor
 
 from cluster.devices import device_of
 from cluster.overlap import made_ahead
@@ -29,16 +27,18 @@ from evaluation.rate import raw_code_bits, raw_position_bits
 from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
 from shards.images import SPLITS, Encoded, ImageFacts, ImageSample, ImageShards, decode
-from shards.order import sample_seed
+from shards.pixels import to_tensor
 from shards.source_names import SourceNames, named
 from shards.text import TextTokenizer, captions_of
 from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
 from training.precision import autocast
 from workspace.errors import UserError
+from workspace.links import link_or_copy
 from workspace.manifest import read_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
+from workspace.seeds import Seed, sample_seed
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -62,7 +62,7 @@ class TokenizeSettings(Settings):
     )
     text_vocab: NonNegativeInt = Field(description="BPE codes of captions; 0 stores no captions", le=65535)
     text_length: NonNegativeInt = Field(description="codes a caption")
-    seed: NonNegativeInt = Field(description="of random masks")
+    seed: Seed = Field(description="of random masks")
 
 
 SECTION, SETTINGS = "tokenize", TokenizeSettings
@@ -112,9 +112,11 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     ]
     told = map_shards(make, jobs, compute, work / "done", "tokenize", folder.progress_file)
     for job in jobs:
-        place(job.output, folder.out / job.input.parent.name / job.input.name)
+        target = folder.out / job.input.parent.name / job.input.name
+        target.parent.mkdir(exist_ok=True)
+        link_or_copy(job.output, target)
     if captions is not None:
-        place(captions.tokenizer, folder.out / TEXT_TOKENIZER)
+        link_or_copy(captions.tokenizer, folder.out / TEXT_TOKENIZER)
     facts = facts_of(settings, config, shards.facts, captions, told, made_by.fingerprint)
     made_from = {"shards": shards.manifest.fingerprint, "mqvae": made_by.fingerprint}
     write_token_manifest(folder.out, facts, made_from)
@@ -167,15 +169,6 @@ def facts_of(
     )
 
 
-def place(made: Path, target: Path) -> None:
-    """Let `target` be the finished file `made`: a hard link, or a copy where there are none."""
-    target.parent.mkdir(exist_ok=True)
-    try:
-        target.hardlink_to(made)
-    except OSError:
-        shutil.copyfile(made, target)
-
-
 def encoder(
     mqvae: Path,
     shards: Path,
@@ -194,15 +187,6 @@ def encoder(
     images = ImageShards.open(shards)
     most = 0 if captions is None else captions.most
     return Encoder(model, images, settings, text, most, threads, SourceNames(images))
-
-
-def ready(images: NDArray[np.uint8], weight: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] → [B, 3, H, W] in [-1, 1] as `to_float` makes it, on a weight's device and of its dtype.
-
-    Bytes travel to the device, and its memory stays channels last, as it came.
-    """
-    image_BHWC = torch.from_numpy(images).to(weight.device)
-    return image_BHWC.permute(0, 3, 1, 2).float().div_(127.5).sub_(1).to(weight.dtype)
 
 
 Tokens = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -301,7 +285,7 @@ class Encoder:
             ranking_BL = random_ranking(seeds, self.model.config.num_positions).to(weight)
         images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
         with autocast(self.settings.precision, weight.device):
-            found = self.model.tokenize(ready(images, weight), ranking_BL)
+            found = self.model.tokenize(to_tensor(images, weight.device).to(weight.dtype), ranking_BL)
         return found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy()
 
 

@@ -18,7 +18,8 @@ from evaluation.lpips import LPIPSConfig, load_lpips
 from evaluation.protocol import Made, Score, counted
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from reporting.figures import figure4
-from shards.images import ImageShards, to_float, to_uint8
+from shards.images import ImageShards
+from shards.pixels import to_float, to_uint8
 from training.curves import Curves
 from training.images import ImageBatches
 from training.loop import LoopSettings, TrainingFolder, train
@@ -30,6 +31,7 @@ from training.start import require_folder, start_weights
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
 from workspace.runs import RunFolder
+from workspace.seeds import Seed
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -39,7 +41,7 @@ class MQVAESettings(Settings):
 
     steps: PositiveInt = Field(description="optimiser steps")
     learning_rate: PositiveFloat = Field(description="Adam's peak rate")
-    seed: NonNegativeInt = Field(description="of weights, order, flips, noise")
+    seed: Seed = Field(description="of weights, order, flips, noise")
     global_batch: PositiveInt = Field(description="images a step, over all workers")
     micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
     optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")

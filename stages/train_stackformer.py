@@ -29,6 +29,7 @@ from training.tokens import TokenBatches, held_out
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
 from workspace.runs import RunFolder
+from workspace.seeds import Seed
 from workspace.settings import Compute, Params, Settings
 from workspace.stage import run_stage
 
@@ -38,7 +39,7 @@ class StackformerSettings(Settings):
 
     steps: PositiveInt = Field(description="optimiser steps")
     learning_rate: PositiveFloat = Field(description="AdamW's peak rate")
-    seed: NonNegativeInt = Field(description="of weights, order, dropout, captions, condition drop")
+    seed: Seed = Field(description="of weights, order, dropout, captions, condition drop")
     global_batch: PositiveInt = Field(description="images a step, over all workers")
     micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
     optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,28 @@ def test_a_stage_says_in_its_help_what_it_reads_and_writes(name: str) -> None:
 def test_the_workflow_and_the_stages_are_the_same_list() -> None:
     files = {path.stem for path in (ROOT / "stages").glob("*.py")} - {"__init__"}
     assert set(ENTRIES) == files == set(STAGES)
+
+
+def test_the_type_checker_looks_at_every_package() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        checked = tomllib.load(file)["tool"]["mypy"]["packages"]
+    assert sorted(checked) == sorted([*PACKAGES, "benchmarks", "pipelines"])
+
+
+ONCE = {
+    "blake2b": "workspace/seeds.py",
+    "127.5": "shards/pixels.py",
+    "os.link": "workspace/links.py",
+    "hardlink_to": None,
+    "importlib.metadata": "workspace/versions.py",
+    '"RayTaskError"': "cluster/losses.py",
+}
+
+
+@pytest.mark.parametrize("word", ONCE)
+def test_a_primitive_is_written_once(word: str) -> None:
+    found = [name_of(path) for path in FILES if word in path.read_text(encoding="utf-8")]
+    assert found == [home for home in [ONCE[word]] if home]
 
 
 def test_no_file_reads_a_pickle_that_can_run_code() -> None:

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from shards.images import ImageIndex, ImageShards, to_float
-from shards.order import batch_indices, sample_seed
+from shards.images import ImageIndex, ImageShards
+from shards.order import batch_indices
+from shards.pixels import to_float
 from training.loop import LoopSettings, Workers
 from training.mqvae import ImageBatch
+from workspace.seeds import sample_seed
 
 GROUP = 16
 """Shards that are mixed with each other: reading by offset stays local."""

@@ -31,6 +31,7 @@ from training.optimizers import Muon
 from training.watch import Admit, Watch, floats
 from workspace.errors import UserError
 from workspace.progress import Progress
+from workspace.seeds import micro_batch_seed, require_seed
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 LINGERING_SECONDS = 60.0
@@ -62,6 +63,7 @@ class LoopSettings:
     checkpoint_every: int
 
     def __post_init__(self) -> None:
+        require_seed(self.seed)
         for name in (
             "steps",
             "global_batch",
@@ -283,7 +285,7 @@ def _step(
     share = 1 / settings.micro_batches
     sums: dict[str, Tensor] = {}
     for index, batch in zip(settings.mine(workers.rank, workers.size), batches, strict=True):
-        torch.manual_seed((settings.seed * 1_000_003 + step) * 1_009 + index)
+        torch.manual_seed(micro_batch_seed(settings.seed, step, index))
         for name, value in trainee.micro_step(batch, step, share).items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
     reduce = reducer(workers.size)

@@ -24,6 +24,7 @@ from training.optimizers import build_optimizers, set_learning_rates
 from training.precision import autocast, kernels, memory_format, weight_dtype
 from training.schedules import anneal, learning_rate
 from training.watch import Admit, gradient_norm, step_if, unwatched
+from workspace.seeds import step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
@@ -222,7 +223,7 @@ class MQVAETrainee:
 
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
-        seed = self.training.seed * 1_000_003 + step
+        seed = step_seed(self.training.seed, step)
         if quantizer.config.kind == "ema" and step + 1 == self.training.quantize_from:
             quantizer.initialise(self._seen, self.global_batch, seed, reduce, admit)
         if step < self.training.quantize_from:

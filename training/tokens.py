@@ -15,10 +15,11 @@ from torch import Tensor
 
 from models.moving import sent
 from models.stackformer import StackformerConfig
-from shards.order import batch_indices, sample_seed
+from shards.order import batch_indices
 from shards.token_blocks import unpack_positions
 from shards.tokens import TokenSplit
 from training.loop import LoopSettings, Workers
+from workspace.seeds import hashed_unit, sample_seed
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class TokenBatches:
     def _micro_batch(self, samples: Sequence[tuple[int, int]]) -> TokenBatch:
         seed = self.settings.seed
         captions = [sample_seed(seed, epoch, index, "caption") for epoch, index in samples]
-        draws = [sample_seed(seed, epoch, index, "drop") / 2**63 for epoch, index in samples]
+        draws = [hashed_unit(seed, epoch, index, "drop") for epoch, index in samples]
         batch = token_batch(self.split, self.config, [index for _, index in samples], captions)
         dropped_B1 = (torch.tensor(draws, dtype=torch.float64) < self.condition_drop)[:, None]
         condition_BC = torch.where(dropped_B1, self.config.null_code, batch.condition_BC)

@@ -50,7 +50,10 @@ DATA = re.compile(r"[\w.-]+\.\w+")
 """What a string looks like that may name a file beside its module."""
 
 EXCLUDED = ("cluster/", "workspace/", "training/curves.py", "training/mirror.py")
-"""What cannot change a result: where work runs, the workspace's mechanics (but for manifests), logging, copies of checkpoints."""
+"""What cannot change a result: where work runs, the workspace's mechanics, logging, copies of checkpoints."""
+
+DECIDING = ("workspace/manifest.py", "workspace/seeds.py")
+"""What can, though it lies there."""
 
 EXCLUDED_IN_TRAINING = ("reporting/",)
 """And in the training stages what draws pictures of a run on its way."""
@@ -58,7 +61,7 @@ EXCLUDED_IN_TRAINING = ("reporting/",)
 
 def excluded(path: Path, stage: str) -> bool:
     """Whether a file of a stage's import closure cannot change its result."""
-    if path == Path("workspace/manifest.py"):
+    if path.as_posix() in DECIDING:
         return False
     prefixes = EXCLUDED + (EXCLUDED_IN_TRAINING if stage.startswith("train_") else ())
     return path.as_posix().startswith(prefixes)

@@ -99,7 +99,9 @@ def _put_back(output: Path, hashes: Sequence[str]) -> bool:
 
 
 def _from_kept(output: Path, to: Path) -> None:
-    shutil.copytree(KEPT / output, to, copy_function=os.link)
+    from workspace.links import link_or_copy
+
+    shutil.copytree(KEPT / output, to, copy_function=link_or_copy)
 
 
 def _from_git(output: Path, to: Path) -> None:

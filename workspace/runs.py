@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import UserError
+from workspace.links import link_or_copy
 from workspace.manifest import (
     NAME,
     canonical_json,
@@ -336,15 +337,6 @@ def mend(folder: RunFolder) -> str:
         (folder.root / "done.json").unlink()
         return str(error)
     return ""
-
-
-def link_or_copy(source: str | Path, destination: str | Path) -> str | Path:
-    """A hard link, or a copy where the file system has none."""
-    try:
-        os.link(source, destination)
-    except OSError:
-        shutil.copyfile(source, destination)
-    return destination
 
 
 def adopt(folder: RunFolder, identity: Identity) -> RunFolder:

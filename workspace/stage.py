@@ -4,7 +4,6 @@ import argparse
 import errno
 import gc
 import importlib
-import importlib.metadata
 import os
 import shlex
 import shutil
@@ -41,10 +40,10 @@ from workspace.runs import (
 )
 from workspace.settings import Params, Settings, load_params, load_section
 from workspace.settings_help import settings_text
+from workspace.versions import OF_RUNS, versions
 
 PARAMS = Path("params.yaml")
 PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
-VERSIONS = ("torch", "numpy", "webdataset", "ray", "dvc", "prefect", "clean-fid")
 
 
 def run_stage(name: str) -> None:
@@ -330,17 +329,11 @@ def lower_batch(section: str, settings: Settings) -> str:
 
 def _run_facts(params: Params, folder: RunFolder) -> dict[str, Any]:
     """What a reader of the metrics wants to know of the run: time, machine share, versions."""
-    versions = {}
-    for package in VERSIONS:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "absent"
     state = read_json(folder.root / "run.json")
     return {
         "seconds": round(state["seconds"], 2),
         "compute": params.compute.model_dump(mode="json"),
         "cpus": os.cpu_count(),
-        "versions": versions,
+        "versions": dict.fromkeys(OF_RUNS, "absent") | versions(OF_RUNS),
         "adopted": state["adopted"],
     }

@@ -12,11 +12,11 @@ from evaluation.protocol import (
     Protocol,
     Score,
     counted,
-    package_versions,
     write_numbers,
 )
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
+from workspace.versions import OF_SCORES, versions
 
 PROTOCOL = Protocol(
     reference="abc",
@@ -99,4 +99,4 @@ def test_a_protocol_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_versions_name_the_packages_that_scores_depend_on() -> None:
-    assert {"numpy", "scipy", "torch"} <= package_versions().keys()
+    assert {"numpy", "scipy", "torch"} <= versions(OF_SCORES).keys()

@@ -23,9 +23,10 @@ from evaluation.rows import FeatureRows, extract
 from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
-from shards.images import ImageFacts, ImageShards, to_float, to_uint8, write_image_manifest
+from shards.images import ImageFacts, ImageShards, write_image_manifest
 from shards.layouts.listed import Location, SourceImage
 from shards.pictures import Encoding
+from shards.pixels import to_float, to_uint8
 from shards.tar import TarWriter
 from shards.writing import ShardPlan, write_lines, write_shard
 from stages import evaluate, reconstruct, reference

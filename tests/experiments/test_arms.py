@@ -12,7 +12,7 @@ from demo.drawing import Drawing, draw_shape
 from experiments.arm import ARMS, SEEDED, command_lines, settings_of
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
-from shards.images import to_float
+from shards.pixels import to_float
 from stages.train_mqvae import MQVAESettings, training_of
 from stages.train_stackformer import StackformerSettings
 from stages.train_stackformer import training_of as stackformer_training_of

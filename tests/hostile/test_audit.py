@@ -13,20 +13,9 @@ import yaml
 
 from tests.committed import ROOT
 from tests.hostile.guard import LOG, folder
+from workspace.code import PACKAGES
 
-OURS = (
-    "cluster",
-    "demo",
-    "evaluation",
-    "experiments",
-    "models",
-    "pipelines",
-    "reporting",
-    "shards",
-    "stages",
-    "training",
-    "workspace",
-)
+OURS = (*PACKAGES, "pipelines")
 FILES = sorted(path for name in OURS for path in (ROOT / name).rglob("*.py"))
 PICKLES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 NETWORK = {

@@ -9,22 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shards.images import SPLITS, ImageIndex, ImageSample, ImageShards, decode, read_shard, to_float, to_uint8
+from shards.images import SPLITS, ImageIndex, ImageSample, ImageShards, decode, read_shard
 from shards.verify import same
 from tests.shards.making import COLOURS, KINDS, labelled_images, make_shards, mask_of, picture
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
-
-
-def test_all_256_values_come_back_from_float() -> None:
-    image = np.arange(256, dtype=np.uint8).reshape(1, 8, 32, 1).repeat(3, axis=3)
-    floats = to_float(image)
-    assert (floats.dtype, floats.shape, floats.min(), floats.max()) == (np.float32, (1, 3, 8, 32), -1, 1)
-    assert np.array_equal(to_uint8(floats), image)
-
-
-def test_floats_outside_the_range_are_clamped() -> None:
-    assert to_uint8(np.array([-7.0, 7.0, 0.0]).reshape(3, 1, 1)).ravel().tolist() == [0, 255, 128]
 
 
 def samples_of(shards: ImageShards, split: str) -> list[ImageSample]:

@@ -11,7 +11,6 @@ import pytest
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
 from shards.layouts.reading import Reading
 from shards.sources import Kind, list_source
-from shards.splits import hashed_unit
 from shards.tar import TarWriter
 from shards.writing import plan_shards
 from stages.draw_shapes import members_of, png
@@ -19,6 +18,7 @@ from tests.committed import ROOT
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
+from workspace.seeds import hashed_unit
 
 Real = Callable[[str, int], Path]
 

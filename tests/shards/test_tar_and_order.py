@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.order import batch_indices, epoch_order, sample_seed
+from shards.order import batch_indices, epoch_order
 from shards.tar import TarWriter, iterate_tar
 from workspace.errors import UserError
 
@@ -127,17 +127,8 @@ def test_members_of_a_group_stay_together_and_are_mixed() -> None:
 def test_the_order_does_not_change_between_versions() -> None:
     """A resumed run reads the order anew: these numbers may never change."""
     assert batch_indices(0, 0, 6, [4, 4, 4], 2) == [(0, 1), (0, 10), (0, 11), (0, 2), (0, 9), (0, 3)]
-    assert sample_seed(0, 0, 0, "flip") == 3827049575584263063
 
 
 def test_no_samples_are_an_error() -> None:
     with pytest.raises(ValueError, match="the shards hold no samples"):
         batch_indices(0, 0, 4, [0, 0], 1)
-
-
-def test_every_use_of_every_sample_has_its_own_seed() -> None:
-    purposes = ("flip", "crop", "caption", "mask")
-    uses = [(s, e, i, p) for s in range(3) for e in range(3) for i in range(12) for p in purposes]
-    seeds = {sample_seed(*use) for use in uses}
-    assert len(seeds) == len(uses)
-    assert all(0 <= seed < 2**63 for seed in seeds)

@@ -14,7 +14,8 @@ from PIL import Image
 
 from models.mqvae import MQVAE, MQVAEConfig, Tokens
 from models.quantizer import QuantizerConfig
-from shards.images import ImageFacts, ImageSample, read_shard, to_float, write_image_manifest
+from shards.images import ImageFacts, ImageSample, read_shard, write_image_manifest
+from shards.pixels import to_float
 from shards.tar import TarWriter
 from shards.text import TextTokenizer
 from shards.token_blocks import read_token_shard, unpack_positions
@@ -341,11 +342,3 @@ def test_a_damaged_image_shard_is_named_and_the_others_are_kept(
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         tokenize.check(Params(Path("params.yaml"), {"tokenize": settings_of(**changes)}, HERE))
-
-
-def test_images_are_made_ready_to_the_bit_as_training_makes_them() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
-    for dtype in (torch.float32, torch.float64):
-        found = tokenize.ready(images, torch.zeros((), dtype=dtype))
-        assert torch.equal(found, torch.from_numpy(to_float(images)).to(dtype))
-        assert found.is_contiguous(memory_format=torch.channels_last)

@@ -174,7 +174,7 @@ def test_a_killed_and_resumed_run_gives_the_bits_of_an_uninterrupted_one(tmp_pat
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     short = dataclasses.replace(LOOP, steps=5)
-    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+    for name, seed in (("a", 20240613123456), ("b", 20240613123456), ("c", 4)):
         settings = dataclasses.replace(short, seed=seed)
         train(
             trainee(dataclasses.replace(TRAINING, seed=seed)),

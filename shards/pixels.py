@@ -1,0 +1,45 @@
+"""Pixels, uint8 in 0 … 255, ↔ what networks take and give, floats in [-1, 1]: the one place where one becomes the other.
+
+Shapes: B images, C = 3, H and W pixels.
+"""
+
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Floats = TypeVar("Floats", "NDArray[np.float32]", "Tensor")
+HALF = 127.5
+
+
+def _scaled(values: Floats) -> Floats:
+    """Floats 0 … 255 → [-1, 1], in place: in numpy and on any device the same two operations, and so the same bits."""
+    values /= HALF
+    values -= 1
+    return values
+
+
+def to_float(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 [..., H, W, 3] → float32 [..., 3, H, W] in [-1, 1]."""
+    return _scaled(np.ascontiguousarray(np.moveaxis(image, -1, -3), np.float32))
+
+
+def to_tensor(images: NDArray[np.uint8], device: "torch.device") -> "Tensor":
+    """uint8 [B, H, W, 3] → float32 [B, 3, H, W] in [-1, 1] on a device: the values of `to_float`, channels last in memory.
+
+    Bytes travel to the device, a quarter of what floats would be.
+    """
+    import torch
+
+    image_BHWC = torch.from_numpy(np.ascontiguousarray(images)).to(device)
+    return _scaled(image_BHWC.permute(0, 3, 1, 2).float())
+
+
+def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """float [..., 3, H, W] in [-1, 1], clamped → uint8 [..., H, W, 3]; undoes `to_float`."""
+    pixels = np.rint((np.clip(image, -1, 1) + 1) * HALF).astype(np.uint8)
+    return np.ascontiguousarray(np.moveaxis(pixels, -3, -1))
