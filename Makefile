@@ -36,9 +36,9 @@ dashboard: $(STAMP)  ## Prefect's server and a worker on this machine: start, wa
 sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after another, into docs/results/sweep.json
 	python -m benchmarks.sweep
 
-preset: $(STAMP)  ## copy presets/NAME.yaml over params.yaml (PRESET=NAME), unless that has edits of yours
+preset: $(STAMP)  ## write presets/NAME.yaml out in full as params.yaml (PRESET=NAME), unless that has edits of yours
 	@python -m pipelines.overrides
-	@python -m pipelines.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+	@python -m workspace.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
 test: $(STAMP)  ## all tests, at most 15 minutes on two cores of which one is busy (OPTIONS=--cpu says what they cost)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-import yaml
 
 from benchmarks.harness import (
     ROOT,
@@ -37,6 +36,7 @@ from shards.tokens import TokenFacts, TokenShards
 from training.loop import LoopSettings
 from training.stackformer import StackformerTrainee
 from training.tokens import TokenBatch, TokenBatches
+from workspace.settings import read_tree
 
 COUNTS = {"train": 40960, "val": 512}
 BLOCK, SHARD, THREADS, PAIRS = 512, 20480, 2, 5
@@ -151,7 +151,7 @@ def encoding_claim(device: str) -> Claim:
 
 def encoding(device: torch.device, small: StackformerConfig, batch: int, pairs: int) -> Result:
     """A step from tokens against encoding and a step."""
-    preset = yaml.safe_load((ROOT / "presets" / "ffhq.yaml").read_text(encoding="utf-8"))
+    preset = read_tree(ROOT / "presets" / "ffhq.yaml")
     mqvae = MQVAE(config_from_json(MQVAEConfig, preset["mqvae"]["model"])).eval().to(device)
     config = replace(small, num_positions=mqvae.config.num_positions, num_kept=mqvae.config.num_kept)
     tokens = random_batch(config, batch)

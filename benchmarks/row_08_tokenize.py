@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import yaml
 
 from benchmarks.harness import ROOT, Claim, Result, alternate, at_least, main, measured, seconds
 from cluster.shard_map import ShardJob
@@ -19,7 +18,7 @@ from models.pretrained import config_from_json
 from shards.images import ImageShards
 from stages import shard, tokenize
 from workspace.runs import RunFolder
-from workspace.settings import Compute
+from workspace.settings import Compute, read_tree
 
 IMAGES, BATCH, PAIRS = 512, 64, 5
 FACES = ROOT / "data" / "faces"
@@ -44,7 +43,7 @@ def tokenizing(folder: Path) -> Result:
         against="the encoder alone on ready tensors",
         bar=at_least(0.9),
     )
-    preset = yaml.safe_load((ROOT / "presets" / "faces.yaml").read_text(encoding="utf-8"))
+    preset = read_tree(ROOT / "presets" / "faces.yaml")
     config: MQVAEConfig = config_from_json(MQVAEConfig, preset["mqvae"]["model"])
     torch.manual_seed(0)
     MQVAE(config).save_pretrained(folder / "mqvae")

@@ -33,6 +33,7 @@ from benchmarks.row_01_sampling import CONFIG, SETTINGS, THREADS
 from models.sampling import Sampler
 from models.stackformer import Stackformer
 from workspace.errors import UserError
+from workspace.settings import read_tree
 
 SHORT, LONG, POSITIONS = 64, 512, 1024
 IMAGES, TIMES = 200, 20
@@ -115,7 +116,7 @@ def stage_peaks(folder: Path, images: int) -> dict[str, int]:
 
 def settings_of(images: int) -> dict[str, Any]:
     """presets/tiny.yaml at 32 pixels, with this many training images and samples."""
-    params: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "tiny.yaml").read_text(encoding="utf-8"))
+    params = read_tree(ROOT / "presets" / "tiny.yaml")
     params["shapes"] |= {"image_size": 32, "train": images, "val": images // 10}
     params["shard"]["image_size"] = params["mqvae"]["model"]["image_size"] = 32
     params["sample"]["num_images"] = images // 10

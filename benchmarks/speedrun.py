@@ -31,6 +31,7 @@ from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
 from workspace.seeds import require_seed
+from workspace.settings import read_tree
 from workspace.versions import OF_SCORES, versions
 
 BIN = Path(sys.executable).parent
@@ -58,7 +59,7 @@ def run_seed(entry: Entry, seed: int, home: Path) -> dict[str, Any]:
     (folder / ".dvc" / "config.local").write_text(
         "[cache]\n    dir = cache\n", "utf-8"
     )  # not one that users share
-    (folder / "params.yaml").write_text(seeded(entry.params.read_text(encoding="utf-8"), seed), "utf-8")
+    (folder / "params.yaml").write_text(seeded(read_tree(entry.params), seed), "utf-8")
     rules.check_fresh(folder)
     began = time.monotonic()
     # -o: the clone's pyproject.toml is newer than the environment, which is not part of the race
@@ -68,11 +69,12 @@ def run_seed(entry: Entry, seed: int, home: Path) -> dict[str, Any]:
     return {"minutes": round(minutes, 3), "seconds": seconds, **judged(folder)}
 
 
-def seeded(text: str, seed: int) -> str:
+def seeded(recipe: Mapping[str, Any], seed: int) -> str:
     """A params file with this seed in both trainings and in sampling; the data and the judges keep theirs."""
-    params = yaml.safe_load(text)
-    for section in rules.SEEDED:
-        params[section]["seed"] = seed
+    params = {
+        name: section | {"seed": seed} if name in rules.SEEDED else section
+        for name, section in recipe.items()
+    }
     return str(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -124,7 +126,7 @@ def race(entry: Entry, commit: str, broken: Sequence[str]) -> dict[str, Any]:
         "track": entry.track.name,
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
         "commit": commit,
-        "params": yaml.safe_load(entry.params.read_text(encoding="utf-8")),
+        "params": read_tree(entry.params),
         "judges": rules.judges_fingerprint(ROOT),
         "machine": {"cores": cores, "processor": rules.processor(), "versions": versions(OF_SCORES)},
         "mean": mean,

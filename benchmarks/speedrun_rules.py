@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from demo.drawing import KINDS
 from workspace.errors import UserError
+from workspace.settings import read_tree
 
 SEEDED = ("mqvae", "stackformer", "sample")
 CORES = 2
@@ -158,8 +157,7 @@ def broken(root: Path, track: Track, params: Path, seeds: Sequence[int]) -> list
     cores = len(os.sched_getaffinity(0))
     if cores < CORES:
         found.append(f"there are {cores} CPU cores, expected {CORES}")
-    values = yaml.safe_load(params.read_text(encoding="utf-8"))
-    return found + _unlike_the_race(values)
+    return found + _unlike_the_race(read_tree(params))
 
 
 def _unlike_the_race(values: Mapping[str, Any]) -> list[str]:

@@ -1,7 +1,9 @@
 """Settings in params.yaml: written with everything else as it was, to the byte; and against the committed file."""
 
 import subprocess
+import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,32 +75,32 @@ def check(root: Path, changes: Sequence[str]) -> None:
 
 
 def with_value(text: str, change: str) -> tuple[str, str, str]:
-    """A file's text with another value of one key: the text, and what stood and stands after the key's colon.
+    """A file's text with another value of one key, all else as it was; what was after the key's colon, what is there now.
 
     Raises:
         RefusedError: the file has no such key, or its value is shared by an anchor, so that no edit changes it alone.
     """
-    key, value = split(change)
+    key, words = split(change)
+    value = parse(words)
     try:
-        start, end = span(text, key)
+        place = _find(text, key)
     except KeyError as error:
         raise _unknown(change) from error
-    now = " " + yaml.safe_dump(parse(value), default_flow_style=True, width=float("inf"), allow_unicode=True)
-    now = now.removesuffix("\n").removesuffix("\n...")
-    changed = text[:start] + now + text[end:]
+    now = place.written(text, value)
+    changed = text[: place.start] + now + text[place.end :]
     expected = _unshared(yaml.safe_load(text))
     *parents, last = key.split(".")
     node = expected
     for name in parents:
         node = node[name]
-    node[last] = parse(value)
+    node[last] = value
     try:
         whole = yaml.safe_load(changed) == expected
     except yaml.YAMLError:
         whole = False
     if not whole:
         raise RefusedError(f"-S {change}: {NAME} shares this value by an anchor; write it there by hand")
-    return changed, text[start:end], now
+    return changed, text[place.start : place.end], now
 
 
 def span(text: str, key: str) -> tuple[int, int]:
@@ -108,20 +110,72 @@ def span(text: str, key: str) -> tuple[int, int]:
         RefusedError: not YAML.
         KeyError: no such key.
     """
+    place = _find(text, key)
+    return place.start, place.end
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value stands in a file.
+
+    Attributes:
+        start: behind its key's colon.
+        end: of the value.
+        column: of its key; None in {braces}.
+        below: whether it begins on the line after its key.
+    """
+
+    start: int
+    end: int
+    column: int | None
+    below: bool
+
+    def written(self, text: str, value: Any) -> str:
+        """A value in the form in which DVC writes it: nothing for null, lists below their key where one was there."""
+        line = "" if value is None and self.column is not None else f" {_in_a_line(value)}"
+        if self.column is None or not self.below:
+            return line
+        comment = text[self.start : self.end].partition("\n")[0].rstrip()
+        if isinstance(value, dict | list) and value:
+            block = yaml.safe_dump(
+                value, default_flow_style=False, width=float("inf"), allow_unicode=True, sort_keys=False
+            )
+            inset = self.column + 2 * isinstance(value, dict)
+            return comment + textwrap.indent(f"\n{block.rstrip()}", " " * inset)
+        return f"{comment}\n{' ' * (self.column + 1)}{line or ' null'}" if comment else line
+
+
+def _find(text: str, key: str) -> Place:
+    """Where a key's value stands.
+
+    Raises:
+        RefusedError: not YAML.
+        KeyError: no such key.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
         raise RefusedError(f"{NAME} is not YAML: {' '.join(str(error).split())[:300]}") from error
-    start = end = 0
+    place = None
     for part in key.split("."):
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        found = [(name, value) for name, value in pairs if name.value == part]
+        if not isinstance(node, yaml.MappingNode):
+            raise KeyError(key)
+        found = [(name, value) for name, value in node.value if name.value == part]
         if not found:
             raise KeyError(key)
+        in_braces = (place is not None and place.column is None) or node.flow_style
         name, node = found[-1]
-        colon = text.find(":", name.end_mark.index)
-        start, end = colon + 1, max(colon + 1, _end(text, node))
-    return start, end
+        start = text.find(":", name.end_mark.index) + 1
+        end = max(start, _end(text, node))
+        below = isinstance(node, yaml.CollectionNode) and not node.flow_style
+        place = Place(start, end, None if in_braces else name.start_mark.column, below)
+    assert place is not None
+    return place
+
+
+def _in_a_line(value: Any) -> str:
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def _unshared(value: Any) -> Any:
@@ -173,5 +227,4 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
         for name, inner in value.items():
             yield from _leaves(inner, f"{place}.{name}" if place else str(name))
     else:
-        text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
-        yield place, text.removesuffix("\n").removesuffix("\n...")
+        yield place, _in_a_line(value)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests import presets
 from tests.committed import copy_of_the_working_tree
 from tests.tiny import run
 from workspace.code import PACKAGES
@@ -69,6 +70,7 @@ ROWS: dict[str, list[str]] = {
     ],
     "make repro PRESET=flowers SOURCE=/path/to/images": ["make repro PRESET=flowers SOURCE=images"],
     "make repro PRESET=shapes_text": ["make repro PRESET=shapes_text"],
+    "make preset PRESET=NAME": ["make preset PRESET=faces"],
     "git diff params.yaml": ["git diff params.yaml"],
     **{f"make {target}": [f"make {target}"] for target in ("table6", "figure6", "text", "deps", "dashboard")},
     "ray start --head": ["ray start --head"],
@@ -115,7 +117,7 @@ def test_each_command_that_a_message_names_has_a_row_and_each_row_a_message() ->
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The repository as a user has it, with a folder of images, weights, and a run to forget."""
     folder = copy_of_the_working_tree(tmp_path_factory.mktemp("advice") / "repository")
-    (folder / "params.yaml").write_bytes((folder / "presets" / "tiny.yaml").read_bytes())
+    (folder / "params.yaml").write_text(presets.text("tiny"), encoding="utf-8")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"]):
         run(folder, "git", *command)
     for name in ("cat", "dog"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import committed
+from tests import committed, presets
 from tests.committed import ENVIRONMENT, ROOT, USERS, is_the_users
 from tests.waiting import slowness
 
@@ -102,7 +102,7 @@ def clone(folder: Path) -> Path:
 
 def spoil(folder: Path) -> None:
     """What may lie about: another preset with slips, another CPU's numbers, half an artifact, a lock of another life."""
-    flowers = (folder / "presets" / "flowers.yaml").read_text(encoding="utf-8")
+    flowers = presets.text("flowers")
     committed.write(
         folder,
         {

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from tests import presets
 from tests.committed import copy_of_the_working_tree
 from tests.hostile.guard import LOG
 from tests.hostile.guard import folder as guarded
@@ -67,7 +68,7 @@ def run(
 def copy_of_the_repository(folder: Path) -> Path:
     """The code of the working tree, with tiny settings, as a repository of its own."""
     copy_of_the_working_tree(folder)
-    shutil.copyfile(folder / "presets" / "tiny.yaml", folder / "params.yaml")
+    (folder / "params.yaml").write_text(presets.text("tiny"), encoding="utf-8")
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "tiny"]):
         run(folder, "git", *command)
     return folder

@@ -123,6 +123,8 @@ def code_deps(stage: dict[str, Any]) -> list[str]:
     """The code part of a stage's deps in dvc.yaml, as the closures of its command's modules say."""
     words = stage["cmd"].split()
     module = words[words.index("-m") + 1]
+    if module != ARM and not module.startswith("stages."):
+        return []  # it writes out settings; what a stage reads of them is declared
     names = [word for word in words if word in STAGES] if module == ARM else [module.removeprefix("stages.")]
     return sorted({path.as_posix() for name in names for path in result_files(name)})
 

@@ -7,6 +7,7 @@ mistake is told in one line with the nearest valid key. A stage run by hand asks
 import difflib
 import importlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
 
+from workspace.bases import whole
 from workspace.errors import UserError
 
 STAGES = (
@@ -130,11 +132,18 @@ def load_section(path: Path, overrides: Sequence[str], name: str) -> Params:
 
 
 def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A params file's values with some changed; nothing is validated but that it is YAML of sections.
+    """A params file's values, and its base's, with some changed; nothing is validated but that it is YAML of sections.
 
     Raises:
-        UserError: no such file, not YAML, or an override that names no setting of the file.
+        UserError: no such file, not YAML, or a setting of its own or of an override that its base or the file does not have.
     """
+    tree = whole(path, _file(path), _file)
+    for text in overrides:
+        _override(tree, text)
+    return tree
+
+
+def _file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: take one with `cp presets/shapes.yaml {path}`")
     if path.stat().st_size > MOST_BYTES:
@@ -142,8 +151,6 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     tree = _plain(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")
-    for text in overrides:
-        _override(tree, text)
     return tree
 
 
@@ -175,6 +182,17 @@ def _override(tree: dict[str, Any], text: str) -> None:
     node[last] = _plain(value.encode(), f"--set {text}")
 
 
+class _Loader(yaml.SafeLoader):
+    """Numbers as YAML 1.2 and DVC have them: `dvc exp run -S …=1e-5` writes 1e-05, which PyYAML alone takes for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    [*"-+.0123456789"],
+)
+
+
 def _plain(text: bytes, where: str) -> Any:
     """YAML → values, few enough and none of them in itself (aliases can stand for more than any memory holds).
 
@@ -182,7 +200,7 @@ def _plain(text: bytes, where: str) -> Any:
         UserError: not YAML, or too much of it.
     """
     try:
-        tree = yaml.safe_load(text)
+        tree = _Loader(text).get_single_data()
     except RecursionError:
         raise UserError(f"{where} is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -256,12 +274,11 @@ UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def _hint(value: Any) -> str:
-    """YAML 1.1 reads 1e-3 as text: say how to write it."""
+    """A number in quotes is text."""
     try:
-        number = float(value) if isinstance(value, str) else None
+        return f" (without quotes: {float(value):g})" if isinstance(value, str) else ""
     except ValueError:
         return ""
-    return "" if number is None else f" (YAML wants a point and a sign there: {number:.1e})"
 
 
 def _locate(value: Any, location: Sequence[int | str]) -> tuple[list[str], Any]:

@@ -12,16 +12,21 @@ import yaml
 from benchmarks import speedrun, speedrun_rules
 from benchmarks.speedrun_rules import COLUMNS, TRACKS, Track
 from demo.drawing import KINDS
+from tests import presets
 from tests.committed import ROOT
 from workspace.errors import UserError
 
-RECIPES = {"first": "presets/speedrun.yaml", "second": "presets/shapes.yaml"}
+RECIPES = {
+    "presets/speedrun.yaml": "presets/speedrun.yaml",
+    "presets/shapes.yaml": "presets/shapes.yaml",
+    "params.yaml": "presets/shapes.yaml",
+}
 
 
 def repository(folder: Path) -> Path:
-    """A clean one with both tracks' recipes."""
-    for track, source in RECIPES.items():
-        path = folder / TRACKS[track].params
+    """A clean one with both tracks' recipes, and the first one's base."""
+    for name, source in RECIPES.items():
+        path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / source, path)
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
@@ -37,7 +42,7 @@ def broken(folder: Path, track: str = "first", seeds: tuple[int, ...] = (0, 1, 2
 def edited(folder: Path, section: str, change: Mapping[str, Any], track: str = "first") -> Path:
     path = folder / TRACKS[track].params
     values = yaml.safe_load(path.read_text())
-    values[section] |= change
+    values[section] = values.get(section, {}) | change
     path.write_text(yaml.safe_dump(values))
     subprocess.run(
         ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", "commit", "-qam", "edit"],
@@ -105,8 +110,8 @@ def test_a_folder_that_holds_something_made_is_not_fresh(tmp_path: Path, name: s
 
 
 def test_a_seed_changes_the_trainings_and_the_sampling_and_nothing_else() -> None:
-    text = (ROOT / "presets" / "shapes.yaml").read_text()
-    before, after = yaml.safe_load(text), yaml.safe_load(speedrun.seeded(text, 7))
+    before = presets.tree("speedrun")
+    after = yaml.safe_load(speedrun.seeded(before, 7))
     assert {name for name in before if before[name] != after[name]} == {"mqvae", "stackformer", "sample"}
     for section in ("mqvae", "stackformer", "sample"):
         assert after[section] == before[section] | {"seed": 7}

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from tests.committed import ROOT
 from tests.waiting import matching
+from workspace.settings import read_tree
 
 STAGES = (
     "draw_shapes",
@@ -67,7 +68,7 @@ class Project:
         self, changes: Mapping[str, Mapping[str, Any]], source: Path = ROOT / "presets" / "tiny.yaml"
     ) -> None:
         """A params file with changes."""
-        tree = yaml.safe_load(source.read_text())
+        tree = read_tree(source)
         for section, values in changes.items():
             tree[section] |= values
         self.folder.mkdir(parents=True, exist_ok=True)

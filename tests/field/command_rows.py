@@ -8,10 +8,11 @@ from contextlib import chdir
 from pathlib import Path
 
 from cluster import leftovers
-from pipelines.preset import take
 from stages.train_mqvae import MQVAESettings
 from tests.field.table import Field, Row
 from tests.tiny import run
+from workspace.errors import UserError
+from workspace.preset import take
 from workspace.runs import RUNS
 from workspace.runs_command import list_runs
 from workspace.settings_help import settings_text
@@ -48,8 +49,12 @@ def taken(name: str, present: str, *where: str) -> Callable[[Field, Path], str]:
         for command in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "start"]):
             run(folder, "git", *command)
         (folder / "params.yaml").write_text(present, encoding="utf-8")
+        said = ""
         with chdir(folder):
-            said = take(name, *where)
+            try:
+                take(name, *where)
+            except UserError as error:
+                said = str(error)
         text = (folder / "params.yaml").read_text(encoding="utf-8")
         source = re.search(r"^  source: (.*)$", text, re.MULTILINE)
         return said or f"params.yaml reads {source and source[1]}"
@@ -121,7 +126,7 @@ ROWS: tuple[Row, ...] = (
     Row("a preset of downloads whose images are not there", PRESETS, "`make repro PRESET=imagenet`",
         "presets/imagenet.yaml reads images in data/imagenet, which is not there", taken("imagenet", "")),
     Row("a preset with images elsewhere", PRESETS, "`make repro PRESET=flowers SOURCE=images WEIGHTS=nets`, params.yaml a preset",
-        'params.yaml reads "images"',
+        "params.yaml reads images",
         taken("flowers", (ROOT / "presets" / "shapes.yaml").read_text(encoding="utf-8"), "images", "nets")),
     Row("a preset over settings of one's own", PRESETS, "`make repro PRESET=shapes` with an edited params.yaml",
         "keep them by `git commit -m mine params.yaml`, or drop them by `git checkout params.yaml`",

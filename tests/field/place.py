@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from shards import writing
+from tests import presets
 from tests.field.counting import check_counts
 from tests.hostile.table import ROOT
 from workspace import stage as running
@@ -67,7 +68,7 @@ class Place:
         (root / "demo").mkdir(parents=True, exist_ok=True)
         for name in ("dvc.yaml", "demo/dvc.yaml"):
             (root / name).write_bytes((ROOT / name).read_bytes())
-        params = yaml.safe_load((ROOT / "presets" / "tiny.yaml").read_text(encoding="utf-8"))
+        params = presets.tree("tiny")
         few = {"image_size": 8, "samples_per_shard": 4, "val_fraction": 0.3, "max_bad_fraction": 1.0}
         params["shard"] |= {"kind": "folder", "source": str(source), **few} | changes
         params["mqvae"]["model"]["image_size"] = params["shard"]["image_size"]

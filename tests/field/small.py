@@ -8,6 +8,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from tests import presets
 from tests.hostile.table import ROOT, SMALL, World
 from workspace.settings import STAGES
 
@@ -44,7 +45,7 @@ def small_world(
         for number in range(count):
             name = f"class{number % classes}/{number}.png"
             picture(root / "data" / split / name, 0 if alike else number + (split == "val") * 500)
-    text = (ROOT / "presets" / "tiny.yaml").read_text(encoding="utf-8")
+    text = presets.text("tiny")
     for old, new in SMALL.items():
         text = text.replace(old, new)
     usual = {

@@ -32,8 +32,9 @@ from shards.layouts.listed import clean_caption
 from shards.tar import TarWriter, iterate_tar
 from shards.token_blocks import read_token_shard
 from shards.tokens import TokenFacts, TokenShards, check_block
+from tests import presets
 from tests.hostile.images import PNG, swapped_profile
-from tests.hostile.results import ROOT, write_results
+from tests.hostile.results import write_results
 from workspace.errors import UserError
 from workspace.manifest import NAME, canonical_json, read_manifest, sealed
 from workspace.progress import say
@@ -195,7 +196,8 @@ COCO = {
 
 
 def read_params(folder: Path, data: bytes) -> None:
-    """As every stage does."""
+    """As every stage does; a base is there."""
+    shutil.copyfile(presets.FOLDER / "shapes.yaml", folder / "shapes.yaml")
     (folder / "params.yaml").write_bytes(data)
     load_params(folder / "params.yaml")
 
@@ -273,14 +275,16 @@ def manifest(kind: str, facts: Any) -> bytes:
 def targets() -> list[Target]:
     """Every reader, with whole inputs."""
     token_facts = json.loads(json.dumps(TOKEN_FACTS.__dict__))
-    presets = [path.read_bytes() for path in sorted((ROOT / "presets").glob("*.yaml"))]
+    params = [presets.text(path.stem).encode() for path in presets.FILES] + [
+        path.read_bytes() for path in presets.FILES
+    ]
     captions = ["a cat on a mat", "חתול 🐈‍⬛", "a\u2028b\x85c\x00", "x" * 300]
     profiled = io.BytesIO()
     from PIL import Image
 
     Image.open(io.BytesIO(PNG)).save(profiled, "png", icc_profile=swapped_profile())
     return [
-        Target("params", 0.01, presets, read_params),
+        Target("params", 0.01, params, read_params),
         Target("manifests", 0.08, [manifest("token-shards", token_facts), manifest("image-shards", IMAGE_FACTS)], read_manifests, True),
         Target("tar members", 0.1, [tar_of(SAMPLE), tar_of(BLOCK)], read_tar),
         Target("samples", 0.3, [bytes([n]) + data for n, (_, data) in enumerate(SAMPLE)] + [b"\0" + profiled.getvalue()], read_sample),

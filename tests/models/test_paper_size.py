@@ -5,20 +5,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import yaml
 
 from models.mqvae import MQVAE, MQVAEConfig
 from models.pretrained import config_from_json
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
-from tests.committed import ROOT
-
-PRESET = ROOT / "presets" / "ffhq.yaml"
+from tests import presets
 
 
 @pytest.fixture(scope="module")
 def preset() -> dict[str, Any]:
-    value: dict[str, Any] = yaml.safe_load(PRESET.read_text(encoding="utf-8"))
-    return value
+    return presets.tree("ffhq")
 
 
 def finite_gradients(model: torch.nn.Module) -> int:

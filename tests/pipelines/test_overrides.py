@@ -19,10 +19,13 @@ from pipelines.errors import RefusedError  # noqa: E402
 from pipelines.home import lock  # noqa: E402
 from pipelines.overrides import JOURNAL, WORKSPACE, apply_again, overridden, restore, take_back  # noqa: E402
 from pipelines.params import differences, set_params, span, with_value  # noqa: E402
+from tests import presets  # noqa: E402
 from tests.committed import ROOT  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
-PRESETS = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "presets").glob("*.yaml"))]
+PRESETS = [presets.text(path.stem) for path in presets.FILES] + [
+    path.read_text(encoding="utf-8") for path in presets.FILES
+]
 BLOCKS = """\
 a:   # a comment
   - x

@@ -6,12 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import committed
+from tests import committed, presets
 from tests.committed import ROOT
 from workspace.errors import UserError
 from workspace.settings import load_params
-
-PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 
 
 @pytest.fixture
@@ -31,10 +29,17 @@ def error_of(tree: object, tmp_path: Path, *overrides: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("preset", presets.FILES, ids=lambda path: path.stem)
 def test_every_preset_is_valid(preset: Path) -> None:
     params = load_params(preset)
-    assert set(params.sections) | {"compute"} == set(yaml.safe_load(preset.read_text(encoding="utf-8")))
+    assert set(params.sections) | {"compute"} == set(presets.tree(preset.stem))
+
+
+@pytest.mark.parametrize("text", ["1e-05", "1e-5", "1E-5", ".1e-4", "1.0e-05", "+1e-5"])
+def test_a_number_is_read_as_dvc_writes_it(tree: dict[str, Any], tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(tree).replace("learning_rate: 0.003", f"learning_rate: {text}"))
+    assert load_params(path).sections["stackformer"].model_dump()["learning_rate"] == 1e-5
 
 
 def test_the_committed_settings_are_the_shapes_preset() -> None:
@@ -64,7 +69,10 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
     [
         ("mqvae.steps=many", 'mqvae.steps is "many": expected a valid integer'),
         ("mqvae.steps=-1", "mqvae.steps is -1: expected greater than 0"),
-        ("mqvae.learning_rate=1e-3", "YAML wants a point and a sign"),
+        (
+            "mqvae.learning_rate='1e-3'",
+            'mqvae.learning_rate is "1e-3": expected a valid number (without quotes: 0.001)',
+        ),
         ("mqvae.model.mask_ratio=0.999", "keeps N = 0 of L = 64 cells; expected N ≥ 1"),
         ("mqvae.model.image_size=30", "image_size 30 is not divisible by the down-sampling 4"),
         ("mqvae.micro_batch=5", "mqvae.global_batch 16 is not a multiple of micro_batch 5"),

@@ -1,0 +1,79 @@
+"""A params file that says only what differs from another one: `base: FILE`, then the settings whose values are its own.
+
+presets/ is written so: shapes.yaml is whole, and equal to the params.yaml that is committed; the others say what differs from it,
+or from each other. Here one is laid over the other; workspace/preset.py writes the outcome as a params file.
+"""
+
+import copy
+import difflib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from workspace.errors import UserError
+
+BASE = "base"
+"""The key that names the file, beside this one, which has all other values."""
+
+
+def whole(path: Path, tree: dict[str, Any], read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Every setting of a params file: its own, or, where it names a base, the base's with its own in their places.
+
+    Args:
+        path: where the tree was read.
+        tree: its values, plain or ruamel's.
+        read: the values of one file.
+
+    Raises:
+        UserError: no such base, bases in a circle, or a setting that the base does not have.
+    """
+    chain = [(path, tree)]
+    while BASE in chain[-1][1]:
+        file = _base_of(*chain[-1])
+        if file in (path for path, _ in chain):
+            names = " → ".join(path.name for path, _ in chain)
+            raise UserError(f"{path}: its bases go round in a circle: {names} → {file.name}")
+        chain.append((file, read(file)))
+    root = chain[-1][1]
+    made = copy.deepcopy(root)
+    for file, changes in reversed(chain[:-1]):
+        own = {name: value for name, value in changes.items() if name != BASE}
+        _lay(own, made, root, f"{file}: ")
+    return made
+
+
+def _base_of(path: Path, tree: Mapping[str, Any]) -> Path:
+    name = tree[BASE]
+    if not isinstance(name, str) or Path(name).name != name:
+        raise UserError(f"{path}: {BASE} is {name}: expected the name of a params file in the same folder")
+    file = path.with_name(name)
+    if not file.is_file():
+        raise UserError(
+            f"{path} says only what differs from {name}, which is not beside it: "
+            "`make preset PRESET=NAME` writes a preset out in full as params.yaml"
+        )
+    return file
+
+
+def _lay(changes: Mapping[str, Any], over: dict[str, Any], root: Mapping[str, Any], place: str) -> None:
+    """Put values in their places. What the root has as an empty mapping holds names of the user's own: it is taken as it is."""
+    for name, value in changes.items():
+        if name not in root:
+            what = "section" if place.endswith(": ") else "setting"
+            raise UserError(f"{place}{name} is not a {what}.{_nearest(str(name), root)}")
+        inner = root[name]
+        if not (isinstance(inner, Mapping) and inner):
+            over[name] = value
+        elif isinstance(value, Mapping):
+            _lay(value, over[name], inner, f"{place}{name}.")
+        else:
+            said = "empty" if value is None else value
+            raise UserError(
+                f"{place}{name} is {said}: expected settings of its own, such as {next(iter(inner))}"
+            )
+
+
+def _nearest(name: str, valid: Mapping[str, Any]) -> str:
+    """' Did you mean …?' with the closest valid name, or the list of them all."""
+    close = difflib.get_close_matches(name, [str(key) for key in valid], n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else f" Expected one of: {', '.join(map(str, valid))}"

@@ -1,0 +1,281 @@
+"""Take a preset: write presets/NAME.yaml out in full as params.yaml, unless that has edits of yours. Its data must be there.
+
+python -m workspace.preset NAME [--source PATH] [--weights FOLDER]
+python -m workspace.preset NAME --out FILE       write it there; params.yaml stays
+python -m workspace.preset                       see whether what params.yaml reads is there, and take nothing
+
+A preset says what differs from its base (workspace/bases.py). It is written in the form in which DVC writes params.yaml for `-S`,
+so that a diff of params.yaml shows the settings that changed and nothing else.
+"""
+
+import argparse
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workspace.bases import BASE, whole
+from workspace.errors import UserError
+from workspace.settings import load_params
+
+PRESETS, PARAMS = Path("presets"), Path("params.yaml")
+MADE_HERE = "artifacts/"
+WEIGHTS = (".safetensors", ".pt")
+PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
+"""A glob or braces of tars: the folder, and what is below it."""
+ELSEWHERE = re.compile(r"^\w+:")
+"""A URL: whether it leads anywhere is for the stage to say."""
+
+
+def take(name: str, source: str | None = None, weights: str | None = None) -> None:
+    """Write the preset, with images and weights from elsewhere where these are named, over params.yaml.
+
+    Raises:
+        UserError: no such preset, a mistake in it, data that is not there, edits that would be lost. Then nothing was changed.
+    """
+    wanted = validated(name, source, weights)
+    lacking = missing(wanted, f"presets/{name}.yaml", f"PRESET={name} ")
+    if lacking:
+        raise UserError(lacking)
+    present = PARAMS.read_text(encoding="utf-8") if PARAMS.is_file() else wanted
+    if present != wanted and _edited() and not _is_a_preset(present):
+        raise UserError(
+            f"params.yaml has uncommitted edits: keep them by `git commit -m mine params.yaml`, or drop them by "
+            f"`git checkout params.yaml`; then `make repro PRESET={name}` (`make repro` runs params.yaml as it is)"
+        )
+    PARAMS.write_text(wanted, encoding="utf-8")
+
+
+def validated(name: str, source: str | None = None, weights: str | None = None) -> str:
+    """`rendered`, once every setting, and what must fit across sections, was checked.
+
+    Raises:
+        UserError: the first mistake, in one line.
+    """
+    text = rendered(name, source, weights)
+    values = {} if source is None else _place_of(source)
+    load_params(
+        PRESETS / f"{name}.yaml",
+        [f"shard.{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()],
+    )
+    return text
+
+
+def rendered(name: str, source: str | None = None, weights: str | None = None, folder: Path = PRESETS) -> str:
+    """A preset as a params file with every setting, under the preset's own first comment.
+
+    Args:
+        name: stem of a file in the folder.
+        source: where the images are, in place of the preset's.
+        weights: the folder of its weights files, in place of the preset's.
+        folder: of the presets.
+
+    Raises:
+        UserError: no such preset, or not YAML, or a setting that its base does not have.
+    """
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise UserError(f"there is no preset {name}; expected one of {', '.join(names)}")
+    path = folder / f"{name}.yaml"
+    tree = whole(path, _read(path), _read)
+    if source is not None and isinstance(tree.get("shard"), Mapping):
+        tree["shard"].update(_place_of(source))
+    if weights is not None:
+        _move_weights(tree, Path(weights))
+    _plain_lists(tree)
+    first, body = _first_comment(path.read_text(encoding="utf-8"))[0], _first_comment(_dumped(tree))[1]
+    return first + body
+
+
+def _read(path: Path) -> Any:
+    """A file as ruamel has it: with its comments, and with numbers as they are written."""
+    from ruamel.yaml import YAMLError
+
+    try:
+        tree = _yaml().load(path.read_text(encoding="utf-8"))
+    except (YAMLError, ValueError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(tree, Mapping):
+        raise UserError(f"{path} holds no sections; expected a mapping like {PRESETS}/shapes.yaml")
+    return (
+        _plain(tree) if BASE in tree else tree
+    )  # of a base the comments are kept: they say what a setting is
+
+
+def _yaml() -> Any:
+    """Reads and writes as DVC does (dvc/utils/serialize/_yaml.py)."""
+    from ruamel.yaml import YAML
+
+    parser = YAML()
+    parser.default_flow_style = False
+    return parser
+
+
+def _dumped(tree: Any) -> str:
+    text = io.StringIO()
+    _yaml().dump(tree, text)
+    return text.getvalue()
+
+
+def _plain_lists(node: Any) -> None:
+    """Lists without comments, one value per line, and mappings too: so DVC writes what it sets."""
+    for key, value in node.items():
+        if isinstance(value, Mapping) and value:
+            if hasattr(value, "fa"):
+                value.fa.set_block_style()
+            _plain_lists(value)
+        elif isinstance(value, list):
+            node[key] = _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """Without ruamel's comments and styles; numbers stay as they are written."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _first_comment(text: str) -> tuple[str, str]:
+    """The comment that a file begins with, and what comes after it."""
+    end = re.match(r"(#[^\n]*\n)*", text)
+    assert end is not None
+    return text[: end.end()], text[end.end() :]
+
+
+def _move_weights(node: Any, folder: Path) -> None:
+    """Read every weights file from this folder."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            _move_weights(value, folder)
+        elif isinstance(value, str) and value.endswith(WEIGHTS):
+            node[key] = str(folder / Path(value).name)
+
+
+def _place_of(source: str) -> dict[str, str]:
+    """The settings that read a source: a pattern's folder, which DVC watches, and what matches in it."""
+    parts = folder_and_pattern(source)
+    return {"source": source} if parts is None else {"source": parts[0], "tars": parts[1]}
+
+
+def folder_and_pattern(source: str) -> tuple[str, str] | None:
+    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`: DVC watches folders, and no patterns; None for what is no pattern."""
+    found = PATTERN.fullmatch(source)
+    return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
+
+
+def missing(text: str, file: str, preset: str) -> str:
+    """What a params file reads and is not there, and what to type, in one line; or "".
+
+    Args:
+        text: the params file.
+        file: its name.
+        preset: `PRESET=NAME `, or "" for params.yaml itself.
+    """
+    tree = yaml.safe_load(text)
+    if isinstance(tree, dict) and BASE in tree:
+        return f"{file} says only what differs from {tree[BASE]}: `make preset PRESET=NAME` writes a preset out in full"
+    section = tree.get("shard") if isinstance(tree, dict) else None
+    source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
+    if parts := folder_and_pattern(source):
+        return (
+            f"{file}: shard.source is {source}, and DVC watches folders, no patterns: write `source: {parts[0]}` and "
+            f"`tars: '{parts[1]}'` there"
+        )
+    named = sorted(path for path in set(_weights(tree)) if not Path(path).is_file())
+    lacks_images = (
+        not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
+    )
+    lacking = ([f"images in {source}"] if lacks_images else []) + [f"weights in {path}" for path in named]
+    if not lacking:
+        return ""
+    options = (" SOURCE=/path/to/images" if lacks_images else "") + (
+        " WEIGHTS=/path/to/weights" if named else ""
+    )
+    what = f"{file} reads {' and '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not there"
+    if not preset:
+        return f"{what}: set the paths in params.yaml (docs/data.md)"
+    return (
+        f"{what}: type `make repro {preset.strip()}{options}` with the folders that have them (docs/data.md)"
+    )
+
+
+def _weights(value: Any) -> Iterator[str]:
+    """Every path of a weights file in a params file."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from _weights(inner)
+    elif isinstance(value, str) and value.endswith(WEIGHTS):
+        yield value
+
+
+def _is_a_preset(text: str) -> bool:
+    """Whether a params file is what `take` writes for some preset, wherever it reads its data from."""
+    try:
+        tree = yaml.safe_load(text)
+        source = "/".join(str(tree["shard"][key]) for key in ("source", "tars") if tree["shard"].get(key))
+    except (yaml.YAMLError, KeyError, TypeError):
+        return False
+    folders = {str(Path(path).parent) for path in _weights(tree)}
+    weights = folders.pop() if len(folders) == 1 else None
+    for path in PRESETS.glob("*.yaml"):
+        with suppress(UserError):
+            if text in (rendered(path.stem), rendered(path.stem, source, weights)):
+                return True
+    return False
+
+
+def _edited() -> bool:
+    """Whether params.yaml is other than git has it, or git does not have it: then nothing could bring it back."""
+    command = ["git", "status", "--porcelain", "--ignored", "--", str(PARAMS)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return done.returncode != 0 or bool(done.stdout)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workspace.preset",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", help="stem of a file in presets/")
+    parser.add_argument("--source", help="where the images are, in place of the preset's shard.source")
+    parser.add_argument("--weights", help="the folder of the weights files, in place of the preset's")
+    parser.add_argument("--out", type=Path, help="another file to write, in place of params.yaml")
+    asked = parser.parse_args()
+    try:
+        if asked.name is None:
+            _look(asked.source, asked.weights, asked.out)
+        elif asked.out is not None:
+            asked.out.parent.mkdir(parents=True, exist_ok=True)
+            asked.out.write_text(validated(asked.name, asked.source, asked.weights), encoding="utf-8")
+        else:
+            take(asked.name, asked.source, asked.weights)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+def _look(*options: object) -> None:
+    """Whether what params.yaml reads is there.
+
+    Raises:
+        UserError: it is not, or options that go with a preset.
+    """
+    if any(option is not None for option in options):
+        raise UserError(
+            "SOURCE and WEIGHTS go with a preset: `make repro PRESET=flowers SOURCE=/path/to/images`; else edit params.yaml"
+        )
+    lacking = missing(PARAMS.read_text(encoding="utf-8"), str(PARAMS), "") if PARAMS.is_file() else ""
+    if lacking:
+        raise UserError(lacking)
+
+
+if __name__ == "__main__":
+    main()
