@@ -38,7 +38,7 @@ sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after
 
 preset: $(STAMP)  ## write presets/NAME.yaml out in full as params.yaml (PRESET=NAME), unless that has edits of yours
 	@python -m pipelines.overrides
-	@python -m workspace.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+	@python -m workflow.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
 
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
 test: $(STAMP)  ## all tests, at most 15 minutes on two cores of which one is busy (OPTIONS=--cpu says what they cost)

@@ -18,7 +18,7 @@ from models.demasker import Demasker, DirectionConstrainedAttention
 from models.discriminator import PatchDiscriminator
 from models.masker import fill
 from models.mqvae import MQVAE
-from training.mqvae_plan import LossConfig
+from settings.mqvae import LossConfig
 
 
 def swish(x: Tensor) -> Tensor:

@@ -6,10 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from evaluation.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
+from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
 from training.mqvae import ImageBatch, MQVAETrainee
-from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
 
 RATE = 4e-5
 QUANTIZER = QuantizerConfig(
@@ -54,7 +55,7 @@ LOSS = LossConfig(
     disc_layers=3,
     disc_learning_rate=RATE,
 )
-TRAINING = MQVAETraining(
+TRAINING = MQVAESettings(
     steps=1000,
     seed=0,
     learning_rate=RATE,
@@ -68,6 +69,16 @@ TRAINING = MQVAETraining(
     channels_last=True,
     compile=False,
     quantize_from=0,
+    global_batch=1,
+    micro_batch=1,
+    flip=False,
+    init_from=None,
+    log_every=1000,
+    validate_every=1000,
+    validate_images=1,
+    checkpoint_every=1000,
+    perceptual=LPIPSConfig("none", None, None),
+    model=SMALL,
     loss=LOSS,
     exploration=ExplorationConfig(noise=0.0, until=0.0, gone_by=0.0, freeze_from=1.0),
 )
@@ -78,12 +89,13 @@ def no_pictures(step: int, image_BCHW: Tensor, output: MQVAEOutput) -> None:
 
 
 def trainee_of(
-    config: MQVAEConfig, training: MQVAETraining, batch: int, device: torch.device
+    config: MQVAEConfig, training: MQVAESettings, batch: int, device: torch.device
 ) -> MQVAETrainee:
     """With weights of seed 0."""
     torch.manual_seed(0)
     held_out = torch.zeros(1, 3, config.image_size, config.image_size)
-    return MQVAETrainee(MQVAE(config), training, batch, batch, None, held_out, device, no_pictures)
+    settings = training.replaced(model=config, global_batch=batch, micro_batch=batch)
+    return MQVAETrainee(MQVAE(config), settings, None, held_out, device, no_pictures)
 
 
 def one_step(trainee: MQVAETrainee, image_BCHW: Tensor) -> Callable[[], dict[str, float]]:

@@ -12,11 +12,12 @@ from benchmarks.floors import decoding_weights, measure_machine
 from benchmarks.harness import Claim, Floor, Pairs, Result, at_least, main, measured, not_measured, seconds
 from benchmarks.row_02_sampling_gpu import CONFIG
 from models.stackformer import Stackformer, StackformerConfig
-from training.stackformer import StackformerTrainee, StackformerTraining
+from settings.stackformer import StackformerSettings
+from training.stackformer import StackformerTrainee
 from training.tokens import TokenBatch
 
 BATCH, STEPS = 16, 10
-TRAINING = StackformerTraining(
+TRAINING = StackformerSettings(
     steps=1000,
     learning_rate=3e-4,
     warmup_steps=10,
@@ -28,6 +29,17 @@ TRAINING = StackformerTraining(
     ema_decay=0.999,
     precision="bf16",
     compile=True,
+    seed=0,
+    global_batch=BATCH,
+    micro_batch=BATCH,
+    init_from=None,
+    log_every=10,
+    validate_every=1000,
+    validate_images=BATCH,
+    checkpoint_every=1000,
+    condition="class",
+    condition_drop=0.1,
+    model=CONFIG.network,
 )
 
 
@@ -78,7 +90,7 @@ def step_seconds() -> list[float]:
     device = torch.device("cuda")
     torch.manual_seed(0)
     batch = random_batch(CONFIG, BATCH)
-    trainee = StackformerTrainee(Stackformer(CONFIG), TRAINING, batch, BATCH, device)
+    trainee = StackformerTrainee(Stackformer(CONFIG), TRAINING, batch, device)
 
     def run() -> None:
         one_step(trainee, batch)

@@ -33,7 +33,6 @@ from models.mqvae import MQVAE, MQVAEConfig
 from models.pretrained import config_from_json
 from models.stackformer import Stackformer, StackformerConfig
 from shards.tokens import TokenFacts, TokenShards
-from training.loop import LoopSettings
 from training.stackformer import StackformerTrainee
 from training.tokens import TokenBatch, TokenBatches
 from workspace.settings import read_tree
@@ -111,8 +110,8 @@ def loading(tokens: TokenShards) -> Result:
         against="",
         bar=at_most(2.0),
     )
-    loop = LoopSettings(100, BATCH, BATCH, 0, 10, 100, 100)
-    batches = TokenBatches(tokens.load("train"), SMALL, loop, Alone(), 0.1)
+    settings = TRAINING.replaced(global_batch=BATCH, micro_batch=BATCH)
+    batches = TokenBatches(tokens.load("train"), SMALL, settings, Alone())
     trainee = trainee_of(SMALL, torch.device("cpu"), batches(0)[0])
     steps = iter(range(1, 100))
 
@@ -132,8 +131,8 @@ def trainee_of(config: StackformerConfig, device: torch.device, batch: TokenBatc
     """In fp32 on a CPU, in bf16 and compiled on a GPU."""
     torch.manual_seed(0)
     on_gpu = device.type == "cuda"
-    plan = TRAINING if on_gpu else replace(TRAINING, precision="fp32", compile=False)
-    return StackformerTrainee(Stackformer(config), plan, batch, len(batch), device)
+    plan = TRAINING if on_gpu else TRAINING.replaced(precision="fp32", compile=False)
+    return StackformerTrainee(Stackformer(config), plan.replaced(micro_batch=len(batch)), batch, device)
 
 
 def encoding_claim(device: str) -> Claim:

@@ -6,7 +6,6 @@ Needs a CUDA GPU; that the compiled step is the eager one is tested on the CPU (
 
 import statistics
 from collections.abc import Iterable
-from dataclasses import replace
 
 import torch
 
@@ -14,8 +13,8 @@ from benchmarks.harness import Claim, Result, alternate, at_least, main, measure
 from benchmarks.mqvae_made import FULL, TRAINING, one_step, trainee_of
 
 BATCH, STEPS, PAIRS = 8, 500, 10
-FAST = replace(TRAINING, precision="bf16", channels_last=True, compile=True)
-PLAIN = replace(TRAINING, precision="fp32", channels_last=False, compile=False)
+FAST = TRAINING.replaced(precision="bf16", channels_last=True, compile=True)
+PLAIN = TRAINING.replaced(precision="fp32", channels_last=False, compile=False)
 
 
 def measure() -> Iterable[Result]:

@@ -15,6 +15,8 @@ from benchmarks.harness import ROOT, Claim, Result, alternate, at_least, main, m
 from cluster.shard_map import ShardJob
 from models.mqvae import MQVAE, MQVAEConfig
 from models.pretrained import config_from_json
+from settings.shard import ShardSettings
+from settings.tokenize import TokenizeSettings
 from shards.images import ImageShards
 from stages import shard, tokenize
 from workspace.runs import RunFolder
@@ -48,7 +50,7 @@ def tokenizing(folder: Path) -> Result:
     torch.manual_seed(0)
     MQVAE(config).save_pretrained(folder / "mqvae")
     shards = image_shards(folder, config.image_size)
-    settings = tokenize.TokenizeSettings.model_validate(
+    settings = TokenizeSettings.model_validate(
         {
             "batch": BATCH,
             "precision": "fp32",
@@ -82,7 +84,7 @@ def image_shards(folder: Path, size: int) -> ImageShards:
     )
     for number, path in enumerate(names):
         shutil.copyfile(path, source / f"{number:05d}{path.suffix}")
-    settings = shard.ShardSettings.model_validate(
+    settings = ShardSettings.model_validate(
         {
             "kind": "folder",
             "source": str(source),

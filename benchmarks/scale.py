@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.discriminator import PatchDiscriminator
 from models.mqvae import MQVAE, MQVAEConfig
 from models.stackformer import Stackformer, StackformerConfig
-from stages.train_mqvae import MQVAESettings
-from stages.train_stackformer import StackformerSettings
-from workspace.settings import load_params
+from settings.mqvae import MQVAESettings
+from settings.stackformer import StackformerSettings
+from workflow.params import load_params
 
 RESULT = Path("benchmarks/results/scale.json")
 PRESETS = {"imagenet": (1, 1000), "coco": (32, 16_384)}
@@ -98,8 +98,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     for name, (length, vocab) in PRESETS.items():
         params = load_params(Path(f"presets/{name}.yaml"))
-        mqvae = params.section(MQVAESettings)
-        stackformer = params.section(StackformerSettings)
+        mqvae = params.mqvae
+        stackformer = params.stackformer
         found[name] = {
             "mqvae": first_stage(mqvae),
             "stackformer": second_stage(stackformer, mqvae.model, length, vocab),

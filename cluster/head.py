@@ -23,7 +23,7 @@ from cluster.leftovers import place, remove_dead
 from workspace.errors import UserError
 from workspace.manifest import read_json, write_json
 from workspace.progress import say
-from workspace.settings import load_params
+from workspace.settings import Compute, read_section
 
 STATE, LOG, TOKEN = Path(".runs/ray_head.json"), Path(".runs/ray_head.log"), Path(".runs/ray_token")
 START_SECONDS = 60.0
@@ -142,7 +142,7 @@ def wanted(params: Path) -> bool:
     Raises:
         UserError: a mistake in the file.
     """
-    compute = load_params(params).compute
+    compute = read_section(params, Compute)
     return compute.workers > 0 and compute.ray_address == "local"
 
 

@@ -13,6 +13,8 @@ Floats = NDArray[np.float64]
 
 SCORE_SPLITS = 10
 NEIGHBOURS = 3
+FEWEST = NEIGHBOURS + 1
+"""Images that precision and recall, and covariances, can be had of."""
 ROWS = 2048
 RESAMPLES = 50
 NORMAL_95 = 1.959964

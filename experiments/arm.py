@@ -15,11 +15,11 @@ from pathlib import Path
 
 import yaml
 
+from workflow.running import run_stage
 from workspace.errors import UserError
 from workspace.outputs import put_back
 from workspace.seeds import seed_argument
-from workspace.settings import STAGES, load_params
-from workspace.stage import run_stage
+from workspace.settings import STAGES
 
 ARMS = Path("experiments/arms.yaml")
 SEEDED = ("mqvae", "tokenize", "stackformer", "sample")
@@ -87,6 +87,8 @@ def main() -> None:
         "stages", nargs=argparse.REMAINDER, help="STAGE its options, then STAGE its options …"
     )
     arguments = parser.parse_args()
+    from workflow.params import load_params  # after the arguments: `--help` need not wait for it
+
     try:
         changes = [*settings_of(ARMS, arguments.base, arguments.arm, arguments.seed), *arguments.set]
         sets = [word for change in changes for word in ("--set", change)]

@@ -49,7 +49,8 @@ class GridAttention(nn.Module):
         x_B1LC = rearrange(self.norm(x_BCHW), "b c h w -> b 1 (h w) c")
         q_B1LC, k_B1LC, v_B1LC = self.to_qkv(x_B1LC).chunk(3, dim=-1)
         out_B1LC = self.to_out(F.scaled_dot_product_attention(q_B1LC, k_B1LC, v_B1LC))
-        return x_BCHW + rearrange(out_B1LC, "b 1 (h w) c -> b c h w", h=x_BCHW.shape[2])
+        out_BCHW: Tensor = rearrange(out_B1LC, "b 1 (h w) c -> b c h w", h=x_BCHW.shape[2])
+        return x_BCHW + out_BCHW
 
 
 def _level(channels: int, out_channels: int, blocks: int, attention: bool) -> list[nn.Module]:

@@ -59,7 +59,8 @@ class DirectionConstrainedAttention(nn.Module):
         height = z_BDHW.shape[2]
         z_BLD = rearrange(self.norm(z_BDHW), "b d h w -> b (h w) d")
         out_BLD = self.to_out(self.attend(z_BLD, trust_BL))
-        return z_BDHW + rearrange(out_BLD, "b (h w) d -> b d h w", h=height)
+        out_BDHW: Tensor = rearrange(out_BLD, "b (h w) d -> b d h w", h=height)
+        return z_BDHW + out_BDHW
 
 
 class Demasker(nn.Module):

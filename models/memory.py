@@ -26,7 +26,7 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors that are made within it and are still alive: `now`, and `peak`, the most so far."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.now = self.peak = 0
         self._known: set[int] = set()
 
@@ -114,7 +114,8 @@ def _sampling_peak(
     model: Stackformer, batch: int, settings: SamplingSettings, kept_as: torch.dtype | None
 ) -> int:
     """Of making the sampler, of the first step, and of the second one, which is like all that follow."""
-    with LiveBytes() as live:
+    live = LiveBytes()
+    with live:
         sampler = Sampler(model, batch, settings, BUCKET, kept_as or model.e_c.weight.dtype)
         sampler.start(model.null_condition(batch), range(batch))
         if model.config.num_kept > 1:

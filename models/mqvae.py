@@ -95,7 +95,7 @@ class MQVAEConfig:
     @property
     def downsampling(self) -> int:
         """f, pixels a cell and side."""
-        return self.stem * 2 ** (len(self.multipliers) - 1)
+        return self.stem << (len(self.multipliers) - 1)
 
     @property
     def grid(self) -> int:
@@ -171,7 +171,8 @@ class MQVAE(nn.Module):
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Z = E(X): [B, 3, H, W] in [-1, 1] → [B, L, D]."""
-        return rearrange(self.encoder(image_BCHW), "b d h w -> b (h w) d")
+        z_BLD: Tensor = rearrange(self.encoder(image_BCHW), "b d h w -> b (h w) d")
+        return z_BLD
 
     def decode(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
         """Fill the grid, de-mask, decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
@@ -193,7 +194,9 @@ class MQVAE(nn.Module):
         """
         at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, self.config.stem)
         shape = self.decoder.last_weight.shape
-        return conv2d_weight(hidden_BCHW.to(gradient_BCHW.dtype), list(shape), at_output_BCHW, padding=1)
+        hidden_BCHW = hidden_BCHW.to(gradient_BCHW.dtype)
+        at_weight: Tensor = conv2d_weight(hidden_BCHW, list(shape), at_output_BCHW, padding=1)
+        return at_weight
 
     def forward(
         self,

@@ -115,7 +115,8 @@ def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
         half_BND = F.normalize(from_BND + to_BND, dim=-1, eps=1e-6)
     along_BN1 = (z_BND * half_BND).sum(-1, keepdim=True)
     turned_BN1 = (z_BND * from_BND).sum(-1, keepdim=True)
-    return scale_BN1 * (z_BND - 2 * along_BN1 * half_BND + 2 * turned_BN1 * to_BND)
+    rotated_BND: Tensor = scale_BN1 * (z_BND - 2 * along_BN1 * half_BND + 2 * turned_BN1 * to_BND)
+    return rotated_BND
 
 
 class Quantizer(nn.Module):

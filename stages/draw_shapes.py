@@ -17,51 +17,24 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from demo.drawing import KINDS, Drawing, Shape, attribute_values, draw_shape
+from settings.shapes import ShapesSettings
 from shards.tar import TarWriter
-from workspace.errors import UserError
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.links import link_or_copy
 from workspace.manifest import atomic_path, write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
-from workspace.seeds import Seed
-from workspace.settings import Compute, Params, Settings
-from workspace.stage import run_stage
+from workspace.settings import Compute
 
 PER_TAR = 500
-
-
-class ShapesSettings(Settings):
-    """Section `shapes`: the embedded data set."""
-
-    seed: Seed = Field(description="of every picture")
-    image_size: PositiveInt = Field(description="pixels a side")
-    train: PositiveInt = Field(description="training pictures")
-    val: PositiveInt = Field(description="validation pictures")
-    radius: tuple[PositiveFloat, PositiveFloat] = Field(
-        description="smallest and largest, as shares of the side"
-    )
-    texture_contrast: NonNegativeFloat = Field(
-        description="of textured backgrounds, of the full contrast", le=1
-    )
-    rotation: NonNegativeFloat = Field(description="largest rotation either way, degrees", le=180)
-
-
-SECTION, SETTINGS = "shapes", ShapesSettings
 
 
 @dataclass(frozen=True)
 class Inputs:
     """Nothing is read."""
-
-
-def check(params: Params) -> None:
-    """The radius must leave room for the object."""
-    low, high = params.section(ShapesSettings).radius
-    if not low <= high < 0.5:
-        raise UserError(f"{params.path}: shapes.radius is [{low}, {high}]; expected smallest ≤ largest < 0.5")
 
 
 def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -131,6 +104,8 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     Image.fromarray(pixels).save(made, "png", compress_level=6)
     return made.getvalue()
 
+
+STAGE = Stage("draw_shapes", __doc__, ShapesSettings, Inputs, run)
 
 if __name__ == "__main__":
     run_stage("draw_shapes")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, PositiveInt
 
 from cluster.devices import device_of
 from cluster.overlap import ahead
@@ -30,29 +29,14 @@ from evaluation.rows import FeatureRows, extract
 from evaluation.samples import label_samples, read_samples, sample_shards
 from evaluation.scores import Real, accuracy_by_class, accuracy_scores, sample_scores, write_scores
 from evaluation.shape_fit import KIND, fit_scores
-from evaluation.statistics import NEIGHBOURS
+from evaluation.statistics import FEWEST
+from settings.evaluate import EvaluateSettings
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.errors import UserError
 from workspace.manifest import Manifest, read_manifest, write_manifest
 from workspace.runs import RunFolder
-from workspace.seeds import Seed
-from workspace.settings import Compute, Params, Settings, Sha256
-from workspace.stage import run_stage
-
-FEWEST = NEIGHBOURS + 1
-
-
-class EvaluateSettings(Settings):
-    """Section `evaluate`."""
-
-    num_images: PositiveInt | None = Field(description="score the first so many samples; null takes all")
-    batch: PositiveInt = Field(description="images a forward pass")
-    seed: Seed = Field(description="of the subsets of KID, precision and recall, and of resamples")
-    torchscript_sha256: Sha256 | None = Field(
-        description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
-    )
-
-
-SECTION, SETTINGS = "evaluate", EvaluateSettings
+from workspace.settings import Compute
 
 
 @dataclass(frozen=True)
@@ -61,24 +45,6 @@ class Inputs:
 
     samples: Path
     reference: Path
-
-
-def check_across(params: Params) -> None:
-    """There must be as many samples as are to be scored, and Inception is named by its SHA-256."""
-    settings = params.section(EvaluateSettings)
-    reference = params.sections["reference"].model_dump()
-    if settings.torchscript_sha256 != reference["torchscript_sha256"]:
-        raise UserError(
-            f"{params.path}: evaluate.torchscript_sha256 is {settings.torchscript_sha256}, "
-            f"expected reference.torchscript_sha256, {reference['torchscript_sha256']}"
-        )
-    made = params.sections["sample"].model_dump()["num_images"]
-    asked = made if settings.num_images is None else settings.num_images
-    if not FEWEST <= asked <= made:
-        raise UserError(
-            f"{params.path}: evaluate.num_images is {settings.num_images} and sample.num_images {made}; "
-            f"expected {FEWEST} ≤ evaluate.num_images ≤ sample.num_images"
-        )
 
 
 def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -173,6 +139,8 @@ def extracting(
 
     return one
 
+
+STAGE = Stage("evaluate", __doc__, EvaluateSettings, Inputs, run)
 
 if __name__ == "__main__":
     run_stage("evaluate")

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, PositiveInt
 
 from cluster.devices import device_of
 from cluster.overlap import made_ahead
@@ -25,10 +24,10 @@ from evaluation.extractors import load_extractor
 from evaluation.grid import Grid, grid_scores
 from evaluation.judged import Judged, judge
 from evaluation.labelled import LabelledImages, chosen_images, in_batches, label_images
-from evaluation.lpips import LPIPSConfig, load_lpips
+from evaluation.lpips import load_lpips
 from evaluation.protocol import Made, Score
 from evaluation.reconstructions import ImageScores, score_images, summarise
-from evaluation.reference import Reference, ReferenceFacts, Split
+from evaluation.reference import Reference, ReferenceFacts
 from evaluation.rows import FeatureRows, extract
 from evaluation.scores import (
     Real,
@@ -40,35 +39,18 @@ from evaluation.scores import (
 from evaluation.shape_fit import KIND, fit_scores
 from models.masker import random_ranking
 from models.mqvae import MQVAE
+from models.precision import autocast
 from reporting.figures import figure4
+from settings.reconstruct import ReconstructSettings
 from shards.images import ImageIndex, ImageSample, ImageShards
 from shards.pixels import to_float, to_uint8
-from training.precision import autocast
-from workspace.errors import UserError
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.manifest import read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
-from workspace.seeds import Seed, sample_seed
-from workspace.settings import Compute, Params, Settings, Sha256
-from workspace.stage import run_stage
+from workspace.seeds import sample_seed
+from workspace.settings import Compute
 
-
-class ReconstructSettings(Settings):
-    """Section `reconstruct`."""
-
-    batch: PositiveInt = Field(description="images a forward pass")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
-    )
-    split: Split = Field(description="which images to reconstruct")
-    examples: PositiveInt = Field(description="images kept as pictures")
-    seed: Seed = Field(description="of the draw of examples, of random masks, of resamples")
-    lpips: LPIPSConfig
-    torchscript_sha256: Sha256 | None = Field(
-        description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
-    )
-
-
-SECTION, SETTINGS = "reconstruct", ReconstructSettings
 SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 """Examples are also reconstructed from these shares of the cells."""
 
@@ -84,17 +66,6 @@ class Inputs:
     shards: Path
     reference: Path
     mqvae: Path
-
-
-def check_across(params: Params) -> None:
-    """Inception is named by its SHA-256."""
-    mine = params.section(ReconstructSettings).torchscript_sha256
-    reference = params.sections["reference"].model_dump()
-    if mine != reference["torchscript_sha256"]:
-        raise UserError(
-            f"{params.path}: reconstruct.torchscript_sha256 is {mine}, "
-            f"expected reference.torchscript_sha256, {reference['torchscript_sha256']}"
-        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +97,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     paths = Inputs(inputs.shards.absolute(), inputs.reference.absolute(), inputs.mqvae.absolute())
     lpips = settings.lpips.absolute()
     distance = load_lpips(lpips, "reconstruct.lpips")
-    absolute = settings.model_copy(update={"lpips": lpips})
+    absolute = settings.replaced(lpips=lpips)
     make = partial(reconstructing, paths, absolute, compute.device, compute.loader_workers)
     work = folder.work.absolute()
     jobs = [
@@ -322,6 +293,8 @@ class Example:
     order: list[int]
     counts: list[int]
 
+
+STAGE = Stage("reconstruct", __doc__, ReconstructSettings, Inputs, run)
 
 if __name__ == "__main__":
     run_stage("reconstruct")

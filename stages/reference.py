@@ -13,63 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from cluster.devices import device_of, threads_alone, use_threads
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
-from evaluation.extractors import FeaturesName, install_pretrained, load_extractor
-from evaluation.inception import SHA256
+from evaluation.extractors import install_pretrained, load_extractor
 from evaluation.labelled import chosen_images, in_batches, label_images, training_batches
 from evaluation.labels import class_head, heads_of
 from evaluation.protocol import Made
 from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
-from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, Split, gather
+from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather
 from evaluation.rows import extract
 from evaluation.scores import accuracy_scores, real_distance, write_scores
-from evaluation.statistics import NEIGHBOURS
+from evaluation.statistics import FEWEST
+from settings.reference import ReferenceSettings
 from shards.images import ImageShards
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.errors import UserError
 from workspace.manifest import write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
-from workspace.seeds import Seed
-from workspace.settings import Compute, Params, Settings, Sha256
-from workspace.stage import run_stage
-
-UNLABELLED = ("folder", "coco")
-
-
-class ProxySettings(Settings):
-    """The little classifier behind `features: proxy`."""
-
-    width: PositiveInt = Field(description="channels of its first level; its features have 4 × width")
-    batch: PositiveInt = Field(description="images a training step")
-    steps: PositiveInt = Field(description="training steps")
-    learning_rate: PositiveFloat = Field(description="peak of AdamW's rate")
-    softened: NonNegativeFloat = Field(description="share of training images that are blurred a little", le=1)
-
-
-class ReferenceSettings(Settings):
-    """Section `reference`: what real images are described by."""
-
-    features: FeaturesName = Field(description="proxy (small labelled data), inception (FID), squeezenet")
-    weights: Path | None = Field(description="the network's weights; null downloads them; not for proxy")
-    torchscript_sha256: Sha256 | None = Field(
-        description="of Inception's weights, a program that is loaded only if its SHA-256 is this"
-    )
-    fid_split: Split = Field(description="real images that samples are compared with")
-    max_images: PositiveInt | None = Field(
-        description="images of a split at most, drawn by seed; null takes all"
-    )
-    batch: PositiveInt = Field(description="images a forward pass")
-    seed: Seed = Field(description="of the proxy's weights and order, and of the draw of images")
-    proxy: ProxySettings
-
-
-SECTION, SETTINGS = "reference", ReferenceSettings
-FEWEST = NEIGHBOURS + 1
-"""Images of a split that precision and covariances can be had of."""
+from workspace.settings import Compute
 
 
 @dataclass(frozen=True)
@@ -77,36 +42,6 @@ class Inputs:
     """Paths that the stage reads."""
 
     shards: Path
-
-
-def check(params: Params) -> None:
-    """Only published networks have weights to name, and Inception is named by its SHA-256."""
-    settings = params.section(ReferenceSettings)
-    where = f"{params.path}: reference"
-    if settings.max_images is not None and settings.max_images < FEWEST:
-        raise UserError(
-            f"{where}.max_images is {settings.max_images}, expected ≥ {FEWEST}, or null (precision looks at "
-            f"each image's {NEIGHBOURS} nearest)"
-        )
-    if settings.features == "proxy" and settings.weights is not None:
-        raise UserError(
-            f"{where}.weights is {settings.weights}, and the proxy is trained here; expected null"
-        )
-    if settings.features == "inception" and settings.torchscript_sha256 is None:
-        raise UserError(
-            f"{where}.torchscript_sha256 is null, and Inception's TorchScript is loaded only by its SHA-256; "
-            f"the published file has {SHA256}"
-        )
-
-
-def check_across(params: Params) -> None:
-    """A proxy needs labels."""
-    kind = params.sections["shard"].model_dump()["kind"]
-    if params.section(ReferenceSettings).features == "proxy" and kind in UNLABELLED:
-        raise UserError(
-            f"{params.path}: reference.features is proxy, which learns from labels, and shard.kind {kind} has none; "
-            f"expected inception or squeezenet"
-        )
 
 
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -232,6 +167,8 @@ def extracting(
 
     return one
 
+
+STAGE = Stage("reference", __doc__, ReferenceSettings, Inputs, run)
 
 if __name__ == "__main__":
     run_stage("reference")

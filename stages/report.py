@@ -9,26 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from pydantic import Field, PositiveInt
-
 from reporting.page import Manifests, Sources, read_report
 from reporting.web.rendering import PARTS, render
+from settings.report import ReportSettings
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.manifest import atomic_path, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Settings
-from workspace.stage import run_stage
-
-
-class ReportSettings(Settings):
-    """Section `report`."""
-
-    title: str = Field(description="what stands at the top of the page")
-    samples: PositiveInt = Field(description="generated images shown, at most")
-    examples: PositiveInt = Field(description="reconstructions shown, at most")
-
-
-SECTION, SETTINGS = "report", ReportSettings
+from workspace.settings import Compute
 
 
 @dataclass(frozen=True)
@@ -63,6 +52,8 @@ def run(settings: ReportSettings, compute: Compute, inputs: Inputs, folder: RunF
     write_manifest(folder.out, "report", facts, made_from)
     say(f"the report has {len(page.encode()):,} bytes: open index.html")
 
+
+STAGE = Stage("report", __doc__, ReportSettings, Inputs, run, sources)
 
 if __name__ == "__main__":
     run_stage("report")

@@ -17,66 +17,38 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from models.memory import Needs, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
-from models.sampling import Sampler, SamplingSettings, Truncation
+from models.precision import autocast
+from models.sampling import Sampler, SamplingSettings
 from models.stackformer import Stackformer, StackformerConfig
 from reporting.samples import write_grid, write_png_files
+from settings.sample import SampleSettings
 from shards.pixels import to_uint8
 from shards.tar import TarWriter
 from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER
-from training.precision import autocast
+from workflow.running import run_stage
+from workflow.stage import Options, Stage
 from workspace.errors import UserError
 from workspace.links import link_or_copy
 from workspace.manifest import Manifest, atomic_path, read_manifest, write_json, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
-from workspace.seeds import Seed, sample_seed
-from workspace.settings import Compute, Params, Settings
-from workspace.stage import run_stage
+from workspace.seeds import sample_seed
+from workspace.settings import Compute
 
-
-class SampleSettings(Settings):
-    """Section `sample`."""
-
-    num_images: PositiveInt = Field(description="how many images to make")
-    batch: PositiveInt = Field(
-        description="images at a time; the last batch is padded to it; lowered where a GPU has no room"
-    )
-    decode_batch: PositiveInt = Field(
-        default=64, description="images that the decoder takes at a time; lowered likewise"
-    )
-    samples_per_shard: PositiveInt = Field(description="images a tar, a multiple of batch; the unit of work")
-    seed: Seed = Field(description="image i's randomness follows from (seed, i)")
-    classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
-    prompts: list[str] | None = Field(description="captions; images cycle through them")
-    guidance: NonNegativeFloat = Field(description="g in null + g · (conditioned - null); 1 is unguided")
-    code: Truncation
-    position: Truncation
-    precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer")
-    cache: Literal["fp32", "bf16"] = Field(
-        default="bf16", description="of keys and values on a GPU; CPUs keep fp32"
-    )
-    decode_precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the decoder: fp32, or bf16 (autocast)"
-    )
-    png_files: bool = Field(description="also write each image as a file below png/")
-
-
-SECTION, SETTINGS = "sample", SampleSettings
-ASKED = {
+HELP = {
     "prompt": "draw images of this caption, as files below OUT/png; may be repeated",
     "class": "draw images of this class, as files below OUT/png; may be repeated",
 }
@@ -100,41 +72,6 @@ def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
     changes += ["sample.png_files=true"]
     prompts, classes = list(asked["prompt"]) or None, list(asked["class"]) or "all"
     return [*changes, f"sample.prompts={json.dumps(prompts)}", f"sample.classes={json.dumps(classes)}"]
-
-
-def check(params: Params) -> None:
-    """A shard holds whole batches."""
-    settings = params.section(SampleSettings)
-    where = f"{params.path}: sample"
-    if settings.samples_per_shard % settings.batch:
-        raise UserError(
-            f"{where}.samples_per_shard {settings.samples_per_shard} is no multiple of batch {settings.batch}"
-        )
-
-
-def check_across(params: Params) -> None:
-    """The settings ask for what the Stackformer of these params learns; `asked_for` holds them against the one that is there."""
-    settings = params.section(SampleSettings)
-    where = f"{params.path}: sample"
-    trained: dict[str, Any] = params.sections["stackformer"].model_dump()
-    condition = trained["condition"]
-    if condition == "text" and not settings.prompts:
-        raise UserError(
-            f"{where}.prompts is empty; expected at least one where stackformer.condition is text"
-        )
-    if condition != "text" and settings.prompts is not None:
-        raise UserError(
-            f"{where}.prompts needs stackformer.condition text, which is {condition}; expected null"
-        )
-    if condition != "class" and settings.classes != "all":
-        raise UserError(
-            f"{where}.classes needs stackformer.condition class, which is {condition}; expected all"
-        )
-    if settings.guidance != 1 and not trained["condition_drop"]:
-        raise UserError(
-            f"{where}.guidance is {settings.guidance} and stackformer.condition_drop 0 (nothing is learned "
-            "without the condition); expected guidance 1, or condition_drop > 0"
-        )
 
 
 @dataclass(frozen=True)
@@ -346,7 +283,7 @@ def fitted(
             f"sampling one image needs {needs.told(1, 1)} of GPU memory, and {free / 1e9:.1f} GB are free: free some, or "
             "set sample.precision and sample.cache to bf16"
         )
-    lowered = settings.model_copy(update={"batch": batch, "decode_batch": decode_batch})
+    lowered = settings.replaced(batch=batch, decode_batch=decode_batch)
     if lowered != settings:
         say(
             f"sample.batch {settings.batch} and decode_batch {settings.decode_batch} need "
@@ -364,6 +301,8 @@ def add_sample(tar: TarWriter, index: int, image: NDArray[np.uint8], seed: int, 
     tar.add(f"{index:08d}.png", png.getvalue())
     tar.add(f"{index:08d}.json", json.dumps(told, sort_keys=True).encode())
 
+
+STAGE = Stage("sample", __doc__, SampleSettings, Inputs, run, options=Options(HELP, asked_changes))
 
 if __name__ == "__main__":
     run_stage("sample")

@@ -10,138 +10,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
-
-from shards.duplicates import Duplicates, Twin, duplicates_of, told_duplicates, without_duplicates
+from settings.shard import ShardSettings
+from shards.duplicates import Twin, duplicates_of, told_duplicates, without_duplicates
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
 from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source, SourceImage
-from shards.layouts.reading import ColumnUse, Reading, Role
 from shards.layouts.tars import tars_of
 from shards.layouts.webdataset import names_beside
-from shards.pictures import Encoding, Format
-from shards.sources import Kind, list_source
+from shards.pictures import Encoding
+from shards.sources import list_source
 from shards.splits import with_splits
 from shards.writing import ShardPlan, Written, plan_shards, write_lines, write_shards
-from workspace.errors import UserError
+from workflow.across import check_source
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.links import link_or_copy
 from workspace.manifest import write_json
 from workspace.progress import say
 from workspace.runs import RunFolder
-from workspace.seeds import Seed
-from workspace.settings import Compute, Params, Settings
-from workspace.stage import run_stage
-
-
-class ShardSettings(Settings):
-    """Section `shard`: the data set."""
-
-    kind: Kind = Field(description="layout of the source; auto takes what `python -m shards.inspect` finds")
-    source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
-    image_size: PositiveInt = Field(description="pixels a side: short side resized, centre cropped")
-    format: Format = Field(description="png (exact) or jpg")
-    quality: PositiveInt = Field(description="of jpg", le=95)
-    val_fraction: NonNegativeFloat = Field(
-        description="held out where the source has no validation set: of each class, else by hash of the name",
-        lt=1,
-    )
-    samples_per_shard: PositiveInt = Field(description="images a tar")
-    max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
-    duplicates: Duplicates = Field(
-        default="keep", description="images with another's bytes: keep (counted) or drop"
-    )
-    seed: Seed = Field(description="of split and order")
-    roles: dict[str, Role] = Field(
-        default_factory=dict,  # these three: older params files stay valid
-        description="what a folder, file or value of a split column is, where its name misleads: {test: val, extra: skip}",
-    )
-    tables: list[str] | None = Field(
-        default=None,
-        description="files of the source with labels, captions or splits, '*.txt' for texts beside the images; null looks",
-    )
-    columns: dict[ColumnUse, str] = Field(
-        default_factory=dict,
-        description="columns of tables, or members of tars, where their names do not say: {label: Smiling}, {mask: seg.png}",
-    )
-
-    tars: str | None = Field(
-        default=None,
-        description="of a folder of tars those that match: 'train-{000..099}.tar'; null takes all",
-    )
-
-    @property
-    def reading(self) -> Reading:
-        """How the source is to be read."""
-        return Reading(
-            self.roles, None if self.tables is None else tuple(self.tables), self.columns, self.tars
-        )
-
-
-SECTION, SETTINGS = "shard", ShardSettings
-REUSES = True
+from workspace.settings import Compute
 
 
 @dataclass(frozen=True)
 class Inputs:
     """No artifact: the source is a setting."""
-
-
-def check(params: Params) -> None:
-    """The source is named, and is not this repository."""
-    settings = params.section(ShardSettings)
-    if not settings.source.strip():
-        raise UserError(
-            f"{params.path}: shard.source is empty; expected a folder of images, a list, a zip, or tars"
-        )
-    here = Path.cwd()
-    if Path(os.path.normpath(here / settings.source)) in (here, *here.parents):
-        raise UserError(
-            f"{params.path}: shard.source {settings.source} holds this repository itself; expected a folder of images alone"
-        )
-
-
-def check_across(params: Params) -> None:
-    """The models take images of the size that the shards have, and a condition that this kind of source can serve."""
-    settings = params.section(ShardSettings)
-    wanted = params.sections["mqvae"].model_dump()["model"]["image_size"]
-    if settings.image_size != wanted:
-        raise UserError(
-            f"{params.path}: shard.image_size is {settings.image_size} and mqvae.model.image_size is {wanted}; make them equal"
-        )
-    if settings.kind in ("folder", "class_folder", "coco"):
-        captions = settings.kind == "coco" or (settings.kind == "class_folder" and bool(settings.tables))
-        _check_served(params, f"shard.kind {settings.kind}", settings.kind == "class_folder", captions)
-
-
-def preflight(params: Params) -> None:
-    """Before any work: labels and captions that later stages ask for are there, where the kind alone does not say so."""
-    settings = params.section(ShardSettings)
-    asked = (
-        params.sections["stackformer"].model_dump()["condition"],
-        params.sections["reference"].model_dump()["features"],
-    )
-    if settings.kind not in ("auto", "metadata", "webdataset") or not {"class", "text", "proxy"} & {*asked}:
-        return
-    source = list_source(settings.kind, settings.source, settings.reading)
-    captions = any(image.captions for image in source.images)
-    labels = bool(source.classes) or bool(source.attributes)
-    _check_served(params, f"shard.source {settings.source}", bool(source.classes), captions)
-    if asked[1] == "proxy" and not labels:
-        raise UserError(
-            f"{params.path}: reference.features is proxy, which learns from labels, and shard.source {settings.source} has none; "
-            "expected inception or squeezenet"
-        )
-
-
-def _check_served(params: Params, what: str, classes: bool, captions: bool) -> None:
-    condition = params.sections["stackformer"].model_dump()["condition"]
-    has = [name for name, there in (("class", classes), ("text", captions)) if there]
-    if condition != "none" and condition not in has:
-        lacks = "classes" if condition == "class" else "captions"
-        raise UserError(
-            f"{params.path}: stackformer.condition is {condition}, and {what} has no {lacks}; expected "
-            f"{' or '.join(['none', *has])}, or a source with {lacks}: `python -m shards.inspect SOURCE` shows what one has"
-        )
 
 
 def sources(settings: ShardSettings) -> list[Path]:
@@ -237,6 +129,8 @@ def facts_of(settings: ShardSettings, source: Source, written: Written) -> Image
         shards=written.sizes,
     )
 
+
+STAGE = Stage("shard", __doc__, ShardSettings, Inputs, run, sources, check_source, reuses=True)
 
 if __name__ == "__main__":
     run_stage("shard")

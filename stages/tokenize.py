@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
 
 from cluster.devices import device_of
 from cluster.overlap import made_ahead
@@ -26,46 +25,23 @@ from evaluation.protocol import Made, Score, counted
 from evaluation.rate import raw_code_bits, raw_position_bits
 from models.masker import random_ranking
 from models.mqvae import MQVAE, MQVAEConfig
+from models.precision import autocast
+from settings.tokenize import Copy, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageFacts, ImageSample, ImageShards, decode
 from shards.pixels import to_tensor
 from shards.source_names import SourceNames, named
 from shards.text import TextTokenizer, captions_of
 from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
-from training.precision import autocast
+from workflow.running import run_stage
+from workflow.stage import Stage
 from workspace.errors import UserError
 from workspace.links import link_or_copy
 from workspace.manifest import read_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
-from workspace.seeds import Seed, sample_seed
-from workspace.settings import Compute, Params, Settings
-from workspace.stage import run_stage
-
-
-class Copy(Settings):
-    """One version of each training image."""
-
-    flip: bool = Field(description="mirrored left to right")
-
-
-class TokenizeSettings(Settings):
-    """Section `tokenize`."""
-
-    batch: PositiveInt = Field(description="images a forward pass")
-    precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
-    )
-    block: PositiveInt = Field(description="images a block of the token shards")
-    copies: list[Copy] = Field(
-        description="versions of each training image; the first is the plain one", min_length=1
-    )
-    text_vocab: NonNegativeInt = Field(description="BPE codes of captions; 0 stores no captions", le=65535)
-    text_length: NonNegativeInt = Field(description="codes a caption")
-    seed: Seed = Field(description="of random masks")
-
-
-SECTION, SETTINGS = "tokenize", TokenizeSettings
+from workspace.seeds import sample_seed
+from workspace.settings import Compute
 
 
 @dataclass(frozen=True)
@@ -82,18 +58,6 @@ class Captions:
 
     tokenizer: Path
     most: int
-
-
-def check(params: Params) -> None:
-    """The first copy is the image itself; captions need a length."""
-    settings = params.section(TokenizeSettings)
-    where = f"{params.path}: tokenize"
-    if settings.copies[0].flip:
-        raise UserError(f"{where}.copies starts with a flipped copy; expected {{flip: false}} first")
-    if bool(settings.text_vocab) != bool(settings.text_length):
-        raise UserError(
-            f"{where}.text_vocab is {settings.text_vocab} and text_length {settings.text_length}; expected both 0 or both > 0"
-        )
 
 
 def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -318,6 +282,8 @@ def numbers(facts: TokenFacts, told: Sequence[dict[str, Any]], workers: int) -> 
     }
     return {name: Score(float(value), words) for name, (value, words) in values.items()}
 
+
+STAGE = Stage("tokenize", __doc__, TokenizeSettings, Inputs, run)
 
 if __name__ == "__main__":
     run_stage("tokenize")

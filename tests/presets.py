@@ -3,7 +3,7 @@
 from typing import Any
 
 from tests.committed import ROOT
-from workspace.preset import rendered
+from workflow.preset import rendered
 from workspace.settings import read_tree
 
 FOLDER = ROOT / "presets"

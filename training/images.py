@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from settings.mqvae import MQVAESettings
 from shards.images import ImageIndex, ImageShards
 from shards.order import batch_indices
 from shards.pixels import to_float
-from training.loop import LoopSettings, Workers
+from training.loop import Workers
 from training.mqvae import ImageBatch
 from workspace.seeds import sample_seed
 
@@ -52,20 +53,19 @@ class ImageBatches:
 
     Args:
         shards: image shards.
-        settings: seed, batch sizes, steps.
+        settings: seed, batch sizes, steps, and whether to flip images at random.
         workers: whose share of each step this is.
-        flip: whether to flip images at random.
         loader_workers: processes that read and decode; 0 does it in this one.
     """
 
     def __init__(
-        self, shards: ImageShards, settings: LoopSettings, workers: Workers, flip: bool, loader_workers: int
+        self, shards: ImageShards, settings: MQVAESettings, workers: Workers, loader_workers: int
     ) -> None:
         self.settings, self.loader_workers = settings, loader_workers
         self.mine = settings.mine(workers.rank, workers.size)
         index = shards.index("train")
         self.sizes = index.shard_sizes
-        self.data = _MicroBatches(index, settings.seed, flip)
+        self.data = _MicroBatches(index, settings.seed, settings.flip)
         self._stream: Iterator[ImageBatch] | None = None
 
     def _requests(self, start: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from settings.training import TrainingSettings
 from training.checkpoints import (
     checkpoint_path,
     load_checkpoint,
@@ -31,88 +32,13 @@ from training.optimizers import Muon
 from training.watch import Admit, Watch, floats
 from workspace.errors import UserError
 from workspace.progress import Progress
-from workspace.seeds import micro_batch_seed, require_seed
+from workspace.seeds import micro_batch_seed
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 LINGERING_SECONDS = 60.0
 """How long a worker of a driver that was killed may go on writing before its successor gives up."""
 ATTEMPTS = "attempts.jsonl"
 """A line each time that training (re)starts: the steps that were done, and the workers."""
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long and how often.
-
-    Attributes:
-        steps: optimiser steps of the run.
-        global_batch: samples a step, over all workers.
-        micro_batch: samples a forward pass; divides global_batch.
-        seed: of everything random.
-        log_every: steps between rows of the curves.
-        validate_every: steps between validations (one more at the end).
-        checkpoint_every: steps between checkpoints (one more at the end).
-    """
-
-    steps: int
-    global_batch: int
-    micro_batch: int
-    seed: int
-    log_every: int
-    validate_every: int
-    checkpoint_every: int
-
-    def __post_init__(self) -> None:
-        require_seed(self.seed)
-        for name in (
-            "steps",
-            "global_batch",
-            "micro_batch",
-            "log_every",
-            "validate_every",
-            "checkpoint_every",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
-        if self.global_batch % self.micro_batch:
-            raise ValueError(
-                f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}"
-            )
-
-    @property
-    def micro_batches(self) -> int:
-        """Micro-batches a step, over all workers."""
-        return self.global_batch // self.micro_batch
-
-    def due(self, done: int) -> bool:
-        """Whether numbers are wanted after `done` steps: for the curves, a validation or a checkpoint."""
-        every = (self.log_every, self.validate_every, self.checkpoint_every)
-        return done == self.steps or any(done % steps == 0 for steps in every)
-
-    def require(self, workers: int, section: str = "training") -> None:
-        """Check that so many workers have something to do.
-
-        Args:
-            workers: how many.
-            section: what the settings are called, for the error.
-
-        Raises:
-            UserError: fewer micro-batches than workers.
-        """
-        if self.micro_batches < workers:
-            raise UserError(
-                f"{section}.global_batch {self.global_batch} / micro_batch {self.micro_batch} = {self.micro_batches} "
-                f"micro-batches for {workers} workers; lower compute.workers or micro_batch"
-            )
-
-    def mine(self, rank: int, size: int) -> range:
-        """Indices of the micro-batches of a step that worker `rank` of `size` takes; any size up to their number will do.
-
-        Raises:
-            UserError: fewer micro-batches than workers.
-        """
-        self.require(size)
-        return range(rank, self.micro_batches, size)
 
 
 class Workers(Protocol):
@@ -181,7 +107,7 @@ class TrainingFolder:
 def train(
     trainee: Trainee[Batch_contra],
     batches: Callable[[int], Sequence[Batch_contra]],
-    settings: LoopSettings,
+    settings: TrainingSettings,
     workers: Workers,
     folder: TrainingFolder,
 ) -> None:
@@ -256,7 +182,7 @@ def _keep(
     trainee: Trainee[Batch_contra],
     done: int,
     terms: dict[str, float],
-    settings: LoopSettings,
+    settings: TrainingSettings,
     workers: Workers,
     folder: TrainingFolder,
 ) -> None:
@@ -275,7 +201,7 @@ def _step(
     trainee: Trainee[Batch_contra],
     batches: Sequence[Batch_contra],
     step: int,
-    settings: LoopSettings,
+    settings: TrainingSettings,
     workers: Workers,
     watch: Watch,
 ) -> dict[str, Tensor | float]:
@@ -299,7 +225,7 @@ def _step(
 class _Recorder:
     """Rank 0's bookkeeping: bar, curves, validation."""
 
-    def __init__(self, folder: TrainingFolder, settings: LoopSettings, start: int, workers: int) -> None:
+    def __init__(self, folder: TrainingFolder, settings: TrainingSettings, start: int, workers: int) -> None:
         self.settings = settings
         with (folder.work / ATTEMPTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"steps_done": start, "workers": workers}) + "\n")

@@ -17,12 +17,12 @@ from models.losses import adaptive_weight, hinge_discriminator, hinge_generator,
 from models.masker import random_ranking
 from models.moving import sent
 from models.mqvae import MQVAE, MQVAEOutput
+from models.precision import autocast, kernels, memory_format, weight_dtype
 from models.quantizer import Reduce, Seen
+from settings.mqvae import MQVAESettings
 from training.ema import Ema
-from training.mqvae_plan import MQVAETraining
 from training.optimizers import build_optimizers, set_learning_rates
-from training.precision import autocast, kernels, memory_format, weight_dtype
-from training.schedules import anneal, learning_rate
+from training.schedules import anneal
 from training.watch import Admit, gradient_norm, step_if, unwatched
 from workspace.seeds import step_seed
 
@@ -52,9 +52,7 @@ class MQVAETrainee:
 
     Args:
         model: to be trained; moved to `device` and to the training's precision.
-        training: how.
-        global_batch: images a step over all workers.
-        micro_batch: images of a forward pass, in training and in validation.
+        settings: how.
         perceptual: the perceptual distance; needed where its weight is not 0.
         held_out: images [n, 3, H, W] to validate on.
         device: where to compute.
@@ -64,42 +62,38 @@ class MQVAETrainee:
     def __init__(
         self,
         model: MQVAE,
-        training: MQVAETraining,
-        global_batch: int,
-        micro_batch: int,
+        settings: MQVAESettings,
         perceptual: Perceptual | None,
         held_out: Tensor,
         device: torch.device,
         draw: Callable[[int, Tensor, MQVAEOutput], None],
     ) -> None:
-        if training.loss.perceptual and perceptual is None:
+        if settings.loss.perceptual and perceptual is None:
             raise ValueError(
-                f"the weight of the perceptual loss is {training.loss.perceptual}, and there is no such loss"
+                f"the weight of the perceptual loss is {settings.loss.perceptual}, and there is no such loss"
             )
-        self.training, self.perceptual = training, perceptual
-        self.global_batch, self.micro_batch = global_batch, micro_batch
+        self.settings, self.perceptual = settings, perceptual
         self.device, self.draw, self.held_out = device, draw, held_out
-        self.dtype = weight_dtype(training.precision)
-        self.memory_format = memory_format(training.channels_last, training.compile, device)
+        self.dtype = weight_dtype(settings.precision)
+        self.memory_format = memory_format(settings.channels_last, settings.compile, device)
         self.model = self._place(model)
-        self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if training.compile else self.model
-        self.ema = Ema(self.model, training.ema_decay)
+        self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if settings.compile else self.model
+        self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
-        betas = (training.beta1, training.beta2)
+        betas = (settings.beta1, settings.beta2)
         self.optimizers: dict[str, Optimizer] = build_optimizers(
-            training.optimizer,
-            lambda weights: Adam(weights, lr=training.learning_rate, betas=betas, **kernels(device)),
-            training.muon,
+            settings,
+            lambda weights: Adam(weights, lr=settings.learning_rate, betas=betas, **kernels(device)),
             self.model.parameters(),
             lambda weight: True,
         )
-        if training.loss.adversarial:
+        if settings.loss.adversarial:
             self.critic = self._place(
-                PatchDiscriminator(training.loss.disc_channels, training.loss.disc_layers)
+                PatchDiscriminator(settings.loss.disc_channels, settings.loss.disc_layers)
             )
             self.modules["critic"] = self.critic
             self.optimizers["critic"] = Adam(
-                self.critic.parameters(), lr=training.loss.disc_learning_rate, betas=betas, **kernels(device)
+                self.critic.parameters(), lr=settings.loss.disc_learning_rate, betas=betas, **kernels(device)
             )
         self._seen: list[Seen] = []
 
@@ -110,20 +104,20 @@ class MQVAETrainee:
         return sent(image_BCHW, self.device).to(self.dtype, memory_format=self.memory_format)
 
     def _autocast(self) -> torch.autocast:
-        return autocast(self.training.precision, self.device)
+        return autocast(self.settings.precision, self.device)
 
     def micro_step(self, batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward of one micro-batch; see `training.loop.Trainee`."""
-        plan, loss = self.training.exploration, self.training.loss
-        exploration = plan.noise * anneal(step, self.training.steps, plan.until, plan.gone_by)
+        plan, loss = self.settings.exploration, self.settings.loss
+        exploration = plan.noise * anneal(step, self.settings.steps, plan.until, plan.gone_by)
         image_BCHW = self._images(batch.image_BCHW)
         with self._autocast():
             output = self.run(
                 image_BCHW,
                 self._ranking(batch, exploration),
                 exploration,
-                step >= plan.freeze_from * self.training.steps,
-                step < self.training.quantize_from,
+                step >= plan.freeze_from * self.settings.steps,
+                step < self.settings.quantize_from,
             )
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
@@ -158,7 +152,7 @@ class MQVAETrainee:
         self, image_BCHW: Tensor, recovered_BCHW: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of the terms that compare the two images, and each of them."""
-        loss = self.training.loss
+        loss = self.settings.loss
         terms = {"l1": F.l1_loss(recovered_BCHW, image_BCHW), "l2": F.mse_loss(recovered_BCHW, image_BCHW)}
         total = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
         if loss.perceptual:
@@ -188,7 +182,7 @@ class MQVAETrainee:
             self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
             for gradient_BCHW in (rec_BCHW, adv_BCHW)
         )
-        return adaptive_weight(rec_at_weight, adv_at_weight, self.training.loss.adaptive_max)
+        return adaptive_weight(rec_at_weight, adv_at_weight, self.settings.loss.adaptive_max)
 
     @staticmethod
     def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
@@ -202,9 +196,7 @@ class MQVAETrainee:
         self, step: int, reduce: Reduce, admit: Admit = unwatched
     ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser steps, codebook, EMA; see `training.loop.Trainee`."""
-        plan = self.training
-        rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
-        set_learning_rates(self.optimizers, rate, rate / plan.learning_rate, plan.muon)
+        rate = set_learning_rates(self.optimizers, self.settings, step)
         of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "critic"]
         norms = {"model": gradient_norm(*of_model)}
         if "critic" in self.optimizers:
@@ -213,7 +205,7 @@ class MQVAETrainee:
             admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
             norms["model"],
         )
-        nn.utils.clip_grads_with_norm_(self.model.parameters(), plan.clip or float("inf"), norm)
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip or float("inf"), norm)
         for optimizer in self.optimizers.values():
             step_if(optimizer, fine)
         numbers = self._update_codebook(step, reduce, admit)
@@ -223,14 +215,14 @@ class MQVAETrainee:
 
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
-        seed = step_seed(self.training.seed, step)
-        if quantizer.config.kind == "ema" and step + 1 == self.training.quantize_from:
-            quantizer.initialise(self._seen, self.global_batch, seed, reduce, admit)
-        if step < self.training.quantize_from:
+        seed = step_seed(self.settings.seed, step)
+        if quantizer.config.kind == "ema" and step + 1 == self.settings.quantize_from:
+            quantizer.initialise(self._seen, self.settings.global_batch, seed, reduce, admit)
+        if step < self.settings.quantize_from:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every
-        restart = bool(every) and (step + 1 - self.training.quantize_from) % every == 0
-        update = quantizer.update(self._seen, self.global_batch, restart, seed, reduce, admit)
+        restart = bool(every) and (step + 1 - self.settings.quantize_from) % every == 0
+        update = quantizer.update(self._seen, self.settings.global_batch, restart, seed, reduce, admit)
         share_K = update.count_K / update.count_K.sum()
         entropy = -torch.xlogy(share_K, share_K).sum()
         return {
@@ -244,8 +236,8 @@ class MQVAETrainee:
         """PSNR (dB, of [0, 1] images, mean over images), L1 and codebook usage of the EMA weights on held-out images."""
         model, config = self.ema.model, self.model.config
         codes, errors, absolute, shown = [], [], [], list[tuple[Tensor, MQVAEOutput]]()
-        for start in range(0, len(self.held_out), self.micro_batch):
-            image_BCHW = self._images(self.held_out[start : start + self.micro_batch])
+        for start in range(0, len(self.held_out), self.settings.micro_batch):
+            image_BCHW = self._images(self.held_out[start : start + self.settings.micro_batch])
             seeds = range(start, start + len(image_BCHW))
             with self._autocast():
                 output = model(image_BCHW, self._noise(seeds) if config.mask == "random" else None)

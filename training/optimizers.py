@@ -7,17 +7,15 @@ out over workers.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from training.schedules import set_learning_rate
+from settings.training import MOST_ITERATIONS, MuonConfig, TrainingSettings
+from training.schedules import learning_rate, set_learning_rate
 
-OptimizerKind = Literal["adamw", "muon"]
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all workers, in place."""
 
@@ -30,39 +28,11 @@ COEFFICIENTS = (
 )
 """Of the odd quintics whose composition is the best of its degree at bringing singular values in [1e-3, 1] to 1: Polar Express
 (Amsel et al. 2025, Algorithm 1)."""
+assert len(COEFFICIENTS) == MOST_ITERATIONS
 SMALLEST_SIDE = 4
 """A matrix with fewer rows or columns is left to Adam: it has too few singular values for their equality to mean anything."""
 SLACK = 1.01
 """The largest singular value is held this far below 1, where the first polynomial is steep."""
-
-
-@dataclass(frozen=True)
-class MuonConfig:
-    """Muon's settings, read where `optimizer` is muon.
-
-    Attributes:
-        learning_rate: peak rate of the matrices; its schedule has the shape of the other weights' (> 0).
-        momentum: of the gradients' average, Nesterov (0 ≤ x < 1).
-        weight_decay: decoupled, of the matrices (≥ 0).
-        iterations: of Newton-Schulz (≥ 1, ≤ 5).
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    learning_rate: float = 0.02
-    momentum: float = 0.95
-    weight_decay: float = 0.0
-    iterations: int = 5
-
-    def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate is {self.learning_rate}, expected > 0")
-        if not 0 <= self.momentum < 1:
-            raise ValueError(f"momentum is {self.momentum}, expected 0 ≤ momentum < 1")
-        if self.weight_decay < 0:
-            raise ValueError(f"weight_decay is {self.weight_decay}, expected ≥ 0")
-        if not 1 <= self.iterations <= len(COEFFICIENTS):
-            raise ValueError(f"iterations is {self.iterations}, expected 1 … {len(COEFFICIENTS)}")
 
 
 def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
@@ -74,7 +44,8 @@ def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
     """
     tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
     x_KOI = matrix_KOI.mT if tall else matrix_KOI
-    x_KOI = x_KOI / (SLACK * torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)).clamp_min(1e-30)
+    norm_K11: Tensor = torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)
+    x_KOI = x_KOI / (SLACK * norm_K11).clamp_min(1e-30)
     gram_KOO = x_KOI @ x_KOI.mT
     product_KOO = gram_KOO
     for index, (a, b, c) in enumerate(COEFFICIENTS[:iterations]):
@@ -166,32 +137,34 @@ def is_matrix(weight: Tensor) -> bool:
 
 
 def build_optimizers(
-    kind: OptimizerKind,
+    settings: TrainingSettings,
     adam: Callable[[list[nn.Parameter]], Optimizer],
-    muon: MuonConfig,
     weights: Iterable[nn.Parameter],
     for_muon: Callable[[nn.Parameter], bool],
 ) -> dict[str, Optimizer]:
     """A model's optimisers by name: `model`, and where the kind asks for it `muon`.
 
     Args:
-        kind: what takes the matrices.
+        settings: what takes the matrices, and Muon's rates.
         adam: makes the optimiser of all weights that are not Muon's.
-        muon: its rates.
         weights: of the model.
         for_muon: whether a weight is one of those that Muon may take; see `is_matrix` too.
     """
-    if kind == "adamw":
+    if settings.optimizer == "adamw":
         return {"model": adam(list(weights))}
     chosen: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
     for weight in weights:
         (chosen if is_matrix(weight) and for_muon(weight) else rest).append(weight)
-    return {"model": adam(rest), "muon": Muon(chosen, muon)}
+    return {"model": adam(rest), "muon": Muon(chosen, settings.muon)}
 
 
-def set_learning_rates(optimizers: dict[str, Optimizer], rate: float, share: float, muon: MuonConfig) -> None:
-    """Give `model` this rate, and `muon` its own peak times the share of the peak that this rate is."""
-    for name, optimizer in optimizers.items():
-        if name in ("model", "muon"):
-            set_learning_rate(optimizer, rate if name == "model" else share * muon.learning_rate)
+def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSettings, step: int) -> float:
+    """Give `model` the rate of a step (0-based), and `muon` the same share of its own peak; returns the first."""
+    rate = learning_rate(
+        step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.final_rate
+    )
+    set_learning_rate(optimizers["model"], rate)
+    if "muon" in optimizers:
+        set_learning_rate(optimizers["muon"], rate / settings.learning_rate * settings.muon.learning_rate)
+    return rate

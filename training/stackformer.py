@@ -4,52 +4,19 @@ Shapes: B images of a micro-batch, N kept codes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from models.precision import autocast, kernels, weight_dtype
 from models.stackformer import Stackformer, StackformerLoss
+from settings.stackformer import StackformerSettings
 from training.ema import Ema
-from training.optimizers import MuonConfig, OptimizerKind, build_optimizers, set_learning_rates
-from training.precision import Precision, autocast, kernels, weight_dtype
-from training.schedules import learning_rate
+from training.optimizers import build_optimizers, set_learning_rates
 from training.tokens import TokenBatch
 from training.watch import Admit, gradient_norm, step_if, unwatched
-
-
-@dataclass(frozen=True)
-class StackformerTraining:
-    """How a Stackformer is trained; see params.yaml for what each is in the demo.
-
-    Attributes:
-        steps: length of the run, for the schedule.
-        learning_rate, warmup_steps, final_rate: peak, warm-up, and the share of the peak at the end.
-        beta1, beta2: of AdamW.
-        weight_decay: of the linear maps' weights; norms, biases and embeddings have none.
-        clip: highest gradient norm; 0 does not clip.
-        ema_decay: of the published weights.
-        precision: fp32, tf32, bf16 (autocast) or float64.
-        compile: run the model through torch.compile.
-        optimizer: adamw for all weights, or muon for the matrices of the blocks and AdamW for the rest.
-        muon: its rates.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    final_rate: float
-    beta1: float
-    beta2: float
-    weight_decay: float
-    clip: float
-    ema_decay: float
-    precision: Precision
-    compile: bool
-    optimizer: OptimizerKind = "adamw"
-    muon: MuonConfig = field(default_factory=MuonConfig)
 
 
 def parameter_groups(
@@ -69,24 +36,22 @@ class StackformerTrainee:
 
     Args:
         model: to be trained; moved to `device` and to the training's precision.
-        training: how.
+        settings: how.
         held_out: tokens to validate on.
-        micro_batch: images of a validation pass.
         device: where to compute.
     """
 
     def __init__(
         self,
         model: Stackformer,
-        training: StackformerTraining,
+        settings: StackformerSettings,
         held_out: TokenBatch,
-        micro_batch: int,
         device: torch.device,
     ) -> None:
-        self.training, self.held_out, self.micro_batch, self.device = training, held_out, micro_batch, device
-        self.model = model.to(device, weight_dtype(training.precision)).train()
-        self.run: Callable[..., Any] = torch.compile(self.model) if training.compile else self.model
-        self.ema = Ema(self.model, training.ema_decay)
+        self.settings, self.held_out, self.device = settings, held_out, device
+        self.model = model.to(device, weight_dtype(settings.precision)).train()
+        self.run: Callable[..., Any] = torch.compile(self.model) if settings.compile else self.model
+        self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         in_blocks = {
             id(module.weight)
@@ -94,21 +59,20 @@ class StackformerTrainee:
             if ".blocks." in name and isinstance(module, nn.Linear)
         }
         self.optimizers: dict[str, Optimizer] = build_optimizers(
-            training.optimizer,
+            settings,
             self._adamw,
-            training.muon,
             self.model.parameters(),
             lambda weight: id(weight) in in_blocks,
         )
 
     def _adamw(self, weights: list[nn.Parameter]) -> AdamW:
-        plan = self.training
-        groups = parameter_groups(self.model, plan.weight_decay, weights)
-        return AdamW(groups, lr=plan.learning_rate, betas=(plan.beta1, plan.beta2), **kernels(self.device))
+        given = self.settings
+        groups = parameter_groups(self.model, given.weight_decay, weights)
+        return AdamW(groups, lr=given.learning_rate, betas=(given.beta1, given.beta2), **kernels(self.device))
 
     def _loss(self, model: Callable[..., Any], batch: TokenBatch) -> StackformerLoss:
         tokens = batch.to(self.device)
-        with autocast(self.training.precision, self.device):
+        with autocast(self.settings.precision, self.device):
             output = model(tokens.codes_BN, tokens.positions_BN, tokens.condition_BC)
             return self.model.loss(output, tokens.codes_BN, tokens.positions_BN)
 
@@ -122,12 +86,10 @@ class StackformerTrainee:
         self, step: int, reduce: Callable[[Tensor], Tensor], admit: Admit = unwatched
     ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser step, EMA; see `training.loop.Trainee`."""
-        plan = self.training
-        rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup_steps, plan.final_rate)
-        set_learning_rates(self.optimizers, rate, rate / plan.learning_rate, plan.muon)
+        rate = set_learning_rates(self.optimizers, self.settings, step)
         norm = gradient_norm(*self.optimizers.values())
         fine = admit({"the gradient's norm": norm})
-        nn.utils.clip_grads_with_norm_(self.model.parameters(), plan.clip or float("inf"), norm)
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip or float("inf"), norm)
         for optimizer in self.optimizers.values():
             step_if(optimizer, fine)
         self.ema.update(step)
@@ -137,7 +99,7 @@ class StackformerTrainee:
     def validate(self, step: int) -> dict[str, float]:
         """-log p of held-out tokens under the EMA weights, nats an image: codes, positions, both."""
         code, position = 0.0, 0.0
-        for batch in self.held_out.split(self.micro_batch):
+        for batch in self.held_out.split(self.settings.micro_batch):
             loss = self._loss(self.ema.model, batch)
             code += float(loss.code_BN.double().sum())
             position += float(loss.position_BN.double().sum())

@@ -8,24 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from settings.training import require_folder
 from workspace.errors import UserError
 from workspace.manifest import NAME, read_manifest
 
 NAMED = 4
 """Differences that an error names."""
-
-
-def require_folder(folder: Path | None, setting: str) -> None:
-    """Refuse a folder that is not there; None is no folder.
-
-    Raises:
-        UserError: it is missing.
-    """
-    if folder is not None and not folder.is_dir():
-        raise UserError(
-            f"{setting} is {folder}, which is no folder; expected one with model.safetensors and config.json (DVC removes a "
-            "stage's own artifact before it runs: start from a copy of it elsewhere), or null"
-        )
 
 
 def start_weights(folder: Path, model: nn.Module, setting: str, kind: str) -> dict[str, Tensor]:

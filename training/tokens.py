@@ -15,10 +15,11 @@ from torch import Tensor
 
 from models.moving import sent
 from models.stackformer import StackformerConfig
+from settings.stackformer import StackformerSettings
 from shards.order import batch_indices
 from shards.token_blocks import unpack_positions
 from shards.tokens import TokenSplit
-from training.loop import LoopSettings, Workers
+from training.loop import Workers
 from workspace.seeds import hashed_unit, sample_seed
 
 
@@ -82,20 +83,18 @@ class TokenBatches:
     Args:
         split: the training tokens.
         config: what the model takes.
-        settings: seed and batch sizes.
+        settings: seed, batch sizes, and the share of samples whose condition is replaced by the null code.
         workers: whose share of each step this is.
-        condition_drop: share of the samples whose condition is replaced by the null code.
     """
 
     def __init__(
         self,
         split: TokenSplit,
         config: StackformerConfig,
-        settings: LoopSettings,
+        settings: StackformerSettings,
         workers: Workers,
-        condition_drop: float,
     ) -> None:
-        self.split, self.config, self.settings, self.condition_drop = split, config, settings, condition_drop
+        self.split, self.config, self.settings = split, config, settings
         self.mine = settings.mine(workers.rank, workers.size)
 
     def __call__(self, step: int) -> list[TokenBatch]:
@@ -110,6 +109,6 @@ class TokenBatches:
         captions = [sample_seed(seed, epoch, index, "caption") for epoch, index in samples]
         draws = [hashed_unit(seed, epoch, index, "drop") for epoch, index in samples]
         batch = token_batch(self.split, self.config, [index for _, index in samples], captions)
-        dropped_B1 = (torch.tensor(draws, dtype=torch.float64) < self.condition_drop)[:, None]
+        dropped_B1 = (torch.tensor(draws, dtype=torch.float64) < self.settings.condition_drop)[:, None]
         condition_BC = torch.where(dropped_B1, self.config.null_code, batch.condition_BC)
         return TokenBatch(batch.codes_BN, batch.positions_BN, condition_BC)

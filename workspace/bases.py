@@ -1,7 +1,7 @@
 """A params file that says only what differs from another one: `base: FILE`, then the settings whose values are its own.
 
 presets/ is written so: shapes.yaml is whole, and equal to the params.yaml that is committed; the others say what differs from it,
-or from each other. Here one is laid over the other; workspace/preset.py writes the outcome as a params file.
+or from each other. Here one is laid over the other; workflow/preset.py writes the outcome as a params file.
 """
 
 import copy

@@ -11,7 +11,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ PACKAGES = (
     "experiments",
     "models",
     "reporting",
+    "settings",
     "shards",
     "stages",
     "training",
+    "workflow",
     "workspace",
 )
 PIPELINES = (
@@ -49,8 +51,9 @@ ARM = "experiments.arm"
 DATA = re.compile(r"[\w.-]+\.\w+")
 """What a string looks like that may name a file beside its module."""
 
-EXCLUDED = ("cluster/", "workspace/", "training/curves.py", "training/mirror.py")
-"""What cannot change a result: where work runs, the workspace's mechanics, logging, copies of checkpoints."""
+EXCLUDED = ("cluster/", "workflow/", "workspace/", "training/curves.py", "training/mirror.py")
+"""What cannot change a result: where work runs, how a stage is started and its params file is checked as a whole, the
+workspace's mechanics, logging, copies of checkpoints."""
 
 DECIDING = ("workspace/manifest.py", "workspace/seeds.py")
 """What can, though it lies there."""
@@ -67,17 +70,18 @@ def excluded(path: Path, stage: str) -> bool:
     return path.as_posix().startswith(prefixes)
 
 
-def closure(module: str) -> list[Path]:
+def closure(module: str, without: Callable[[Path], bool] = lambda path: False) -> list[Path]:
     """The first-party files that `module` imports, itself included, imports inside functions too; relative to the root.
 
     Args:
         module: a dotted name, "stages.shard".
+        without: files that are left out, with what only they import.
     """
     found: set[Path] = set()
     waiting = [module]
     while waiting:
         for path in _files(waiting.pop()):
-            if path not in found:
+            if path not in found and not without(path):
                 imported, beside = _needs(path)
                 found.update((path, *beside))
                 waiting += imported
@@ -86,7 +90,7 @@ def closure(module: str) -> list[Path]:
 
 def result_files(stage: str) -> list[Path]:
     """The files that decide what a stage writes, relative to the root."""
-    return [path for path in closure(f"stages.{stage}") if not excluded(path, stage)]
+    return closure(f"stages.{stage}", lambda path: excluded(path, stage))
 
 
 def _files(module: str) -> Iterator[Path]:
@@ -108,7 +112,6 @@ def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     """Modules that a file imports (`from a import b` gives a and a.b, of which one is a module), and data files beside it."""
     names: list[str] = []
     beside = []
-    # settings.py imports every stage by name, inside functions, to validate the whole params file: no stage's result needs that.
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]

@@ -364,6 +364,6 @@ def mark_done(folder: RunFolder) -> None:
 
 
 if __name__ == "__main__":
-    from workspace.runs_command import main
+    from workflow.runs_command import main
 
     main()

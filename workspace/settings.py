@@ -1,17 +1,16 @@
-"""params.yaml → frozen, validated sections: the mechanism only; each stage owns its section's class.
+"""params.yaml → frozen, validated sections: the mechanism only. Each section's class is a file of settings/; all of them
+together are `workflow.params.Params`.
 
-A slip in any section is known before any work starts: the whole file is validated, unknown keys too, and the first
-mistake is told in one line with the nearest valid key. A stage run by hand asks for its own section alone.
+The first mistake is named in one line with the nearest valid key, unknown keys before all others.
 """
 
 import difflib
-import importlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
@@ -38,14 +37,37 @@ Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 
 
 class Settings(BaseModel):
-    """Base of every section: frozen, no unknown keys, no defaults (params.yaml states every knob)."""
+    """Base of all settings: frozen, no unknown keys, no defaults (params.yaml states every setting)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
+    def replaced(self, **changes: Any) -> Self:
+        """A copy with some other values, validated like these."""
+        return type(self).model_validate(dict(self) | changes)
 
-class Compute(Settings):
+
+class Section(Settings):
+    """Base of a section of params.yaml."""
+
+    SECTION: ClassVar[str]
+    """Its name in the file."""
+
+    def check(self, where: str, compute: "Compute") -> None:
+        """Check what must fit between the settings of this section.
+
+        Args:
+            where: the file and the section, as an error calls them.
+            compute: how many workers there are.
+
+        Raises:
+            UserError: the first that does not fit.
+        """
+
+
+class Compute(Section):
     """Where a result is made, never what it is: no stage declares this section to DVC."""
 
+    SECTION = "compute"
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
     workers: NonNegativeInt = Field(description="Ray workers; 0 runs the same functions in this process")
     threads: NonNegativeInt = Field(description="torch threads a worker; 0 shares the machine's cores out")
@@ -65,70 +87,25 @@ class Compute(Settings):
     )
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=Section)
 MOST_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
 """Of a params file: bytes, values, levels."""
 
 
-@dataclass(frozen=True)
-class Params:
-    """A params file, validated: all of it, or the sections that one stage run by hand needs.
-
-    Attributes:
-        path: where it was read.
-        sections: section name → its settings.
-        compute: the section that says where to compute.
-    """
-
-    path: Path
-    sections: Mapping[str, Settings]
-    compute: Compute
-
-    def section(self, kind: type[S]) -> S:
-        """The section whose settings are of this class."""
-        for settings in self.sections.values():
-            if isinstance(settings, kind):
-                return settings
-        raise AssertionError(f"no stage has settings of class {kind.__name__}")
-
-
-def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
-    """Read, override and validate a whole params file, what must fit across its sections too.
+def read_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
+    """One section of a params file, whatever the others hold: what a stage run by hand needs.
 
     Args:
         path: a YAML file with a section for each stage and `compute`, as presets/shapes.yaml has them.
-        overrides: `section.key=value` each, value in YAML.
+        kind: the section's class.
+        overrides: `section.key=value` each, value in YAML; of other sections too.
 
     Raises:
-        UserError: the first mistake, in one line.
+        UserError: the first mistake, in one line; an override that names no setting of the file is one.
     """
     tree = read_tree(path, overrides)
-    modules = [importlib.import_module(f"stages.{name}") for name in STAGES]
-    kinds: dict[str, type[Settings]] = {module.SECTION: module.SETTINGS for module in modules}
-    params = _validated(path, tree, kinds)
-    for check in ("check", "check_across"):
-        for module in modules:
-            if hasattr(module, check):
-                getattr(module, check)(params)
-    return params
-
-
-def load_section(path: Path, overrides: Sequence[str], name: str) -> Params:
-    """Read, override and validate what the stage `name` reads, its own section and `compute`: what a run by hand needs.
-
-    A mistake in another stage's section, or between two sections, is that stage's; what a run reads of other stages it
-    takes from their artifacts, and checks there.
-
-    Raises:
-        UserError: the first mistake, in one line; a setting in `overrides` that no stage has is one.
-    """
-    tree = read_tree(path, overrides)
-    module = importlib.import_module(f"stages.{name}")
-    own: dict[str, type[Settings]] = {module.SECTION: module.SETTINGS}
-    params = _validated(path, {key: value for key, value in tree.items() if key in {*own, "compute"}}, own)
-    if hasattr(module, "check"):
-        module.check(params)
-    return params
+    check_names(path, tree.keys() & {kind.SECTION}, (kind.SECTION,))
+    return validate_section(path, kind, tree[kind.SECTION])
 
 
 def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -152,16 +129,6 @@ def _file(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")
     return tree
-
-
-def _validated(path: Path, tree: Mapping[str, Any], stages: Mapping[str, type[Settings]]) -> Params:
-    """The sections of a tree that has these sections, `compute`, and no others."""
-    kinds: dict[str, type[Settings]] = {**stages, "compute": Compute}
-    _check_names(path, tree, kinds)
-    sections = {name: validate_section(path, name, kind, tree[name]) for name, kind in kinds.items()}
-    compute = sections.pop("compute")
-    assert isinstance(compute, Compute)
-    return Params(path, sections, compute)
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
@@ -222,21 +189,28 @@ def _inner(value: Any) -> Iterable[Any]:
     return value if isinstance(value, (list, set, tuple)) else ()
 
 
-def _check_names(path: Path, tree: Mapping[str, Any], kinds: Mapping[str, type[Settings]]) -> None:
-    for name in tree:
-        if name not in kinds:
-            raise UserError(f"{path}: {name} is not a section.{_nearest(str(name), kinds)}")
-    for name in kinds:
-        if name not in tree:
+def check_names(path: Path, found: Iterable[str], sections: Sequence[str]) -> None:
+    """Check that a file has these sections and no others.
+
+    Raises:
+        UserError: it lacks one, or has another.
+    """
+    names = list(found)
+    for name in names:
+        if name not in sections:
+            raise UserError(f"{path}: {name} is not a section.{_nearest(str(name), dict.fromkeys(sections))}")
+    for name in sections:
+        if name not in names:
             raise UserError(f"{path}: the section {name} is missing; presets/shapes.yaml has one to copy")
 
 
-def validate_section(path: Path, section: str, kind: type[Settings], value: Any) -> Settings:
+def validate_section(path: Path, kind: type[S], value: Any) -> S:
     """One section's values as its settings.
 
     Raises:
         UserError: the first mistake, by name.
     """
+    section = kind.SECTION
     try:
         text = json.dumps(value, allow_nan=False)
     except TypeError as error:
@@ -248,19 +222,19 @@ def validate_section(path: Path, section: str, kind: type[Settings], value: Any)
     try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(section, kind, value, error)}") from error
+        raise UserError(f"{path}: {_explain(kind, value, error)}") from error
 
 
-def _explain(section: str, kind: type[Settings], value: Any, error: ValidationError) -> str:
+def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
     """The first mistake, unknown keys before all others, as one line."""
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
     first = problems[0]
     location, at = _locate(value, first["loc"])
-    name = ".".join([section, *location])
+    name = ".".join([kind.SECTION, *location])
     if first["type"] in UNKNOWN:
         text = f"{name} is not a setting.{_nearest(location[-1], _fields_at(kind, location[:-1]))}"
     elif first["type"] == "missing":
-        text = f"{section}.{'.'.join(str(part) for part in first['loc'])} is missing"
+        text = f"{kind.SECTION}.{'.'.join(str(part) for part in first['loc'])} is missing"
     elif first["type"] == "value_error":
         text = f"{name}: {first['ctx']['error']}"
     else:

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic import BaseModel
 
 from workspace.errors import UserError
-from workspace.settings import Compute, Settings, read_tree, validate_section
+from workspace.settings import Compute, Section, read_tree, validate_section
 
 WIDTH = 100
 WORDS = {
@@ -49,30 +49,30 @@ class Knob:
     about: str
 
 
-def settings_text(section: str, kind: type[Settings], params: Path) -> str:
+def settings_text(kind: type[Section], params: Path) -> str:
     """The settings of a section and of `compute`, with their values in a params file where it has them.
 
     A file that is missing or wrong is told in a line; the settings are listed all the same.
     """
-    values, note = _values(section, kind, params)
+    values, note = _values(kind, params)
     parts = [
         f"settings, with their values in {params} (another one for one run: --set NAME=VALUE --out DIR):"
     ]
     parts += [f"  ! {note}"] if note else []
-    for name, of in ((section, kind), ("compute", Compute)):
-        parts += [_entry(knob, values) for knob in knobs(name, of)]
+    for of in (kind, Compute):
+        parts += [_entry(knob, values) for knob in knobs(of.SECTION, of)]
     return "\n".join(parts)
 
 
-def _values(section: str, kind: type[Settings], params: Path) -> tuple[Mapping[str, Any], str]:
+def _values(kind: type[Section], params: Path) -> tuple[Mapping[str, Any], str]:
     """What the file holds, as far as it can be read, and what is wrong with it."""
     try:
         tree = read_tree(params)
     except UserError as error:
         return {}, str(error)
     try:
-        for name, of in ((section, kind), ("compute", Compute)):
-            validate_section(params, name, of, tree.get(name))
+        for of in (kind, Compute):
+            validate_section(params, of, tree.get(of.SECTION))
     except UserError as error:
         return tree, str(error)
     return tree, ""

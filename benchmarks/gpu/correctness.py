@@ -21,15 +21,17 @@ from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
 from models.memory import decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
+from models.precision import allow_tf32
 from models.sampling import Sampler, SamplingSettings, Truncation
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
-from training.mqvae import ImageBatch, MQVAETraining
-from training.precision import allow_tf32
-from training.stackformer import StackformerTrainee, StackformerTraining
+from settings.mqvae import MQVAESettings
+from settings.stackformer import StackformerSettings
+from training.mqvae import ImageBatch
+from training.stackformer import StackformerTrainee
 
 CPU = torch.device("cpu")
-PLAIN = replace(TRAINING, channels_last=False)
-PLAIN_STACKFORMER = replace(STACKFORMER_TRAINING, precision="fp32", compile=False)
+PLAIN = TRAINING.replaced(channels_last=False)
+PLAIN_STACKFORMER = STACKFORMER_TRAINING.replaced(precision="fp32", compile=False)
 SHARP = SamplingSettings(1.7, Truncation(0.9, 0, 0.9), Truncation(0.9, 0, 0.9))
 Step = tuple[dict[str, float], dict[str, Tensor]]
 """A training step's loss terms and its gradients by name, float64 on the CPU."""
@@ -94,7 +96,7 @@ def gradients_of(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def mqvae_step(place: Place, device: torch.device, training: MQVAETraining, parts: int = 1) -> Step:
+def mqvae_step(place: Place, device: torch.device, training: MQVAESettings, parts: int = 1) -> Step:
     """Terms and gradients of a step on four images, in so many micro-batches; the images are keyed by place, not by device."""
     config = mqvae_config(place)
     trainee = trainee_of(config, training, 4, device)
@@ -113,13 +115,13 @@ def mqvae_step(place: Place, device: torch.device, training: MQVAETraining, part
 
 
 def stackformer_step(
-    place: Place, device: torch.device, training: StackformerTraining, parts: int = 1
+    place: Place, device: torch.device, training: StackformerSettings, parts: int = 1
 ) -> Step:
     """The same of a Stackformer."""
     config = stackformer_config(place)
     torch.manual_seed(0)
     model, batch = Stackformer(config), random_batch(config, 4)
-    trainee = StackformerTrainee(model, training, batch, 4, device)
+    trainee = StackformerTrainee(model, training.replaced(micro_batch=4), batch, device)
     sums: dict[str, float] = {}
     for part in batch.split(4 // parts):
         for name, value in trainee.micro_step(part, 0, 1 / parts).items():
@@ -158,11 +160,11 @@ def bf16(place: Place) -> dict[str, Any]:
     """Autocast against fp32, both on the device."""
     device = torch.device(place.device)
     mqvae = apart(
-        mqvae_step(place, device, replace(PLAIN, precision="bf16")), mqvae_step(place, device, PLAIN)
+        mqvae_step(place, device, PLAIN.replaced(precision="bf16")), mqvae_step(place, device, PLAIN)
     )
     plain = PLAIN_STACKFORMER
     stackformer = apart(
-        stackformer_step(place, device, replace(plain, precision="bf16")),
+        stackformer_step(place, device, plain.replaced(precision="bf16")),
         stackformer_step(place, device, plain),
     )
     found = {f"mqvae_{name}": value for name, value in mqvae.items()}
@@ -181,7 +183,7 @@ def channels_last(place: Place) -> dict[str, Any]:
 def micro_batches(place: Place) -> dict[str, Any]:
     """A step in two parts is the step; the critic's adaptive weight belongs to a micro-batch, so there is none here."""
     device = torch.device(place.device)
-    alone = replace(PLAIN, loss=replace(PLAIN.loss, adversarial=0.0))
+    alone = PLAIN.replaced(loss=replace(PLAIN.loss, adversarial=0.0))
     mqvae = apart(mqvae_step(place, device, alone, 2), mqvae_step(place, device, alone))
     plain = PLAIN_STACKFORMER
     stackformer = apart(stackformer_step(place, device, plain, 2), stackformer_step(place, device, plain))
@@ -193,7 +195,7 @@ def compiled_mqvae(place: Place) -> dict[str, Any]:
     """torch.compile changes nothing but the order of sums."""
     device = torch.device(place.device)
     found = apart(
-        mqvae_step(place, device, replace(PLAIN, compile=not place.tiny)), mqvae_step(place, device, PLAIN)
+        mqvae_step(place, device, PLAIN.replaced(compile=not place.tiny)), mqvae_step(place, device, PLAIN)
     )
     return judged(found, {"loss": 1e-3, "gradients": 2e-2})
 
@@ -201,7 +203,7 @@ def compiled_mqvae(place: Place) -> dict[str, Any]:
 def compiled_stackformer(place: Place) -> dict[str, Any]:
     """The same of a Stackformer."""
     device, plain = torch.device(place.device), PLAIN_STACKFORMER
-    fast = replace(plain, compile=not place.tiny)
+    fast = plain.replaced(compile=not place.tiny)
     return judged(
         apart(stackformer_step(place, device, fast), stackformer_step(place, device, plain)),
         {"loss": 1e-4, "gradients": 1e-3},

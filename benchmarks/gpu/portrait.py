@@ -4,7 +4,6 @@ Runs the stages' own `run` in this process. How many steps each training gets fo
 """
 
 import argparse
-import importlib
 import shutil
 import time
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from benchmarks.gpu.notes import keep_json, tell
 from benchmarks.gpu.phase import Place
 from benchmarks.gpu.science import plain_numbers, rate_of
 from benchmarks.gpu.stages import PRESETS, TINY, facts_of, machine_sets, perception_sets, shards_for
+from workflow.params import Params, load_params
+from workflow.stage import stage_named
 from workspace.runs import RunFolder
-from workspace.settings import Params, load_params
 
 TRIAL_STEPS = 40
 MQVAE_SHARE, STACKFORMER_SHARE = 0.42, 0.75
@@ -111,12 +111,12 @@ class Sitting:
 
     def run(self, name: str, label: str, params: Params, **inputs: Path) -> RunFolder:
         """A stage's own `run`, in a folder of its own."""
-        module: Any = importlib.import_module(f"stages.{name}")
+        stage = stage_named(name)
         folder = RunFolder(self.folder / label)
         shutil.rmtree(folder.root, ignore_errors=True)
         for part in (folder.out, folder.metrics, folder.work):
             part.mkdir(parents=True)
-        module.run(params.section(module.SETTINGS), params.compute, module.Inputs(**inputs), folder)
+        stage.run(params.section(stage.settings), params.compute, stage.inputs(**inputs), folder)
         tell(f"{self.portrait.data}: {label}, {self.place.left:.0f} s are left")
         return folder
 

@@ -12,8 +12,8 @@ from benchmarks.tokens_made import write_random_tokens
 from shards.tokens import TokenFacts
 from stages import train_stackformer
 from training.checkpoints import list_checkpoints
+from workflow.params import load_params
 from workspace.runs import RunFolder
-from workspace.settings import Compute, load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, HALF = 6, 3
@@ -62,8 +62,5 @@ def train(place: Place, tokens: Path, folder: RunFolder) -> None:
     }
     sets = [f"stackformer.{name}={value}" for name, value in changes.items()]
     params = load_params(ROOT / "presets" / "tiny.yaml", [*sets, "sample.guidance=1.0"])
-    settings = params.section(train_stackformer.StackformerSettings)
-    compute = Compute.model_validate(
-        params.compute.model_dump() | {"device": place.device, "workers": 0, "threads": 1}
-    )
-    train_stackformer.run(settings, compute, train_stackformer.Inputs(tokens), folder)
+    compute = params.compute.replaced(device=place.device, workers=0, threads=1)
+    train_stackformer.run(params.stackformer, compute, train_stackformer.Inputs(tokens), folder)

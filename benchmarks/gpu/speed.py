@@ -24,15 +24,15 @@ from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import one_step as stackformer_step
 from benchmarks.row_03_training_gpu import random_batch, training_flops
 from models.mqvae import MQVAE, MQVAEConfig
+from models.precision import autocast
 from models.sampling import Sampler
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from models.transformer import Transformer
-from training.mqvae import MQVAETraining
-from training.precision import autocast
+from settings.mqvae import MQVAESettings
 from training.stackformer import StackformerTrainee
 
 F16 = replace(FULL, multipliers=(1, 1, 2, 2, 4), code_dim=256)
-EAGER_BF16 = replace(TRAINING, precision="bf16", channels_last=False)
+EAGER_BF16 = TRAINING.replaced(precision="bf16", channels_last=False)
 KERNELS = 25
 """Kernels that a profile names."""
 BARS = {
@@ -179,8 +179,8 @@ def stackformer_trainee(
         model = Stackformer(config)
     if checkpointed:
         checkpointed_blocks(model)
-    training = replace(STACKFORMER_TRAINING, compile=compiled and not place.tiny)
-    trainee = StackformerTrainee(model, training, batch, len(batch), device)
+    training = STACKFORMER_TRAINING.replaced(compile=compiled and not place.tiny)
+    trainee = StackformerTrainee(model, training.replaced(micro_batch=len(batch)), batch, device)
     return trainee, partial(stackformer_step, trainee, batch)
 
 
@@ -212,11 +212,11 @@ def mqvae(place: Place, config: MQVAEConfig, compiled: bool, times: int = 8) -> 
     """A step with its critic: fp32 eager beside bf16, compiled or not."""
     device, config = torch.device(place.device), mqvae_config(place, config)
     batch = 2 if place.tiny else 8
-    ways = {"fp32_eager": replace(TRAINING, channels_last=False), "bf16": EAGER_BF16}
+    ways = {"fp32_eager": TRAINING.replaced(channels_last=False), "bf16": EAGER_BF16}
     if compiled:
-        ways["bf16"] = replace(TRAINING, precision="bf16", channels_last=True, compile=not place.tiny)
+        ways["bf16"] = TRAINING.replaced(precision="bf16", channels_last=True, compile=not place.tiny)
     else:
-        ways["bf16_channels_last"] = replace(EAGER_BF16, channels_last=True)
+        ways["bf16_channels_last"] = EAGER_BF16.replaced(channels_last=True)
     found: dict[str, Any] = {"batch": batch, "grid": config.grid}
     for name, training in ways.items():
         found |= {
@@ -228,7 +228,7 @@ def mqvae(place: Place, config: MQVAEConfig, compiled: bool, times: int = 8) -> 
 
 
 def mqvae_seconds(
-    place: Place, config: MQVAEConfig, training: MQVAETraining, batch: int, device: torch.device, times: int
+    place: Place, config: MQVAEConfig, training: MQVAESettings, batch: int, device: torch.device, times: int
 ) -> dict[str, Any]:
     """Of one way: seconds a step, and peak memory."""
     forget_peak(device)

@@ -11,7 +11,7 @@ from benchmarks.plot import line_chart
 from benchmarks.row_12_growth import settings_of
 from benchmarks.row_13_figure_6b import RATIOS, config_of
 from benchmarks.table import charts
-from workspace.settings import load_params
+from workflow.params import load_params
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -21,7 +21,7 @@ def test_the_settings_of_the_memory_row_are_valid(tmp_path: Path, images: int) -
     file = tmp_path / "params.yaml"
     file.write_text(yaml.safe_dump(settings_of(images)), encoding="utf-8")
     params = load_params(file)
-    assert params.sections["shapes"].model_dump()["train"] == images
+    assert params.shapes.train == images
     assert params.compute.workers == 0
 
 

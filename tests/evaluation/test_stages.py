@@ -23,6 +23,9 @@ from evaluation.rows import FeatureRows, extract
 from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
+from settings.evaluate import EvaluateSettings
+from settings.reconstruct import ReconstructSettings
+from settings.reference import ProxySettings, ReferenceSettings
 from shards.images import ImageFacts, ImageShards, write_image_manifest
 from shards.layouts.listed import Location, SourceImage
 from shards.pictures import Encoding
@@ -30,16 +33,18 @@ from shards.pixels import to_float, to_uint8
 from shards.tar import TarWriter
 from shards.writing import ShardPlan, write_lines, write_shard
 from stages import evaluate, reconstruct, reference
+from tests.committed import ROOT
+from workflow.params import load_params
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, sha256_file, write_manifest
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Params, Settings
+from workspace.settings import Compute
 
 COUNTS = {"train": 72, "val": 36}
 PER_TAR = 36
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
-PROXY = reference.ProxySettings(width=4, batch=16, steps=20, learning_rate=1e-2, softened=0.5)
-REFERENCE = reference.ReferenceSettings(
+PROXY = ProxySettings(width=4, batch=16, steps=20, learning_rate=1e-2, softened=0.5)
+REFERENCE = ReferenceSettings(
     features="proxy",
     weights=None,
     torchscript_sha256=None,
@@ -49,7 +54,7 @@ REFERENCE = reference.ReferenceSettings(
     seed=0,
     proxy=PROXY,
 )
-RECONSTRUCT = reconstruct.ReconstructSettings(
+RECONSTRUCT = ReconstructSettings(
     batch=10,
     precision="fp32",
     split="val",
@@ -58,7 +63,7 @@ RECONSTRUCT = reconstruct.ReconstructSettings(
     lpips=LPIPSConfig("none", None, None),
     torchscript_sha256=None,
 )
-EVALUATE = evaluate.EvaluateSettings(num_images=None, batch=16, seed=0, torchscript_sha256=None)
+EVALUATE = EvaluateSettings(num_images=None, batch=16, seed=0, torchscript_sha256=None)
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -213,16 +218,10 @@ def test_a_proxy_of_unlabelled_shards_is_refused(tmp_path: Path) -> None:
         reference.run(REFERENCE, HERE, reference.Inputs(unlabelled), run_folder(tmp_path / "run"))
 
 
-class Kind(Settings):
-    """Stands for the section `shard`."""
-
-    kind: str
-
-
 def test_a_proxy_for_a_kind_of_source_without_labels_is_known_before_any_work() -> None:
-    params = Params(Path("params.yaml"), {"shard": Kind(kind="folder"), "reference": REFERENCE}, HERE)
+    unconditional = ["stackformer.condition=none", "stackformer.condition_drop=0.0", "sample.guidance=1.0"]
     with pytest.raises(UserError, match="shard.kind folder has none; expected inception or squeezenet"):
-        reference.check_across(params)
+        load_params(ROOT / "presets" / "tiny.yaml", ["shard.kind=folder", *unconditional])
 
 
 @pytest.mark.parametrize("mask", ["adaptive", "random"])

@@ -13,15 +13,12 @@ from experiments.arm import ARMS, SEEDED, command_lines, settings_of
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
 from shards.pixels import to_float
-from stages.train_mqvae import MQVAESettings, training_of
-from stages.train_stackformer import StackformerSettings
-from stages.train_stackformer import training_of as stackformer_training_of
 from tests.committed import ROOT
 from training.mqvae import ImageBatch, MQVAETrainee
 from training.stackformer import StackformerTrainee
 from training.tokens import TokenBatch
+from workflow.params import Params, load_params
 from workspace.errors import UserError
-from workspace.settings import Params, load_params
 
 DEMO = ROOT / "presets" / "shapes.yaml"
 CATALOGUE = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))
@@ -44,7 +41,7 @@ def params_of(arm: str, *changes: str) -> Params:
 
 
 def mqvae_of(arm: str) -> MQVAE:
-    settings = params_of(arm).section(MQVAESettings)
+    settings = params_of(arm).mqvae
     torch.manual_seed(settings.seed)
     return MQVAE(settings.model)
 
@@ -60,13 +57,11 @@ def pictures() -> Tensor:
 @cache
 def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
     """The arm's MQ-VAE after 20 steps, and the L1 of each."""
-    settings = params_of(arm).section(MQVAESettings)
+    settings = params_of(arm).mqvae
     torch.manual_seed(settings.seed)
     trainee = MQVAETrainee(
         MQVAE(settings.model),
-        training_of(settings),
-        BATCH,
-        BATCH,
+        settings.replaced(global_batch=BATCH, micro_batch=BATCH),
         None,
         pictures()[:4],
         torch.device("cpu"),
@@ -84,7 +79,7 @@ def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
 
 def stackformer_losses(arm: str) -> list[float]:
     """NLL of 20 steps on the arm's own tokens."""
-    settings = params_of(arm).section(StackformerSettings)
+    settings = params_of(arm).stackformer
     model, _ = trained(arm)
     ranking = (
         torch.rand(len(pictures()), model.config.num_positions) if model.config.mask == "random" else None
@@ -99,7 +94,7 @@ def stackformer_losses(arm: str) -> list[float]:
         tokens.codes_BN, tokens.positions_BN, torch.zeros(len(pictures()), 1, dtype=torch.int64)
     )
     trainee = StackformerTrainee(
-        Stackformer(config), stackformer_training_of(settings), batch, 8, torch.device("cpu")
+        Stackformer(config), settings.replaced(micro_batch=8), batch, torch.device("cpu")
     )
     losses = []
     for step in range(STEPS):
@@ -129,10 +124,10 @@ def test_equal_seeds_give_equal_runs() -> None:
 def test_adaptive_and_random_arms_differ_in_the_ranking_alone() -> None:
     for ratio in (25, 50, 75):
         adaptive, random = params_of(f"adaptive-{ratio}"), params_of(f"random-{ratio}")
-        one = adaptive.section(MQVAESettings).model_dump()
-        other = random.section(MQVAESettings).model_dump()
+        one = adaptive.mqvae.model_dump()
+        other = random.mqvae.model_dump()
         assert (one["model"].pop("mask"), other["model"].pop("mask")) == ("adaptive", "random")
-        assert one == other and adaptive.section(StackformerSettings) == random.section(StackformerSettings)
+        assert one == other and adaptive.stackformer == random.stackformer
     adaptive_model, random_model = mqvae_of("adaptive-50").eval(), mqvae_of("random-50").eval()
     for name, weight in adaptive_model.state_dict().items():
         assert torch.equal(weight, random_model.state_dict()[name]), name
@@ -157,15 +152,15 @@ def test_parameters_differ_by_what_an_arm_has_and_its_rival_has_not() -> None:
     assert (
         size("vqgan-star") == size("adaptive-50") - scorer and size("vqgan") == size("demask-none") - scorer
     )
-    model = params_of("simvq-50").section(MQVAESettings).model
+    model = params_of("simvq-50").mqvae.model
     assert size("simvq-50") == size("adaptive-50") + model.code_dim**2
     assert size("gradient-50") == size("adaptive-50") + model.code_dim * model.num_codes
     assert size("rotation-50") == size("adaptive-50")
 
 
 def test_the_raster_gpt_is_as_deep_and_wide_as_both_transformers_together() -> None:
-    raster = params_of("vqgan").section(StackformerSettings).model
-    stacked = params_of("adaptive-50").section(StackformerSettings).model
+    raster = params_of("vqgan").stackformer.model
+    stacked = params_of("adaptive-50").stackformer.model
     assert raster.position_layers == 0
     assert raster.code_layers == stacked.code_layers + stacked.position_layers
     assert (raster.width, raster.heads) == (stacked.width, stacked.heads)
@@ -200,7 +195,7 @@ def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
     plain = dict(text.split("=", 1) for text in settings_of(ROOT / ARMS, "shapes", "adaptive-50", 1))
     assert {key for key in told if told[key] != plain.get(key)} == {"mqvae.steps", "mqvae.quantize_from"}
     changes = settings_of(ROOT / ARMS, "longer", "adaptive-50", 1)
-    section = load_params(DEMO, changes).sections["mqvae"]
+    section = load_params(DEMO, changes).mqvae
     assert (section.steps, section.quantize_from) == (1500, 150)
 
 
@@ -208,5 +203,5 @@ def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
 def test_every_stage_accepts_every_arm_on_every_base(base: str) -> None:
     params_file = ROOT / "presets" / "faces.yaml" if base.startswith("real") else DEMO
     for arm in CATALOGUE["arms"]:  # loading checks the stages' sections, alone and together
-        sections = load_params(params_file, settings_of(ROOT / ARMS, base, arm, 7)).sections
+        sections = vars(load_params(params_file, settings_of(ROOT / ARMS, base, arm, 7)))
         assert {sections[name].seed for name in SEEDED} == {7}

@@ -8,13 +8,13 @@ from contextlib import chdir
 from pathlib import Path
 
 from cluster import leftovers
-from stages.train_mqvae import MQVAESettings
+from settings.mqvae import MQVAESettings
 from tests.field.table import Field, Row
 from tests.tiny import run
+from workflow.preset import take
+from workflow.runs_command import list_runs
 from workspace.errors import UserError
-from workspace.preset import take
 from workspace.runs import RUNS
-from workspace.runs_command import list_runs
 from workspace.settings_help import settings_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,7 +28,7 @@ def helped(text: str | None, words: str) -> Callable[[Field, Path], str]:
         params = folder / "params.yaml"
         if text is not None:
             params.write_text(text, encoding="utf-8")
-        said = settings_text("mqvae", MQVAESettings, params).replace(f"{folder}/", "")
+        said = settings_text(MQVAESettings, params).replace(f"{folder}/", "")
         lines = said.splitlines()
         at = next(number for number, line in enumerate(lines) if words in line)
         notes = [line.strip() for line in lines if line.startswith("  ! ")]

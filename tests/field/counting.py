@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from settings.shard import ShardSettings
 from shards.images import SKIPPED, ImageSample, ImageShards
 from stages import shard
 from workspace.errors import UserError
@@ -69,7 +70,7 @@ def sharded(source: object, work: Path, beside: Sequence[str] = (), **changes: A
     folder = RunFolder(work)
     for part in (folder.out, folder.metrics, folder.work):
         part.mkdir(parents=True, exist_ok=True)
-    settings = shard.ShardSettings.model_validate(SETTINGS | {"source": str(source)} | changes)
+    settings = ShardSettings.model_validate(SETTINGS | {"source": str(source)} | changes)
     shard.run(settings, HERE, shard.Inputs(), folder)
     found = read_json(folder.metrics / "metrics.json")
     check_counts(found, folder.out)

@@ -1,6 +1,5 @@
 """What goes wrong in the middle of a training or a fan-out, and machines with fewer GPUs than are asked for."""
 
-import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -34,7 +33,7 @@ def bad_gradient(which: str, value: float, precision: Literal["fp32", "bf16"]) -
     """One gradient of a 14th step, with finite losses; what is told, and what moved."""
 
     def outcome(field: Field, folder: Path) -> str:
-        subject = images.trainee(dataclasses.replace(images.TRAINING, precision=precision))
+        subject = images.trainee(images.TRAINING.replaced(precision=precision))
         before: list[dict[str, torch.Tensor]] = []
         spoiling(subject, 13, which, value)
         whole = subject.micro_step
@@ -42,7 +41,7 @@ def bad_gradient(which: str, value: float, precision: Literal["fp32", "bf16"]) -
             before.append(state(subject)),
             whole(batch, step, share),
         )[1]  # type: ignore[method-assign]
-        plan = dataclasses.replace(images.LOOP, validate_every=20)
+        plan = images.TRAINING.replaced(validate_every=20)
         with pytest.raises(UserError, match="step 14") as told:
             train(subject, images.batches(plan), plan, images.Alone(), images.folder(folder))
         now = state(subject)
@@ -67,7 +66,7 @@ def same_cells(field: Field, folder: Path) -> str:
 
 def no_look(field: Field, folder: Path) -> str:
     """A step on a device that has no numbers to give."""
-    training = dataclasses.replace(images.TRAINING, precision="fp32")
+    training = images.TRAINING.replaced(precision="fp32")
     nowhere = torch.device("meta")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())

@@ -1,7 +1,6 @@
 """A folder in which `shard` runs in this process as `python -m stages.shard` does, run folders and all."""
 
 import contextlib
-import importlib
 import io
 import re
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from shards import writing
 from tests import presets
 from tests.field.counting import check_counts
 from tests.hostile.table import ROOT
-from workspace import stage as running
+from workflow import running
+from workflow.stage import stage_named
 from workspace.manifest import read_json
 
 
@@ -81,7 +81,7 @@ class Place:
 
     def run(self, *options: str) -> "Ran":
         """Run the stage; what it said, and how many pictures were encoded."""
-        module = importlib.import_module(f"stages.{self.stage}")
+        stage = stage_named(self.stage)
         said, encode = io.StringIO(), writing.encode_image
         with (
             chdir(self.root),
@@ -89,7 +89,7 @@ class Place:
             mock.patch.object(writing, "encode_image", side_effect=encode) as encoding,
         ):
             try:
-                running._run(self.stage, module, running._parser(self.stage, module).parse_args(options))
+                running.run(stage, running.parser_of(stage).parse_args(options))
             except Exception as error:
                 line = running.told_in_a_line(error)
                 if line is None:

@@ -123,7 +123,7 @@ def unserved(images: list[str], texts: Mapping[str, str], **changes: str) -> Out
 
 def named_file(field: Field, folder: Path) -> str:
     """A run by hand whose message names skipped.jsonl: read when the run has ended."""
-    from workspace import stage as running
+    from workflow import running
 
     world, said = field.world(), list[str]()
     source = lay(

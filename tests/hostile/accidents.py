@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from cluster.shard_map import ShardJob, map_shards
+from settings.tokenize import TokenizeSettings
 from shards.images import ImageShards
 from tests.hostile.images import HERE, PNG, settings, sharded
 from tests.hostile.table import ROOT, Case, World, fresh
+from tests.training.test_stackformer_training import TRAINING
 from tests.waiting import matching, slowness, until
 from training.checkpoints import list_checkpoints
-from training.loop import LoopSettings, TrainingFolder, train
-from workspace import stage as running
+from training.loop import TrainingFolder, train
+from workflow import running
 from workspace.manifest import read_manifest
 from workspace.runs import RunFolder, locked
 
@@ -107,7 +109,7 @@ def full_disk(world: World, folder: Path) -> str:
     """A process that may write no more than some kilobytes a file."""
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "from workspace.stage import told_in_a_line\n"
+        "from workflow.running import told_in_a_line\n"
         "from workspace.manifest import atomic_path\nfrom pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
@@ -205,7 +207,6 @@ def killed_worker(world: World, folder: Path) -> str:
     """What Ray says where its memory monitor killed a worker."""
     told = "tokenize: 1 of 3 shards failed (train/000001.tar): its worker died: Task was killed due to the node running low on memory."
     assert running.is_out_of_memory(RuntimeError(told))
-    tokenize = __import__("stages.tokenize", fromlist=["x"])
     given = {
         "batch": 64,
         "precision": "fp32",
@@ -215,7 +216,7 @@ def killed_worker(world: World, folder: Path) -> str:
         "text_length": 0,
         "seed": 0,
     }
-    return running.lower_batch("tokenize", tokenize.TokenizeSettings.model_validate(given))
+    return running.lower_batch(TokenizeSettings.model_validate(given))
 
 
 class Turning:
@@ -264,7 +265,9 @@ def no_number(weights: bool) -> Callable[[World, Path], str]:
     """A loss, or a weight, that is not finite at step 6, with checkpoints every two steps."""
 
     def one(world: World, folder: Path) -> str:
-        loop = LoopSettings(10, 2, 2, 0, 1, 100, 2)
+        loop = TRAINING.replaced(
+            steps=10, global_batch=2, micro_batch=2, log_every=1, validate_every=100, checkpoint_every=2
+        )
         places = TrainingFolder(folder / "work", folder / "metrics", folder / "progress.json")
         told = world.told(
             lambda: train(Turning(5, weights), lambda step: [torch.ones(2, 2)], loop, Alone(), places)

@@ -112,16 +112,17 @@ def unlisted_tar(world: World, folder: Path) -> str:
 
 def republished(world: World, folder: Path) -> str:
     """A flipped byte in an artifact that shares its file with the finished run: the stage makes it again."""
-    from workspace import stage as running
+    from stages.train_mqvae import STAGE
+    from workflow import running
 
     path = world.artifact("mqvae") / "model.safetensors"
-    whole, module = path.read_bytes(), __import__("stages.train_mqvae", fromlist=["run"])
+    whole = path.read_bytes()
     told = world.run("train_mqvae")
     with path.open("r+b") as file:  # in place: the run's own file changes too
         file.write(flipped(whole, 100)[:200])
     with chdir(world.root):
-        arguments = running._parser("train_mqvae", module).parse_args([])
-        told = world.told(lambda: running._run("train_mqvae", module, arguments))
+        arguments = running.parser_of(STAGE).parse_args([])
+        told = world.told(lambda: running.run(STAGE, arguments))
     return f"{told}: {'the same bytes again' if path.read_bytes() == whole else 'other bytes'}"
 
 

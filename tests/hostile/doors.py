@@ -21,8 +21,8 @@ from shards.text import TextTokenizer
 from shards.token_blocks import read_token_shard
 from tests.hostile.images import BLACK_1_BIT, PNG, png
 from tests.hostile.table import ROOT, Case, World
+from workflow.params import load_params
 from workspace.manifest import read_json, write_json
-from workspace.settings import load_params
 
 
 class Bomb:

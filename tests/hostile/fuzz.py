@@ -35,10 +35,10 @@ from shards.tokens import TokenFacts, TokenShards, check_block
 from tests import presets
 from tests.hostile.images import PNG, swapped_profile
 from tests.hostile.results import write_results
+from workflow.params import load_params
 from workspace.errors import UserError
 from workspace.manifest import NAME, canonical_json, read_manifest, sealed
 from workspace.progress import say
-from workspace.settings import load_params
 
 CORPUS = Path(__file__).with_name("corpus.json")
 SPARE_BYTES = 1 << 30

@@ -6,15 +6,16 @@ import socket
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageCms
 
+from settings.shard import ShardSettings
 from shards.images import ImageShards
 from shards.sources import list_source
-from stages.shard import Inputs, ShardSettings, run
+from stages.shard import Inputs, run
 from tests.hostile.table import Case, World, fresh
 from workspace.manifest import read_json
 from workspace.runs import RunFolder
@@ -340,18 +341,18 @@ def growing(world: World, folder: Path) -> str:
     params = folder / "params.yaml"
     params.write_text(text.replace("kind: shapes ", "kind: folder ").replace("source: artifacts/shapes", f"source: '{source}'")
                       .replace("val_fraction: 0.05", "val_fraction: 0.5").replace("features: proxy ", "features: squeezenet "))  # fmt: skip
-    whole = stage.run
+    whole = stage.STAGE
 
     def grows(*arguments: object) -> None:
-        whole(*arguments)  # type: ignore[arg-type]
+        whole.run(*arguments)  # type: ignore[arg-type]
         with (source / "0.png").open("ab") as file:
             file.write(b"more")
 
-    stage.run = grows  # type: ignore[assignment]
+    stage.STAGE = replace(whole, run=grows)
     try:
         return world.run("shard", "--params", str(params), "--out", str(folder / "out"))
     finally:
-        stage.run = whole
+        stage.STAGE = whole
 
 
 def too_many(world: World, folder: Path) -> str:

@@ -1,6 +1,5 @@
 """What a case is, and the small world of real artifacts that cases damage."""
 
-import importlib
 import os
 import re
 import shutil
@@ -11,7 +10,8 @@ from pathlib import Path
 
 from tests import presets
 from tests.committed import ROOT
-from workspace import stage as running
+from workflow import running
+from workflow.stage import stage_named
 from workspace.errors import UserError
 from workspace.settings import STAGES
 
@@ -61,11 +61,11 @@ class World:
 
     def run(self, name: str, *options: str) -> str:
         """Run a stage as `python -m stages.NAME OPTIONS` would, from the start; what a user is told, or "done"."""
-        module = importlib.import_module(f"stages.{name}")
+        stage = stage_named(name)
         with chdir(self.root):
-            arguments = running._parser(name, module).parse_args(options)
+            arguments = running.parser_of(stage).parse_args(options)
             shutil.rmtree(f".runs/{name}", ignore_errors=True)
-            return self.told(lambda: running._run(name, module, arguments))
+            return self.told(lambda: running.run(stage, arguments))
 
     def told(self, work: Callable[[], object]) -> str:
         """What a user is told of some work: "done", or the error's one line without what differs from day to day."""

@@ -16,8 +16,9 @@ from reporting.copies import histogram
 from reporting.numbers import by_meaning
 from reporting.page import read_report
 from reporting.web.rendering import MOST_BYTES, render
+from settings.report import ReportSettings
 from shards.images import ImageShards
-from stages.report import Inputs, ReportSettings, run
+from stages.report import Inputs, run
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder

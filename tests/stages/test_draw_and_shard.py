@@ -7,14 +7,17 @@ from typing import Any
 import pytest
 
 from demo.drawing import KINDS
+from settings.shapes import ShapesSettings
+from settings.shard import ShardSettings
 from shards.images import ImageShards
 from shards.tar import TarWriter
 from shards.verify import verify
 from stages import draw_shapes, shard
+from workflow.params import load_params
 from workspace.errors import UserError
 from workspace.manifest import read_manifest
 from workspace.runs import RunFolder
-from workspace.settings import Compute, load_params
+from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 
@@ -27,7 +30,7 @@ def run_folder(path: Path) -> RunFolder:
 
 
 def draw(path: Path, seed: int = 0) -> Path:
-    settings = draw_shapes.ShapesSettings(
+    settings = ShapesSettings(
         seed=seed, image_size=12, train=27, val=9, radius=(0.3, 0.44), texture_contrast=0.4, rotation=15.0
     )
     folder = run_folder(path)
@@ -35,15 +38,15 @@ def draw(path: Path, seed: int = 0) -> Path:
     return folder.out
 
 
-def settings_of(source: object, **changes: Any) -> shard.ShardSettings:
+def settings_of(source: object, **changes: Any) -> ShardSettings:
     values: dict[str, Any] = {
         "kind": "shapes", "source": str(source), "image_size": 12, "format": "png", "quality": 95,
         "val_fraction": 0.5, "samples_per_shard": 10, "max_bad_fraction": 0.0, "duplicates": "keep", "seed": 0,
     }  # fmt: skip
-    return shard.ShardSettings.model_validate(values | changes)
+    return ShardSettings.model_validate(values | changes)
 
 
-def make_shards(path: Path, settings: shard.ShardSettings) -> ImageShards:
+def make_shards(path: Path, settings: ShardSettings) -> ImageShards:
     folder = run_folder(path)
     shard.run(settings, HERE, shard.Inputs(), folder)
     return ImageShards.open(folder.out)

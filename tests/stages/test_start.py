@@ -11,7 +11,7 @@ WATCHER = """
 import atexit, gc, sys
 said = []
 def watch(event, arguments):
-    if event == "import" and arguments[0] == "workspace.stage" and not said:
+    if event == "import" and arguments[0] == "workflow.running" and not said:
         said.append(gc.isenabled())
 sys.addaudithook(watch)
 atexit.register(lambda: print(*said, gc.isenabled(), file=sys.stderr))

@@ -14,6 +14,7 @@ from PIL import Image
 
 from models.mqvae import MQVAE, MQVAEConfig, Tokens
 from models.quantizer import QuantizerConfig
+from settings.tokenize import TokenizeSettings
 from shards.images import ImageFacts, ImageSample, read_shard, write_image_manifest
 from shards.pixels import to_float
 from shards.tar import TarWriter
@@ -25,7 +26,7 @@ from stages import tokenize
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, write_manifest
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Params
+from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 QUANTIZER = QuantizerConfig(
@@ -45,9 +46,9 @@ SIZES = {"train": (5, 4), "val": (4,)}
 CAPTIONS = (("A BLUE square",), (), ("a red circle", "something round"))
 
 
-def settings_of(**changes: Any) -> tokenize.TokenizeSettings:
+def settings_of(**changes: Any) -> TokenizeSettings:
     """The stage's section."""
-    return tokenize.TokenizeSettings.model_validate(SETTINGS | changes)
+    return TokenizeSettings.model_validate(SETTINGS | changes)
 
 
 def png(seed: int) -> bytes:
@@ -341,4 +342,4 @@ def test_a_damaged_image_shard_is_named_and_the_others_are_kept(
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        tokenize.check(Params(Path("params.yaml"), {"tokenize": settings_of(**changes)}, HERE))
+        settings_of(**changes).check("params.yaml: tokenize", HERE)

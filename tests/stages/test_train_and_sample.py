@@ -2,7 +2,6 @@
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,19 @@ from models.memory import ROOM, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from models.stackformer import NetworkConfig, Stackformer
+from settings.sample import SampleSettings
+from settings.stackformer import StackformerSettings
 from shards.tar import iterate_tar
 from shards.text import TextTokenizer
 from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
 from stages import sample, train_stackformer
+from tests.committed import ROOT
+from workflow.params import load_params
 from workspace.errors import UserError
 from workspace.manifest import read_manifest, write_manifest
 from workspace.runs import RunFolder
-from workspace.settings import Compute, Params, Settings
+from workspace.settings import Compute, Section
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 QUANTIZER = QuantizerConfig(
@@ -52,14 +55,14 @@ SAMPLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def settings_of(**changes: Any) -> sample.SampleSettings:
+def settings_of(**changes: Any) -> SampleSettings:
     """Of the stage sample."""
-    return sample.SampleSettings.model_validate(SAMPLE | changes)
+    return SampleSettings.model_validate(SAMPLE | changes)
 
 
-def training_of(**changes: Any) -> train_stackformer.StackformerSettings:
+def training_of(**changes: Any) -> StackformerSettings:
     """Of the stage train_stackformer."""
-    return train_stackformer.StackformerSettings.model_validate(TRAIN | changes)
+    return StackformerSettings.model_validate(TRAIN | changes)
 
 
 def run_folder(path: Path) -> RunFolder:
@@ -329,58 +332,47 @@ def test_tokens_that_lack_what_is_asked_for_are_refused(
         World(tmp_path).train(**changes)
 
 
-class TokenizeSection(Settings):
-    """As much of the section `tokenize` as is looked at."""
-
-    text_vocab: int
-    text_length: int
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        (training_of(micro_batch=3), "global_batch 8 is not a multiple of micro_batch 3"),
+        (training_of(condition="none"), "condition_drop is 0.1; expected 0"),
+        (settings_of(batch=3), "samples_per_shard 4 is no multiple of batch 3"),
+    ],
+)
+def test_settings_of_a_section_that_contradict_each_other_are_refused(section: Section, message: str) -> None:
+    with pytest.raises(UserError, match=f"params.yaml: {section.SECTION}.*{message}"):
+        section.check(f"params.yaml: {section.SECTION}", HERE)
 
 
 @pytest.mark.parametrize(
-    ("check", "training", "sampling", "message"),
+    ("changes", "message"),
     [
+        (["stackformer.condition=text"], "tokenize.text_vocab 0, text_length 0; expected both > 0"),
+        (["sample.prompts=[a star]"], "sample.prompts needs stackformer.condition text, which is class"),
         (
-            train_stackformer.check,
-            {"micro_batch": 3},
-            {},
-            "global_batch 8 is not a multiple of micro_batch 3",
+            ["stackformer.condition=text", "tokenize.text_vocab=300", "tokenize.text_length=8"],
+            "sample.prompts is empty",
         ),
-        (train_stackformer.check, {"condition": "none"}, {}, "condition_drop is 0.1; expected 0"),
         (
-            train_stackformer.check_across,
-            {"condition": "text"},
-            {},
-            "tokenize.text_vocab 0, text_length 0; expected both > 0",
-        ),
-        (sample.check, {}, {"batch": 3}, "samples_per_shard 4 is no multiple of batch 3"),
-        (
-            sample.check_across,
-            {},
-            {"prompts": ["a star"]},
-            "sample.prompts needs stackformer.condition text, which is class",
-        ),
-        (sample.check_across, {"condition": "text"}, {}, "sample.prompts is empty"),
-        (
-            sample.check_across,
-            {"condition": "none"},
-            {"classes": ["star"]},
+            ["stackformer.condition=none", "stackformer.condition_drop=0.0", "sample.classes=[star]"],
             "sample.classes needs stackformer.condition class",
         ),
+        (["stackformer.condition_drop=0.0"], "sample.guidance is 3.0 and stackformer.condition_drop 0"),
+        (["stackformer.model.position_layers=0"], "position_layers is 0 and mqvae.model.mask_ratio 0.5"),
+        (["evaluate.num_images=3"], "evaluate.num_images is 3 and sample.num_images 36; expected 4 ≤"),
         (
-            sample.check_across,
-            {"condition_drop": 0.0},
-            {},
-            "sample.guidance is 2.0 and stackformer.condition_drop 0",
+            [f"evaluate.torchscript_sha256={'a' * 64}"],
+            "evaluate.torchscript_sha256 is a+, expected reference",
+        ),
+        (
+            [f"reconstruct.torchscript_sha256={'a' * 64}"],
+            "reconstruct.torchscript_sha256 is a+, expected reference.torchscript_sha256, None",
         ),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused_before_any_work(
-    check: Callable[[Params], None], training: dict[str, Any], sampling: dict[str, Any], message: str
+def test_sections_that_contradict_each_other_are_refused_before_any_work(
+    changes: list[str], message: str
 ) -> None:
-    sections: dict[str, Settings] = {
-        "stackformer": training_of(**training),
-        "sample": settings_of(**sampling),
-        "tokenize": TokenizeSection(text_vocab=0, text_length=0),
-    }
     with pytest.raises(UserError, match=message):
-        check(Params(Path("params.yaml"), sections, HERE))
+        load_params(ROOT / "presets" / "tiny.yaml", changes)

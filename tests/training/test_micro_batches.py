@@ -11,10 +11,10 @@ from torch import Tensor
 from models import quantizer
 from models.masker import Masker
 from models.quantizer import Quantizer
+from settings.mqvae import MQVAESettings
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
 from training.loop import train
-from training.mqvae_plan import MQVAETraining
 from training.tokens import TokenBatches
 
 
@@ -23,14 +23,11 @@ def perceptual(a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
     return (a_BCHW.flatten(1).cumsum(1) - b_BCHW.flatten(1).cumsum(1)).square().mean(1).sqrt().mean()
 
 
-def learned(
-    path: Path, micro_batch: int, training: MQVAETraining, config: images.MQVAEConfig
-) -> dict[str, Tensor]:
+def learned(path: Path, settings: MQVAESettings, config: images.MQVAEConfig) -> dict[str, Tensor]:
     """Weights, averages, critic and codebook after 20 steps in float64."""
-    loop = dataclasses.replace(images.LOOP, micro_batch=micro_batch)
     subject = images.trainee(config=config)
-    subject.training, subject.perceptual, subject.micro_batch = training, perceptual, micro_batch
-    train(subject, images.batches(loop), loop, images.Alone(), images.folder(path))
+    subject.settings, subject.perceptual = settings, perceptual
+    train(subject, images.batches(settings), settings, images.Alone(), images.folder(path))
     found = {f"{name}/{k}": v for name, m in subject.modules.items() for k, v in m.state_dict().items()}
     terms = ("loss", "l1", "perceptual", "commitment", "critic", "codebook_perplexity", "codes_restarted")
     told = {name: torch.tensor(images.losses(path, name)) for name in terms}
@@ -52,20 +49,20 @@ def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
     picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.5)
     config = dataclasses.replace(images.CONFIG, quantizer=picky)
     loss = dataclasses.replace(images.LOSS, perceptual=0.2)
-    training = dataclasses.replace(images.TRAINING, loss=loss)
-    found = [learned(tmp_path / str(size), size, training, config) for size in (2, 8)]
+    settings = images.TRAINING.replaced(loss=loss)
+    found = [learned(tmp_path / str(size), settings.replaced(micro_batch=size), config) for size in (2, 8)]
     assert found[0]["critic"][-1] > 0 and (kind != "ema" or found[0]["codes_restarted"].sum() > 0)
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-6, atol=1e-9)
 
 
 def test_thirty_steps_of_a_stackformer_do_not_depend_on_the_micro_batch(tmp_path: Path) -> None:
-    plan, found = dataclasses.replace(tokens.TRAINING, precision="float64"), []
+    found = []
     for size in (4, 8, 16):
-        loop = dataclasses.replace(tokens.LOOP, micro_batch=size)
-        learner = tokens.trainee(plan, size)
-        batches = TokenBatches(tokens.tokens(), tokens.CLASSES, loop, tokens.OneOf(), 0.1)
-        train(learner, batches, loop, tokens.OneOf(), tokens.folder(tmp_path / str(size)))
+        plan = tokens.TRAINING.replaced(precision="float64", micro_batch=size)
+        learner = tokens.trainee(plan)
+        batches = TokenBatches(tokens.tokens(), tokens.CLASSES, plan, tokens.OneOf())
+        train(learner, batches, plan, tokens.OneOf(), tokens.folder(tmp_path / str(size)))
         found.append(dict(learner.ema.model.state_dict()))
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-8, atol=1e-10)
@@ -127,10 +124,11 @@ def test_validation_is_the_same_in_any_batches_and_draws_the_same_pictures(mask:
     subject.ema.model.forward = lambda image, ranking: (sizes.append(len(image)), run(image, ranking))[1]  # type: ignore[method-assign]
     subject.draw = lambda step, image, output: seen.append((image[:8], output.reconstruction_BCHW[:8]))
     numbers = []
-    for subject.micro_batch in (1, 3, 8, 64):
+    for size in (1, 3, 8, 64):
+        subject.settings = images.TRAINING.replaced(micro_batch=size)
         sizes.clear()
         numbers.append(subject.validate(0))
-        assert max(sizes) <= subject.micro_batch and sum(sizes) == 16
+        assert max(sizes) <= size and sum(sizes) == 16
     for other in numbers[1:]:
         assert other == pytest.approx(numbers[0], rel=1e-9)
     for image, drawn in seen:

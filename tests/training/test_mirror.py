@@ -1,6 +1,5 @@
 """Laws of the second place of checkpoints: what was lost here is taken from there, to the bit."""
 
-import dataclasses
 import shutil
 from pathlib import Path
 
@@ -12,13 +11,13 @@ from training.loop import TrainingFolder, train
 from training.mirror import pull, push
 from workspace.errors import UserError
 
-LOOP = dataclasses.replace(images.LOOP, steps=8, checkpoint_every=2, validate_every=8)
+LOOP = images.TRAINING.replaced(steps=8, checkpoint_every=2, validate_every=8)
 
 
 def learn(path: Path, mirror: str | None, steps: int = 8) -> bytes:
     """Train to `steps`; the tensors of the last checkpoint."""
     folder = TrainingFolder(path / "work", path / "metrics", path / "progress.json", mirror)
-    loop = dataclasses.replace(LOOP, steps=steps)
+    loop = LOOP.replaced(steps=steps)
     train(images.trainee(), images.batches(loop), loop, images.Alone(), folder)
     return (list_checkpoints(folder.work)[-1] / "state.safetensors").read_bytes()
 

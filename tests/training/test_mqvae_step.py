@@ -1,7 +1,6 @@
 """One step of MQ-VAE's training equals VQGAN's published way of doing it, in losses and gradients."""
 
 import copy
-import dataclasses
 import functools
 
 import pytest
@@ -9,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.literal_mqvae import LiteralStep
+from evaluation.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
+from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
 from training.mqvae import ImageBatch, MQVAETrainee
-from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
 
 CONFIG = MQVAEConfig(
     image_size=16,
@@ -49,7 +49,7 @@ LOSS = LossConfig(
     disc_layers=2,
     disc_learning_rate=1e-3,
 )
-TRAINING = MQVAETraining(
+TRAINING = MQVAESettings(
     steps=4,
     seed=0,
     learning_rate=1e-3,
@@ -65,6 +65,16 @@ TRAINING = MQVAETraining(
     quantize_from=0,
     loss=LOSS,
     exploration=ExplorationConfig(noise=0.0, until=0.0, gone_by=0.0, freeze_from=1.0),
+    global_batch=4,
+    micro_batch=4,
+    flip=False,
+    init_from=None,
+    log_every=1,
+    validate_every=4,
+    validate_images=1,
+    checkpoint_every=4,
+    perceptual=LPIPSConfig("none", None, None),
+    model=CONFIG,
 )
 
 
@@ -75,7 +85,7 @@ def everything_at_work(module: nn.Module) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
 
 
-def pair(training: MQVAETraining) -> tuple[MQVAETrainee, LiteralStep]:
+def pair(training: MQVAESettings) -> tuple[MQVAETrainee, LiteralStep]:
     torch.manual_seed(0)
     model = MQVAE(CONFIG)
     everything_at_work(model)
@@ -83,7 +93,7 @@ def pair(training: MQVAETraining) -> tuple[MQVAETrainee, LiteralStep]:
     def nothing(step: int, image: Tensor, output: MQVAEOutput) -> None:
         """No pictures."""
 
-    trainee = MQVAETrainee(model, training, 4, 4, None, torch.zeros(1), torch.device("cpu"), nothing)
+    trainee = MQVAETrainee(model, training, None, torch.zeros(1), torch.device("cpu"), nothing)
     everything_at_work(trainee.critic)
     literal = LiteralStep(copy.deepcopy(trainee.model), copy.deepcopy(trainee.critic), LOSS, 1e-3)
     return trainee, literal
@@ -97,7 +107,7 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_a_step_has_the_losses_and_gradients_of_two_generator_passes(channels_last: bool) -> None:
-    trainee, literal = pair(dataclasses.replace(TRAINING, channels_last=channels_last))
+    trainee, literal = pair(TRAINING.replaced(channels_last=channels_last))
     image = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
     terms = trainee.micro_step(ImageBatch(image, 0, [0, 1, 2, 3]), 0, 1.0)
     total = literal.generator(image)
@@ -118,7 +128,7 @@ def test_a_captured_step_has_the_losses_and_gradients_of_an_eager_one(
         torch, "compile", functools.partial(torch.compile, backend="aot_eager", fullgraph=True)
     )
     eager, _ = pair(TRAINING)
-    compiled, _ = pair(dataclasses.replace(TRAINING, compile=True))
+    compiled, _ = pair(TRAINING.replaced(compile=True))
     batch = ImageBatch(torch.rand(4, 3, 16, 16) * 2 - 1, 0, [0, 1, 2, 3])
     terms = [trainee.micro_step(batch, 0, 1.0) for trainee in (eager, compiled)]
     torch.testing.assert_close(terms[0], terms[1])

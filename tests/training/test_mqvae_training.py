@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from evaluation.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.quantizer import QuantizerConfig
+from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
 from training.checkpoints import list_checkpoints
-from training.loop import LoopSettings, TrainingFolder, train
+from training.loop import TrainingFolder, train
 from training.mqvae import ImageBatch, MQVAETrainee
-from training.mqvae_plan import ExplorationConfig, LossConfig, MQVAETraining
+from workspace.settings import Compute
 
 CONFIG = MQVAEConfig(
     image_size=8,
@@ -53,7 +55,7 @@ LOSS = LossConfig(
     disc_layers=1,
     disc_learning_rate=1e-3,
 )
-TRAINING = MQVAETraining(
+TRAINING = MQVAESettings(
     steps=20,
     seed=3,
     learning_rate=3e-3,
@@ -69,9 +71,16 @@ TRAINING = MQVAETraining(
     quantize_from=4,
     loss=LOSS,
     exploration=ExplorationConfig(noise=2.0, until=0.3, gone_by=0.6, freeze_from=0.8),
-)
-LOOP = LoopSettings(
-    steps=20, global_batch=8, micro_batch=4, seed=3, log_every=1, validate_every=10, checkpoint_every=5
+    global_batch=8,
+    micro_batch=4,
+    flip=False,
+    init_from=None,
+    log_every=1,
+    validate_every=10,
+    validate_images=16,
+    checkpoint_every=5,
+    perceptual=LPIPSConfig("none", None, None),
+    model=CONFIG,
 )
 GOLDEN = Path(__file__).with_name("golden_mqvae.json")
 
@@ -98,28 +107,25 @@ def pictures(count: int) -> Tensor:
     )
 
 
-def batches(loop: LoopSettings) -> Callable[[int], Sequence[ImageBatch]]:
+def batches(settings: MQVAESettings) -> Callable[[int], Sequence[ImageBatch]]:
     images = pictures(64)
 
     def of(step: int) -> Sequence[ImageBatch]:
-        rows = [(step * loop.global_batch + row) % 64 for row in range(loop.global_batch)]
-        firsts = range(0, loop.global_batch, loop.micro_batch)
-        chosen = [(first, rows[first : first + loop.micro_batch]) for first in firsts]
+        rows = [(step * settings.global_batch + row) % 64 for row in range(settings.global_batch)]
+        firsts = range(0, settings.global_batch, settings.micro_batch)
+        chosen = [(first, rows[first : first + settings.micro_batch]) for first in firsts]
         return [ImageBatch(images[part], first, [step * 64 + row for row in part]) for first, part in chosen]
 
     return of
 
 
-def trainee(training: MQVAETraining = TRAINING, config: MQVAEConfig = CONFIG) -> MQVAETrainee:
-    torch.manual_seed(training.seed)
+def trainee(settings: MQVAESettings = TRAINING, config: MQVAEConfig = CONFIG) -> MQVAETrainee:
+    torch.manual_seed(settings.seed)
 
     def draw(step: int, image: Tensor, output: MQVAEOutput) -> None:
         assert output.reconstruction_BCHW.shape == image.shape
 
-    device = torch.device("cpu")
-    return MQVAETrainee(
-        MQVAE(config), training, LOOP.global_batch, LOOP.micro_batch, None, pictures(16), device, draw
-    )
+    return MQVAETrainee(MQVAE(config), settings, None, pictures(16), torch.device("cpu"), draw)
 
 
 def folder(path: Path) -> TrainingFolder:
@@ -137,16 +143,15 @@ def newest(path: Path) -> bytes:
 
 def test_thirty_steps_lower_l1_on_held_out_images(tmp_path: Path) -> None:
     loss = dataclasses.replace(LOSS, adversarial=0.0)
-    training = dataclasses.replace(TRAINING, steps=30, learning_rate=1e-2, clip=0.0, loss=loss)
-    loop = dataclasses.replace(LOOP, steps=30, validate_every=1)
-    train(trainee(training), batches(loop), loop, Alone(), folder(tmp_path))
+    settings = TRAINING.replaced(steps=30, learning_rate=1e-2, clip=0.0, loss=loss, validate_every=1)
+    train(trainee(settings), batches(settings), settings, Alone(), folder(tmp_path))
     l1 = losses(tmp_path, "l1", "validation.tsv")
     assert l1[-1] < 0.8 * l1[0]
 
 
 def test_the_losses_of_twenty_steps_are_the_golden_ones(tmp_path: Path) -> None:
     """Rewrite the file on purpose with: python tests/training/test_mqvae_training.py."""
-    train(trainee(), batches(LOOP), LOOP, Alone(), folder(tmp_path))
+    train(trainee(), batches(TRAINING), TRAINING, Alone(), folder(tmp_path))
     golden = json.loads(GOLDEN.read_text())
     assert losses(tmp_path, "loss") == pytest.approx(golden["loss"], rel=1e-6)
 
@@ -156,33 +161,26 @@ class Killed(Exception):
 
 
 def test_a_killed_and_resumed_run_gives_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = batches(LOOP)
+    whole = batches(TRAINING)
 
     def broken(step: int) -> Sequence[ImageBatch]:
         if step == 13:
             raise Killed("at step 13")
         return whole(step)
 
-    train(trainee(), whole, LOOP, Alone(), folder(tmp_path / "whole"))
+    train(trainee(), whole, TRAINING, Alone(), folder(tmp_path / "whole"))
     with pytest.raises(Killed, match="at step 13"):
-        train(trainee(), broken, LOOP, Alone(), folder(tmp_path / "killed"))
-    train(trainee(), whole, LOOP, Alone(), folder(tmp_path / "killed"))
+        train(trainee(), broken, TRAINING, Alone(), folder(tmp_path / "killed"))
+    train(trainee(), whole, TRAINING, Alone(), folder(tmp_path / "killed"))
     assert newest(tmp_path / "killed") == newest(tmp_path / "whole")
     for name in ("loss", "l1", "codebook_perplexity"):
         assert losses(tmp_path / "killed", name) == losses(tmp_path / "whole", name)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
-    short = dataclasses.replace(LOOP, steps=5)
     for name, seed in (("a", 20240613123456), ("b", 20240613123456), ("c", 4)):
-        settings = dataclasses.replace(short, seed=seed)
-        train(
-            trainee(dataclasses.replace(TRAINING, seed=seed)),
-            batches(LOOP),
-            settings,
-            Alone(),
-            folder(tmp_path / name),
-        )
+        settings = TRAINING.replaced(steps=5, seed=seed)
+        train(trainee(settings), batches(settings), settings, Alone(), folder(tmp_path / name))
     assert newest(tmp_path / "a") == newest(tmp_path / "b") != newest(tmp_path / "c")
 
 
@@ -191,18 +189,23 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) ->
     with torch.no_grad():
         subject.model.mask_code_D.fill_(math.inf)
     with pytest.raises(ValueError, match=r"step 1: the loss term loss is (nan|inf)"):
-        train(subject, batches(LOOP), LOOP, Alone(), folder(tmp_path))
+        train(subject, batches(TRAINING), TRAINING, Alone(), folder(tmp_path))
 
 
 def test_micro_batches_are_dealt_out_whole_to_any_number_of_workers() -> None:
-    loop = dataclasses.replace(LOOP, global_batch=24)
+    settings = TRAINING.replaced(global_batch=24)
+    here = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
     for size in (1, 2, 3, 4, 6):
-        dealt = [index for rank in range(size) for index in loop.mine(rank, size)]
+        dealt = [index for rank in range(size) for index in settings.mine(rank, size)]
         assert sorted(dealt) == list(range(6))
     with pytest.raises(ValueError, match="6 micro-batches for 7 workers"):
-        loop.mine(0, 7)
-    with pytest.raises(ValueError, match="24 is not a multiple of micro_batch 5"):
-        dataclasses.replace(loop, micro_batch=5)
+        settings.mine(0, 7)
+    with pytest.raises(
+        ValueError, match="6 micro-batches for 7 workers; lower compute.workers or micro_batch"
+    ):
+        settings.check("mqvae", here.replaced(workers=7))
+    with pytest.raises(ValueError, match=r"mqvae.global_batch 24 is not a multiple of micro_batch 5"):
+        settings.replaced(micro_batch=5).check("mqvae", here)
 
 
 if __name__ == "__main__":
@@ -210,5 +213,5 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as name:
         torch.set_num_threads(1)
-        train(trainee(), batches(LOOP), LOOP, Alone(), folder(Path(name)))
+        train(trainee(), batches(TRAINING), TRAINING, Alone(), folder(Path(name)))
         GOLDEN.write_text(json.dumps({"loss": losses(Path(name), "loss")}, indent=1) + "\n")

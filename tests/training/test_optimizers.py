@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from training.optimizers import COEFFICIENTS, Muon, MuonConfig, build_optimizers, is_matrix, orthogonalized
+from settings.training import MuonConfig
+from tests.training.test_stackformer_training import TRAINING
+from training.optimizers import COEFFICIENTS, Muon, build_optimizers, is_matrix, orthogonalized
 
 CONFIG = MuonConfig(learning_rate=0.02, momentum=0.9, weight_decay=0.1, iterations=5)
 SHAPES = ((6, 5), (5, 6), (6, 5), (8, 4, 3, 3), (5, 6))
@@ -115,9 +117,8 @@ def test_muon_takes_matrices_that_are_its_own_and_adam_all_else() -> None:
     def adam(weights: list[nn.Parameter]) -> torch.optim.Adam:
         return torch.optim.Adam(weights)
 
-    made = build_optimizers(
-        "muon", adam, MuonConfig(), model.parameters(), lambda weight: weight is not model[3].weight
-    )
+    both = TRAINING.replaced(optimizer="muon")
+    made = build_optimizers(both, adam, model.parameters(), lambda weight: weight is not model[3].weight)
     of_muon = {id(weight) for group in made["muon"].param_groups for weight in group["params"]}
     of_adam = {id(weight) for group in made["model"].param_groups for weight in group["params"]}
     assert of_muon == {id(weight) for weight in model.parameters() if is_matrix(weight)} - {
@@ -125,7 +126,7 @@ def test_muon_takes_matrices_that_are_its_own_and_adam_all_else() -> None:
     }
     assert len(of_muon) == 0 or not of_muon & of_adam
     assert len(of_muon) + len(of_adam) == len(list(model.parameters()))
-    assert list(build_optimizers("adamw", adam, MuonConfig(), model.parameters(), is_matrix)) == ["model"]
+    assert list(build_optimizers(TRAINING, adam, model.parameters(), is_matrix)) == ["model"]
 
 
 @pytest.mark.parametrize(

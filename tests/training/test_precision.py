@@ -12,8 +12,8 @@ from cluster.devices import reproducible
 from cluster.training import WorkerGroup, fit
 from evaluation.lpips import LPIPS
 from models.moving import sent
+from models.precision import ChannelsLast, allow_tf32, kernels, memory_format
 from training.checkpoints import load_checkpoint, save_checkpoint
-from training.precision import ChannelsLast, allow_tf32, kernels, memory_format
 from workspace.settings import Compute
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -11,17 +11,18 @@ import torch
 from torch import nn
 
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
+from settings.stackformer import StackformerSettings
+from settings.training import OptimizerKind
 from shards.token_blocks import pack_positions
 from shards.tokens import TokenSplit
-from training.loop import LoopSettings, TrainingFolder, train
-from training.optimizers import OptimizerKind
-from training.stackformer import StackformerTrainee, StackformerTraining, parameter_groups
+from training.loop import TrainingFolder, train
+from training.stackformer import StackformerTrainee, parameter_groups
 from training.tokens import TokenBatch, TokenBatches, held_out, token_batch
 
 NETWORK = NetworkConfig(16, 2, 2, 1, 0.0, "ascending")
 CLASSES = StackformerConfig(NETWORK, 8, 9, 4, "class", 1, 3)
 CAPTIONS = replace(CLASSES, condition="text", condition_length=2, condition_vocab=20)
-TRAINING = StackformerTraining(
+TRAINING = StackformerSettings(
     steps=30,
     learning_rate=1e-2,
     warmup_steps=3,
@@ -33,9 +34,17 @@ TRAINING = StackformerTraining(
     ema_decay=0.8,
     precision="fp32",
     compile=False,
-)
-LOOP = LoopSettings(
-    steps=30, global_batch=16, micro_batch=8, seed=0, log_every=10, validate_every=30, checkpoint_every=30
+    seed=0,
+    global_batch=16,
+    micro_batch=8,
+    init_from=None,
+    log_every=10,
+    validate_every=30,
+    validate_images=21,
+    checkpoint_every=30,
+    condition="class",
+    condition_drop=0.1,
+    model=NETWORK,
 )
 
 GOLDEN = Path(__file__).with_name("golden_stackformer.json")
@@ -73,16 +82,16 @@ def tokens(count: int = 60) -> TokenSplit:
     )
 
 
-def trainee(training: StackformerTraining = TRAINING, micro_batch: int = 8) -> StackformerTrainee:
+def trainee(settings: StackformerSettings = TRAINING) -> StackformerTrainee:
     """A fresh model in training."""
     torch.manual_seed(0)
     unseen = held_out(tokens(), CLASSES, 21)
-    return StackformerTrainee(Stackformer(CLASSES), training, unseen, micro_batch, torch.device("cpu"))
+    return StackformerTrainee(Stackformer(CLASSES), settings, unseen, torch.device("cpu"))
 
 
-def batches(loop: LoopSettings = LOOP, workers: OneOf | None = None, drop: float = 0.1) -> TokenBatches:
+def batches(settings: StackformerSettings = TRAINING, workers: OneOf | None = None) -> TokenBatches:
     """Of the small token set."""
-    return TokenBatches(tokens(), CLASSES, loop, workers or OneOf(), drop)
+    return TokenBatches(tokens(), CLASSES, settings, workers or OneOf())
 
 
 def folder(path: Path) -> TrainingFolder:
@@ -98,14 +107,14 @@ def curves(path: Path) -> dict[str, list[float]]:
 
 def golden_losses(path: Path) -> dict[str, list[float]]:
     """Losses of 30 steps in float64 at every tenth step."""
-    train(trainee(replace(TRAINING, precision="float64")), batches(), LOOP, OneOf(), folder(path))
+    train(trainee(TRAINING.replaced(precision="float64")), batches(), TRAINING, OneOf(), folder(path))
     return {name: curves(path)[name] for name in ("code", "position")}
 
 
 def test_thirty_steps_lower_the_likelihood_loss_of_codes_and_of_positions(tmp_path: Path) -> None:
     learner = trainee()
     before = learner.validate(0)
-    train(learner, batches(), LOOP, OneOf(), folder(tmp_path))
+    train(learner, batches(), TRAINING, OneOf(), folder(tmp_path))
     after = learner.validate(30)
     assert after["code_nats_per_image"] < 0.9 * before["code_nats_per_image"]
     assert after["position_nats_per_image"] < 0.9 * before["position_nats_per_image"]
@@ -122,20 +131,19 @@ def test_the_losses_of_thirty_steps_are_the_golden_ones(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, optimizer: OptimizerKind) -> None:
-    loop = replace(LOOP, steps=6, checkpoint_every=2, validate_every=3)
-    plan = replace(TRAINING, steps=6, optimizer=optimizer)
+    plan = TRAINING.replaced(steps=6, checkpoint_every=2, validate_every=3, optimizer=optimizer)
     whole = trainee(plan)
-    train(whole, batches(loop), loop, OneOf(), folder(tmp_path / "whole"))
+    train(whole, batches(plan), plan, OneOf(), folder(tmp_path / "whole"))
 
     def killed(step: int) -> list[TokenBatch]:
         if step == 3:
             raise KeyboardInterrupt
-        return batches(loop)(step)
+        return batches(plan)(step)
 
     with pytest.raises(KeyboardInterrupt):
-        train(trainee(plan), killed, loop, OneOf(), folder(tmp_path / "killed"))
+        train(trainee(plan), killed, plan, OneOf(), folder(tmp_path / "killed"))
     again = trainee(plan)
-    train(again, batches(loop), loop, OneOf(), folder(tmp_path / "killed"))
+    train(again, batches(plan), plan, OneOf(), folder(tmp_path / "killed"))
     for name, weight in whole.ema.model.state_dict().items():
         assert torch.equal(weight, again.ema.model.state_dict()[name]), name
 
@@ -154,11 +162,11 @@ def test_only_linear_maps_decay() -> None:
 
 
 def test_gradients_of_micro_batches_add_up_to_the_global_batch() -> None:
-    plan = replace(TRAINING, precision="float64")
+    plan = TRAINING.replaced(precision="float64")
     parts, whole = trainee(plan), trainee(plan)
     for batch in batches()(0):
         parts.micro_step(batch, 0, share=0.5)
-    [together] = batches(replace(LOOP, micro_batch=16))(0)
+    [together] = batches(TRAINING.replaced(micro_batch=16))(0)
     whole.micro_step(together, 0, share=1.0)
     for (name, a), b in zip(parts.model.named_parameters(), whole.model.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=0, atol=1e-12, msg=name)
@@ -174,8 +182,8 @@ def test_workers_share_out_the_batches_of_one() -> None:
 
 
 def test_every_image_comes_once_an_epoch_with_its_own_tokens() -> None:
-    loop = replace(LOOP, global_batch=20, micro_batch=20)
-    split, seen = tokens(), [batches(loop, drop=0.0)(step)[0] for step in range(3)]
+    plan = TRAINING.replaced(global_batch=20, micro_batch=20, condition_drop=0.0)
+    split, seen = tokens(), [batches(plan)(step)[0] for step in range(3)]
     rows = torch.cat([torch.cat([b.codes_BN, b.positions_BN, b.condition_BC], dim=1) for b in seen])
     whole = token_batch(split, CLASSES, range(60), [0] * 60)
     expected = torch.cat([whole.codes_BN, whole.positions_BN, whole.condition_BC], dim=1)
@@ -185,19 +193,19 @@ def test_every_image_comes_once_an_epoch_with_its_own_tokens() -> None:
 
 
 def test_the_condition_is_dropped_at_its_share_and_keyed_by_seed_epoch_and_sample() -> None:
-    loop = replace(LOOP, global_batch=600, micro_batch=600)
-    [batch] = batches(loop, drop=0.3)(0)
+    plan = TRAINING.replaced(global_batch=600, micro_batch=600, condition_drop=0.3)
+    [batch] = batches(plan)(0)
     dropped = batch.condition_BC[:, 0] == CLASSES.null_code
     assert 0.22 < dropped.float().mean() < 0.38
-    assert torch.equal(batches(loop, drop=0.3)(0)[0].condition_BC, batch.condition_BC)
-    assert not torch.equal(dropped, batches(loop, drop=0.3)(1)[0].condition_BC[:, 0] == CLASSES.null_code)
-    kept = batches(loop, drop=0.0)(0)[0].condition_BC
+    assert torch.equal(batches(plan)(0)[0].condition_BC, batch.condition_BC)
+    assert not torch.equal(dropped, batches(plan)(1)[0].condition_BC[:, 0] == CLASSES.null_code)
+    kept = batches(plan.replaced(condition_drop=0.0))(0)[0].condition_BC
     assert (kept < 3).all() and torch.equal(kept[~dropped], batch.condition_BC[~dropped])
 
 
 def test_captions_are_drawn_from_those_an_image_has() -> None:
-    loop = replace(LOOP, global_batch=60, micro_batch=60, seed=1)
-    draw = TokenBatches(tokens(), CAPTIONS, loop, OneOf(), 0.0)
+    plan = TRAINING.replaced(global_batch=60, micro_batch=60, seed=1, condition_drop=0.0)
+    draw = TokenBatches(tokens(), CAPTIONS, plan, OneOf())
     seen: dict[int, set[int]] = {}
     split = tokens()
     for step in range(12):
@@ -212,7 +220,7 @@ def test_captions_are_drawn_from_those_an_image_has() -> None:
 
 
 def test_validation_is_the_mean_likelihood_of_the_averaged_weights_whatever_the_batch() -> None:
-    learner = trainee(replace(TRAINING, precision="float64"))
+    learner = trainee(TRAINING.replaced(precision="float64"))
     for step in range(3):
         learner.optimizers["model"].zero_grad(set_to_none=True)
         for batch in batches()(step):
@@ -222,7 +230,7 @@ def test_validation_is_the_mean_likelihood_of_the_averaged_weights_whatever_the_
     output = model(unseen.codes_BN, unseen.positions_BN, unseen.condition_BC)
     expected = -learner.model.loss(output, unseen.codes_BN, unseen.positions_BN).log_likelihood_B.mean()
     for micro_batch in (1, 8, 21):
-        learner.micro_batch = micro_batch
+        learner.settings = TRAINING.replaced(micro_batch=micro_batch, precision="float64")
         assert learner.validate(3)["nats_per_image"] == pytest.approx(float(expected), rel=1e-12)
 
 
@@ -230,7 +238,7 @@ def test_validation_is_the_mean_likelihood_of_the_averaged_weights_whatever_the_
     ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.float32), ("float64", torch.float64)]
 )
 def test_precision_settings_agree_to_their_precision(precision: str, dtype: torch.dtype) -> None:
-    learner, exact = trainee(replace(TRAINING, precision=precision)), trainee()
+    learner, exact = trainee(TRAINING.replaced(precision=precision)), trainee()
     [batch, _] = batches()(0)
     got, expected = learner.micro_step(batch, 0, 1.0), exact.micro_step(batch, 0, 1.0)
     assert {weight.dtype for weight in learner.model.parameters()} == {dtype}
@@ -238,7 +246,7 @@ def test_precision_settings_agree_to_their_precision(precision: str, dtype: torc
 
 
 def test_clipping_bounds_the_gradient_and_the_rate_follows_the_schedule() -> None:
-    learner = trainee(replace(TRAINING, clip=0.01))
+    learner = trainee(TRAINING.replaced(clip=0.01))
     for batch in batches()(0):
         learner.micro_step(batch, 0, 0.5)
     told = learner.finish_step(0, lambda tensor: tensor)
@@ -253,7 +261,7 @@ def test_dropout_is_the_same_for_the_same_step_and_another_for_the_next() -> Non
     config = replace(CLASSES, network=replace(NETWORK, dropout=0.3))
     torch.manual_seed(0)
     make: Callable[[], Stackformer] = lambda: Stackformer(config)  # noqa: E731
-    learner = StackformerTrainee(make(), TRAINING, held_out(tokens(), config, 4), 8, torch.device("cpu"))
+    learner = StackformerTrainee(make(), TRAINING, held_out(tokens(), config, 4), torch.device("cpu"))
     [batch, _] = batches()(0)
     losses = []
     for seed in (1, 1, 2):

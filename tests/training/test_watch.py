@@ -55,28 +55,28 @@ def state(trainee: MQVAETrainee | StackformerTrainee) -> dict[str, Tensor]:
 def test_one_gradient_that_is_not_finite_stops_an_mqvae_before_anything_moves(
     tmp_path: Path, precision: str, which: str, value: float
 ) -> None:
-    training = dataclasses.replace(images.TRAINING, precision=precision)
+    training = images.TRAINING.replaced(precision=precision)
     subject = images.trainee(training)
-    plan = dataclasses.replace(images.LOOP, validate_every=20)
+    plan = images.TRAINING.replaced(validate_every=20)
     spoiling(subject, 13, which, value)
     with pytest.raises(
         UserError, match=rf"^step 14: the {which}'s gradient norm is (inf|nan); .*step-000000010\)$"
     ):
         train(subject, images.batches(plan), plan, images.Alone(), images.folder(tmp_path / "bad"))
     good = images.trainee(training)
-    short = dataclasses.replace(plan, steps=13)  # the schedules' length is the training's, not the loop's
+    short = plan.replaced(steps=13)  # the schedules' length is the training's, not the loop's
     train(good, images.batches(plan), short, images.Alone(), images.folder(tmp_path / "good"))
     torch.testing.assert_close(state(subject), state(good), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_for_a_stackformer(tmp_path: Path, precision: str) -> None:
-    plan = dataclasses.replace(tokens.TRAINING, precision=precision)
+    plan = tokens.TRAINING.replaced(precision=precision)
     subject, good = tokens.trainee(plan), tokens.trainee(plan)
     spoiling(subject, 2, "model", -math.inf)
     with pytest.raises(UserError, match=r"^step 3: the gradient's norm is inf; .* is none yet\)$"):
-        train(subject, tokens.batches(), tokens.LOOP, tokens.OneOf(), tokens.folder(tmp_path / "bad"))
-    short = dataclasses.replace(tokens.LOOP, steps=2)
+        train(subject, tokens.batches(), tokens.TRAINING, tokens.OneOf(), tokens.folder(tmp_path / "bad"))
+    short = tokens.TRAINING.replaced(steps=2)
     train(good, tokens.batches(), short, tokens.OneOf(), tokens.folder(tmp_path / "good"))
     torch.testing.assert_close(state(subject), state(good), rtol=0, atol=0)
 
@@ -84,10 +84,10 @@ def test_the_same_for_a_stackformer(tmp_path: Path, precision: str) -> None:
 def test_sums_of_features_that_are_not_finite_leave_the_codebook_as_it_was(tmp_path: Path) -> None:
     subject = images.trainee()
     for step in range(6):
-        subject.micro_step(images.batches(images.LOOP)(step)[0], step, 0.5)
+        subject.micro_step(images.batches(images.TRAINING)(step)[0], step, 0.5)
         subject.finish_step(step, lambda tensor: tensor)
     before = {name: tensor.clone() for name, tensor in subject.model.quantizer.state_dict().items()}
-    subject.micro_step(images.batches(images.LOOP)(6)[0], 6, 0.5)
+    subject.micro_step(images.batches(images.TRAINING)(6)[0], 6, 0.5)
     subject._seen[0].features_BND[0, 0, 0] = math.nan
     looking = Watch(torch.device("cpu"), tmp_path)
     looking.begin(6)
@@ -102,7 +102,7 @@ def never(numbers: Mapping[str, Tensor]) -> Tensor:
 
 def test_a_codebook_moves_only_where_it_is_admitted() -> None:
     subject = images.trainee()
-    subject.micro_step(images.batches(images.LOOP)(3)[0], 3, 0.5)
+    subject.micro_step(images.batches(images.TRAINING)(3)[0], 3, 0.5)
     quantizer, seen = subject.model.quantizer, subject._seen
     start = quantizer.codebook_KD.clone()
     quantizer.initialise(seen, 4, 0, lambda tensor: tensor, never)
@@ -170,9 +170,9 @@ def test_a_training_step_reads_no_number_from_its_device(
     nowhere = torch.device("meta")
     for mask, optimizer in (("adaptive", "adamw"), ("random", "muon")):
         config = dataclasses.replace(images.CONFIG, mask=mask, channels=16)
-        training = dataclasses.replace(images.TRAINING, precision="fp32", optimizer=optimizer)
+        training = images.TRAINING.replaced(precision="fp32", optimizer=optimizer)
         model = images.MQVAE(config)
-        painter = MQVAETrainee(model, training, 8, 4, None, torch.zeros(4, 3, 8, 8), nowhere, lambda *_: None)
+        painter = MQVAETrainee(model, training, None, torch.zeros(4, 3, 8, 8), nowhere, lambda *_: None)
         on_nothing(painter)
         looking = Watch(nowhere, tmp_path)
         for step in (0, 3, 4, 8, 13):  # bypass, first codes, update, restart, critic
@@ -183,7 +183,7 @@ def test_a_training_step_reads_no_number_from_its_device(
             told = painter.finish_step(step, lambda tensor: tensor, looking.admit)
         assert isinstance(told["codes_restarted"], Tensor) and told["codes_restarted"].is_meta
     unseen = tokens.held_out(tokens.tokens(), tokens.CLASSES, 21)
-    writer = StackformerTrainee(Stackformer(tokens.CLASSES), tokens.TRAINING, unseen, 8, nowhere)
+    writer = StackformerTrainee(Stackformer(tokens.CLASSES), tokens.TRAINING, unseen, nowhere)
     on_nothing(writer)
     looking = Watch(nowhere, tmp_path)
     for batch in tokens.batches()(0):
@@ -200,7 +200,7 @@ def test_numbers_leave_the_device_at_the_steps_that_ask_for_them_and_are_the_sam
     monkeypatch.setattr(loop, "floats", lambda numbers: asked.append(watch.floats(numbers)) or asked[-1])
     for name, every in (("each", 1), ("some", 7)):
         asked.clear()
-        plan = dataclasses.replace(images.LOOP, log_every=every, validate_every=20, checkpoint_every=20)
+        plan = images.TRAINING.replaced(log_every=every, validate_every=20, checkpoint_every=20)
         train(images.trainee(), images.batches(plan), plan, images.Alone(), images.folder(tmp_path / name))
     assert len(asked) == 3  # after 7, 14 and 20 steps
     for name in ("loss", "gradient_norm", "codebook_perplexity", "codes_restarted"):

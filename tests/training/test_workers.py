@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.order import batch_indices
+from tests.training import test_stackformer_training as tokens
 from tests.training.together import MODELS, Group, curves, difference, run, state
-from training.loop import LoopSettings
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_every_sample_comes_once_an_epoch_whoever_reads_it_and_wherever_the_run_
     """Between resume points the number of workers changes; uneven shards, batches that straddle epochs' ends."""
     batch, total = micro * micro_batches, sum(sizes)
     steps = -(-3 * total // batch)
-    loop = LoopSettings(steps, batch, micro, seed, 1, 1, 1)
+    loop = tokens.TRAINING.replaced(steps=steps, global_batch=batch, micro_batch=micro, seed=seed)
     cuts = sorted(data.draw(st.integers(0, steps)) for _ in workers[1:])
     seen: list[tuple[int, int]] = []
     for size, first, end in zip(workers, [0, *cuts], [*cuts, steps], strict=True):

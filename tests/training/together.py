@@ -69,24 +69,26 @@ def be_member(rank: int, groups: Sequence[Group], folder: Path) -> None:
 
 def learn_images(group: Group, member: Member, folder: Path) -> None:
     """MQ-VAE with critic, exploration, late quantising and restarts of dead codes, all within the run."""
-    loop = dataclasses.replace(images.LOOP, steps=STEPS, micro_batch=2, validate_every=25)
-    training = dataclasses.replace(images.TRAINING, steps=STEPS, precision=group.precision)
+    settings = images.TRAINING.replaced(
+        steps=STEPS, micro_batch=2, validate_every=25, precision=group.precision
+    )
     picky = dataclasses.replace(images.CONFIG.quantizer, restart_below=0.5)
     config = dataclasses.replace(images.CONFIG, quantizer=picky)
-    whole = images.batches(loop)
+    whole = images.batches(settings)
 
     def mine(step: int) -> list[ImageBatch]:
-        return [whole(step)[number] for number in loop.mine(member.rank, member.size)]
+        return [whole(step)[number] for number in settings.mine(member.rank, member.size)]
 
-    train(images.trainee(training, config), mine, loop, member, images.folder(folder))
+    train(images.trainee(settings, config), mine, settings, member, images.folder(folder))
 
 
 def learn_tokens(group: Group, member: Member, folder: Path) -> None:
     """Stackformer with a dropped condition."""
-    loop = dataclasses.replace(tokens.LOOP, steps=STEPS, micro_batch=4, log_every=1, validate_every=25)
-    plan = dataclasses.replace(tokens.TRAINING, steps=STEPS, precision=group.precision)
-    batches = TokenBatches(tokens.tokens(), tokens.CLASSES, loop, member, 0.1)
-    train(tokens.trainee(plan, micro_batch=4), batches, loop, member, tokens.folder(folder))
+    settings = tokens.TRAINING.replaced(
+        steps=STEPS, micro_batch=4, log_every=1, validate_every=25, precision=group.precision
+    )
+    batches = TokenBatches(tokens.tokens(), tokens.CLASSES, settings, member)
+    train(tokens.trainee(settings), batches, settings, member, tokens.folder(folder))
 
 
 def run(groups: Sequence[Group], folder: Path) -> None:

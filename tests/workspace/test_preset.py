@@ -10,8 +10,8 @@ import yaml
 from pipelines.params import with_value
 from tests import presets
 from tests.committed import ROOT
+from workflow.preset import missing, rendered, take
 from workspace.errors import UserError
-from workspace.preset import missing, rendered, take
 from workspace.settings import read_tree
 
 TREE = presets.tree("shapes")
@@ -238,4 +238,4 @@ def test_each_preset_tells_what_it_lacks(name: str, settings: Path) -> None:
 
 
 def test_the_makefile_takes_presets_by_the_command_that_is_tested_here() -> None:
-    assert "@python -m workspace.preset $(PRESET)" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "@python -m workflow.preset $(PRESET)" in (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -9,10 +9,8 @@ import pytest
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
 from shards.sources import list_source
-from stages.train_mqvae import MQVAESettings
-from stages.train_stackformer import StackformerSettings
 from tests.committed import ROOT
-from workspace.settings import Params, load_params
+from workflow.params import Params, load_params
 
 TEXT = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| (\w+) \| (none|class|text) \| (?:`(\S+)`|drawn.*?) \| (\w+) \|", TEXT, re.MULTILINE)
@@ -29,9 +27,8 @@ def test_the_table_of_the_presets_is_true() -> None:
     assert sorted(tasks) == sorted({path.stem for path in (ROOT / "presets").glob("*.yaml")} - {"tiny"})
     for name, task, source, kind in ROWS:
         params = preset(name)
-        shard = params.sections["shard"].model_dump(mode="json")
-        assert params.section(StackformerSettings).condition == task, name
-        assert shard["kind"] == kind and shard["source"] == (source or "artifacts/shapes"), name
+        assert params.stackformer.condition == task, name
+        assert params.shard.kind == kind and params.shard.source == (source or "artifacts/shapes"), name
     for scale in (("shapes_uncond", "shapes", "shapes_text"), ("faces", "flowers", "coco_small"), PAPER):
         assert [tasks[name] for name in scale] == ["none", "class", "text"]
 
@@ -49,8 +46,8 @@ def test_the_documented_layout_of_the_papers_data_is_read(
         rows = [{"image_id": 1, "caption": text} for text in ("a cat", "a cat on a bed")]
         path.write_text(json.dumps({"images": [{"id": 1, "file_name": image.name}], "annotations": rows}))
     monkeypatch.chdir(tmp_path)
-    shard = preset(name).sections["shard"].model_dump(mode="json")
-    found = list_source(shard["kind"], shard["source"])
+    shard = preset(name).shard
+    found = list_source(shard.kind, shard.source)
     pictures = [line for line in LAYOUTS[name] if not line.endswith(".json")]
     assert [f"data/{name}/{image.name}" for image in found.images] == sorted(pictures)
     splits = {image.split for image in found.images}
@@ -64,7 +61,7 @@ def test_the_papers_presets_build_its_models(name: str) -> None:
     import torch
 
     params = preset(name)
-    settings, second = params.section(MQVAESettings), params.section(StackformerSettings)
+    settings, second = params.mqvae, params.stackformer
     model = settings.model
     assert (model.downsampling, model.grid, model.num_kept, model.num_codes) == (8, 32, 768, 1024)
     assert (model.demask, model.demask_blocks, settings.exploration.noise) == ("dcsa_update", 8, 0.0)

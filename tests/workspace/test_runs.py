@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from workflow.runs_command import chosen, drop, find_run, list_runs, parser, state_of
 from workspace.errors import UserError
 from workspace.fingerprints import input_fingerprint, listing_fingerprint
 from workspace.manifest import write_json
@@ -23,7 +24,6 @@ from workspace.runs import (
     publish,
     working,
 )
-from workspace.runs_command import chosen, drop, find_run, list_runs, parser, state_of
 
 IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/masker.py": "b"})
 
@@ -213,7 +213,7 @@ def test_a_start_that_failed_is_forgotten_by_the_next_once_it_is_old(
 
 
 def test_a_stage_that_refuses_leaves_no_run(tmp_path: Path) -> None:
-    from workspace.stage import _forgotten_if_empty
+    from workflow.running import _forgotten_if_empty
 
     for made in (False, True):
         folder = run_of(1, "failed")
@@ -226,7 +226,7 @@ def test_a_stage_that_refuses_leaves_no_run(tmp_path: Path) -> None:
 
 def works(seconds: float) -> str:
     """Open, work in and forget the same run again and again, as stages by hand do; what went wrong, or ""."""
-    from workspace.stage import _forgotten_if_empty
+    from workflow.running import _forgotten_if_empty
 
     until, number = time.monotonic() + seconds, 0
     while time.monotonic() < until:

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.loop import LoopSettings
+from workflow.params import load_params
 from workspace.errors import UserError
 from workspace.seeds import (
     END,
@@ -24,7 +24,6 @@ from workspace.seeds import (
     seed_argument,
     step_seed,
 )
-from workspace.settings import load_params
 
 ROOT = Path(__file__).resolve().parents[2]
 LONG = 20240613123456
@@ -90,7 +89,6 @@ def test_what_is_no_seed_is_refused_with_what_was_expected(wrong: Any) -> None:
         lambda seed: sample_seed(seed, 0, 0, "flip"),
         lambda seed: step_seed(seed, 0),
         lambda seed: micro_batch_seed(seed, 0, 0),
-        lambda seed: LoopSettings(1, 1, 1, seed, 1, 1, 1),
     ):
         with pytest.raises(ValueError, match=told):
             derive(wrong)
@@ -105,7 +103,7 @@ def test_the_command_line_takes_a_seed_or_says_what_it_expected() -> None:
 
 def test_each_sections_seed_may_be_long_and_is_refused_where_it_is_none() -> None:
     params = load_params(ROOT / "presets" / "tiny.yaml", [f"{name}.seed={LONG}" for name in SEEDED])
-    assert {params.sections[name].model_dump()["seed"] for name in SEEDED} == {LONG}
+    assert {vars(params)[name].seed for name in SEEDED} == {LONG}
     for name in SEEDED:
         for text, told in (
             ("-1", "is -1: expected greater than or equal to 0"),

@@ -8,8 +8,8 @@ import yaml
 
 from tests import committed, presets
 from tests.committed import ROOT
+from workflow.params import load_params
 from workspace.errors import UserError
-from workspace.settings import load_params
 
 
 @pytest.fixture
@@ -32,14 +32,14 @@ def error_of(tree: object, tmp_path: Path, *overrides: str) -> str:
 @pytest.mark.parametrize("preset", presets.FILES, ids=lambda path: path.stem)
 def test_every_preset_is_valid(preset: Path) -> None:
     params = load_params(preset)
-    assert set(params.sections) | {"compute"} == set(presets.tree(preset.stem))
+    assert set(vars(params)) == set(presets.tree(preset.stem))
 
 
 @pytest.mark.parametrize("text", ["1e-05", "1e-5", "1E-5", ".1e-4", "1.0e-05", "+1e-5"])
 def test_a_number_is_read_as_dvc_writes_it(tree: dict[str, Any], tmp_path: Path, text: str) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(tree).replace("learning_rate: 0.003", f"learning_rate: {text}"))
-    assert load_params(path).sections["stackformer"].model_dump()["learning_rate"] == 1e-5
+    assert load_params(path).stackformer.learning_rate == 1e-5
 
 
 def test_the_committed_settings_are_the_shapes_preset() -> None:
@@ -106,5 +106,5 @@ def test_an_older_params_file_stays_valid(path: Path) -> None:
     """A setting that joins has a default: the file that somebody trained with still says what it said."""
     params = load_params(path)
     for name, section in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        kept = params.compute if name == "compute" else params.sections[name]
+        kept = vars(params)[name]
         assert section["seed"] == kept.seed if "seed" in section else kept

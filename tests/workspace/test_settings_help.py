@@ -1,27 +1,23 @@
 """`--help` of a stage lists its settings; what it says of their ranges is what the settings enforce."""
 
 import copy
-import importlib
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 import yaml
 
+from workflow.params import Params
 from workspace.errors import UserError
-from workspace.settings import STAGES, Compute, validate_section
+from workspace.settings import validate_section
 from workspace.settings_help import Knob, knobs, settings_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PARAMS = ROOT / "presets" / "shapes.yaml"
-KINDS = {
-    module.SECTION: module.SETTINGS
-    for module in map(importlib.import_module, (f"stages.{name}" for name in STAGES))
-}
-KINDS["compute"] = Compute
+KINDS = get_type_hints(Params)
 TREE: dict[str, Any] = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
 LEAVES = [knob for section, kind in KINDS.items() for knob in knobs(section, kind)]
 NUMBERS = [knob for knob in LEAVES if re.match(r"(list of )?([0-9] × )?(whole )?number", knob.type)]
@@ -61,13 +57,13 @@ def test_a_number_outside_of_the_range_that_the_help_states_is_refused_by_name(k
         number = int(outside) if "whole" in knob.type else outside
         node[last] = [number] * len(node[last]) if isinstance(node[last], list) else number
         with pytest.raises(UserError, match=last):
-            validate_section(PARAMS, section, KINDS[section], tree[section])
+            validate_section(PARAMS, KINDS[section], tree[section])
 
 
 def test_present_values_are_those_of_the_file_that_is_named(tmp_path: Path) -> None:
     params = tmp_path / "mine.yaml"
     params.write_text(PARAMS.read_text(encoding="utf-8").replace("mask_ratio: 0.5 ", "mask_ratio: 0.25 "))
-    text = settings_text("mqvae", KINDS["mqvae"], params)
+    text = settings_text(KINDS["mqvae"], params)
     assert "mqvae.model.mask_ratio = 0.25\n      number, ≥ 0, < 1: share of the cells" in text
     assert "one of fp32, tf32, bf16, float64" in text and "compute.workers = 2" in text
 
@@ -91,7 +87,7 @@ def test_a_file_that_is_missing_or_wrong_is_told_and_the_settings_listed_all_the
     params = tmp_path / "params.yaml"
     if text is not None:
         params.write_text(text, encoding="utf-8")
-    said = settings_text("mqvae", KINDS["mqvae"], params)
+    said = settings_text(KINDS["mqvae"], params)
     assert words in next(line for line in said.splitlines() if line.startswith("  ! "))
     assert "  mqvae.model.mask_ratio\n" in said or "  mqvae.model.mask_ratio = " in said
 

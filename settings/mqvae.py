@@ -1,10 +1,16 @@
-"""How an MQ-VAE is trained, as plain values: weights of the loss terms, exploration, optimiser, precision."""
+"""Section `mqvae`: stage 1."""
 
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from training.optimizers import MuonConfig, OptimizerKind
-from training.precision import ChannelsLast, Precision
+from pydantic import Field, NonNegativeInt
+
+from evaluation.lpips import LPIPSConfig
+from models.mqvae import MQVAEConfig
+from models.precision import ChannelsLast
+from settings.training import TrainingSettings
+from workspace.errors import UserError
+from workspace.settings import Compute
 
 
 @dataclass(frozen=True)
@@ -75,41 +81,36 @@ class ExplorationConfig:
             raise ValueError("expected 0 ≤ until ≤ gone_by ≤ 1 and 0 ≤ freeze_from ≤ 1, shares of the run")
 
 
-@dataclass(frozen=True)
-class MQVAETraining:
-    """How an MQ-VAE is trained; see params.yaml for what each is in the demo.
+class MQVAESettings(TrainingSettings):
+    """Of the stage train_mqvae."""
 
-    Attributes:
-        steps: length of the run, for the schedules.
-        seed: of everything random.
-        learning_rate, warmup_steps, final_rate: peak, warm-up, and the share of the peak at the end.
-        beta1, beta2: of Adam.
-        clip: highest gradient norm; 0 does not clip.
-        ema_decay: of the published weights.
-        precision: fp32, tf32, bf16 (autocast) or float64.
-        channels_last: memory format of the convolutions; auto is the device's faster one.
-        compile: run the model through torch.compile.
-        quantize_from: step before which features pass through unquantised.
-        loss: weights of the terms.
-        exploration: noise on the ranking.
-        optimizer: adamw (here without decay) for all weights, or muon for matrices and convolutions and Adam for the rest.
-        muon: its rates.
-    """
-
-    steps: int
-    seed: int
-    learning_rate: float
-    warmup_steps: int
-    final_rate: float
-    beta1: float
-    beta2: float
-    clip: float
-    ema_decay: float
-    precision: Precision
-    channels_last: ChannelsLast
-    compile: bool
-    quantize_from: int
+    SECTION = "mqvae"
+    channels_last: ChannelsLast = Field(
+        description="memory format of the convolutions; auto: the device's faster one"
+    )
+    flip: bool = Field(description="flip images left to right at random")
+    quantize_from: NonNegativeInt = Field(description="step before which features pass through unquantised")
+    perceptual: LPIPSConfig
+    perceptual_precision: Literal["fp32", "bf16"] = Field(
+        default="fp32", description="of the perceptual loss's convolutions"
+    )
     loss: LossConfig
     exploration: ExplorationConfig
-    optimizer: OptimizerKind = "adamw"
-    muon: MuonConfig = field(default_factory=MuonConfig)
+    model: MQVAEConfig
+
+    def check(self, where: str, compute: Compute) -> None:
+        """As every training; and there is something to quantise with, and a network where its distance is asked for."""
+        super().check(where, compute)
+        if self.quantize_from >= self.steps:
+            raise UserError(
+                f"{where}.quantize_from is {self.quantize_from}, expected less than steps {self.steps}"
+            )
+        if self.model.quantizer.kind == "ema" and self.quantize_from == 0:
+            raise UserError(
+                f"{where}.quantize_from is 0; an EMA codebook starts from a batch's features: expected ≥ 1"
+            )
+        if bool(self.loss.perceptual) != (self.perceptual.network != "none"):
+            raise UserError(
+                f"{where}.loss.perceptual is {self.loss.perceptual} and mqvae.perceptual.network is "
+                f"{self.perceptual.network}; expected a weight > 0 with a network, or 0 with none"
+            )

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 
+from workflow.running import present_identity
 from workspace.errors import UserError
 from workspace.manifest import address_of, read_json
 from workspace.progress import say
@@ -171,7 +172,5 @@ def _command(arguments: argparse.Namespace) -> None:
     else:
         folder = find_run(arguments.run)
         with locked(folder):
-            from workspace.stage import present_identity
-
             adopted = adopt(folder, present_identity(folder.root.parent.name))
         say(f"{folder.root} continues as {adopted.root}: `dvc repro {address_of(folder.root.parent.name)}`")

@@ -1,8 +1,8 @@
 """Take a preset: write presets/NAME.yaml out in full as params.yaml, unless that has edits of yours. Its data must be there.
 
-python -m workspace.preset NAME [--source PATH] [--weights FOLDER]
-python -m workspace.preset NAME --out FILE       write it there; params.yaml stays
-python -m workspace.preset                       see whether what params.yaml reads is there, and take nothing
+python -m workflow.preset NAME [--source PATH] [--weights FOLDER]
+python -m workflow.preset NAME --out FILE       write it there; params.yaml stays
+python -m workflow.preset                       see whether what params.yaml reads is there, and take nothing
 
 A preset says what differs from its base (workspace/bases.py). It is written in the form in which DVC writes params.yaml for `-S`,
 so that a diff of params.yaml shows the settings that changed and nothing else.
@@ -23,7 +23,6 @@ import yaml
 
 from workspace.bases import BASE, whole
 from workspace.errors import UserError
-from workspace.settings import load_params
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
 MADE_HERE = "artifacts/"
@@ -59,6 +58,8 @@ def validated(name: str, source: str | None = None, weights: str | None = None) 
     Raises:
         UserError: the first mistake, in one line.
     """
+    from workflow.params import load_params  # brings all sections, which takes seconds
+
     text = rendered(name, source, weights)
     values = {} if source is None else _place_of(source)
     load_params(
@@ -241,7 +242,7 @@ def _edited() -> bool:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m workspace.preset",
+        prog="python -m workflow.preset",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

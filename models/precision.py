@@ -1,4 +1,4 @@
-"""The precision of both trainings: what weights are kept in, and what the forward pass runs in."""
+"""Precision and memory format: what weights are kept in, what a forward pass runs in, and how optimisers step."""
 
 from typing import Any, Literal
 

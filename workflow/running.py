@@ -3,23 +3,24 @@
 import argparse
 import errno
 import gc
-import importlib
 import os
 import shlex
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
 
 import yaml
 
+from workflow.stage import I, S, Stage, stage_named
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.fingerprints import input_fingerprint
@@ -38,7 +39,7 @@ from workspace.runs import (
     publish,
     working,
 )
-from workspace.settings import Params, Settings, load_params, load_section
+from workspace.settings import Compute, Section, read_section
 from workspace.settings_help import settings_text
 from workspace.versions import OF_RUNS, versions
 
@@ -47,21 +48,15 @@ PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
 
 
 def run_stage(name: str) -> None:
-    """Run the stage `stages/<name>.py` from the command line.
+    """Run the stage `stages/<name>.py` from the command line; a user's mistake ends in one line and exit status 1.
 
-    The module is imported by its real name, so that its functions can be sent to Ray workers. It defines `SECTION`,
-    `SETTINGS`, a dataclass `Inputs` of paths, `run(settings, compute, inputs, folder)`, and where it needs them
-    `check(params)` (of its section), `check_across(params)` and `preflight(params)` (across sections, the second with a look at
-    the data, before any work), `sources(settings)` (raw data that it reads beside its inputs), `REUSES` (the last finished
-    run is kept until this one is done, to take from), and `ASKED` with `asked_changes(asked)` (options that stand for
-    settings).
-    A user's mistake ends in one line and exit status 1.
+    The module is imported by its real name, so that its functions can be sent to Ray workers.
     """
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        module = importlib.import_module(f"stages.{name}")
+        stage = stage_named(name)
         gc.enable()  # stages/__init__.py put it off
-        _run(name, module, _parser(name, module).parse_args())
+        run(stage, parser_of(stage).parse_args())
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second one says nothing new
@@ -104,27 +99,30 @@ class _Help(argparse.Action):
     """Prints the help, with the settings of the stage and their values in the file that `--params` named before it."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
-        module = self.const
-        parser.epilog = settings_text(module.SECTION, module.SETTINGS, namespace.params)
+        parser.epilog = settings_text(self.const, namespace.params)
         parser.print_help()
         parser.exit()
 
 
-def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
+def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
+    """A stage's command line."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{name}",
-        description=module.__doc__,
+        prog=f"python -m stages.{stage.name}",
+        description=stage.about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
     parser.add_argument(
-        "-h", "--help", action=_Help, nargs=0, const=module, help="this text, and the stage's settings"
+        "-h",
+        "--help",
+        action=_Help,
+        nargs=0,
+        const=stage.settings,
+        help="this text, and the stage's settings",
     )
-    usual = _usual_paths(name)
-    for field in fields(module.Inputs):
-        parser.add_argument(
-            _option(field.name), type=Path, default=usual.get(field.name), help=_usually(usual, field.name)
-        )
+    usual = _usual_paths(stage.name)
+    for name in _inputs_of(stage):
+        parser.add_argument(_option(name), type=Path, default=usual.get(name), help=_usually(usual, name))
     parser.add_argument("--out", type=Path, help=_usually(usual, "out"))
     parser.add_argument("--metrics", type=Path, help=_usually(usual, "metrics"))
     parser.add_argument("--params", type=Path, default=PARAMS, help="the params file (params.yaml)")
@@ -140,16 +138,13 @@ def _parser(name: str, module: ModuleType) -> argparse.ArgumentParser:
         action="store_true",
         help="run it again though a finished run is kept, as under `dvc repro -f`; an unfinished one is continued",
     )
-    for option, about in getattr(module, "ASKED", {}).items():
+    for option, about in stage.options.help.items():
         parser.add_argument(_option(option), action="append", default=[], metavar="TEXT", help=about)
     return parser
 
 
-def _asked_changes(module: ModuleType, arguments: argparse.Namespace) -> list[str]:
-    """What the stage's own options stand for, as `--set` takes it."""
-    asked = {option: getattr(arguments, option) for option in getattr(module, "ASKED", {})}
-    changes: list[str] = module.asked_changes(asked) if any(asked.values()) else []
-    return changes
+def _inputs_of(stage: Stage[S, I]) -> list[str]:
+    return [field.name for field in fields(stage.inputs)]
 
 
 def _option(name: str) -> str:
@@ -182,12 +177,12 @@ def _command_in(pipeline: Path, name: str) -> str:
         return ""
 
 
-def _identity(name: str, module: ModuleType, settings: Settings, inputs: dict[str, Path]) -> Identity:
-    """What decides the result, as it stands now."""
+def _identity(stage: Stage[S, I], settings: S, inputs: dict[str, Path]) -> Identity:
+    """What decides the result, at this moment."""
     made_from = {key: input_fingerprint(path) for key, path in inputs.items()}
-    for path in module.sources(settings) if hasattr(module, "sources") else ():
+    for path in stage.sources(settings):
         made_from[f"source {path}"] = input_fingerprint(path)
-    code = {str(path): sha256_file(ROOT / path) for path in result_files(name)}
+    code = {str(path): sha256_file(ROOT / path) for path in result_files(stage.name)}
     return Identity(settings.model_dump(mode="json"), made_from, code)
 
 
@@ -196,35 +191,43 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def present_identity(name: str) -> Identity:
     """A stage's identity under the params, inputs and code of this moment (for `workspace.runs adopt`)."""
-    module = importlib.import_module(f"stages.{name}")
-    usual = _usual_paths(name)
-    inputs = {field.name: usual[field.name] for field in fields(module.Inputs)}
-    return _identity(name, module, load_params(PARAMS).sections[module.SECTION], inputs)
+    from workflow.params import load_params
+
+    stage, usual = stage_named(name), _usual_paths(name)
+    inputs = {key: usual[key] for key in _inputs_of(stage)}
+    return _identity(stage, load_params(PARAMS).section(stage.settings), inputs)
 
 
-def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
-    usual = _usual_paths(name)
-    changes = [*_asked_changes(module, arguments), *arguments.set]
+def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
+    """Run a stage as its command line asks for.
+
+    Raises:
+        UserError: a user's mistake.
+    """
+    name, usual = stage.name, _usual_paths(stage.name)
+    given = vars(arguments)
+    asked = {option: given[option] for option in stage.options.help}
+    changes = [*(stage.options.changes(asked) if any(asked.values()) else ()), *arguments.set]
     if changes and arguments.out is None:
-        used = "--set" if arguments.set else f"--{' or --'.join(module.ASKED)}"
+        used = "--set" if arguments.set else f"--{' or --'.join(asked)}"
         raise UserError(
             f"{used} needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
         )
     ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
     out = arguments.out or usual.get("out", Path())
     metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
-    inputs = {field.name: getattr(arguments, field.name) for field in fields(module.Inputs)}
+    inputs = {key: given[key] for key in _inputs_of(stage)}
     for key, path in {**inputs, "out": out}.items():
         if path is None or path == Path():
             raise UserError(f"{_option(key)} is missing, and dvc.yaml has no stage {name} to take it from")
-    by_hand = bool(changes) or ad_hoc
-    params = (
-        load_section(arguments.params, changes, name) if by_hand else load_params(arguments.params)
-    )  # fmt: skip
-    settings = params.sections[module.SECTION]
-    identity = _identity(name, module, settings, inputs)
+    if changes or ad_hoc:
+        settings, compute = _own_sections(stage, arguments.params, changes)
+        look = None
+    else:
+        settings, compute, look = _whole_file(stage, arguments.params)
+    identity = _identity(stage, settings, inputs)
     forced = arguments.force or is_forced()
-    reuses = getattr(module, "REUSES", False) and not forced
+    reuses = stage.reuses and not forced
     with working(name, identity, ad_hoc or reuses) as folder, _forgotten_if_empty(folder):
         folder.sweep()
         if folder.done and forced:
@@ -239,10 +242,10 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
         if done_before:
             say(f"[{name}] finished before as {folder.root}: publishing it again (--force runs it again)")
         else:
-            if hasattr(module, "preflight") and not by_hand:
-                module.preflight(params)
-            _work(name, module, params, inputs, folder)
-            changed = identity.differences(_identity(name, module, settings, inputs))
+            if look is not None:
+                look()
+            _work(stage, settings, compute, stage.inputs(**inputs), folder)
+            changed = identity.differences(_identity(stage, settings, inputs))
             if changed:
                 what = "; ".join(changed)
                 raise UserError(
@@ -264,6 +267,22 @@ def _run(name: str, module: ModuleType, arguments: argparse.Namespace) -> None:
         elif reuses and not ad_hoc:
             forget_others(folder)
     say(f"[{name}] → {out}")
+
+
+def _own_sections(stage: Stage[S, I], path: Path, changes: Sequence[str]) -> tuple[S, Compute]:
+    """What a run by hand reads: a mistake in another stage's section, or between two, is that stage's."""
+    settings, compute = read_section(path, stage.settings, changes), read_section(path, Compute, changes)
+    settings.check(f"{path}: {stage.settings.SECTION}", compute)
+    return settings, compute
+
+
+def _whole_file(stage: Stage[S, I], path: Path) -> tuple[S, Compute, Callable[[], None] | None]:
+    """The stage's settings from a file that is valid as a whole, and what to look at before any work."""
+    from workflow.params import load_params  # brings all sections, which takes seconds
+
+    params = load_params(path)
+    look = None if stage.preflight is None else partial(stage.preflight, params, path)
+    return params.section(stage.settings), params.compute, look
 
 
 def _cached(name: str, out: Path) -> bool:
@@ -296,43 +315,40 @@ def let_dvc_in(folder: Path) -> None:
             (folder / ".gitignore").symlink_to(ours)
 
 
-def _work(name: str, module: ModuleType, params: Params, inputs: dict[str, Path], folder: RunFolder) -> None:
+def _work(stage: Stage[S, I], settings: S, compute: Compute, inputs: I, folder: RunFolder) -> None:
     began = time.monotonic()
     (folder.root / LINES).unlink(missing_ok=True)
     shutil.rmtree(folder.out)
     folder.out.mkdir()
-    settings = params.sections[module.SECTION]
     try:
-        module.run(settings, params.compute, module.Inputs(**inputs), folder)
+        stage.run(settings, compute, inputs, folder)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(
-            f"{' '.join(str(error).split())[:300]}; {lower_batch(module.SECTION, settings)}"
-        ) from error
+        raise UserError(f"{' '.join(str(error).split())[:300]}; {lower_batch(settings)}") from error
     finally:
         folder.add_seconds(time.monotonic() - began)
-    assert (folder.out / NAME).is_file(), f"{name} wrote no manifest"
-    write_json(folder.metrics / "run.json", _run_facts(params, folder))
+    assert (folder.out / NAME).is_file(), f"{stage.name} wrote no manifest"
+    write_json(folder.metrics / "run.json", _run_facts(compute, folder))
 
 
-def lower_batch(section: str, settings: Settings) -> str:
+def lower_batch(settings: Section) -> str:
     """Which settings to lower where memory ran out, with their values."""
     given = settings.model_dump()
     sizes = [
-        f"{section}.{key} (now {given[key]})"
+        f"{settings.SECTION}.{key} (now {given[key]})"
         for key in ("micro_batch", "batch", "decode_batch")
         if key in given
     ]
     return f"out of memory: lower {' or '.join(sizes) or 'compute.threads'}, or compute.workers"
 
 
-def _run_facts(params: Params, folder: RunFolder) -> dict[str, Any]:
+def _run_facts(compute: Compute, folder: RunFolder) -> dict[str, Any]:
     """What a reader of the metrics wants to know of the run: time, machine share, versions."""
     state = read_json(folder.root / "run.json")
     return {
         "seconds": round(state["seconds"], 2),
-        "compute": params.compute.model_dump(mode="json"),
+        "compute": compute.model_dump(mode="json"),
         "cpus": os.cpu_count(),
         "versions": dict.fromkeys(OF_RUNS, "absent") | versions(OF_RUNS),
         "adopted": state["adopted"],

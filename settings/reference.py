@@ -1,0 +1,58 @@
+"""Section `reference`: what real images are described by."""
+
+from pathlib import Path
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from evaluation.extractors import FeaturesName
+from evaluation.inception import SHA256
+from evaluation.reference import Split
+from evaluation.statistics import FEWEST, NEIGHBOURS
+from workspace.errors import UserError
+from workspace.seeds import Seed
+from workspace.settings import Compute, Section, Settings, Sha256
+
+
+class ProxySettings(Settings):
+    """The little classifier behind `features: proxy`."""
+
+    width: PositiveInt = Field(description="channels of its first level; its features have 4 × width")
+    batch: PositiveInt = Field(description="images a training step")
+    steps: PositiveInt = Field(description="training steps")
+    learning_rate: PositiveFloat = Field(description="peak of AdamW's rate")
+    softened: NonNegativeFloat = Field(description="share of training images that are blurred a little", le=1)
+
+
+class ReferenceSettings(Section):
+    """Of the stage reference."""
+
+    SECTION = "reference"
+    features: FeaturesName = Field(description="proxy (small labelled data), inception (FID), squeezenet")
+    weights: Path | None = Field(description="the network's weights; null downloads them; not for proxy")
+    torchscript_sha256: Sha256 | None = Field(
+        description="of Inception's weights, a program that is loaded only if its SHA-256 is this"
+    )
+    fid_split: Split = Field(description="real images that samples are compared with")
+    max_images: PositiveInt | None = Field(
+        description="images of a split at most, drawn by seed; null takes all"
+    )
+    batch: PositiveInt = Field(description="images a forward pass")
+    seed: Seed = Field(description="of the proxy's weights and order, and of the draw of images")
+    proxy: ProxySettings
+
+    def check(self, where: str, compute: Compute) -> None:
+        """Only published networks have weights to name, and Inception is named by its SHA-256."""
+        if self.max_images is not None and self.max_images < FEWEST:
+            raise UserError(
+                f"{where}.max_images is {self.max_images}, expected ≥ {FEWEST}, or null (precision looks at "
+                f"each image's {NEIGHBOURS} nearest)"
+            )
+        if self.features == "proxy" and self.weights is not None:
+            raise UserError(
+                f"{where}.weights is {self.weights}, and the proxy is trained here; expected null"
+            )
+        if self.features == "inception" and self.torchscript_sha256 is None:
+            raise UserError(
+                f"{where}.torchscript_sha256 is null, and Inception's TorchScript is loaded only by its SHA-256; "
+                f"the published file has {SHA256}"
+            )

@@ -1,0 +1,14 @@
+"""Section `report`: the page."""
+
+from pydantic import Field, PositiveInt
+
+from workspace.settings import Section
+
+
+class ReportSettings(Section):
+    """Of the stage report."""
+
+    SECTION = "report"
+    title: str = Field(description="what stands at the top of the page")
+    samples: PositiveInt = Field(description="generated images shown, at most")
+    examples: PositiveInt = Field(description="reconstructions shown, at most")

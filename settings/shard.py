@@ -1,0 +1,68 @@
+"""Section `shard`: the data set."""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from shards.duplicates import Duplicates
+from shards.layouts.reading import ColumnUse, Reading, Role
+from shards.pictures import Format
+from shards.sources import Kind
+from workspace.errors import UserError
+from workspace.seeds import Seed
+from workspace.settings import Compute, Section
+
+
+class ShardSettings(Section):
+    """Of the stage shard."""
+
+    SECTION = "shard"
+    kind: Kind = Field(description="layout of the source; auto takes what `python -m shards.inspect` finds")
+    source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
+    image_size: PositiveInt = Field(description="pixels a side: short side resized, centre cropped")
+    format: Format = Field(description="png (exact) or jpg")
+    quality: PositiveInt = Field(description="of jpg", le=95)
+    val_fraction: NonNegativeFloat = Field(
+        description="held out where the source has no validation set: of each class, else by hash of the name",
+        lt=1,
+    )
+    samples_per_shard: PositiveInt = Field(description="images a tar")
+    max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
+    duplicates: Duplicates = Field(
+        default="keep", description="images with another's bytes: keep (counted) or drop"
+    )
+    seed: Seed = Field(description="of split and order")
+    roles: dict[str, Role] = Field(
+        default_factory=dict,  # these three: older params files stay valid
+        description="what a folder, file or value of a split column is, where its name misleads: {test: val, extra: skip}",
+    )
+    tables: list[str] | None = Field(
+        default=None,
+        description="files of the source with labels, captions or splits, '*.txt' for texts beside the images; null looks",
+    )
+    columns: dict[ColumnUse, str] = Field(
+        default_factory=dict,
+        description="columns of tables, or members of tars, where their names do not say: {label: Smiling}, {mask: seg.png}",
+    )
+
+    tars: str | None = Field(
+        default=None,
+        description="of a folder of tars those that match: 'train-{000..099}.tar'; null takes all",
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """How the source is to be read."""
+        tables = None if self.tables is None else tuple(self.tables)
+        return Reading(self.roles, tables, self.columns, self.tars)
+
+    def check(self, where: str, compute: Compute) -> None:
+        """The source is named, and is not this repository."""
+        if not self.source.strip():
+            raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
+        here = Path.cwd()
+        if Path(os.path.normpath(here / self.source)) in (here, *here.parents):
+            raise UserError(
+                f"{where}.source {self.source} holds this repository itself; expected a folder of images alone"
+            )

@@ -1,0 +1,122 @@
+"""What both trainings share, defined once: params.yaml's sections inherit it, and the training loop reads it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from models.precision import Precision
+from workspace.errors import UserError
+from workspace.seeds import Seed
+from workspace.settings import Compute, Section
+
+OptimizerKind = Literal["adamw", "muon"]
+MOST_ITERATIONS = 5
+"""Polynomials that Muon has."""
+
+
+@dataclass(frozen=True)
+class MuonConfig:
+    """Muon's settings, read where `optimizer` is muon.
+
+    Attributes:
+        learning_rate: peak rate of the matrices; its schedule has the shape of the other weights' (> 0).
+        momentum: of the gradients' average, Nesterov (0 ≤ x < 1).
+        weight_decay: decoupled, of the matrices (≥ 0).
+        iterations: of Newton-Schulz (≥ 1, ≤ 5).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    learning_rate: float = 0.02
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    iterations: int = 5
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}, expected > 0")
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum is {self.momentum}, expected 0 ≤ momentum < 1")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay is {self.weight_decay}, expected ≥ 0")
+        if not 1 <= self.iterations <= MOST_ITERATIONS:
+            raise ValueError(f"iterations is {self.iterations}, expected 1 … {MOST_ITERATIONS}")
+
+
+class TrainingSettings(Section):
+    """How long, how fast, how often, on how much at a time."""
+
+    steps: PositiveInt = Field(description="optimiser steps")
+    learning_rate: PositiveFloat = Field(description="Adam's peak rate")
+    seed: Seed = Field(description="of everything random: weights, order, noise, what is dropped")
+    global_batch: PositiveInt = Field(description="images a step, over all workers")
+    micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
+    optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")
+    muon: MuonConfig = MuonConfig()
+    warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
+    final_rate: NonNegativeFloat = Field(description="share of the peak rate at the end of the cosine", le=1)
+    beta1: NonNegativeFloat = Field(description="of Adam", lt=1)
+    beta2: NonNegativeFloat = Field(description="of Adam", lt=1)
+    clip: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
+    ema_decay: NonNegativeFloat = Field(description="of the published weights", lt=1)
+    precision: Precision = Field(description="fp32, tf32 (rounded products, GPU), bf16 (autocast), float64")
+    compile: bool = Field(description="run the model through torch.compile")
+    init_from: Path | None = Field(description="folder with published weights to start from")
+    log_every: PositiveInt = Field(description="steps between rows of the curves")
+    validate_every: PositiveInt = Field(description="steps between validations")
+    validate_images: PositiveInt = Field(description="held-out images to validate on")
+    checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
+
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches a step, over all workers."""
+        return self.global_batch // self.micro_batch
+
+    def sources(self) -> list[Path]:
+        """What decides the result beside inputs and settings: the weights that the training starts from."""
+        return [] if self.init_from is None else [self.init_from]
+
+    def due(self, done: int) -> bool:
+        """Whether numbers are wanted after `done` steps: for the curves, a validation or a checkpoint."""
+        every = (self.log_every, self.validate_every, self.checkpoint_every)
+        return done == self.steps or any(done % steps == 0 for steps in every)
+
+    def mine(self, rank: int, size: int) -> range:
+        """Indices of the micro-batches of a step that worker `rank` of `size` takes; any size up to their number will do.
+
+        Raises:
+            UserError: fewer micro-batches than workers.
+        """
+        self._check_workers(self.SECTION, size)
+        return range(rank, self.micro_batches, size)
+
+    def check(self, where: str, compute: Compute) -> None:
+        """The weights to start from are there, and micro-batches can be dealt out."""
+        require_folder(self.init_from, f"{where}.init_from")
+        if self.global_batch % self.micro_batch:
+            raise UserError(
+                f"{where}.global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}"
+            )
+        self._check_workers(where, compute.workers)
+
+    def _check_workers(self, where: str, workers: int) -> None:
+        if self.micro_batches < workers:
+            raise UserError(
+                f"{where}.global_batch {self.global_batch} / micro_batch {self.micro_batch} = {self.micro_batches} "
+                f"micro-batches for {workers} workers; lower compute.workers or micro_batch"
+            )
+
+
+def require_folder(folder: Path | None, setting: str) -> None:
+    """Refuse a folder that is not there; None is no folder.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if folder is not None and not folder.is_dir():
+        raise UserError(
+            f"{setting} is {folder}, which is no folder; expected one with model.safetensors and config.json (DVC removes a "
+            "stage's own artifact before it runs: start from a copy of it elsewhere), or null"
+        )

@@ -1,0 +1,138 @@
+"""What must fit between the sections of a params file, in the order of the stages.
+
+A stage that is run by hand skips this: what it reads of other stages it takes from their artifacts, and checks there.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.statistics import FEWEST
+from shards.sources import list_source
+from workspace.errors import UserError
+
+if TYPE_CHECKING:  # importing the sections takes seconds, which `--help` of a stage should not
+    from workflow.params import Params
+
+UNLABELLED = ("folder", "coco")
+"""Kinds of source that have no labels."""
+
+
+def check_across(params: "Params", path: Path) -> None:
+    """Check all of it.
+
+    Raises:
+        UserError: the first that does not fit.
+    """
+    for check in (_shards, _proxy, _inception, _layers_and_captions, _conditions, _counts):
+        check(params, str(path))
+
+
+def _shards(params: "Params", path: str) -> None:
+    """The models take images of the size that the shards have, and a condition that this kind of source can serve."""
+    shard, wanted = params.shard, params.mqvae.model.image_size
+    if shard.image_size != wanted:
+        raise UserError(
+            f"{path}: shard.image_size is {shard.image_size} and mqvae.model.image_size is {wanted}; make them equal"
+        )
+    if shard.kind in ("folder", "class_folder", "coco"):
+        captions = shard.kind == "coco" or (shard.kind == "class_folder" and bool(shard.tables))
+        _served(params, path, f"shard.kind {shard.kind}", shard.kind == "class_folder", captions)
+
+
+def _served(params: "Params", path: str, what: str, classes: bool, captions: bool) -> None:
+    condition = params.stackformer.condition
+    has = [name for name, there in (("class", classes), ("text", captions)) if there]
+    if condition != "none" and condition not in has:
+        lacks = "classes" if condition == "class" else "captions"
+        raise UserError(
+            f"{path}: stackformer.condition is {condition}, and {what} has no {lacks}; expected "
+            f"{' or '.join(['none', *has])}, or a source with {lacks}: `python -m shards.inspect SOURCE` shows what one has"
+        )
+
+
+def check_source(params: "Params", path: Path) -> None:
+    """Labels and captions that later stages ask for are in the source, where its kind alone does not say so.
+
+    Raises:
+        UserError: they are not.
+    """
+    shard, features = params.shard, params.reference.features
+    if shard.kind not in ("auto", "metadata", "webdataset"):
+        return
+    if params.stackformer.condition == "none" and features != "proxy":
+        return
+    source = list_source(shard.kind, shard.source, shard.reading)
+    captions = any(image.captions for image in source.images)
+    _served(params, str(path), f"shard.source {shard.source}", bool(source.classes), captions)
+    if features == "proxy" and not source.classes and not source.attributes:
+        raise UserError(
+            f"{path}: reference.features is proxy, which learns from labels, and shard.source {shard.source} has none; "
+            "expected inception or squeezenet"
+        )
+
+
+def _proxy(params: "Params", path: str) -> None:
+    """A proxy needs labels."""
+    if params.reference.features == "proxy" and params.shard.kind in UNLABELLED:
+        raise UserError(
+            f"{path}: reference.features is proxy, which learns from labels, and shard.kind {params.shard.kind} has none; "
+            f"expected inception or squeezenet"
+        )
+
+
+def _inception(params: "Params", path: str) -> None:
+    """Inception is named by one SHA-256."""
+    expected = params.reference.torchscript_sha256
+    for section in (params.reconstruct, params.evaluate):
+        if section.torchscript_sha256 != expected:
+            raise UserError(
+                f"{path}: {section.SECTION}.torchscript_sha256 is {section.torchscript_sha256}, "
+                f"expected reference.torchscript_sha256, {expected}"
+            )
+
+
+def _layers_and_captions(params: "Params", path: str) -> None:
+    """A model of captions needs tokens that hold them, one without positions tokens that keep all."""
+    ratio, tokenize = params.mqvae.model.mask_ratio, params.tokenize
+    if not params.stackformer.model.position_layers and ratio:
+        raise UserError(
+            f"{path}: stackformer.model.position_layers is 0 and mqvae.model.mask_ratio {ratio}; expected ≥ 1 layers "
+            "(0 is for mask_ratio 0, where every cell is kept)"
+        )
+    if params.stackformer.condition == "text" and not (tokenize.text_vocab and tokenize.text_length):
+        raise UserError(
+            f"{path}: stackformer.condition is text and tokenize.text_vocab {tokenize.text_vocab}, text_length "
+            f"{tokenize.text_length}; expected both > 0, so that the tokens hold captions"
+        )
+
+
+def _conditions(params: "Params", path: str) -> None:
+    """Samples are asked for by what the Stackformer learns."""
+    sample, condition = params.sample, params.stackformer.condition
+    if condition == "text" and not sample.prompts:
+        raise UserError(
+            f"{path}: sample.prompts is empty; expected at least one where stackformer.condition is text"
+        )
+    if condition != "text" and sample.prompts is not None:
+        raise UserError(
+            f"{path}: sample.prompts needs stackformer.condition text, which is {condition}; expected null"
+        )
+    if condition != "class" and sample.classes != "all":
+        raise UserError(
+            f"{path}: sample.classes needs stackformer.condition class, which is {condition}; expected all"
+        )
+    if sample.guidance != 1 and not params.stackformer.condition_drop:
+        raise UserError(
+            f"{path}: sample.guidance is {sample.guidance} and stackformer.condition_drop 0 (nothing is learned "
+            "without the condition); expected guidance 1, or condition_drop > 0"
+        )
+
+
+def _counts(params: "Params", path: str) -> None:
+    """There must be as many samples as are to be scored."""
+    made, asked = params.sample.num_images, params.evaluate.num_images
+    if not FEWEST <= (made if asked is None else asked) <= made:
+        raise UserError(
+            f"{path}: evaluate.num_images is {asked} and sample.num_images {made}; "
+            f"expected {FEWEST} ≤ evaluate.num_images ≤ sample.num_images"
+        )
