@@ -3,14 +3,15 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from shards.layouts.formats import PICTURES
 from shards.layouts.listed import clean_caption
-from shards.layouts.names import SPLIT_WORDS, counted, split_of
+from shards.layouts.names import counted
 from shards.layouts.reading import ColumnUse, Reading
+from shards.layouts.split_lists import FLAGS, Lists, are_splits, split_of_file, split_text
 from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, read_table
 from shards.layouts.texts import TEXTS, captions_in, hold_numbers, texts_beside
 from shards.layouts.walking import Files, check_inside
@@ -23,11 +24,9 @@ LABELS = (
 CAPTIONS = (
     "caption", "captions", "text", "texts", "prompt", "description", "sentence", "sentences", "comment", "title",
 )  # fmt: skip
-SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset")
+SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset", *FLAGS)
 KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS, "split": SPLITS}
 """Use → names of its columns, the likeliest first."""
-PARTITIONS = {"0": "train", "1": "val", "2": "test"}
-"""CelebA's numbers."""
 NO_TABLES = re.compile(
     r"licen[cs]e|readme|credit|attribution|copyright|notice|checksum|md5|sha\d+|urls?\b|changelog",
     re.IGNORECASE,
@@ -50,6 +49,7 @@ class Beside:
         captions: as many as there are.
         splits: train, val or test.
         missing: names in tables that no image has, each once; the others speak of them too.
+        lists: splits by files of names, for where neither a column nor folders say it.
         read: the files.
         columns: (use, name) of each column that was read.
         notes: what to say of them.
@@ -59,6 +59,7 @@ class Beside:
     captions: dict[str, list[str]] = field(default_factory=dict)
     splits: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
+    lists: Lists = field(default_factory=Lists)
     read: list[str] = field(default_factory=list)
     columns: set[tuple[str, str]] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
@@ -119,7 +120,26 @@ def read_beside(files: Files, names: Sequence[str], reading: Reading, source: st
     if asked is None or TEXTS in asked:
         _take_texts(files, texts, asked is not None, found)
     _check_columns(reading, found, source)
-    return found
+    return _without_torn_lists(found, asked is not None, source)
+
+
+def _without_torn_lists(found: Beside, asked: bool, source: str) -> Beside:
+    """The same, without lists that disagree; UserError where these were asked for."""
+    lists = found.lists
+    if not lists.torn:
+        return found
+    wrong = f"{lists.torn}: one list for each split is taken, shard.tables: [TRAIN.txt, TEST.txt]"
+    if asked:
+        raise UserError(f"shard.source {source}: {wrong}")
+    read = [name for name in found.read if name not in lists.only]
+    notes = [
+        note
+        for note in found.notes
+        if not any(note.startswith(f"{name} lists ") for name in lists.files.values())
+    ]
+    return replace(
+        found, lists=Lists(), read=read, notes=[*notes, f"lists of splits are not read, since {wrong}"]
+    )
 
 
 def _is_name(text: str, index: NameIndex) -> bool:
@@ -162,18 +182,32 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
             raise UserError(f"{name}: no column holds the images' names; its columns are {_columns(table)}")
         return
     rest = [column for number, column in enumerate(table.columns) if number not in uses.values()]
+    folder = name.rpartition("/")[0]
+    folder = f"{folder}/" if folder else ""
+    if "split" not in uses and (split := split_of_file(name)):
+        _take_list(table, uses["image"], folder, split, index, found)
+        if len(uses) == 1:
+            found.lists.only.append(name)
+            return
     if len(uses) == 1:
         if len(table.columns) > 1:
             found.notes.append(f"{name} names images, and no column of it is read: {_how(rest)}")
         return
-    folder = name.rpartition("/")[0]
-    folder = f"{folder}/" if folder else ""
     for row in table.rows:
-        _take_row(row, uses, index, folder, name, found)
+        _take_row(row, uses, index, folder, table, found)
     found.read.append(name)
     found.columns.update((use, table.columns[number]) for use, number in uses.items())
     shown = ", ".join(f"{use} from {table.columns[number]}" for use, number in uses.items())
     found.notes.append(f"{name}: {shown}" + (f"; not read: {_how(rest)}" if rest and table.header else ""))
+
+
+def _take_list(table: Table, column: int, folder: str, split: str, index: NameIndex, found: Beside) -> None:
+    """Take the split after which a file of names is named."""
+    names = [name for row in table.rows if (name := index.find(row[column], folder)) is not None]
+    found.lists.add(table.name, split, names)
+    found.read.append(table.name)
+    gone = f" ({len(table.rows) - len(names):,} more are not there)" if len(names) < len(table.rows) else ""
+    found.notes.append(f"{table.name} lists {len(names):,} images: {split}{gone}")
 
 
 def _columns(table: Table | None) -> str:
@@ -234,13 +268,7 @@ def _by_content(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
 
 
 def _are_splits(table: Table, number: int) -> bool:
-    values = {str(row[number]).strip() for row in table.rows if row[number] is not None}
-    return bool(values) and all(split_value(value) for value in values)
-
-
-def split_value(value: str) -> str | None:
-    """The split that a cell names: a split's word, or CelebA's number."""
-    return PARTITIONS.get(value) or SPLIT_WORDS.get(value.lower()) or split_of(value)
+    return are_splits(table.columns[number], (row[number] for row in table.rows))
 
 
 def _take_row(
@@ -248,7 +276,7 @@ def _take_row(
     uses: Mapping[ColumnUse, int],
     index: NameIndex,
     folder: str,
-    table: str,
+    table: Table,
     found: Beside,
 ) -> None:
     text = row[uses["image"]]
@@ -257,15 +285,15 @@ def _take_row(
         if text is None or not str(text).strip():
             return
         name = folder + str(text).strip().removeprefix("./")
-        check_inside(name, table)
+        check_inside(name, table.name)
         if name not in found.labels and name not in found.captions and name not in found.splits:
             found.missing.append(name)
     if "label" in uses:
-        _add_label(name, label_text(row[uses["label"]], name, table), table, found)
+        _add_label(name, label_text(row[uses["label"]], name, table.name), table.name, found)
     if "caption" in uses:
         found.captions.setdefault(name, []).extend(captions_of(row[uses["caption"]]))
     if "split" in uses and row[uses["split"]] is not None:
-        found.splits[name] = str(row[uses["split"]]).strip()
+        found.splits[name] = split_text(table.columns[uses["split"]], row[uses["split"]])
 
 
 def _add_label(name: str, label: str | None, table: str, found: Beside) -> None:

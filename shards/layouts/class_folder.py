@@ -7,7 +7,7 @@ Nothing that is named like a split becomes a class unless `shard.roles` says so.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from shards.layouts.beside import read_beside
+from shards.layouts.beside import Beside, read_beside
 from shards.layouts.flat_labels import find_labels
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
@@ -24,6 +24,7 @@ from shards.layouts.reading import (
     level,
     without_skipped,
 )
+from shards.layouts.split_lists import by_table, disagreeing
 from shards.layouts.walking import Files
 from workspace.errors import UserError
 
@@ -60,7 +61,9 @@ def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
         UserError: an image in no class folder, a folder whose part is unclear, a validation image without a label.
     """
     found = Found(read=[files.listing] if files.listing else [])
-    check_roles(reading, files.names, (), source)
+    beside = read_beside(files, files.names, reading, source) if reading.tables else Beside()
+    splits = beside.splits or beside.lists.splits
+    check_roles(reading, files.names, splits.values(), source)
     names = without_skipped(files.names, reading)
     if len(names) < len(files.names):
         add(found.passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
@@ -68,11 +71,11 @@ def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
     classes = tuple(sorted({cls for _, cls in found.rows.values()}))
     found.notes += _doubtful(classes, reading, source)
     _take_flat(files, classes, reading, found)
-    if reading.tables:
-        beside = read_beside(files, files.names, reading, source)
-        found.captions = beside.captions
-        found.read += beside.read
-        found.notes += beside.notes
+    found.captions = beside.captions
+    found.read += beside.read
+    found.notes += beside.notes
+    if splits:
+        _take_splits(splits, reading, source, found)
     for why, count in files.passed_over(found.read).items():
         add(found.passed_over, why, count)
     return _source(files, found, classes, source)
@@ -167,6 +170,17 @@ def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Fo
         found.rows.update((name, ("val", cls)) for name, cls in flat.labels.items())
         found.read += flat.read
         found.notes.append(flat.note)
+
+
+def _take_splits(splits: Mapping[str, str], reading: Reading, source: str, found: Found) -> None:
+    """The splits that tables or lists say, where folders do not; where both do, what to say of images that they differ in."""
+    folders = {name: split for name, (split, _) in found.rows.items()}
+    if any(folders.values()):
+        found.notes += disagreeing(splits, folders)
+        return
+    by_name, notes = by_table(sorted(found.rows), splits, reading, source, found.passed_over)
+    found.rows = {name: (split, found.rows[name][1]) for name, split in by_name.items()}
+    found.notes += notes
 
 
 def _numbered(classes: Sequence[str], source: str) -> dict[str, int]:

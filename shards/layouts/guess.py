@@ -74,11 +74,12 @@ def guess(files: Files, reading: Reading, source: str) -> Guess:
     if caption_files(files):
         return Guess("coco", list_coco(files, reading, source), reading, others)
     others["coco"] = "no annotations/captions_*.json"
-    classes = _class_folder(files, reading, source, others)
     beside = _metadata(files, reading, source, others)
-    if classes is not None and beside is not None and _has_captions(beside):
+    classes = _class_folder(files, reading, beside, source, others)
+    more = [] if classes is None or beside is None else _more(classes, beside)
+    if more and beside is not None:
         both = replace(reading, tables=_tables(files, beside))
-        others["metadata"] = "folders are classes; captions are taken too, by shard.tables"
+        others["metadata"] = f"folders are classes; {' and '.join(more)} are taken too, by shard.tables"
         return Guess("class_folder", list_class_folder(files, both, source), both, others)
     if classes is not None:
         if beside is not None:
@@ -89,9 +90,11 @@ def guess(files: Files, reading: Reading, source: str) -> Guess:
     return Guess("folder", list_folder(files, reading, source), reading, others)
 
 
-def _class_folder(files: Files, reading: Reading, source: str, others: dict[str, str]) -> Source | None:
+def _class_folder(
+    files: Files, reading: Reading, beside: Source | None, source: str, others: dict[str, str]
+) -> Source | None:
     try:
-        found = list_class_folder(files, reading, source)
+        found = _with_roles_of_lists(files, reading, beside, source)
     except (LooseImagesError, UnknownRoleError) as error:
         others["class_folder"] = str(error)
         return None
@@ -100,6 +103,16 @@ def _class_folder(files: Files, reading: Reading, source: str, others: dict[str,
         others["class_folder"] = why
         return None
     return found
+
+
+def _with_roles_of_lists(files: Files, reading: Reading, beside: Source | None, source: str) -> Source:
+    """As class folders; roles may be those of splits that tables name."""
+    try:
+        return list_class_folder(files, reading, source)
+    except UnknownRoleError:
+        if beside is None:
+            raise
+        return list_class_folder(files, replace(reading, tables=_tables(files, beside)), source)
 
 
 def _metadata(files: Files, reading: Reading, source: str, others: dict[str, str]) -> Source | None:
@@ -112,15 +125,19 @@ def _metadata(files: Files, reading: Reading, source: str, others: dict[str, str
         return None
 
 
-def _has_captions(source: Source) -> bool:
-    return any(image.captions for image in source.images)
+def _more(classes: Source, beside: Source) -> list[str]:
+    """What files beside class folders say that these do not."""
+    split = any(image.split for image in classes.images) or not any(image.split for image in beside.images)
+    captions = any(image.captions for image in beside.images)
+    return [name for name, there in (("captions", captions), ("splits", not split)) if there]
 
 
 def _tables(files: Files, beside: Source) -> tuple[str, ...]:
     """What was read, as `shard.tables` names it."""
     texts = texts_beside(files, files.names)
     named = [name for name in beside.read if name not in texts]
-    return (*named, TEXTS) if len(named) < len(beside.read) else tuple(named)
+    named = list(dict.fromkeys(named))
+    return (*named, TEXTS) if any(name in texts for name in beside.read) else tuple(named)
 
 
 def _no_classes(found: Source, source: str) -> str | None:

@@ -6,25 +6,24 @@ with a column of names. `shard.tables` and `shard.columns` say which, where that
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from shards.layouts.beside import Beside, read_beside, split_value
+from shards.layouts.beside import Beside, read_beside
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage
 from shards.layouts.matlab import read_matlab
 from shards.layouts.names import counted
 from shards.layouts.reading import (
-    KEPT_APART,
     SKIPPED_BY_ROLE,
-    SPLIT_ROLES,
     Reading,
     check_roles,
     divided,
     without_skipped,
 )
+from shards.layouts.split_lists import by_table, disagreeing
 from shards.layouts.walking import Files
 from workspace.errors import UserError
 
-NO_LABEL, NO_CAPTION, NO_SPLIT = "no label in a table", "no caption", "no split in a table"
+NO_LABEL, NO_CAPTION = "no label in a table", "no caption"
 SPOKEN_OF = 0.5
 """Share of the images that tables must speak of, or they are of another set."""
 
@@ -37,8 +36,8 @@ def list_metadata(files: Files, reading: Reading, source: str) -> Source:
     """
     names = without_skipped(files.names, reading)
     beside = read_matlab(files, names, reading) or read_beside(files, names, reading, source)
-    check_roles(reading, files.names, beside.splits.values(), source)
-    if not (beside.labels or beside.captions or beside.splits):
+    check_roles(reading, files.names, [*beside.splits.values(), *beside.lists.splits.values()], source)
+    if not (beside.labels or beside.captions or beside.splits or beside.lists.splits):
         raise UserError(_nothing_read(source, beside))
     passed_over = files.passed_over(beside.read)
     if len(names) < len(files.names):
@@ -90,52 +89,38 @@ def _nothing_read(source: str, beside: Beside) -> str:
 def _splits(
     names: Sequence[str], beside: Beside, reading: Reading, source: str, passed_over: PassedOver
 ) -> tuple[dict[str, str | None], list[str]]:
-    """Name → train, val or None; those of a test split are counted. A table's splits go before the folders'."""
+    """Name → train, val or None; those of a test split are counted. A column goes before folders, folders before lists."""
+    asked = [*names, *beside.missing]
     if beside.splits:
-        return _table_splits([*names, *beside.missing], beside, reading, source, passed_over)
+        found, notes = by_table(asked, beside.splits, reading, source, passed_over)
+        return found, notes + disagreeing(beside.splits, _folders(names, reading, source))
     parts = divided(names, reading, source, classes=False)
-    found: dict[str, str | None] = dict.fromkeys(beside.missing)
+    if beside.lists.splits and all(part.split is None for part in parts):
+        return by_table(asked, beside.lists.splits, reading, source, passed_over)
+    found = dict.fromkeys(beside.missing)
     for part in parts:
         if part.split != "test":
             found.update((name, part.split) for name in part.names)
-    return found, [*entered(parts, names), *keep_apart(parts, passed_over)]
+    notes = disagreeing(beside.lists.splits, {name: part.split for part in parts for name in part.names})
+    return found, [*entered(parts, names), *keep_apart(parts, passed_over), *notes]
 
 
-def _table_splits(
-    names: Sequence[str], beside: Beside, reading: Reading, source: str, passed_over: PassedOver
-) -> tuple[dict[str, str | None], list[str]]:
-    roles = {value: reading.roles.get(value) or split_value(value) for value in set(beside.splits.values())}
-    odd = sorted(value for value, role in roles.items() if role not in (*SPLIT_ROLES, "skip"))
-    if odd:
-        raise UserError(
-            f"shard.source {source}: the split column has the value {odd[0]!r}; say what it is, "
-            f"shard.roles: {{{odd[0]}: train}} (or val, test, skip)"
-        )
-    found: dict[str, str | None] = {}
-    apart = dict.fromkeys((value for value, role in roles.items() if role == "test"), 0)
-    for name in names:
-        value = beside.splits.get(name)
-        role = None if value is None else roles[value]
-        if role == "test" and value is not None:
-            apart[value] += 1
-            add(passed_over, KEPT_APART)
-        elif role in ("train", "val"):
-            found[name] = role
-        else:
-            add(passed_over, SKIPPED_BY_ROLE if role == "skip" else NO_SPLIT)
-    return found, [
-        f"split {value} ({count:,} images) is kept apart, neither trained nor validated on: "
-        f"shard.roles: {{{value!r}: val}} takes it for validation"
-        for value, count in apart.items()
-    ]
+def _folders(names: Sequence[str], reading: Reading, source: str) -> dict[str, str | None]:
+    """The split of each image by its folder; none where folders do not say."""
+    try:
+        return {
+            name: part.split for part in divided(names, reading, source, classes=False) for name in part.names
+        }
+    except UserError:
+        return {}
 
 
 def _spoken_of(names: Iterable[str], beside: Beside, passed_over: PassedOver, source: str) -> list[str]:
     """Names with a label, or where there are only captions with one of those."""
-    told: Mapping[str, object] = beside.labels or beside.captions or beside.splits
+    told: Mapping[str, object] = beside.labels or beside.captions
     why = NO_LABEL if beside.labels else NO_CAPTION
     asked = list(names)
-    kept = [name for name in asked if told.get(name)]
+    kept = [name for name in asked if told.get(name)] if told else asked
     if len(kept) < SPOKEN_OF * len(asked):
         raise UserError(
             f"shard.source {source}: {' and '.join(dict.fromkeys(beside.read[:3]))} speaks of {len(kept):,} of {len(asked):,} "

@@ -94,7 +94,7 @@ PARTS = frozenset(
 
 def split_of(name: str) -> str | None:
     """The split that a folder is named after (train, val or test): `Training`, `val2017`, `test_images`; else None."""
-    words = _words(name)
+    words = words_of(name)
     found = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     rest = [word for word in words if word not in SPLIT_WORDS and word not in FILLERS]
     return found[0] if len(set(found)) == 1 and not rest else None
@@ -102,10 +102,10 @@ def split_of(name: str) -> str | None:
 
 def begins_like_split(name: str) -> bool:
     """Whether a folder's name begins as a split's does, though it may be none: `trainA`, `test_tube`, `val`."""
-    return any(word in SPLIT_WORDS for word in _words(name)[:1])
+    return any(word in SPLIT_WORDS for word in words_of(name)[:1])
 
 
-def _words(name: str) -> list[str]:
+def words_of(name: str) -> list[str]:
     """`TrainSet_2` → train, set."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]
 

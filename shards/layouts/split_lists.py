@@ -1,0 +1,139 @@
+"""Splits from files: lists of names called train.txt and test.txt, or a table's column of splits."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from shards.layouts.formats import PassedOver, add
+from shards.layouts.names import SPLIT_WORDS, counted, split_of, words_of
+from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, SPLIT_ROLES, Reading
+from workspace.errors import UserError
+
+NO_SPLIT = "no split in a table"
+PARTITIONS = {"0": "train", "1": "val", "2": "test"}
+"""CelebA's numbers."""
+BOTH = "trainval"
+FILE_WORDS = frozenset({
+    "list", "lists", "listing", "name", "names", "file", "files", "filename", "filenames", "filelist", "id", "ids", "label",
+    "labels", "annotation", "annotations", "caption", "captions", "metadata", "meta", "info", "index", "solution",
+})  # fmt: skip
+"""Beside a split's word in a file's name: `train_list.txt`, `test_labels.csv`."""
+FLAGS = {
+    "is_valid": ("val", "train"), "is_val": ("val", "train"), "is_validation": ("val", "train"),
+    "is_test": ("test", "train"), "is_train": ("train", "test"),
+}  # fmt: skip
+"""Columns of yes and no → the splits that these are."""
+YES, NO = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
+SPLIT_NAMED = re.compile(
+    r"(?<![a-z])(train|val|valid|validation|test|testing|training|splits?|setid)(?![a-z])", re.IGNORECASE
+)
+
+
+@dataclass
+class Lists:
+    """What files that are named after a split say.
+
+    Attributes:
+        splits: image → train, val or test.
+        files: image → the file that says so.
+        only: files that say nothing else.
+        torn: what to say of an image that lists of two splits name; "" where there is none.
+    """
+
+    splits: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    only: list[str] = field(default_factory=list)
+    torn: str = ""
+
+    def add(self, file: str, split: str, names: Iterable[str]) -> None:
+        """Take a list. What is in a list of train and val together, and in one of val, is val."""
+        both = BOTH in PurePosixPath(file).stem.lower().replace("_", "")
+        for name in names:
+            known = self.splits.get(name)
+            if known is None or known == split or BOTH in self.files[name].lower().replace("_", ""):
+                self.splits[name], self.files[name] = split, file
+            elif not both:
+                self.torn = self.torn or f"{name} is in {self.files[name]} ({known}) and in {file} ({split})"
+
+
+def split_of_file(name: str) -> str | None:
+    """The split that a table or list is named after: `train.txt`, `test_labels.csv`, `splits/val1.txt`."""
+    words = [word for word in words_of(PurePosixPath(name).stem) if word not in FILE_WORDS]
+    return split_of(" ".join(words))
+
+
+def is_named_like_splits(name: str) -> bool:
+    """Whether a file's name speaks of splits: `train_test_split.txt`, `setid.mat`."""
+    return SPLIT_NAMED.search(PurePosixPath(name).stem) is not None
+
+
+def are_splits(column: str, values: Iterable[object]) -> bool:
+    """Whether a column's cells are splits; without any there are none."""
+    texts = {str(value).strip() for value in values if value is not None}
+    if column.strip().lower() in FLAGS:
+        return bool(texts) and all(text.lower() in (*YES, *NO) for text in texts)
+    return bool(texts) and all(split_value(text) for text in texts)
+
+
+def split_text(column: str, value: object) -> str:
+    """What a cell says of the split: its text, or of a column `is_valid` the split that yes or no is."""
+    text, flags = str(value).strip(), FLAGS.get(column.strip().lower())
+    return text if flags is None or text.lower() not in (*YES, *NO) else flags[text.lower() in NO]
+
+
+def split_value(value: str) -> str | None:
+    """The split that a cell names: a split's word, or CelebA's number."""
+    return PARTITIONS.get(value) or SPLIT_WORDS.get(value.lower()) or split_of(value)
+
+
+def by_table(
+    names: Sequence[str], splits: Mapping[str, str], reading: Reading, source: str, passed_over: PassedOver
+) -> tuple[dict[str, str | None], list[str]]:
+    """Name → train or val, where a table or lists say it; and what to say of the others, which are counted.
+
+    Where no training images are named, they are those that nothing names.
+
+    Raises:
+        UserError: a value that is no split.
+    """
+    roles = {value: reading.roles.get(value) or split_value(value) for value in set(splits.values())}
+    odd = sorted(value for value, role in roles.items() if role not in (*SPLIT_ROLES, "skip"))
+    if odd:
+        raise UserError(
+            f"shard.source {source}: the split column has the value {odd[0]!r}; say what it is, "
+            f"shard.roles: {{{odd[0]}: train}} (or val, test, skip)"
+        )
+    found: dict[str, str | None] = {}
+    apart = dict.fromkeys((value for value, role in roles.items() if role == "test"), 0)
+    rest = None if "train" in roles.values() else "train"
+    for name in names:
+        value = splits.get(name)
+        role = rest if value is None else roles[value]
+        if role == "test" and value is not None:
+            apart[value] += 1
+            add(passed_over, KEPT_APART)
+        elif role in ("train", "val"):
+            found[name] = role
+        else:
+            add(passed_over, SKIPPED_BY_ROLE if role == "skip" else NO_SPLIT)
+    notes = [
+        f"split {value} ({count:,} images) is kept apart, neither trained nor validated on: "
+        f"shard.roles: {{{value!r}: val}} takes it for validation"
+        for value, count in apart.items()
+    ]
+    if rest and found:
+        notes.append(
+            f"images without a split are for training: the files name {counted(sorted(roles))} alone"
+        )
+    return found, notes
+
+
+def disagreeing(splits: Mapping[str, str], folders: Mapping[str, str | None]) -> list[str]:
+    """What to say of images that lie in another split's folder than a table or list says."""
+    torn = [name for name, value in splits.items() if folders.get(name) not in (None, split_value(value))]
+    return (
+        [f"{len(torn):,} images lie in the folder of another split than a table says, such as {torn[0]}"]
+        if torn
+        else []
+    )
