@@ -3,6 +3,7 @@
 Bytes are read later, by the processes that make the shards.
 """
 
+from collections import Counter
 from dataclasses import replace
 from typing import Literal
 
@@ -14,8 +15,10 @@ from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess, are_shapes, are_tars, guess
 from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
+from shards.layouts.names import counted
 from shards.layouts.reading import Reading
 from shards.layouts.shapes import list_shapes
+from shards.layouts.tables import TO_FILES
 from shards.layouts.unread import unread
 from shards.layouts.walking import Files, files_of
 from shards.layouts.webdataset import list_webdataset
@@ -50,7 +53,7 @@ def checked(found: Source, source: str) -> Source:
     if not found.images:
         raise UserError(
             f"shard.source {source} holds no images{_seen(found)}; expected pictures for kind {found.kind} "
-            "(a zip, tars or a list of paths are named themselves)"
+            f"({_instead(found)})"
         )
     if len(found.classes or ()) > MOST_CLASSES:
         raise UserError(
@@ -94,8 +97,25 @@ def guessed(source: str, reading: Reading = PLAIN) -> Guess:
 
 
 def _with_unread(files: Files, found: Source, kind: str, reading: Reading, source: str) -> Source:
-    notes = () if kind == "metadata" else tuple(unread(files, found, kind, reading, source))
-    return replace(found, kind=kind, notes=(*found.notes, *notes))
+    notes = (*found.notes, *unread(files, found, kind, reading, source), *_alike(found))
+    if files.empty and found.images:
+        notes = (*notes, f"empty folders: {counted(list(files.empty))}")
+    return replace(found, kind=kind, notes=notes)
+
+
+def _alike(found: Source) -> list[str]:
+    """What to say of classes whose names differ by case alone."""
+    forms = Counter(name.casefold() for name in found.classes or ())
+    alike = [name for name in found.classes or () if forms[name.casefold()] > 1]
+    return [f"classes whose names differ by case alone: {counted(alike)}"] if alike else []
+
+
+def _instead(found: Source) -> str:
+    if any(suffix in why for why in found.passed_over for suffix in (".parquet", ".arrow")):
+        return (
+            f"a Parquet or Arrow file that holds the images themselves is written to files first: {TO_FILES}"
+        )
+    return "a zip, tars or a list of paths are named themselves"
 
 
 def _seen(found: Source) -> str:

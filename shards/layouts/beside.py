@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
 from shards.layouts.formats import PICTURES
 from shards.layouts.listed import clean_caption
+from shards.layouts.name_index import NameIndex
 from shards.layouts.names import counted
 from shards.layouts.reading import ColumnUse, Reading
 from shards.layouts.split_lists import FLAGS, Lists, are_splits, split_of_file, split_text
@@ -28,12 +29,14 @@ SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset", *FLAGS)
 KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS, "split": SPLITS}
 """Use → names of its columns, the likeliest first."""
 NO_TABLES = re.compile(
-    r"licen[cs]e|readme|credit|attribution|copyright|notice|checksum|md5|sha\d+|urls?\b|changelog",
+    r"licen[cs]e|readme|credit|attribution|copyright|notice|checksum|md5|sha\d+|urls?\b|changelog|submission",
     re.IGNORECASE,
 )
 """In names of files that speak of images and say neither what they show nor what they are called."""
 LEAST_LABELS = 20
 """Rows from which on a column with a value of its own in each is no label: a checksum, a number."""
+SPOKEN_OF = 0.5
+"""Share of a column that must name images, and of the images that tables must speak of, or they are of another set."""
 SAMPLED = 200
 """Rows by which a column of names is found."""
 MOST_UNASKED = 1 << 28
@@ -53,6 +56,7 @@ class Beside:
         read: the files.
         columns: (use, name) of each column that was read.
         notes: what to say of them.
+        warnings: what to say of tables that seem to speak of the images and were not read.
     """
 
     labels: dict[str, str] = field(default_factory=dict)
@@ -63,34 +67,7 @@ class Beside:
     read: list[str] = field(default_factory=list)
     columns: set[tuple[str, str]] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
-
-
-class NameIndex:
-    """Images by path, and where they are unique by base name and by stem."""
-
-    def __init__(self, names: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
-        self.names, self._aliases = frozenset(names), aliases or {}
-        self._bases: dict[str, str | None] = {}
-        self._stems: dict[str, str | None] = {}
-        for name in self.names:
-            base = name.rpartition("/")[2]
-            stem = base.rpartition(".")[0] or base
-            self._bases[base] = None if base in self._bases else name
-            self._stems[stem] = None if stem in self._stems else name
-
-    def find(self, text: object, folder: str = "") -> str | None:
-        """The image that a table in `folder` calls so; None where there is none, or several."""
-        if isinstance(text, bool) or not isinstance(text, (str, int)):
-            return None
-        path = re.sub(r"#\d+$", "", str(text).strip().replace("\\", "/")).removeprefix("./")
-        for whole in (self._aliases.get(path), folder + path, path):
-            if whole in self.names:
-                return whole
-        base = path.rpartition("/")[2]
-        if base in self._bases:
-            return self._bases[base]
-        stem, dot, extension = base.rpartition(".")
-        return self._stems.get(stem if dot and f".{extension}".lower() in PICTURES else base)
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_beside(files: Files, names: Sequence[str], reading: Reading, source: str) -> Beside:
@@ -178,8 +155,15 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
     """Take what a table says of images; one that speaks of none is passed over."""
     uses = None if table is None else uses_of(table, index, reading)
     if table is None or uses is None:
+        several = None if table is None else _ambiguous(table, index)
+        if several:
+            wrong = f"{name} calls images {several!r}, and several are called so: give their paths below the source"
+            found.warnings.append(wrong)
         if reading.tables:
-            raise UserError(f"{name}: no column holds the images' names; its columns are {_columns(table)}")
+            why = found.warnings or [
+                f"{name}: no column holds the images' names; its columns are {_columns(table)}"
+            ]
+            raise UserError(why[-1])
         return
     rest = [column for number, column in enumerate(table.columns) if number not in uses.values()]
     folder = name.rpartition("/")[0]
@@ -210,6 +194,18 @@ def _take_list(table: Table, column: int, folder: str, split: str, index: NameIn
     found.notes.append(f"{table.name} lists {len(names):,} images: {split}{gone}")
 
 
+def _ambiguous(table: Table, index: NameIndex) -> str | None:
+    """A cell by which a table calls several images; None unless most cells of a column are such."""
+    sample = table.rows[:: max(1, len(table.rows) // SAMPLED)]
+    for number in range(len(table.columns)):
+        cells = [
+            str(row[number]) for row in sample if row[number] is not None and index.is_ambiguous(row[number])
+        ]
+        if len(cells) > SPOKEN_OF * len(sample):
+            return cells[0]
+    return None
+
+
 def _columns(table: Table | None) -> str:
     return "none" if table is None else counted(list(table.columns))
 
@@ -230,7 +226,7 @@ def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse,
             sum(index.find(row[number], folder) is not None for row in sample)
             for number in range(len(table.columns))
         ]
-        if not hits or max(hits) < 0.5 * len(sample) or not max(hits):
+        if not hits or max(hits) < SPOKEN_OF * len(sample) or not max(hits):
             return None
         asked["image"] = hits.index(max(hits))
     rest = [number for number in range(len(table.columns)) if number not in asked.values()]

@@ -4,6 +4,7 @@ Nothing that is named like a split becomes a class unless `shard.roles` says so.
 (ImageNet's) takes its labels from a table or from the devkit.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +12,7 @@ from shards.layouts.beside import Beside, read_beside
 from shards.layouts.flat_labels import find_labels
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.listed import Source, SourceImage
+from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.names import PARTS, begins_like_split, counted, split_of
 from shards.layouts.reading import (
     SKIPPED_BY_ROLE,
@@ -69,11 +70,11 @@ def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
         add(found.passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
     _take_parts(divided(names, reading, source, classes=True), names, reading, source, found)
     classes = tuple(sorted({cls for _, cls in found.rows.values()}))
-    found.notes += _doubtful(classes, reading, source)
+    found.notes += [*_doubtful(classes, reading, source), *_nested(found.rows)]
     _take_flat(files, classes, reading, found)
     found.captions = beside.captions
     found.read += beside.read
-    found.notes += beside.notes
+    found.notes += [*beside.notes, *beside.warnings]
     if splits:
         _take_splits(splits, reading, source, found)
     for why, count in files.passed_over(found.read).items():
@@ -163,6 +164,29 @@ def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str
     ]
 
 
+def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
+    """What to say of folders within a class's folder that may be classes themselves: `animals/cat`, `animals/dog`."""
+    inner: dict[str, set[str]] = {}
+    for name, (_, cls) in rows.items():
+        below = name.split("/")[:-1]
+        deeper = below[below.index(cls) + 1 :] if cls in below else []
+        if (
+            deeper
+            and deeper[0].lower() not in PARTS
+            and not re.fullmatch(r"[\W\d_]+", deeper[0])
+            and not split_of(deeper[0])
+        ):
+            inner.setdefault(cls, set()).add(deeper[0])
+    several = {cls: sorted(names) for cls, names in inner.items() if len(names) > 1}
+    if not several:
+        return []
+    cls, names = next(iter(several.items()))
+    return [
+        f"the images in folders of {cls}/ ({counted(names, 3)}) are of the class {cls}; were these the classes, a table of paths "
+        "and labels would say so (kind metadata)"
+    ]
+
+
 def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Found) -> None:
     """Label the validation images that lie in no class folders."""
     for prefix, names in found.flat.items():
@@ -189,6 +213,6 @@ def _numbered(classes: Sequence[str], source: str) -> dict[str, int]:
             name.encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"shard.source {source}: the class folder {name!r} is no UTF-8 text: rename it"
+                f"shard.source {source}: the class folder '{shown_name(name)}' is no UTF-8 text: rename it"
             ) from None
     return {name: index for index, name in enumerate(classes)}

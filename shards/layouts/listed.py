@@ -1,12 +1,15 @@
 """What a listed source is: its images, not yet read, and what is known of each."""
 
 import os
+import re
 import stat
 import unicodedata
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes of no UTF-8, as `surrogateescape` keeps them."""
 MOST_FILE_BYTES = 1 << 29
 """Bytes of an image file at most: a sparse file of a terabyte is read by nobody."""
 
@@ -107,7 +110,12 @@ class Source:
 
 
 def clean_caption(text: str) -> str:
-    """A caption as one line: control characters and line ends become spaces, what is no Unicode becomes U+FFFD."""
+    """A caption as one line: control characters and line ends become spaces, what is no Unicode becomes U+FFFD.
+
+    Bytes that were no UTF-8 (`surrogateescape`) are read as Windows-1252, as which older tables are written.
+    """
+    if ESCAPED.search(text):
+        text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
     text = text.encode("utf-8", "replace" if text.isascii() else "surrogatepass").decode("utf-8", "replace")
     return " ".join("".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in text).split())
 

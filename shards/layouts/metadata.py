@@ -6,7 +6,7 @@ with a column of names. `shard.tables` and `shard.columns` say which, where that
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from shards.layouts.beside import Beside, read_beside
+from shards.layouts.beside import SPOKEN_OF, Beside, read_beside
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage
@@ -24,8 +24,6 @@ from shards.layouts.walking import Files
 from workspace.errors import UserError
 
 NO_LABEL, NO_CAPTION = "no label in a table", "no caption"
-SPOKEN_OF = 0.5
-"""Share of the images that tables must speak of, or they are of another set."""
 
 
 def list_metadata(files: Files, reading: Reading, source: str) -> Source:
@@ -54,7 +52,7 @@ def list_metadata(files: Files, reading: Reading, source: str) -> Source:
         classes or None,
         passed_over=passed_over,
         read=tuple(dict.fromkeys(beside.read)),
-        notes=(*notes, *beside.notes),
+        notes=(*notes, *beside.notes, *beside.warnings),
     )
 
 
@@ -79,7 +77,8 @@ def _images(
 
 
 def _nothing_read(source: str, beside: Beside) -> str:
-    seen = f" ({'; '.join(beside.notes)})" if beside.notes else ""
+    told = "; ".join([*beside.notes, *beside.warnings])
+    seen = f" ({told})" if told else ""
     return (
         f"shard.source {source} has no labels, captions or splits in files beside its images{seen}; expected metadata.jsonl, "
         "metadata.csv, labels.csv, dataset.json or a text per image, a table named by shard.tables, or kind folder"

@@ -18,6 +18,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".json", ".parq
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t|,;", ".lst": "\t,"}
 SNIFFED = 20
 """Lines that decide how a text is cut into columns."""
+TO_FILES = "`datasets` does so by `for i, row in enumerate(data): row['image'].save(f'{i:06}.png')`"
 NO_PARQUET = "a Parquet file needs pyarrow: `pip install pyarrow`"
 
 
@@ -109,8 +110,7 @@ def _parquet(data: bytes, name: str) -> Table:
     for field in table.schema:
         if arrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
             raise UserError(
-                f"{name} holds the images themselves (column {field.name}): write them to files first, "
-                "`datasets` does so by `for i, row in enumerate(data): row['image'].save(f'{i:06}.png')`"
+                f"{name} holds the images themselves (column {field.name}): write them to files first, {TO_FILES}"
             )
     columns = tuple(str(column) for column in table.column_names)
     return Table(name, columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))

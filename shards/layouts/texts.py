@@ -9,6 +9,8 @@ from shards.layouts.walking import Files
 
 TEXTS = "*.txt"
 """In `shard.tables`: the text of the same name beside each image."""
+EXTENSIONS = ("txt", "caption")
+"""Of such texts: trainers of diffusion models write `.caption`."""
 TEXTS_LOOKED_AT = 50
 """Texts by which boxes are told from captions."""
 
@@ -19,7 +21,7 @@ def texts_beside(files: Files, names: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in files.others:
         stem, _, extension = name.rpartition(".")
-        if extension.lower() == "txt" and stem in images:
+        if extension.lower() in EXTENSIONS and stem in images:
             found[name] = images[stem]
     return found
 
@@ -34,5 +36,5 @@ def hold_numbers(files: Files, texts: Mapping[str, str]) -> str:
 
 def captions_in(files: Files, name: str) -> list[str]:
     """A text's captions, one a line."""
-    text = files.locate(name).read().decode("utf-8-sig", "replace")
+    text = files.locate(name).read().decode("utf-8-sig", "surrogateescape")
     return [caption for line in text.splitlines() if (caption := clean_caption(line))]

@@ -1,13 +1,22 @@
-"""Labels and captions beside the images that the chosen layout does not read: told, so that nobody misses them."""
+"""Labels, captions and splits beside the images that the chosen layout does not read: told, so that nobody misses them."""
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 from shards.layouts.beside import read_beside
 from shards.layouts.listed import Source
-from shards.layouts.reading import Reading
+from shards.layouts.names import counted
+from shards.layouts.reading import KEPT_APART, Reading
+from shards.layouts.split_lists import is_named_like_splits
 from shards.layouts.texts import TEXTS, hold_numbers, texts_beside
 from shards.layouts.walking import Files
 from workspace.errors import UserError
+
+SIDECARS = (".json", ".xml", ".yaml", ".yml")
+"""Files of an image's own name that may say what it shows, and are not read."""
+SPLIT_FILES = (".txt", ".csv", ".tsv", ".lst", ".mat", ".npy", ".npz", ".pkl")
 
 
 def unread(files: Files, found: Source, kind: str, reading: Reading, source: str) -> list[str]:
@@ -17,22 +26,58 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     """
     if reading.tables is not None:
         return []
-    notes = []
+    notes = _sidecars(files, found)
+    if kind == "metadata":
+        return [*notes, *_splits(files, found)]
     texts = texts_beside(files, files.names)
     if texts and not any(name in texts for name in found.read) and not hold_numbers(files, texts):
         notes.append(f"{len(texts):,} texts beside the images are not read by kind {kind}{_how(kind, TEXTS)}")
     others = replace(files, others={name: why for name, why in files.others.items() if name not in texts})
     try:
         beside = read_beside(others, files.names, replace(reading, columns={}), source)
-    except UserError:
-        return notes  # a table of something else: nobody asked for it
-    for name in beside.read:
+    except UserError as error:
+        return [*notes, *_splits(files, found), f"tables beside the images are not read: {error}"]
+    for name in dict.fromkeys(beside.read):
         if name not in found.read:
             notes.append(f"{name} names these images and is not read by kind {kind}{_how(kind, name)}")
-    return notes
+    return [*notes, *_splits(files, found, beside.read), *beside.warnings]
 
 
 def _how(kind: str, name: str) -> str:
     if kind == "class_folder":
-        return f": shard.tables: ['{name}'] takes captions from it, shard.kind: metadata labels"
+        what = "captions" if name == TEXTS else "captions and splits"
+        return f": shard.tables: ['{name}'] takes {what} from it, shard.kind: metadata labels"
     return ": shard.kind: metadata takes labels, captions or splits from it"
+
+
+def _sidecars(files: Files, found: Source) -> list[str]:
+    """Files such as 0001.json beside 0001.jpg."""
+    if any(image.captions for image in found.images):
+        return []
+    images = {name.rpartition(".")[0] for name in files.names}
+    kinds = Counter(
+        suffix
+        for name in files.others
+        if (suffix := PurePosixPath(name).suffix.lower()) in SIDECARS and name.rpartition(".")[0] in images
+    )
+    return [
+        f"{count:,} {suffix} files of the images' own names are not read: metadata.jsonl or labels.csv would say it for all"
+        for suffix, count in kinds.items()
+    ]
+
+
+def _splits(files: Files, found: Source, told: Sequence[str] = ()) -> list[str]:
+    """Files that are named like splits and were not read, where the source has none: `train_test_split.txt`."""
+    if KEPT_APART in found.passed_over or any(image.split for image in found.images):
+        return []
+    names = [
+        name
+        for name in files.others
+        if PurePosixPath(name).suffix.lower() in SPLIT_FILES
+        and is_named_like_splits(name)
+        and name not in (*found.read, *told)
+    ]
+    if not names:
+        return []
+    how = "a table of names and splits would be, or a list of names for each split"
+    return [f"{counted(names, 3)}: named like splits, and not read ({how})"]

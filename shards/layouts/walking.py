@@ -26,6 +26,7 @@ class Files:
         members: name → where its bytes are, in an archive; else None.
         listing: the name among `others` of the list that names the pictures, where the source is one.
         aliases: what that list calls a picture → its name.
+        empty: folders with nothing in them.
     """
 
     root: Path
@@ -35,6 +36,7 @@ class Files:
     members: Mapping[str, Location] | None = None
     listing: str | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    empty: tuple[str, ...] = ()
 
     def locate(self, name: str) -> Location:
         """Where the bytes of a file are."""
@@ -72,11 +74,15 @@ def walk(root: Path) -> Files:
     names: list[str] = []
     others: dict[str, str] = {}
     hidden: PassedOver = {}
+    empty: list[str] = []
     above = frozenset(_place(str(parent)) for parent in (root, *root.absolute().parents))
     waiting = [(str(root), "", above)]
     while waiting:
         folder, prefix, above = waiting.pop()
-        for entry in _entries(folder):
+        entries = _entries(folder)
+        if not entries:
+            empty.append(prefix)
+        for entry in entries:
             if _is_folder(entry):
                 if is_hidden(entry.name):
                     _add_hidden_folder(hidden, entry)
@@ -88,7 +94,7 @@ def walk(root: Path) -> Files:
                 others[prefix + entry.name] = why
             else:
                 names.append(prefix + entry.name)
-    return Files(root, sorted(names), dict(sorted(others.items())), hidden)
+    return Files(root, sorted(names), dict(sorted(others.items())), hidden, empty=tuple(sorted(empty)))
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
