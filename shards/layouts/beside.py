@@ -1,14 +1,13 @@
 """Labels, captions and splits from files beside the images, joined by the images' names."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from shards.layouts.cells import captions_of, label_text
 from shards.layouts.formats import PICTURES
-from shards.layouts.listed import clean_caption
 from shards.layouts.name_index import NameIndex
 from shards.layouts.names import counted
 from shards.layouts.reading import ColumnUse, Reading
@@ -175,7 +174,7 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
             return
     if len(uses) == 1:
         if len(table.columns) > 1:
-            found.notes.append(f"{name} names images, and no column of it is read: {_how(rest)}")
+            found.warnings.append(f"{name} names images, and no column of it is read: {_how(rest)}")
         return
     for row in table.rows:
         _take_row(row, uses, index, folder, table, found)
@@ -236,7 +235,7 @@ def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse,
 
 
 def _by_header(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
-    named = {table.columns[number].strip().lower().replace(" ", "_"): number for number in rest}
+    named = {re.sub(r"\W+", "_", table.columns[number].strip().lower()): number for number in rest}
     found: dict[ColumnUse, int] = {}
     for use, known in KNOWN.items():
         number = next((named[name] for name in known if name in named), None)
@@ -298,28 +297,6 @@ def _add_label(name: str, label: str | None, table: str, found: Beside) -> None:
             f"{table}: {name} has two labels, {found.labels[name]} and {label}; expected one class an image: name one table "
             "by shard.tables, or another column by shard.columns"
         )
-
-
-def label_text(value: Any, name: str, table: str) -> str | None:
-    """A label as a class's name; None where there is none.
-
-    Raises:
-        UserError: several labels, or a vector.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, (list, dict, tuple)):
-        raise UserError(f"{table}: the label of {name} is {str(value)[:60]}; expected one class an image")
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    text = clean_caption(str(value))
-    return re.sub(r"^(-?\d+)\.0$", r"\1", text) or None
-
-
-def captions_of(value: Any) -> list[str]:
-    """A cell's captions: a text, or a list of them."""
-    values = value if isinstance(value, list) else [value]
-    return [text for one in values if one is not None and (text := clean_caption(str(one)))]
 
 
 def _take_texts(files: Files, texts: Mapping[str, str], asked: bool, found: Beside) -> None:

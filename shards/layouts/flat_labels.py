@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from shards.layouts.beside import label_text, tables_of
+from shards.layouts.beside import tables_of
+from shards.layouts.cells import label_text
 from shards.layouts.name_index import NameIndex
 from shards.layouts.names import counted
 from shards.layouts.reading import Reading

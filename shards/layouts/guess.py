@@ -14,12 +14,12 @@ from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
 from shards.layouts.names import PARTS, counted, stem_of
 from shards.layouts.reading import Reading, UnknownRoleError
+from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, texts_beside
 from shards.layouts.walking import Files, walk
 from workspace.errors import UserError
 from workspace.manifest import NAME, kind_of
 
-TARS = (".tar", ".tar.gz", ".tgz")
 DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
 HASH = re.compile(r"[0-9a-f]{8,}")
 CHUNKS = (100, 1000, 10000)

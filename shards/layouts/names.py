@@ -1,6 +1,7 @@
 """What names of files and folders say: splits, system folders, parts of a data set that are no classes."""
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 SPLIT_WORDS = {
@@ -98,6 +99,19 @@ def split_of(name: str) -> str | None:
     found = [SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS]
     rest = [word for word in words if word not in SPLIT_WORDS and word not in FILLERS]
     return found[0] if len(set(found)) == 1 and not rest else None
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str | None]:
+    """The split that each of some neighbours is named after, by the words that they do not share: `cars_train`, `cars_test`.
+
+    Words that all share are left out only where two splits come of it: `train_station` beside `bus_station` is none.
+    """
+    names = list(names)
+    words = {name: words_of(name) for name in names}
+    shared = set.intersection(*map(set, words.values())) if len(names) > 1 else set()
+    rest = {name: split_of(" ".join(word for word in words[name] if word not in shared)) for name in names}
+    several = len(set(rest.values()) - {None}) > 1
+    return {name: split_of(name) or (rest[name] if several else None) for name in names}
 
 
 def begins_like_split(name: str) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from shards.layouts.names import counted, split_of
+from shards.layouts.names import counted, split_of, splits_of
 from workspace.errors import UserError
 
 Role = Literal["train", "val", "test", "class", "skip"]
@@ -117,7 +117,8 @@ def divided(names: Sequence[str], reading: Reading, source: str, classes: bool) 
     """
     prefix = descended(names, reading)
     here = level(names, prefix)
-    roles = {child: reading.role_of(prefix + child) or split_of(child) for child in here.folders}
+    named = splits_of(here.folders)
+    roles = {child: reading.role_of(prefix + child) or named[child] for child in here.folders}
     splits = {child: role for child, role in roles.items() if role in SPLIT_ROLES}
     if not splits:
         return _split_below_classes(here, prefix, reading, source, classes) or [Part(prefix, None, names)]

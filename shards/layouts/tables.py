@@ -84,7 +84,7 @@ def _records(values: Sequence[Any], name: str) -> Table | None:
 
 
 def _json(value: Any, name: str, is_image: Callable[[str], bool]) -> Table | None:
-    """StyleGAN's {"labels": [[NAME, LABEL], …]}, a list of objects, or {NAME: VALUE}."""
+    """StyleGAN's {"labels": [[NAME, LABEL], …]}, a list of objects, {"images": [object, …]}, or {NAME: VALUE}."""
     if isinstance(value, list):
         return _records(value, name)
     if not isinstance(value, dict):
@@ -92,6 +92,11 @@ def _json(value: Any, name: str, is_image: Callable[[str], bool]) -> Table | Non
     labels = value.get("labels")
     if isinstance(labels, list) and all(isinstance(row, list) and len(row) == 2 for row in labels):
         return Table(name, ("file_name", "label"), [tuple(row) for row in labels])
+    images = value.get("images")
+    if (
+        isinstance(images, list) and "annotations" not in value
+    ):  # Karpathy's dataset_*.json; COCO's says of boxes
+        return _records(images, name)
     if value and all(is_image(key) for key in list(value)[:SNIFFED]):
         return Table(name, ("0", "1"), list(value.items()), header=False)
     return None

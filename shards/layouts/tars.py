@@ -4,18 +4,25 @@ A sample is what shares a key: the member's name up to its last dot, or up to th
 what the member is (`0001.mask.png`). So keys may have dots (`20.05.jpg`).
 """
 
+import bz2
 import glob
 import gzip
 import hashlib
 import itertools
+import lzma
 import os
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Location
+from shards.layouts.names import hidden_part
+from shards.layouts.walking import HIDDEN_FILE, hidden_folder
 from shards.tar import BROKEN, check_end, plain_members
 from workspace.errors import UserError
 from workspace.manifest import atomic_path
@@ -25,8 +32,14 @@ URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 BRACES = re.compile(r"\{([^{}]*)\}")
 PATTERN = re.compile(r"[*?\[{]")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
-PACKED = (".tar.gz", ".tgz")
-TARS = (".tar", *PACKED)
+TARS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+PACKED: Mapping[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
+"""First bytes of a packed tar → what unpacks it."""
+TORN = (OSError, EOFError, lzma.LZMAError, zlib.error)
 MASK_WORDS = ("mask", "seg", "segmentation", "labelmap", "semantic", "instance", "alpha")
 WORDS = frozenset(
     [
@@ -142,17 +155,21 @@ def _choices(text: str) -> list[str]:
 def plain_tar(path: Path) -> Path:
     """The tar itself, or of a packed one a copy that is unpacked once, whose members can be read in any order."""
     with path.open("rb") as file:
-        if file.read(2) != b"\x1f\x8b":
-            return path
+        head = file.read(6)
+    unpack = next((opened for magic, opened in PACKED.items() if head.startswith(magic)), None)
+    if unpack is None:
+        return path
     found = path.stat()
     name = hashlib.sha256(f"{path.absolute()} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:16]
     made = UNPACKED / f"{name}.tar"
     if not made.is_file():
         say(f"{path}: unpacked once to {made}, so that its images can be read in any order")
         try:
-            with gzip.open(path) as packed, atomic_path(made) as temporary, temporary.open("wb") as file:
+            with unpack(path, "rb") as packed, atomic_path(made) as temporary, temporary.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
-        except (gzip.BadGzipFile, EOFError) as error:
+        except TORN as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's, not the tar's
             raise UserError(f"{path} is truncated or damaged: {error}") from error
         os.utime(made, ns=(found.st_mtime_ns, found.st_mtime_ns))
     return made
@@ -170,10 +187,22 @@ def key_of(name: str) -> tuple[str, str]:
     return os.path.join(folder, stem), extension.lower()
 
 
-def tar_samples(path: Path) -> dict[str, dict[str, Location]]:
-    """Key → extension → where its bytes are; UserError where the tar is damaged or a member is there twice."""
+def tar_samples(path: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Location]]:
+    """Key → extension → where its bytes are.
+
+    Args:
+        path: the tar.
+        passed_over: hidden and system files are counted here.
+
+    Raises:
+        UserError: the tar is damaged, or a member is there twice.
+    """
     samples: dict[str, dict[str, Location]] = {}
     for name, location in members(path):
+        if hidden := hidden_part(name.removeprefix("./")):
+            if passed_over is not None:
+                add(passed_over, HIDDEN_FILE if name.endswith(hidden) else hidden_folder(hidden))
+            continue
         key, extension = key_of(name)
         found = samples.setdefault(key, {})
         if extension in found:

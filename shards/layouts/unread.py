@@ -10,6 +10,7 @@ from shards.layouts.listed import Source
 from shards.layouts.names import counted
 from shards.layouts.reading import KEPT_APART, Reading
 from shards.layouts.split_lists import is_named_like_splits
+from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, hold_numbers, texts_beside
 from shards.layouts.walking import Files
 from workspace.errors import UserError
@@ -26,7 +27,7 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     """
     if reading.tables is not None:
         return []
-    notes = _sidecars(files, found)
+    notes = [*_sidecars(files, found), *_tars(files)]
     if kind == "metadata":
         return [*notes, *_splits(files, found)]
     texts = texts_beside(files, files.names)
@@ -48,6 +49,16 @@ def _how(kind: str, name: str) -> str:
         what = "captions" if name == TEXTS else "captions and splits"
         return f": shard.tables: ['{name}'] takes {what} from it, shard.kind: metadata labels"
     return ": shard.kind: metadata takes labels, captions or splits from it"
+
+
+def _tars(files: Files) -> list[str]:
+    """Tars beside pictures: the archive from which these come, or the data set itself."""
+    tars = [name for name in files.others if name.lower().endswith(TARS)]
+    return (
+        [f"{counted(tars, 3)} beside the pictures not read: shard.kind: webdataset reads tars alone"]
+        if tars
+        else []
+    )
 
 
 def _sidecars(files: Files, found: Source) -> list[str]:

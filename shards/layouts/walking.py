@@ -12,6 +12,7 @@ from workspace.errors import UserError
 
 ROOT = "# root: "
 HIDDEN_FILE = "hidden file"
+UNREAD_ARCHIVES = (".zst", ".7z", ".rar", ".lz4", ".cab", ".arj")
 
 
 @dataclass(frozen=True)
@@ -180,11 +181,13 @@ def _other_file(path: Path, head: bytes) -> Files:
 
     if head.startswith((b"PK\3\4", b"PK\5\6")):
         return files_of_zip(path)
-    if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
+    if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")) or head[257:262] == b"ustar":
         raise UserError(
             f"shard.source {path} is a tar: WebDataset's samples are read by shard.kind webdataset, "
             f"other tars once unpacked: `mkdir FOLDER && tar -xf {path} -C FOLDER`"
         )
+    if path.name.lower().endswith(UNREAD_ARCHIVES):
+        raise UserError(f"shard.source {path} is an archive that is not read: unpack it, and name the folder")
     return files_of_list(path)
 
 

@@ -4,16 +4,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shards.images import MOST_CLASSES
-from shards.layouts.formats import PICTURES, PassedOver, add
+from shards.layouts.formats import OTHERS, PICTURES, PassedOver, add, is_picture
 from shards.layouts.listed import Location, Source, SourceImage, clean_caption
-from shards.layouts.names import split_of
-from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, Reading
+from shards.layouts.names import counted, split_of, splits_of
+from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, Reading, divided
 from shards.layouts.tars import MASK_WORDS, tar_samples, tars_of
 from workspace.errors import UserError
 from workspace.manifest import parse_json
@@ -26,6 +27,11 @@ JSON_LABELS = ("label", "class", "cls", "class_name", "label_name")
 JSON_CAPTIONS = ("caption", "captions", "text", "txt")
 NAMES = ("classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json")
 """Files beside tars with a class's name a line."""
+LEFT_OUT = {"test": KEPT_APART, "skip": SKIPPED_BY_ROLE}
+"""Splits whose samples are no images of the source → why."""
+LOOKED_AT = 50
+"""Members json by which their fields are known."""
+NAMED_TAR = re.compile(r"\.t[a-z0-9]+(\.(gz|bz2|xz))?$", re.IGNORECASE)
 FOLDER = "folder"
 """`shard.columns: {label: folder}` takes the folder in which a key lies."""
 
@@ -39,12 +45,14 @@ class Roles:
         label: of the class.
         caption: of captions.
         mask: of the object's mask.
+        said: which of these the user names.
     """
 
     image: tuple[str, ...]
     label: str | None
     caption: str | None
     mask: str | None
+    said: frozenset[str] = frozenset()
 
     def told(self) -> str:
         """`image jpg, label cls, caption none, mask none`."""
@@ -72,19 +80,25 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
     """
     paths = tars_of(source, reading.tars)
     root = root_of(source, paths)
-    samples = {path: tar_samples(path) for path in paths}
-    roles = roles_of(samples.values(), reading)
     read = Read()
-    for path in paths:
-        shown = os.path.relpath(path, root)
-        split, why = _split(shown, reading)
-        if why:
-            add(read.passed_over, f"samples {why}", len(samples[path]))
-            continue
-        for key, members in samples[path].items():
-            _read(f"{shown}/{key}", members, split, roles, read)
+    samples = {os.path.relpath(path, root): tar_samples(path, read.passed_over) for path in paths}
+    roles = roles_of(samples.values(), reading)
+    splits = tar_splits(list(samples), reading)
+    within = {} if any(splits.values()) else key_splits(samples.values(), reading, source)
+    for shown, keys in samples.items():
+        for key, members in keys.items():
+            split = splits[shown] or within.get(key)
+            if split in LEFT_OUT:
+                add(read.passed_over, f"samples {LEFT_OUT[split]}")
+            else:
+                _read(f"{shown}/{key}", members, split, roles, read)
     images, classes = _labelled(read, names_beside(source, paths), source)
     notes = [f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` says otherwise"]
+    folders = sorted({PurePosixPath(key).parent.name for keys in samples.values() for key in keys} - {""})
+    if roles.label is None and len(folders) > 1:
+        notes.append(
+            f"keys lie in folders ({counted(folders, 3)}): shard.columns: {{label: folder}} makes them classes"
+        )
     if read.unread:
         notes.append(
             "members not read: " + ", ".join(f"{n:,} .{name}" for name, n in read.unread.most_common(8))
@@ -105,18 +119,30 @@ def names_beside(source: str, tars: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for name in NAMES if (path := folder / name).is_file()]
 
 
-def _split(shown: str, reading: Reading) -> tuple[str | None, str]:
-    """The split of a tar, by its folders' names or its own, and why it is left out ("" where it is not)."""
-    parts = Path(shown).with_suffix("").parts
-    stem = re.sub(r"[\d_.-]+(tar)?$", "", parts[-1])
-    names = (*parts[:-1], stem)
-    role = next(filter(None, (reading.role_of(name) for name in names)), None)
-    split = role or next(filter(None, map(split_of, names)), None)
-    if split == "test":
-        return None, KEPT_APART
-    if split == "skip":
-        return None, SKIPPED_BY_ROLE
-    return (split if split in ("train", "val") else None), ""
+def tar_splits(shown: Sequence[str], reading: Reading) -> dict[str, str | None]:
+    """The split, or the role skip, of each tar: by its folders' names or its own, without its number."""
+    stems = {name: re.sub(r"[\d_.-]+(tar)?$", "", NAMED_TAR.sub("", Path(name).name)) for name in shown}
+    named = splits_of(set(stems.values()))
+    found = {}
+    for name in shown:
+        folders = Path(name).parent.parts
+        role = next(filter(None, map(reading.role_of, (*folders, stems[name]))), None)
+        split = role or next(filter(None, map(split_of, folders)), None) or named[stems[name]]
+        found[name] = split if split in ("train", "val", *LEFT_OUT) else None
+    return found
+
+
+def key_splits(tars: Iterable[Mapping[str, Any]], reading: Reading, source: str) -> dict[str, str | None]:
+    """The split of each key by the folders in which keys lie: `train/cat/001`, where no tar says it.
+
+    Raises:
+        UserError: folders named like splits beside others.
+    """
+    keys = [key.removeprefix("./") for samples in tars for key in samples]
+    if not any("/" in key for key in keys):
+        return {}
+    parts = divided(keys, reading, source, classes=True)
+    return {name: part.split for part in parts for key in part.names for name in (key, f"./{key}")}
 
 
 def roles_of(tars: Any, reading: Reading) -> Roles:
@@ -147,33 +173,52 @@ def roles_of(tars: Any, reading: Reading) -> Roles:
         or caption
         or next((f"json.{name}" for name in JSON_CAPTIONS if name in fields), None),
         said.get("mask") or next(iter(sorted(masks)), None),
+        frozenset(said),
     )
 
 
-def _json_fields(tars: Any) -> Mapping[str, Any]:
-    """The fields of the first sample that has a member json."""
-    first = next(members["json"] for samples in tars for members in samples.values() if "json" in members)
-    return _json(first)
+def _json_fields(tars: Any) -> set[str]:
+    """The fields that the first samples with a member json have."""
+    found: set[str] = set()
+    jsons = (
+        (key, members["json"]) for samples in tars for key, members in samples.items() if "json" in members
+    )
+    for key, location in islice(jsons, LOOKED_AT):
+        found.update(name for name, value in _json(location, key).items() if value is not None)
+    return found
 
 
-def _json(location: Location) -> Mapping[str, Any]:
-    value = parse_json(location.read(), f"{location.path}, a member json")
+def _json(location: Location, key: str) -> Mapping[str, Any]:
+    value = parse_json(location.read(), f"{location.path}: {key}.json")
     return value if isinstance(value, dict) else {}
+
+
+def _picture(members: Mapping[str, Location]) -> str | None:
+    """The extension, if any, of a member that is a picture by its first bytes: names without an extension say nothing."""
+    heads = (
+        (name, replace(place, length=min(place.length, 16)))
+        for name, place in members.items()
+        if f".{name}" not in OTHERS
+    )
+    return next((name for name, place in heads if is_picture(place.read())), None)
 
 
 def _read(name: str, members: Mapping[str, Location], split: str | None, roles: Roles, read: Read) -> None:
     """Add one sample."""
     image = next((extension for extension in roles.image if extension in members), None)
+    image = image if image is not None or "image" in roles.said else _picture(members)
     if image is None:
-        add(read.passed_over, f"samples without an image (.{', .'.join(sorted(members))})")
+        shown = ", ".join(f".{name}" if name else "no extension" for name in sorted(members))
+        add(read.passed_over, f"samples without an image ({shown})")
         return
-    fields = _json(members["json"]) if "json" in members and _wants_json(roles) else {}
+    fields = _json(members["json"], name) if "json" in members and _wants_json(roles) else {}
     texts = _texts(roles.caption, members, fields)
     used = {image, roles.label, roles.caption, roles.mask, "json" if _wants_json(roles) else None}
     read.unread.update(extension for extension in members if extension not in used)
     read.labels.append(_label(roles.label, name, members, fields))
     mask = members.get(roles.mask) if roles.mask else None
-    read.images.append(SourceImage(f"{name}.{image}", members[image], split, captions=texts, mask=mask))
+    shown = f"{name}.{image}" if image else name
+    read.images.append(SourceImage(shown, members[image], split, captions=texts, mask=mask))
 
 
 def _wants_json(roles: Roles) -> bool:
@@ -185,7 +230,7 @@ def _value(role: str | None, members: Mapping[str, Location], fields: Mapping[st
         return None
     if role.startswith("json."):
         return fields.get(role.removeprefix("json."))
-    return members[role].read().decode(errors="replace") if role in members else None
+    return members[role].read().decode("utf-8-sig", "surrogateescape") if role in members else None
 
 
 def _texts(role: str | None, members: Mapping[str, Location], fields: Mapping[str, Any]) -> tuple[str, ...]:
@@ -200,7 +245,9 @@ def _label(
     if role == FOLDER:
         return Path(name).parent.name
     value = _value(role, members, fields)
-    return None if value is None or isinstance(value, (dict, list)) else str(value).strip()
+    if value is None or isinstance(value, (dict, list)):
+        return None
+    return re.sub(r"^(-?\d+)\.0$", r"\1", clean_caption(str(value)))
 
 
 def _labelled(

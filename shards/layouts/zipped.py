@@ -25,18 +25,19 @@ def files_of_zip(path: Path) -> Files:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             size = path.stat().st_size
             for info in archive.infolist():
-                if info.is_dir():
+                name = info.filename.replace("\\", "/")  # some programs of Windows write paths so
+                if name.endswith("/"):
                     continue
-                _check(info, path)
-                if info.filename in members:
-                    raise UserError(f"{path}: the member {info.filename!r} stands twice: one would be lost")
+                _check(info, name, path)
+                if name in members:
+                    raise UserError(f"{path}: the member {name!r} stands twice: one would be lost")
                 file.seek(info.header_offset)
-                signature, name, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
-                offset = info.header_offset + LOCAL_HEADER.size + name + extra
+                signature, named, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+                offset = info.header_offset + LOCAL_HEADER.size + named + extra
                 if signature != SIGNATURE or offset + info.compress_size > size:
-                    raise UserError(f"{path} is damaged at its member {info.filename!r}: fetch it again")
+                    raise UserError(f"{path} is damaged at its member {name!r}: fetch it again")
                 inflated = info.file_size if info.compress_type == zipfile.ZIP_DEFLATED else -1
-                members[info.filename] = Location(str(path), offset, info.compress_size, inflated)
+                members[name] = Location(str(path), offset, info.compress_size, inflated)
     except (zipfile.BadZipFile, struct.error, NotImplementedError, OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -44,8 +45,8 @@ def files_of_zip(path: Path) -> Files:
     return sorted_by_kind(path, members, members)
 
 
-def _check(info: zipfile.ZipInfo, path: Path) -> None:
-    check_inside(info.filename, str(path))
+def _check(info: zipfile.ZipInfo, name: str, path: Path) -> None:
+    check_inside(name, str(path))
     if info.flag_bits & ENCRYPTED:
         raise UserError(f"{path} is encrypted ({info.filename!r}): unpack it, and name the folder")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):

@@ -74,8 +74,11 @@ def sharded(source: object, work: Path, beside: Sequence[str] = (), **changes: A
     shard.run(settings, HERE, shard.Inputs(), folder)
     found = read_json(folder.metrics / "metrics.json")
     check_counts(found, folder.out)
-    if Path(str(source)).is_dir() and settings.kind != "webdataset":
-        files = sum(path.is_file() or path.is_symlink() for path in Path(str(source)).rglob("*"))
+    if Path(str(source)).is_dir() and ImageShards.open(folder.out).facts.kind != "webdataset":
+        files = sum(
+            path.is_file() or (path.is_symlink() and not path.is_dir())
+            for path in Path(str(source)).rglob("*")
+        )
         assert files == found["seen"] + found["passed_over"] + len(beside), (files, found, beside)
     return Sharded(folder, found)
 

@@ -1,8 +1,10 @@
 """WebDataset tars as a source: keys, members, splits, labels, captions; every sample is counted."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 import yaml
 
 from shards.inspect import Asked, inspected
+from shards.layouts.reading import Reading
 from tests.field.counting import Sharded, refused, sharded
 from tests.field.place import picture_bytes, write
 from tests.field.table import Field, Row
@@ -207,6 +210,62 @@ def deep(field: Field, folder: Path) -> str:
     return f"**/*.tar {seen[0]}, * {seen[1]}, the folder {seen[2]}"
 
 
+def set_names(field: Field, folder: Path) -> str:
+    """Tars whose names share a word."""
+    for number, name in enumerate(("train-0000", "train-0001", "validation-0000")):
+        tar(folder / "t" / f"imagenet1k-{name}.tar", samples(2, first=10 * number))
+    return told(sharded(folder / "t", folder / "run", kind="auto"))
+
+
+def inside(*folders: str, **changes: Any) -> Outcome:
+    """Two samples in each of these folders of one tar."""
+    members = {
+        f"{folder}/{n}.jpg": jpg(2 * place + n) for place, folder in enumerate(folders) for n in range(2)
+    }
+    return lambda field, folder: noted(tar(folder / "data.tar", members), folder, **changes)
+
+
+def noted(source: Path, folder: Path, **changes: Any) -> str:
+    """What `shard` makes of a tar, and what `inspect` notes."""
+    reading = Reading(changes.get("roles", {}), None, changes.get("columns", {}))
+    notes = [line for line in inspected(Asked(str(source), reading=reading)) if line.startswith("note: ")]
+    return f"{told(sharded(source, folder / 'run', kind='auto', **changes))}; {' '.join(notes)}"
+
+
+def repacked(field: Field, folder: Path) -> str:
+    for name, pack in (("a.tar.bz2", bz2.compress), ("b.tar.xz", lzma.compress)):
+        plain = tar(folder / "plain.tar", samples(4, first=ord(name[0])))
+        write(folder / "t" / name, pack(plain.read_bytes()))
+    return told(sharded(folder / "t", folder / "run", kind="auto"))
+
+
+def in_form(form: int) -> Outcome:
+    """Long names in a tar of this form, with entries for folders."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        with tarfile.open(folder / "data.tar", "w", format=form) as file:
+            for number in range(4):
+                info = tarfile.TarInfo(f"./{'b' * 150}/é{number}.jpg")
+                info.size = len(jpg(number))
+                file.addfile(info, io.BytesIO(jpg(number)))
+            folders = tarfile.TarInfo("./" + "b" * 150)
+            folders.type = tarfile.DIRTYPE
+            file.addfile(folders)
+        return told(sharded(folder / "data.tar", folder / "run", kind="auto"))
+
+    return outcome
+
+
+def damaged_json(field: Field, folder: Path) -> str:
+    members = samples(4, json='{{"caption": "a cat"}}') | {"00002.json": b"{"}
+    return refused(tar(folder / "data.tar", members), folder / "run", kind="auto")
+
+
+MAC = (
+    {f"cat/{n}.jpg": jpg(n) for n in range(4)}
+    | {f"cat/._{n}.jpg": b"\0\5\26\7" for n in range(4)}
+    | {"__MACOSX/cat/._1.jpg": b"x", ".DS_Store": b"x"}
+)
 DOTTED = {"20.05.jpg": jpg(1), "20.05.cls": b"0", "20.06.jpg": jpg(2), "20.06.cls": b"1", "a/b.c/7.jpg": jpg(3), "a/b.c/7.cls": b"0", "x.jpg": jpg(4), "x.cls": b"1"}  # fmt: skip
 ROWS: tuple[Row, ...] = (
     Row("keys with dots are lost", AREA, "20.05.jpg with 20.05.cls, 20.06.jpg, a/b.c/7.jpg", "seen 4 =", of(DOTTED)),
@@ -226,6 +285,21 @@ ROWS: tuple[Row, ...] = (
     Row("a pattern that leads out of the folder", AREA, "shard.tars: '../*.tar'", "shard.tars is ../*.tar; expected a pattern below the folder shard.source", unfit("t", kind="auto", tars="../*.tar")),
     Row("a pattern that nothing matches", AREA, "shard.tars: 'train-*.tar'", "shard.tars train-*.tar matches no file: t/train-*.tar is not there", unfit("t", kind="auto", tars="train-*.tar")),
     Row("globs over several levels, and over more than tars", AREA, "**/*.tar; * beside a json and a folder called folder.tar", "**/*.tar 6, * 2, the folder 6", deep),
+    Row("tars whose names begin with the set's", AREA, "imagenet1k-train-0000.tar, imagenet1k-validation-0000.tar", "seen 6 = 4 train + 2 val", set_names),
+    Row("splits within a tar", AREA, "train/cat/0.jpg, test/cat/0.jpg … in one tar", "seen 4 = 2 train + 2 val + 0 skipped; 2 passed over; ", inside("train/cat", "val/cat", "test/cat")),
+    Row("class folders within a tar", AREA, "cat/0.jpg, dog/0.jpg", "note: keys lie in folders (cat, dog): shard.columns: {label: folder} makes them classes", inside("cat", "dog")),
+    Row("splits and class folders within a tar", AREA, "train/cat, train/dog, val/cat; shard.columns: {label: folder}", "seen 6 = 4 train + 2 val + 0 skipped; 0 passed over; classes ('cat', 'dog')", inside("train/cat", "train/dog", "val/cat", columns={"label": "folder"})),
+    Row("a folder named like a split beside others within a tar", AREA, "cat/, dog/, test/", "test/ is named like a split, and beside it lie cat/, dog/", lambda field, folder: refused(tar(folder / "data.tar", {f"{name}/0.jpg": jpg(n) for n, name in enumerate(("cat", "dog", "test"))}), folder / "run", kind="auto")),
+    Row("a Mac's leftovers within a tar", AREA, "cat/._0.jpg, __MACOSX/, .DS_Store", "seen 4 = 1 train + 3 val + 0 skipped; 6 passed over", of(MAC)),
+    Row("tars packed by bzip2 and xz", AREA, "a.tar.bz2, b.tar.xz", "seen 8 = ", repacked),
+    Row("long names, PAX", AREA, "names of 160 characters, entries for folders, ./ before names", "seen 4 = ", in_form(tarfile.PAX_FORMAT)),
+    Row("long names, GNU", AREA, "the same in GNU's form", "seen 4 = ", in_form(tarfile.GNU_FORMAT)),
+    Row("members without an extension", AREA, "img0, img1 …: pictures by their first bytes", "seen 4 = 1 train + 3 val + 0 skipped; 0 passed over", of({f"img{n}": jpg(n) for n in range(4)})),
+    Row("two pictures for each key", AREA, "N.left.jpg, N.right.jpg", "members not read: 4 .right.jpg", lambda field, folder: noted(tar(folder / "data.tar", {f"{n}.{side}.jpg": jpg(2 * n + place) for n in range(4) for place, side in enumerate(("left", "right"))}), folder)),
+    Row("captions that the first sample lacks", AREA, "json: {} first, then {caption}", "captions ['a cat']", of(samples(4, json='{{"caption": "a cat"}}') | {"00000.json": b"{}"})),
+    Row("one damaged json of many", AREA, "00002.json: {", "data.tar: 00002.json is not JSON", damaged_json),
+    Row("captions in a tar that are no UTF-8", AREA, "txt in Windows-1252", "captions ['déjà vu']", of(samples(4) | {f"{n:05d}.txt": "déjà vu".encode("cp1252") for n in range(4)})),
+    Row("labels that became fractions", AREA, "cls: 0.0, 1.0", "classes ('0000', '0001')", of(samples(4, cls="{n}.0"))),
     Row("a packed tar", AREA, "a.tar.gz in a folder", "seen 4 =", packed),
     Row("a packed tar that is torn", AREA, "a.tar.gz without its last bytes", "is truncated or damaged", packed_torn),
     Row("labels that are texts", AREA, "cls: cat, dog", "classes ('kind 0', 'kind 1')", of(samples(4, cls="kind {n}"))),
