@@ -60,7 +60,7 @@ def test_the_order_of_the_listing_and_a_train_folder_change_nothing(
 
 
 @settings(max_examples=40)
-# Of five images with a fifth held out each class gives one. Where none does, one is chosen of all, and goes back when a class does.
+# Of five images with a fifth held out each class gives one. Where none does, one of all is chosen, until a class does.
 @given(st.lists(st.integers(5, 12), min_size=2, max_size=6), st.floats(0.2, 0.9), st.integers(0, 5))
 def test_an_added_image_moves_at_most_one_other_of_its_class(
     sizes: list[int], fraction: float, seed: int
