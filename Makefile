@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps clean table6 table7 figure6 figures real text longer chaos bench speedrun
+.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 figure6 figures real text longer chaos bench speedrun
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ check: $(STAMP)  ## ruff, mypy, and dvc.yaml's code dependencies
 
 deps: $(STAMP)  ## rewrite the code dependencies in dvc.yaml
 	python -m workspace.code --write
+
+docs: $(STAMP)  ## docs/api.md from the docstrings
+	python docs/api.py
 
 clean:  ## forget runs and artifacts (the DVC cache and .venv stay)
 	rm -rf .runs artifacts experiments/.dvcignore .mypy_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Render the results: benchmarks/results/README.md in full, its charts, and README's speed table between its two markers.
+"""Render the results: benchmarks/results/README.md in full, its charts, and the speed tables of README and docs/speed.md.
 
 python -m benchmarks.table           write both
 python -m benchmarks.table --check   exit status 1 where either is out of step with the JSON files
@@ -18,6 +18,17 @@ from workspace.progress import say
 
 BEGIN = "<!-- speed: rendered by `python -m benchmarks.table` from benchmarks/results -->"
 END = "<!-- speed: end -->"
+SHOWN = (
+    "sampling_batch_01_bf16",
+    "sampling_batch_32_bf16",
+    "mqvae_training_f4",
+    "tokens_reading",
+    "tokenize",
+    "shard_64",
+    "frechet",
+    "fixed_costs",
+)
+"""What README shows, in this order; docs/speed.md has every row with a bar."""
 Read = Mapping[str, Any]
 
 
@@ -51,8 +62,15 @@ def verdict(result: Read) -> str:
     return {True: "met", False: "**not met**", None: ""}[result["met"]]
 
 
+def shown(results: Sequence[Read]) -> list[Read]:
+    """README's rows."""
+    return sorted(
+        (each for each in results if each["name"] in SHOWN), key=lambda each: SHOWN.index(each["name"])
+    )
+
+
 def short_table(results: Sequence[Read]) -> str:
-    """What README shows: the rows that have a bar and were measured."""
+    """The rows that have a bar and were measured."""
     rows = ["| | ours | instead of | ratio (spread) | bar | |", "|---|---|---|---|---|---|"]
     for result in results:
         if result["bar"] is None or result["ours"] is None:
@@ -145,7 +163,7 @@ def _details(result: Read) -> list[str]:
 
 
 def with_table(text: str, table: str) -> str:
-    """A README's text with the table between its markers.
+    """A page's text with the table between its markers.
 
     Raises:
         UserError: the markers are not there, once each and in order.
@@ -153,19 +171,23 @@ def with_table(text: str, table: str) -> str:
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end or BEGIN in rest or END in after:
-        raise UserError(f"README.md: expected the two lines {BEGIN!r} and {END!r}, once each")
+        raise UserError(f"expected the two lines {BEGIN!r} and {END!r}, once each")
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
 def rendered(root: Path = ROOT) -> dict[Path, str]:
     """What each file should hold."""
     results = read_results(root / "benchmarks" / "results")
-    readme, folder = root / "README.md", root / "benchmarks" / "results"
+    folder = root / "benchmarks" / "results"
+    pages = {root / "README.md": shown(results), root / "docs" / "speed.md": results}
     pictures = charts(results)
     return {
         **{folder / name: text for name, text in pictures.items()},
         folder / "README.md": full_text(results, sorted(pictures)),
-        readme: with_table(readme.read_text(encoding="utf-8"), short_table(results)),
+        **{
+            page: with_table(page.read_text(encoding="utf-8"), short_table(rows))
+            for page, rows in pages.items()
+        },
     }
 
 

@@ -1,4 +1,4 @@
-"""Each row of README's table of commands, typed in the repository that `make repro` leaves behind (here at tiny scale)."""
+"""README's and docs/commands.md's commands, and README's lines of Python, where `make repro` has run (here at tiny scale)."""
 
 import re
 import shlex
@@ -12,9 +12,11 @@ from tests.tiny import copy_of, finished_repository, run
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 ROOT = Path(__file__).resolve().parents[1]
-TABLE = (
-    (ROOT / "README.md").read_text(encoding="utf-8").partition("## Working with it")[2].partition("\n## ")[0]
-)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = README.partition("## Working with it")[2].partition("\n## ")[0] + (
+    ROOT / "docs" / "commands.md"
+).read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     command
     for row in re.findall(r"^\| .*? \| (.*) \|$", TABLE, re.MULTILINE)
@@ -31,6 +33,7 @@ SAYS = {
     "python -m stages.sample --set sample.num_images=1 --set sample.png_files=true --out mine": "[sample] → mine",
     "python -m stages.tokenize --help": "tokenize.block = ",
     "python -m workspace.runs list": "train_mqvae/",
+    "python -m workspace.preset faces --out faces.yaml": "",
     "python -m cluster.head clean": "removed 0 dead Ray sessions",
     "python -m shards.inspect data/mine": "class_folder",
     "python -m shards.describe artifacts/tokens": "codes",
@@ -68,6 +71,13 @@ def test_each_command_of_the_table_is_tried_here() -> None:
 @pytest.mark.parametrize("command", list(SAYS))
 def test_what_is_typed_works(repository: Path, command: str) -> None:
     assert SAYS[command] in run(repository, *shlex.split(command))
+
+
+def test_the_lines_of_python_work_as_they_are(repository: Path) -> None:
+    (lines,) = PYTHON
+    said = run(repository, "python", "-c", lines)
+    assert said.count("tensor([[") == 2
+    assert Image.open(repository / "star.png").size == (16, 16)
 
 
 def test_one_picture_is_one_file(repository: Path) -> None:
