@@ -33,7 +33,7 @@ SAYS = {
     "python -m stages.sample --set sample.num_images=1 --set sample.png_files=true --out mine": "[sample] → mine",
     "python -m stages.tokenize --help": "tokenize.block = ",
     "python -m workspace.runs list": "train_mqvae/",
-    "python -m workspace.preset faces --out faces.yaml": "",
+    "python -m workflow.preset faces --out faces.yaml": "",
     "python -m cluster.head clean": "removed 0 dead Ray sessions",
     "python -m shards.inspect data/mine": "class_folder",
     "python -m shards.describe artifacts/tokens": "codes",
