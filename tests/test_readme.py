@@ -71,6 +71,15 @@ def test_the_results_are_there() -> None:
     assert len(results_said(TEXTS["README.md"])) >= 6 and len(results_said(TEXTS["docs/results.md"])) >= 15
 
 
+def test_the_page_of_the_library_is_rendered_from_what_is_there() -> None:
+    text = runpy.run_path(str(ROOT / "docs" / "api.py"))["page"]()
+    assert "### `MQVAE.tokenize(" in text and "**Raises**" in text
+    shown = set(
+        re.findall(r"^## (\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    assert shown == set(re.findall(r"^## (\w+)$", text, re.MULTILINE)), "run `make docs`"
+
+
 def test_the_front_door_fits_two_screens() -> None:
     assert len(TEXTS["README.md"].splitlines()) <= 130
 

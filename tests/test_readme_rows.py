@@ -1,6 +1,7 @@
 """README's and docs/commands.md's commands, and README's lines of Python, where `make repro` has run (here at tiny scale)."""
 
 import re
+import runpy
 import shlex
 import subprocess
 from pathlib import Path
@@ -78,6 +79,12 @@ def test_the_lines_of_python_work_as_they_are(repository: Path) -> None:
     said = run(repository, "python", "-c", lines)
     assert said.count("tensor([[") == 2
     assert Image.open(repository / "star.png").size == (16, 16)
+
+
+def test_readmes_picture_is_drawn_from_the_artifacts(repository: Path) -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "pictures" / "draw.py"))["page_of"](repository / "artifacts")
+    assert drawn.width > 1000 and drawn.height > drawn.width // 2
+    assert len(drawn.getcolors(1 << 20)) > 100
 
 
 def test_one_picture_is_one_file(repository: Path) -> None:

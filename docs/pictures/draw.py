@@ -1,29 +1,33 @@
 """README's picture, from a finished run of the demo: python docs/pictures/draw.py [--artifacts FOLDER] [--out PNG].
 
-A row for each class: its first held-out image on the way through the MQ-VAE, and the first new images that were drawn of it.
-Nothing is picked by hand.
+Above, one image on its way: the cells that are kept, their codes and positions, the image made from these. Below, a row for each
+class: its first held-out image, and the first new images that were drawn of it. Nothing is picked by hand.
 """
 
 import argparse
+import colorsys
 import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from models.mqvae import MQVAE
+from models.mqvae import MQVAE, MQVAEOutput
 from reporting.figures import INK, PAPER, importance, kept_cells
 from shards.images import ImageSample, ImageShards
+from shards.pixels import to_tensor, to_uint8
 from shards.tar import iterate_tar
-from stages.reconstruct import reconstruct
 
 COLUMNS, CELL, GAP, BETWEEN, MARGIN = 8, 96, 5, 28, 14
 """New images a row; pixels of each picture, about, and of what lies between."""
 LABELS, HEADS = 92, 62
 """Pixels left of the rows for the classes' names, and above them for the columns'."""
+PANEL, ARROW, BAND, NUMBER = 208, 124, 292, 12
+"""Pixels of the four pictures above, about, and between them; the height of it all; of a code's number."""
 LARGE, SMALL = 19, 14
 FAINT = (134, 138, 146)
 Pixels = NDArray[np.uint8]
@@ -42,18 +46,76 @@ def of_each_class(shards: ImageShards, names: Sequence[str]) -> list[ImageSample
     return [found[number] for number in range(len(names))]
 
 
-def through_the_model(samples: Sequence[ImageSample], model: MQVAE) -> dict[str, list[Pixels]]:
+def through_the_model(samples: Sequence[ImageSample], model: MQVAE) -> MQVAEOutput:
+    """All of them at once."""
+    images = np.stack([sample.image for sample in samples])
+    with torch.no_grad():
+        output: MQVAEOutput = model(to_tensor(images, torch.device("cpu")))
+    return output
+
+
+def columns_of(samples: Sequence[ImageSample], output: MQVAEOutput, grid: int) -> dict[str, list[Pixels]]:
     """Column title → a picture of each sample."""
-    back, grid = reconstruct(model, samples, 0, "fp32"), (model.config.grid, model.config.grid)
-    rows = list(zip(samples, back.scores, back.positions, back.images, strict=True))
+    cells = (grid, grid)
+    scores, positions = output.scores_BL.numpy(), output.positions_BN.numpy()
     return {
         "image": [sample.image for sample in samples],
-        "importance": [importance(sample.image, scores, grid) for sample, scores, _, _ in rows],
-        f"kept {model.config.num_kept} of {model.config.num_positions}": [
-            kept_cells(sample.image, kept, grid) for sample, _, kept, _ in rows
+        "importance": [
+            importance(sample.image, row, cells) for sample, row in zip(samples, scores, strict=True)
         ],
-        "reconstruction": [made for _, _, _, made in rows],
+        f"kept {positions.shape[1]} of {grid * grid}": [
+            kept_cells(sample.image, kept, cells) for sample, kept in zip(samples, positions, strict=True)
+        ],
+        "reconstruction": list(to_uint8(output.reconstruction_BCHW.numpy())),
     }
+
+
+def codes_of(
+    codes_N: Sequence[int], positions_N: Sequence[int], grid: int, num_codes: int, side: int
+) -> Image.Image:
+    """The grid with each kept cell's code: its number, and a colour of its own."""
+    page = Image.new("RGB", (side, side), (244, 244, 246))
+    draw, cell = ImageDraw.Draw(page), side // grid
+    for code, position in zip(codes_N, positions_N, strict=True):
+        y, x = (place * cell for place in divmod(position, grid))
+        red, green, blue = colorsys.hls_to_rgb(code / num_codes, 0.8, 0.6)
+        colour = (round(255 * red), round(255 * green), round(255 * blue))
+        draw.rectangle((x, y, x + cell - 2, y + cell - 2), fill=colour)
+        if cell >= 2 * NUMBER - 2:
+            middle = (x + cell // 2 - 1, y + cell // 2)
+            draw.text(middle, str(code), fill=INK, font=ImageFont.load_default(NUMBER), anchor="mm")
+    return page
+
+
+def way_of(
+    columns: Mapping[str, list[Pixels]], codes: Image.Image, arrows: Sequence[str], titles: Sequence[str]
+) -> Image.Image:
+    """An image → kept cells → codes and positions → the image: four pictures with an arrow between each two."""
+    image, _, kept, made = (pictures[0] for pictures in columns.values())
+    side = codes.width
+    scale = side // image.shape[0]
+    pictures = [enlarged(image, scale), enlarged(kept, scale), codes, enlarged(made, scale)]
+    page = Image.new("RGB", (4 * side + 3 * ARROW, BAND), PAPER)
+    draw = ImageDraw.Draw(page)
+    for place, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        x = place * (side + ARROW)
+        page.paste(picture, (x, HEADS))
+        draw.text(
+            (x + side // 2, HEADS - 12), title, fill=INK, font=ImageFont.load_default(LARGE), anchor="ms"
+        )
+    for place, text in enumerate(arrows):
+        x, y = place * (side + ARROW) + side, HEADS + side // 2
+        draw.line((x + 14, y, x + ARROW - 20, y), fill=FAINT, width=3)
+        draw.polygon([(x + ARROW - 24, y - 8), (x + ARROW - 12, y), (x + ARROW - 24, y + 8)], fill=FAINT)
+        draw.multiline_text(
+            (x + ARROW // 2, y - 12),
+            text,
+            fill=FAINT,
+            font=ImageFont.load_default(SMALL),
+            anchor="md",
+            align="center",
+        )
+    return page
 
 
 def new_images(folder: Path, classes: int) -> list[list[Pixels]]:
@@ -117,13 +179,44 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("docs/pictures/demo.png"), help="the PNG")
     arguments = parser.parse_args()
-    shards = ImageShards.open(arguments.artifacts / "shards")
+    page_of(arguments.artifacts).save(arguments.out, optimize=True)
+
+
+def page_of(artifacts: Path) -> Image.Image:
+    """Everything, from a run's folder of artifacts."""
+    shards = ImageShards.open(artifacts / "shards")
     names = shards.facts.classes or ()
-    columns = through_the_model(
-        of_each_class(shards, names), MQVAE.from_pretrained(arguments.artifacts / "mqvae")
+    model = MQVAE.from_pretrained(artifacts / "mqvae")
+    samples = of_each_class(shards, names)
+    output, config = through_the_model(samples, model), model.config
+    columns = columns_of(samples, output, config.grid)
+    table = picture_of(names, columns, new_images(artifacts / "samples", len(names)))
+    side = max(1, PANEL // config.image_size) * config.image_size
+    codes = codes_of(
+        output.codes_BN[0].tolist(), output.positions_BN[0].tolist(), config.grid, config.num_codes, side
     )
-    made = new_images(arguments.artifacts / "samples", len(names))
-    picture_of(names, columns, made).save(arguments.out, optimize=True)
+    titles = (
+        "an image",
+        f"the {config.num_kept} cells that matter",
+        f"{config.num_kept} codes and positions",
+        "the image again",
+    )
+    arrows = (
+        f"score {config.num_positions}\ncells, keep\nthe best",
+        f"nearest\nof {config.num_codes}\ncodes",
+        "fill in the\nother cells,\ndecode",
+    )
+    way = way_of(columns, codes, arrows, titles)
+    page = Image.new(
+        "RGB", (max(way.width + 2 * MARGIN, table.width), BAND + 2 * HEADS // 3 + table.height), PAPER
+    )
+    page.paste(way, ((page.width - way.width) // 2, 0))
+    words = "Stackformer writes codes and positions of its own, one after the other; the decoder makes new images of them:"
+    ImageDraw.Draw(page).text(
+        (page.width // 2, BAND + 4), words, fill=INK, font=ImageFont.load_default(LARGE), anchor="ma"
+    )
+    page.paste(table, (0, BAND + 2 * HEADS // 3))
+    return page
 
 
 if __name__ == "__main__":

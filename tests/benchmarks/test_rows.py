@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.floors import Machine, decoding_floor, decoding_weights
 from benchmarks.literal_sampling import sample_by_recomputation, seconds_by_recomputation
 from benchmarks.row_03_training_gpu import random_batch, training_flops
+from benchmarks.row_11_fixed_costs import packages_of
 from benchmarks.tokens_made import write_random_tokens
 from models.sampling import SamplingSettings, Truncation, sample
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
@@ -82,3 +83,9 @@ def test_random_tokens_are_a_data_set_that_passes_every_check(tmp_path: Path) ->
     assert split.shard_sizes == (20, 20, 10) and len(tokens.load("val").keys) == 7
     positions = unpack_positions(split.mask, 12, 5)
     assert (np.diff(positions, axis=1) > 0).all() and len(np.unique(positions)) == 12
+
+
+def test_a_helps_time_is_beyond_the_packages_of_others_that_it_imports() -> None:
+    packages = packages_of("shard")
+    assert {"numpy", "pydantic", "yaml"} <= set(packages)
+    assert not {"torch", "shards", "stages", "workspace"} & set(packages)
