@@ -57,7 +57,10 @@ def check_source(params: "Params", path: Path) -> None:
         UserError: they are not.
     """
     shard, features = params.shard, params.reference.features
-    if shard.kind not in ("auto", "metadata", "webdataset"):
+    by_tables = shard.kind == "class_folder" and bool(
+        shard.tables
+    )  # which may hold captions, or splits alone
+    if shard.kind not in ("auto", "metadata", "webdataset") and not by_tables:
         return
     if params.stackformer.condition == "none" and features != "proxy":
         return
