@@ -13,6 +13,7 @@ import torch
 
 from benchmarks.harness import ROOT, Claim, Result, alternate, at_least, main, measured, seconds
 from cluster.shard_map import ShardJob
+from inference.encode import encoder_on
 from models.mqvae import MQVAE, MQVAEConfig
 from models.pretrained import config_from_json
 from settings.shard import ShardSettings
@@ -61,7 +62,8 @@ def tokenizing(folder: Path) -> Result:
             "seed": 0,
         }
     )
-    encoder = tokenize.encoder(folder / "mqvae", shards.folder, settings, None, "cpu", 1)
+    encoder = tokenize.encoder(tokenize.Inputs(shards.folder, folder / "mqvae"), settings, None, "cpu", 1)
+    model = encoder_on(MQVAE.from_pretrained(folder / "mqvae"), torch.device("cpu"))
     job = ShardJob(shards.paths("train")[0], folder / "tokens.tar", 0)
     count = shards.facts.shards["train"][0]
     image_BCHW = torch.rand(BATCH, 3, config.image_size, config.image_size) * 2 - 1
@@ -69,7 +71,7 @@ def tokenizing(folder: Path) -> Result:
 
     def alone() -> None:
         for first in range(0, count, BATCH):
-            encoder.model.tokenize(image_BCHW[: count - first])
+            model.tokenize(image_BCHW[: count - first])
 
     pairs = alternate(lambda: count / seconds(lambda: encoder(job)), lambda: count / seconds(alone), PAIRS)
     return measured(claim, pairs, {"images": count, "batch": BATCH, "L": config.num_positions, "threads": 1})

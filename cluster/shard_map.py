@@ -8,7 +8,7 @@ grow with the shards but for the jobs themselves: facts stay in the side files, 
 
 import os
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,16 @@ class ShardJob:
     input: Path
     output: Path
     index: int
+
+
+def jobs_of(inputs: Iterable[Path], output: Callable[[Path], Path]) -> list[ShardJob]:
+    """A job per input file, numbered in their order.
+
+    Args:
+        inputs: files.
+        output: an input → what is written of it, absolute.
+    """
+    return [ShardJob(path.absolute(), output(path), index) for index, path in enumerate(inputs)]
 
 
 Facts = dict[str, Any]

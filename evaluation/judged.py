@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.fitted import NAME, ShapeFits
-from evaluation.grid import Grid, border_means, step_sums
+from evaluation.grid import Grid, border_means, grid_scores, step_sums
 from evaluation.labels import UNKNOWN, Heads
 from evaluation.outlines import Inside
-from evaluation.shape_fit import KIND, fit_shapes
+from evaluation.protocol import Score
+from evaluation.reference import ReferenceFacts
+from evaluation.rows import FeatureRows
+from evaluation.scores import accuracy_by_class
+from evaluation.shape_fit import KIND, fit_scores, fit_shapes
+from shards.images import ImageSample
 from workspace.manifest import write_json
+
+REAL_EVERY = 4
+"""Real images whose shape is fitted, for comparison: one of so many; they differ little, and a fit takes 5 ms."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,44 @@ def judge(
         fit[row], edge[row] = round(whole, 5), round(rim, 5)
     steps = np.round(border_means(step_sums(images), grid), 5)
     return Judged(steps.tolist(), list(kinds), fit, edge)
+
+
+def judge_both(
+    samples: Sequence[ImageSample], made: NDArray[np.uint8], outlines: Mapping[str, Inside], grid: Grid
+) -> dict[str, Judged]:
+    """Reconstructions (`made`) and their originals (`real`); of the originals each `REAL_EVERY`-th's shape is fitted."""
+    kinds = [(sample.attributes or {}).get(KIND) for sample in samples]
+    drawn = [kind if kind in outlines else None for kind in kinds]
+    some = [None if row % REAL_EVERY else kind for row, kind in enumerate(drawn)]
+    real = np.stack([sample.image for sample in samples])
+    return {"made": judge(made, drawn, outlines, grid), "real": judge(real, some, outlines, grid)}
+
+
+def judged_scores(
+    judged: Judged,
+    real_steps: NDArray[np.float64],
+    rows: FeatureRows,
+    facts: ReferenceFacts,
+    grid: Grid,
+    kinds: Sequence[str],
+) -> dict[str, Score]:
+    """Does the grid show, and of drawn shapes: are they what was asked for.
+
+    Args:
+        judged: the images.
+        real_steps: `border_means` of real images.
+        rows: what the extractor said of the images.
+        facts: of the reference.
+        grid: where the model's cells lie.
+        kinds: of the shapes.
+    """
+    scores = grid_scores(grid.periods(facts.image_size), np.array(judged.steps), real_steps)
+    fits = judged.fits()
+    if fits:
+        scores |= fit_scores(fits, kinds)
+    if fits and KIND in facts.heads:
+        scores |= accuracy_by_class(rows, facts.heads, KIND, kinds)
+    return scores
 
 
 def kinds_of(heads: Heads, expected: NDArray[np.int64], outlines: Mapping[str, Inside]) -> list[str | None]:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.features import Images
-from evaluation.labels import UNKNOWN, Heads, expected_values
+from evaluation.labels import UNKNOWN, Heads, expected_of_prompt, expected_values
 from shards.images import ImageSample, ImageShards
 from shards.order import batch_indices
+from shards.samples import Sample
 from workspace.seeds import hashed_unit
 
 T = TypeVar("T")
@@ -40,10 +41,32 @@ def label_images(
 ) -> LabelledImages:
     """Images of shards with their labels, as one batch."""
     expected = [expected_values(heads, classes, sample.cls, sample.attributes) for sample in samples]
+    return _labelled(
+        [sample.image for sample in samples], [sample.cls for sample in samples], expected, heads
+    )
+
+
+def label_samples(samples: Sequence[Sample], heads: Heads, classes: Sequence[str] | None) -> LabelledImages:
+    """Generated images with the labels that were asked for: by class, or by the words of the prompt."""
+    records = [sample.record for sample in samples]
+    expected = [
+        expected_values(heads, classes, record.cls, None)
+        if record.prompt is None
+        else expected_of_prompt(heads, record.prompt)
+        for record in records
+    ]
+    return _labelled(
+        [sample.image for sample in samples], [record.cls for record in records], expected, heads
+    )
+
+
+def _labelled(
+    images: Sequence[Images], classes: Sequence[int | None], expected: Sequence[Sequence[int]], heads: Heads
+) -> LabelledImages:
     return LabelledImages(
-        images=np.stack([sample.image for sample in samples]),
-        classes=np.array([UNKNOWN if sample.cls is None else sample.cls for sample in samples], np.int64),
-        expected=np.array(expected, np.int64).reshape(len(samples), len(heads)),
+        images=np.stack(images),
+        classes=np.array([UNKNOWN if cls is None else cls for cls in classes], np.int64),
+        expected=np.array(expected, np.int64).reshape(len(images), len(heads)),
     )
 
 

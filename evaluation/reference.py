@@ -17,10 +17,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from evaluation.features import Extractor
 from evaluation.grid import step_sums
 from evaluation.labelled import LabelledImages, chosen_images
+from evaluation.labels import class_head
 from evaluation.rows import FeatureRows
-from evaluation.statistics import Moments, moments
+from evaluation.statistics import FEWEST, Moments, moments
+from shards.images import ImageShards
+from workspace.errors import UserError
 from workspace.manifest import Manifest, atomic_path, read_manifest, validated
 
 Split = Literal["train", "val"]
@@ -59,6 +63,27 @@ class ReferenceFacts:
     drawn_from: Mapping[str, int]
     seed: int
     fid_split: str
+
+    @classmethod
+    def of(
+        cls, extractor: Extractor, shards: ImageShards, most: int | None, seed: int, fid_split: str
+    ) -> "ReferenceFacts":
+        """What is known before any feature is computed; at most `most` images of a split are drawn, by seed."""
+        counts = {split: shards.count(split) for split in SPLITS}
+        return cls(
+            features=extractor.name,
+            dim=extractor.dim,
+            weights=extractor.fingerprint,
+            resize=extractor.resize,
+            heads=extractor.heads,
+            class_head=class_head(extractor.heads, shards.facts.classes),
+            classes=shards.facts.classes,
+            image_size=shards.facts.image_size,
+            images={split: len(chosen_images(count, most, seed)) for split, count in counts.items()},
+            drawn_from=counts,
+            seed=seed,
+            fid_split=fid_split,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -115,6 +140,21 @@ class Reference:
         """Mean of the training images, uint8 [H, W, 3]."""
         with Image.open(self.folder / MEAN_IMAGE) as image:
             return np.asarray(image.convert("RGB"))
+
+
+def require_images(shards: ImageShards) -> None:
+    """Refuse splits too small for what `evaluate` will say of them, before anything is trained.
+
+    Raises:
+        UserError: one has fewer than `FEWEST` images.
+    """
+    for split in SPLITS:
+        count = shards.count(split)
+        if count < FEWEST:
+            raise UserError(
+                f"the split {split} of {shards.folder} has {count} image{'' if count == 1 else 's'}, and distances and "
+                f"precision need at least {FEWEST} in train and in val: change shard.val_fraction, or add images to shard.source"
+            )
 
 
 class PixelSum:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from reporting.gallery import read_picture
+from evaluation.examples import INPUT, read_examples, read_picture
 from workspace.errors import UserError
-from workspace.manifest import Manifest, read_json
+from workspace.manifest import Manifest
 
 SIDE, PADDING = 420.0, 26.0
 SMALLEST, LARGEST = 1.6, 7.0
@@ -64,12 +64,12 @@ def read_colours(folder: Path, manifest: Manifest) -> dict[int, str]:
     """Codes that the examples of a reconstructions artifact use → mean colour of their cells, #rrggbb."""
     sums: dict[int, NDArray[np.float64]] = {}
     counts: Counter[int] = Counter()
-    for value in read_json(folder / "examples.json"):
-        image = np.asarray(read_picture(folder, manifest, f"examples/{value['key']}.input.png"))
-        rows, columns = value["grid"]
+    for example in read_examples(folder):
+        image = np.asarray(read_picture(folder, manifest, example, INPUT))
+        rows, columns = example.grid
         cells = image.reshape(rows, image.shape[0] // rows, columns, image.shape[1] // columns, 3)
         mean_L3 = cells.mean(axis=(1, 3)).reshape(-1, 3)
-        for code, position in zip(value["codes"], value["kept"], strict=True):
+        for code, position in zip(example.codes, example.kept, strict=True):
             sums[code] = sums.get(code, np.zeros(3)) + mean_L3[position]
             counts[code] += 1
     return {

@@ -2,18 +2,18 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from evaluation import examples
 from evaluation.images import psnr
-from evaluation.samples import read_stored, sample_shards
-from workspace.manifest import Manifest, read_json, verify_file
+from shards.samples import read_stored, sample_shards
+from workspace.manifest import Manifest
 
 SHARP = 64
 """Images up to so many pixels a side are kept as PNG and drawn with hard pixels; larger ones become JPEG."""
@@ -83,41 +83,29 @@ def read_examples(folder: Path, manifest: Manifest, classes: Sequence[str], coun
         UserError: an example's picture is not in the artifact.
     """
     return [
-        _example(folder, manifest, value, label_of(value["cls"], None, classes))
-        for value in read_json(folder / "examples.json")[:count]
+        _example(folder, manifest, stored, label_of(stored.cls, None, classes))
+        for stored in examples.read_examples(folder)[:count]
     ]
 
 
-def _example(folder: Path, manifest: Manifest, value: Mapping[str, Any], label: str) -> Example:
-    pictures = {len(value["kept"]): "reconstruction"} | {count: f"from-{count}" for count in value["counts"]}
-    real = read_picture(folder, manifest, f"examples/{value['key']}.input.png")
+def _example(folder: Path, manifest: Manifest, stored: examples.Example, label: str) -> Example:
+    real = examples.read_picture(folder, manifest, stored, examples.INPUT)
     made = []
-    for count, name in sorted(pictures.items()):
-        back = read_picture(folder, manifest, f"examples/{value['key']}.{name}.png")
+    for count, name in stored.made.items():
+        back = examples.read_picture(folder, manifest, stored, name)
         decibels = float(psnr(np.asarray(real)[None], np.asarray(back)[None])[0])
         made.append(Made(count, data_uri(back), round(decibels, 2)))
     return Example(
-        key=value["key"],
+        key=stored.key,
         label=label,
-        grid=(value["grid"][0], value["grid"][1]),
-        scores=[round(score, DECIMALS) for score in value["scores"]],
-        kept=value["kept"],
-        codes=value["codes"],
-        order=value["order"],
+        grid=stored.grid,
+        scores=[round(score, DECIMALS) for score in stored.scores],
+        kept=stored.kept,
+        codes=stored.codes,
+        order=stored.order,
         input=data_uri(real),
         made=made,
     )
-
-
-def read_picture(folder: Path, manifest: Manifest, name: str) -> Image.Image:
-    """A picture of a reconstructions artifact, in RGB.
-
-    Raises:
-        UserError: it is not in the artifact, or was changed.
-    """
-    verify_file(folder, manifest, name)
-    with Image.open(folder / name) as image:
-        return image.convert("RGB")
 
 
 def choose_samples(folder: Path, manifest: Manifest, count: int) -> list[int]:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from reporting.figures import image_grid
-from shards.tar import iterate_tar
+from shards.samples import pngs
 
 GRID_IMAGES, GRID_COLUMNS, GRID_CELL = 64, 8, 96
 
@@ -22,8 +22,7 @@ def write_grid(shards: Sequence[Path], labels: Sequence[str], path: Path) -> Non
         labels: class names or prompts; empty for none.
         path: the PNG to write.
     """
-    pngs = (content for shard in shards for name, content in iterate_tar(shard) if name.endswith(".png"))
-    images = [np.asarray(Image.open(io.BytesIO(content))) for content in islice(pngs, GRID_IMAGES)]
+    images = [np.asarray(Image.open(io.BytesIO(content))) for _, content in islice(pngs(shards), GRID_IMAGES)]
     told = [labels[index % len(labels)] for index in range(len(images))] if labels else None
     scale = max(1, GRID_CELL // images[0].shape[1])
     image_grid(np.stack(images), GRID_COLUMNS, scale, told).save(path)
@@ -32,7 +31,5 @@ def write_grid(shards: Sequence[Path], labels: Sequence[str], path: Path) -> Non
 def write_png_files(shards: Sequence[Path], folder: Path) -> None:
     """Each image of sample shards as a file KEY.png in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for shard in shards:
-        for name, content in iterate_tar(shard):
-            if name.endswith(".png"):
-                (folder / name).write_bytes(content)
+    for name, content in pngs(shards):
+        (folder / name).write_bytes(content)

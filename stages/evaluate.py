@@ -16,21 +16,20 @@ import numpy as np
 
 from cluster.devices import device_of
 from cluster.overlap import ahead
-from cluster.shard_map import ShardJob, map_shards
+from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
 from evaluation.extractors import load_extractor
-from evaluation.grid import Grid, border_means, grid_scores
-from evaluation.judged import Judged, judge, kinds_of
-from evaluation.labelled import LabelledImages, in_batches
+from evaluation.grid import Grid, border_means
+from evaluation.judged import Judged, judge, judged_scores, kinds_of
+from evaluation.labelled import LabelledImages, in_batches, label_samples
 from evaluation.neighbours import SHOWN, Neighbours, copy_scores, nearest
-from evaluation.protocol import Made, Score
+from evaluation.protocol import Made
 from evaluation.reference import Reference
 from evaluation.rows import FeatureRows, extract
-from evaluation.samples import label_samples, read_samples, sample_shards
-from evaluation.scores import Real, accuracy_by_class, accuracy_scores, sample_scores, write_scores
-from evaluation.shape_fit import KIND, fit_scores
+from evaluation.scores import Real, accuracy_scores, sample_scores, write_scores
 from evaluation.statistics import FEWEST
 from settings.evaluate import EvaluateSettings
+from shards.samples import read_samples, sample_shards
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
@@ -64,44 +63,28 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
         )
     work = folder.work.absolute()
     make = partial(extracting, samples, inputs.reference.absolute(), settings, compute.device)
-    jobs = [
-        ShardJob(path.absolute(), work / "rows" / f"{path.stem}.safetensors", index)
-        for index, path in enumerate(sample_shards(inputs.samples, samples))
-    ]
+    tars = sample_shards(inputs.samples, samples)
+    jobs = jobs_of(tars, lambda path: work / "rows" / f"{path.stem}.safetensors")
     done = map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
     judged = Judged.merged([Judged(**shard) for shard in done]).first(count)
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs]).first(count)
     real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
     scores = sample_scores(facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
-    scores |= own_scores(judged, rows, reference, Grid.of_facts(samples.facts, str(inputs.samples)))
+    grid = Grid.of_facts(samples.facts, str(inputs.samples))
+    steps = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)
+    scores |= judged_scores(judged, steps, rows, facts, grid, KINDS)
     judged.save_fits(folder.out)
     neighbours = neighbours_of(rows, reference)
     neighbours.save(folder.out)
-    scores |= copy_scores(
-        facts.features, neighbours.distances[:, 0], neighbours.held_out, facts.images["train"]
-    )
+    nearest_one, training = neighbours.distances[:, 0], facts.images["train"]
+    scores |= copy_scores(facts.features, nearest_one, neighbours.held_out, training)
     made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
     made = Made(len(rows), samples.facts["settings"], samples.facts["seed"], made_from)
     write_scores(scores, reference, facts.fid_split, made, folder.metrics)
-    found = {"images": len(rows), "features": facts.features, "training_images": facts.images["train"]}
-    write_manifest(
-        folder.out,
-        "evaluation",
-        found,
-        {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint},
-    )
-
-
-def own_scores(judged: Judged, rows: FeatureRows, reference: Reference, grid: Grid) -> dict[str, Score]:
-    """Does the grid show, and are shapes what was asked for; the latter where samples were to show shapes that demo/ draws."""
-    facts = reference.facts
-    real = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)
-    scores = grid_scores(grid.periods(facts.image_size), np.array(judged.steps), real)
-    fits = judged.fits()
-    if fits:
-        scores |= fit_scores(fits, KINDS) | accuracy_by_class(rows, facts.heads, KIND, KINDS)
-    return scores
+    found = {"images": len(rows), "features": facts.features, "training_images": training}
+    made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
+    write_manifest(folder.out, "evaluation", found, made_from)
 
 
 def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
@@ -128,7 +111,7 @@ def extracting(
 
         def labelled() -> Iterator[LabelledImages]:
             for batch in in_batches(read_samples(job.input, samples), settings.batch):
-                found = label_samples(batch, facts)
+                found = label_samples(batch, facts.heads, facts.classes)
                 kinds = kinds_of(facts.heads, found.expected, OUTLINES)
                 judged.append(judge(found.images, kinds, OUTLINES, grid))
                 yield found

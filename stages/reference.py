@@ -6,7 +6,7 @@ Params  reference
 """
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,16 +16,15 @@ import numpy as np
 
 from cluster.devices import device_of, threads_alone, use_threads
 from cluster.overlap import ahead
-from cluster.shard_map import ShardJob, map_shards
+from cluster.shard_map import ShardJob, jobs_of, map_shards
 from evaluation.extractors import install_pretrained, load_extractor
 from evaluation.labelled import chosen_images, in_batches, label_images, training_batches
 from evaluation.labels import class_head, heads_of
 from evaluation.protocol import Made
 from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
-from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather
+from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
 from evaluation.rows import extract
 from evaluation.scores import accuracy_scores, real_distance, write_scores
-from evaluation.statistics import FEWEST
 from settings.reference import ReferenceSettings
 from shards.images import ImageShards
 from workflow.running import run_stage
@@ -47,15 +46,16 @@ class Inputs:
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Install or train the extractor, run it over both splits, gather."""
     shards = ImageShards.open(inputs.shards)
-    require_images({split: shards.count(split) for split in SPLITS}, inputs.shards)
+    require_images(shards)
     extractor = folder.work.absolute() / "extractor"
     if not (extractor / CONFIG).is_file():
         install(settings, compute, shards, extractor, folder)
-    facts = facts_of(settings, shards, extractor)
+    found = load_extractor(extractor, device_of("cpu"), settings.torchscript_sha256)
+    facts = ReferenceFacts.of(found, shards, settings.max_images, settings.seed, settings.fid_split)
     make = partial(extracting, inputs.shards.absolute(), extractor, settings, compute.device)
-    jobs = jobs_of(shards, folder.work.absolute() / "rows")
-    work = folder.work.absolute() / "done"
-    map_shards(make, jobs, compute, work, "features of real images", folder.progress_file)
+    work, tars = folder.work.absolute(), [path for split in SPLITS for path in shards.paths(split)]
+    jobs = jobs_of(tars, lambda path: work / "rows" / f"{path.parent.name}-{path.stem}.safetensors")
+    map_shards(make, jobs, compute, work / "done", "features of real images", folder.progress_file)
     rows = {split: [job.output for job in jobs if job.input.parent.name == split] for split in SPLITS}
     gather(rows, facts.images["train"], folder.out)
     for path in extractor.iterdir():
@@ -68,20 +68,6 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
     made = Made(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
     write_scores(scores, reference, "train", made, folder.metrics)
-
-
-def require_images(counts: Mapping[str, int], shards: Path) -> None:
-    """Refuse splits too small for what `evaluate` will say of them, before anything is trained.
-
-    Raises:
-        UserError: one has fewer than `FEWEST` images.
-    """
-    for split, count in counts.items():
-        if count < FEWEST:
-            raise UserError(
-                f"the split {split} of {shards} has {count} image{'' if count == 1 else 's'}, and distances and precision need "
-                f"at least {FEWEST} in train and in val: change shard.val_fraction, or add images to shard.source"
-            )
 
 
 def install(
@@ -111,37 +97,6 @@ def install(
             progress.update,
         )
     save_proxy(proxy, extractor)
-
-
-def facts_of(settings: ReferenceSettings, shards: ImageShards, folder: Path) -> ReferenceFacts:
-    """What the manifest will say."""
-    extractor = load_extractor(folder, device_of("cpu"), settings.torchscript_sha256)
-    counts = {
-        split: len(chosen_images(shards.count(split), settings.max_images, settings.seed)) for split in SPLITS
-    }
-    return ReferenceFacts(
-        features=extractor.name,
-        dim=extractor.dim,
-        weights=extractor.fingerprint,
-        resize=extractor.resize,
-        heads=extractor.heads,
-        class_head=class_head(extractor.heads, shards.facts.classes),
-        classes=shards.facts.classes,
-        image_size=shards.facts.image_size,
-        images=counts,
-        drawn_from={split: shards.count(split) for split in SPLITS},
-        seed=settings.seed,
-        fid_split=settings.fid_split,
-    )
-
-
-def jobs_of(shards: ImageShards, folder: Path) -> list[ShardJob]:
-    """One job a shard of either split; its rows go to `folder`/SPLIT-NAME.safetensors."""
-    found = [(split, path) for split in SPLITS for path in shards.paths(split)]
-    return [
-        ShardJob(path.absolute(), folder / f"{split}-{path.stem}.safetensors", index)
-        for index, (split, path) in enumerate(found)
-    ]
 
 
 def extracting(

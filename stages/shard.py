@@ -55,14 +55,12 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     for note in source.notes:
         say(note)
     plans = plan_shards(source.images, settings.val_fraction, settings.seed, settings.samples_per_shard)
-    encoding = Encoding(settings.image_size, settings.format, settings.quality)
-    processes = min(compute.threads or os.cpu_count() or 1, len(plans))
     written = write_shards(
         plans,
-        encoding,
+        Encoding(settings.image_size, settings.format, settings.quality),
         folder.work,
         settings.max_bad_fraction,
-        processes,
+        min(compute.threads or os.cpu_count() or 1, len(plans)),
         folder.progress_file,
         [run.work for run in folder.earlier()],
     )
@@ -72,8 +70,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         link_or_copy(shard_path(folder.work, plan.split, plan.number), made)
     for split in SPLITS:
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
-    skipped = written.skipped + dropped
-    write_lines(folder.out / SKIPPED, skipped)
+    write_lines(folder.out / SKIPPED, skipped := written.skipped + dropped)
     if written.told:
         folder.say_when_published(f"{written.told}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)

@@ -24,7 +24,7 @@ from training.curves import Curves
 from training.images import ImageBatches
 from training.loop import TrainingFolder, train
 from training.mqvae import MQVAETrainee
-from training.start import start_weights
+from training.start import started
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.manifest import write_manifest
@@ -61,16 +61,9 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
     if settings.init_from is not None:
-        start_of(settings)  # what does not fit is known before any worker starts
-    paths = TrainingFolder(
-        folder.work.absolute(),
-        folder.metrics.absolute(),
-        folder.progress_file.absolute(),
-        folder.mirror(compute.checkpoints),
-    )
-    load_lpips(
-        settings.perceptual, "mqvae.perceptual"
-    )  # a missing file is known, and fetched once, before any work
+        started(MQVAE(settings.model), settings)  # what does not fit is known before any worker starts
+    paths = TrainingFolder.of(folder, compute.checkpoints)
+    load_lpips(settings.perceptual, "mqvae.perceptual")  # a missing file is known before any work
     absolute = settings.replaced(perceptual=settings.perceptual.absolute())
     work = Work(absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths)
     fit(train_worker, work, compute, folder.root.absolute())
@@ -100,7 +93,7 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     # products stay exact, for the search of the nearest code
     allow_tf32(convolutions=settings.precision in ("tf32", "bf16"), products=False)
     torch.manual_seed(settings.seed)
-    model = start_of(settings)
+    model = started(MQVAE(settings.model), settings)
     perceptual = load_lpips(settings.perceptual, "mqvae.perceptual")
     if perceptual is not None:
         perceptual.bf16 = settings.perceptual_precision == "bf16"
@@ -118,18 +111,6 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
         published = MQVAE(settings.model).to(trainee.dtype)
         published.load_state_dict(trainee.ema.model.state_dict())
         published.save_pretrained(work.out)
-
-
-def start_of(settings: MQVAESettings) -> MQVAE:
-    """The model before its first step: drawn, or published weights.
-
-    Raises:
-        UserError: the weights of init_from are missing or do not fit.
-    """
-    model = MQVAE(settings.model)
-    if settings.init_from is not None:
-        model.load_state_dict(start_weights(settings.init_from, model, "mqvae.init_from", "mqvae"))
-    return model
 
 
 def held_out(shards: ImageShards, count: int) -> Tensor:

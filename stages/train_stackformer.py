@@ -22,7 +22,7 @@ from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards
 from training.curves import Curves
 from training.loop import TrainingFolder, train
 from training.stackformer import StackformerTrainee
-from training.start import start_weights
+from training.start import started
 from training.tokens import TokenBatches, held_out
 from workflow.running import run_stage
 from workflow.stage import Stage
@@ -57,13 +57,8 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     tokens = TokenShards.open(inputs.tokens)
     config = config_of(settings, tokens.facts, inputs.tokens)
     if settings.init_from is not None:
-        start_of(settings, config)  # what does not fit is known before any worker starts
-    paths = TrainingFolder(
-        folder.work.absolute(),
-        folder.metrics.absolute(),
-        folder.progress_file.absolute(),
-        folder.mirror(compute.checkpoints),
-    )
+        started(Stackformer(config), settings)  # what does not fit is known before any worker starts
+    paths = TrainingFolder.of(folder, compute.checkpoints)
     work = Work(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
     fit(train_worker, work, compute, folder.root.absolute())
     if config.condition == "text":
@@ -134,7 +129,7 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     tokens = TokenShards.open(work.tokens)
     allow_tf32(convolutions=False, products=settings.precision == "tf32")
     torch.manual_seed(settings.seed)
-    model = start_of(settings, config)
+    model = started(Stackformer(config), settings)
     unseen = held_out(tokens.load("val"), config, settings.validate_images)
     trainee = StackformerTrainee(model, settings, unseen, workers.device)
     batches = TokenBatches(tokens.load("train"), config, settings, workers)
@@ -143,19 +138,6 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
         published = Stackformer(config).to(weight_dtype(settings.precision))
         published.load_state_dict(trainee.ema.model.state_dict())
         published.save_pretrained(work.out)
-
-
-def start_of(settings: StackformerSettings, config: StackformerConfig) -> Stackformer:
-    """The model before its first step: drawn, or published weights.
-
-    Raises:
-        UserError: the weights of init_from are missing or do not fit.
-    """
-    model = Stackformer(config)
-    if settings.init_from is not None:
-        weights = start_weights(settings.init_from, model, "stackformer.init_from", "stackformer")
-        model.load_state_dict(weights)
-    return model
 
 
 STAGE = Stage("train_stackformer", __doc__, StackformerSettings, Inputs, run, StackformerSettings.sources)

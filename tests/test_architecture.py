@@ -21,6 +21,7 @@ ARROWS = {
     "models": frozenset({"models"}),
     "shards": frozenset({"shards", "workspace"}),
     "demo": frozenset({"demo", "workspace"}),
+    "inference": frozenset({"inference", "models", "settings", "shards", "workspace"}),
     "settings": frozenset({"settings", "evaluation", "models", "shards", "workspace"}),
     "training": frozenset({"training", "models", "settings", "shards", "workspace"}),
     "workflow": frozenset({"workflow", "evaluation", "settings", "shards", "workspace"}),

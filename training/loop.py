@@ -32,6 +32,7 @@ from training.optimizers import Muon
 from training.watch import Admit, Watch, floats
 from workspace.errors import UserError
 from workspace.progress import Progress
+from workspace.runs import RunFolder
 from workspace.seeds import micro_batch_seed
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
@@ -102,6 +103,12 @@ class TrainingFolder:
     metrics: Path
     progress_file: Path
     mirror: str | None = None
+
+    @classmethod
+    def of(cls, run: RunFolder, checkpoints: str | None) -> "TrainingFolder":
+        """In a run's folder, absolute, with a mirror below `compute.checkpoints`."""
+        work, metrics, progress = (path.absolute() for path in (run.work, run.metrics, run.progress_file))
+        return cls(work, metrics, progress, run.mirror(checkpoints))
 
 
 def train(

@@ -3,17 +3,30 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from settings.training import require_folder
+from settings.training import TrainingSettings, require_folder
 from workspace.errors import UserError
 from workspace.manifest import NAME, read_manifest
 
+M = TypeVar("M", bound=nn.Module)
 NAMED = 4
 """Differences that an error names."""
+
+
+def started(model: M, settings: TrainingSettings) -> M:
+    """The model before its first step: with the weights of `init_from`, or as it was drawn where that is null.
+
+    Raises:
+        UserError: the weights are missing or do not fit.
+    """
+    if settings.init_from is not None:
+        kind = settings.SECTION  # the artifact of a training is called like its section
+        model.load_state_dict(start_weights(settings.init_from, model, f"{kind}.init_from", kind))
+    return model
 
 
 def start_weights(folder: Path, model: nn.Module, setting: str, kind: str) -> dict[str, Tensor]:

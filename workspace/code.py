@@ -25,6 +25,7 @@ PACKAGES = (
     "demo",
     "evaluation",
     "experiments",
+    "inference",
     "models",
     "reporting",
     "settings",

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from inference.sample import drawing, fitted
 from models.memory import ROOM, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
 from models.quantizer import QuantizerConfig
 from models.stackformer import NetworkConfig, Stackformer
 from settings.sample import SampleSettings
 from settings.stackformer import StackformerSettings
+from shards.samples import SampleRecord
 from shards.tar import iterate_tar
 from shards.text import TextTokenizer
 from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
@@ -175,13 +177,13 @@ def test_batches_that_a_gpu_has_no_room_for_are_lowered_and_it_is_said(
 ) -> None:
     drawn = Stackformer.from_pretrained(world.root / "stackformer" / "out").config
     settings = settings_of(batch=60, decode_batch=60, samples_per_shard=120)
-    chosen = sample.drawing(settings)
+    chosen = drawing(settings)
     need, decode = sampling_need(drawn, chosen, torch.float32, torch.bfloat16), decoding_need(DECODER)
-    assert sample.fitted(settings, drawn, DECODER, None) is settings
+    assert fitted(settings, drawn, DECODER, None) is settings
     plenty = int((need.of(60) + 5 * decode.of(60)) / ROOM)
-    assert sample.fitted(settings, drawn, DECODER, plenty) == settings and not capfd.readouterr().err
+    assert fitted(settings, drawn, DECODER, plenty) == settings and not capfd.readouterr().err
     tight = int((need.of(25) + decode.of(1)) / ROOM) + 10
-    lowered = sample.fitted(settings, drawn, DECODER, tight)
+    lowered = fitted(settings, drawn, DECODER, tight)
     assert 1 <= lowered.batch <= 25 and not 120 % lowered.batch and lowered.decode_batch < 60
     assert need.of(lowered.batch) + decode.of(lowered.decode_batch) <= ROOM * tight
     said = " ".join(capfd.readouterr().err.split())
@@ -190,7 +192,7 @@ def test_batches_that_a_gpu_has_no_room_for_are_lowered_and_it_is_said(
     with pytest.raises(
         UserError, match="sampling one image needs 0.0 GB of GPU memory, and 0.0 GB are free: .* to bf16"
     ):
-        sample.fitted(settings, drawn, DECODER, 1000)
+        fitted(settings, drawn, DECODER, 1000)
 
 
 def test_samples_hold_an_image_for_each_index_and_cycle_through_the_classes(world: World) -> None:
@@ -240,16 +242,15 @@ def test_sampling_goes_on_after_the_shards_that_are_done(
 ) -> None:
     stackformer = world.root / "stackformer" / "out"
     whole = members(world.sample("uninterrupted", stackformer))
-    add, seen = sample.add_sample, list[int]()
+    seen: list[int] = []
 
-    def stopping(tar: Any, index: int, *rest: Any) -> None:
-        if index == 9 and 9 not in seen:
-            seen.append(index)
-            raise KeyboardInterrupt
+    def stopping(index: int, *rest: Any) -> SampleRecord:
         seen.append(index)
-        add(tar, index, *rest)
+        if seen.count(9) == 1 and index == 9:
+            raise KeyboardInterrupt
+        return SampleRecord(index, *rest)
 
-    monkeypatch.setattr(sample, "add_sample", stopping)
+    monkeypatch.setattr(sample, "SampleRecord", stopping)
     with pytest.raises(KeyboardInterrupt):
         world.sample("stopped", stackformer)
     assert members(world.sample("stopped", stackformer)) == whole

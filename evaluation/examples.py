@@ -1,0 +1,87 @@
+"""Reconstructed examples as they are stored: examples.json and pictures examples/KEY.NAME.png. Written and read here alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workspace.manifest import Manifest, parsed, verify_file, write_json
+
+NAME, FOLDER, INPUT, RECONSTRUCTION = "examples.json", "examples", "input", "reconstruction"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One entry of examples.json.
+
+    Attributes:
+        key: in the shards.
+        cls: index of its class, or null.
+        grid: (h, w).
+        scores: importance of the L cells in raster order.
+        kept: the N positions that are kept, ascending.
+        codes: their codes.
+        order: all L cells, from the first that is kept to the last.
+        counts: numbers n of cells for which KEY.from-n.png shows what the model makes of the n first cells.
+    """
+
+    key: str
+    cls: int | None
+    grid: tuple[int, int]
+    scores: list[float]
+    kept: list[int]
+    codes: list[int]
+    order: list[int]
+    counts: list[int]
+
+    @property
+    def made(self) -> dict[int, str]:
+        """Number of cells → the name of the picture that was made of them, fewest cells first."""
+        names = {len(self.kept): RECONSTRUCTION} | {count: from_cells(count) for count in self.counts}
+        return dict(sorted(names.items()))
+
+
+def from_cells(count: int) -> str:
+    """The name of the pictures that were made of so many cells."""
+    return f"from-{count}"
+
+
+def write_examples(
+    folder: Path, examples: Sequence[Example], pictures: Mapping[str, NDArray[np.uint8]]
+) -> None:
+    """Write all of them.
+
+    Args:
+        folder: the artifact's.
+        examples: B of them.
+        pictures: name of a picture → that picture of each example, uint8 [B, H, W, 3].
+    """
+    (folder / FOLDER).mkdir(exist_ok=True)
+    for row, example in enumerate(examples):
+        for name, images in pictures.items():
+            Image.fromarray(images[row]).save(folder / FOLDER / f"{example.key}.{name}.png")
+    write_json(folder / NAME, [asdict(example) for example in examples])
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The examples of a reconstructions artifact whose manifest was read.
+
+    Raises:
+        UserError: examples.json does not hold what `write_examples` writes.
+    """
+    return parsed(list[Example], (folder / NAME).read_bytes(), str(folder / NAME))
+
+
+def read_picture(folder: Path, manifest: Manifest, example: Example, name: str) -> Image.Image:
+    """A picture of an example, in RGB.
+
+    Raises:
+        UserError: it is not in the artifact, or was changed.
+    """
+    path = f"{FOLDER}/{example.key}.{name}.png"
+    verify_file(folder, manifest, path)
+    with Image.open(folder / path) as image:
+        return image.convert("RGB")

@@ -1,0 +1,95 @@
+"""Images through the MQ-VAE and back (paper Figure 4), from the cells that it keeps and from fewer or more of them.
+
+Shapes: B images, H and W pixels, L cells, N kept.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.encode import rankings
+from models.mqvae import MQVAE
+from models.precision import Precision, autocast
+from shards.pixels import to_float, to_uint8
+
+SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
+"""Shares of the cells from which `from_other_counts` reconstructs."""
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """A batch on its way back.
+
+    Attributes:
+        images: uint8 [B, H, W, 3].
+        scores: importance, float32 [B, L].
+        ranking: what cells were ranked by, float32 [B, L]; the scores, unless the mask is random.
+        codes: int64 [B, N].
+        positions: int64 [B, N], ascending.
+    """
+
+    images: NDArray[np.uint8]
+    scores: NDArray[np.float32]
+    ranking: NDArray[np.float32]
+    codes: NDArray[np.int64]
+    positions: NDArray[np.int64]
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """Cells from the first that is kept to the last, int64 [B, L]; the first N are those that the model kept."""
+        kept = np.zeros(self.scores.shape, dtype=bool)
+        np.put_along_axis(kept, self.positions, True, axis=1)
+        return np.lexsort((-self.ranking, ~kept), axis=1)
+
+
+@torch.inference_mode()
+def reconstruct(
+    model: MQVAE, images: NDArray[np.uint8], keys: Sequence[str], seed: int, precision: Precision = "fp32"
+) -> Reconstructed:
+    """Reconstructions of a batch.
+
+    Args:
+        model: on any device.
+        images: uint8 [B, H, W, 3].
+        keys: of the images, for random masks.
+        seed: likewise, as in `encode`.
+        precision: of the forward pass.
+    """
+    parameter = next(model.parameters())
+    image_BCHW = torch.from_numpy(to_float(images)).to(parameter)
+    ranking_BL = rankings(model, keys, seed)
+    with autocast(precision, parameter.device):
+        output = model(image_BCHW, ranking_BL)
+    return Reconstructed(
+        images=to_uint8(output.reconstruction_BCHW.float().cpu().numpy()),
+        scores=output.scores_BL.float().cpu().numpy(),
+        ranking=(output.scores_BL if ranking_BL is None else ranking_BL).float().cpu().numpy(),
+        codes=output.codes_BN.cpu().numpy(),
+        positions=output.positions_BN.cpu().numpy(),
+    )
+
+
+@torch.inference_mode()
+def from_other_counts(
+    model: MQVAE, images: NDArray[np.uint8], back: Reconstructed
+) -> dict[int, NDArray[np.uint8]]:
+    """Reconstructions of uint8 [B, H, W, 3] from the n best cells, for the n of `SHARES` other than N: n → the same shape.
+
+    They show what the model makes of fewer or more cells, though it was trained at N; there are none where nothing is masked.
+    """
+    config = model.config
+    if config.mask == "none":
+        return {}
+    counts = {max(1, round(share * config.num_positions)) for share in SHARES} - {config.num_kept}
+    all_cells = MQVAE(replace(config, mask_ratio=0.0)).eval()
+    all_cells.load_state_dict(model.state_dict())
+    image_BCHW, order_BL = torch.from_numpy(to_float(images)), torch.from_numpy(back.order)
+    codes_BL = all_cells.tokenize(image_BCHW, torch.from_numpy(back.ranking)).codes_BN
+    made = {}
+    for count in sorted(counts):
+        positions_BN = order_BL[:, :count]
+        made[count] = to_uint8(model.decode_tokens(codes_BL.gather(1, positions_BN), positions_BN).numpy())
+    return made

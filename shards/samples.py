@@ -1,0 +1,102 @@
+"""Samples as they are stored: tars of KEY.png and KEY.json. They are written and read here, and nowhere else."""
+
+import io
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.images import decode
+from shards.tar import TarWriter, iterate_tar
+from workspace.errors import UserError
+from workspace.manifest import Manifest, atomic_path, parsed, verify_file
+
+REMAKE = "run `dvc repro sample`"
+
+
+@dataclass(frozen=True)
+class SampleRecord:
+    """A sample's .json.
+
+    Attributes:
+        index: its number i; its randomness depends on (seed, i) alone.
+        seed: of the stage.
+        cls: index of the class that it was asked for, or None.
+        prompt: the caption that it was asked for, or None.
+    """
+
+    index: int
+    seed: int | None = None
+    cls: int | None = None
+    prompt: str | None = None
+
+    @property
+    def key(self) -> str:
+        """Its files' name."""
+        return f"{self.index:08d}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A generated image, uint8 [H, W, 3], and its record."""
+
+    record: SampleRecord
+    image: NDArray[np.uint8]
+
+
+def write_samples(path: Path, samples: Iterable[Sample]) -> None:
+    """Write a tar, atomically."""
+    with atomic_path(path) as temporary, TarWriter(temporary) as tar:
+        for sample in samples:
+            png = io.BytesIO()
+            Image.fromarray(sample.image).save(png, "png")
+            told = {name: value for name, value in vars(sample.record).items() if value is not None}
+            tar.add(f"{sample.record.key}.png", png.getvalue())
+            tar.add(f"{sample.record.key}.json", json.dumps(told, sort_keys=True).encode())
+
+
+def sample_shards(folder: Path, manifest: Manifest) -> list[Path]:
+    """The tars of a samples artifact that its manifest names, in order.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [folder / name for name in sorted(manifest.files) if name.endswith(".tar")]
+    if not found:
+        raise UserError(f"{folder} holds no samples (*.tar): {REMAKE}")
+    return found
+
+
+def read_stored(path: Path, manifest: Manifest) -> Iterator[tuple[SampleRecord, bytes]]:
+    """The record of each sample of one tar, and its PNG, in its order, after a look at each byte.
+
+    Raises:
+        UserError: the tar was changed, or a picture and its .json are not both there.
+    """
+    verify_file(path.parent, manifest, path.name)
+    pictures: dict[str, bytes] = {}
+    for name, content in iterate_tar(path):
+        key, _, extension = name.partition(".")
+        if extension == "png":
+            pictures[key] = content
+        elif extension == "json" and key in pictures:
+            yield parsed(SampleRecord, content, f"{path}: {name}"), pictures.pop(key)
+        else:
+            raise UserError(f"{path} holds {name} without its picture: {REMAKE}")
+    if pictures:
+        raise UserError(f"{path} holds {min(pictures)}.png without its .json: {REMAKE}")
+
+
+def read_samples(path: Path, manifest: Manifest) -> Iterator[Sample]:
+    """Samples of one tar, in its order; UserError where one is damaged."""
+    for record, content in read_stored(path, manifest):
+        yield Sample(record, decode(str(record.index), {"png": content}).image)
+
+
+def pngs(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
+    """File name and content of each picture of tars that were just written, in order."""
+    return ((name, content) for path in paths for name, content in iterate_tar(path) if name.endswith(".png"))
