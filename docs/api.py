@@ -19,6 +19,10 @@ ROOMS = {
         "TokenSplit", "TokenBlock", "read_token_shard", "write_token_shard", "pack_positions", "unpack_positions",
         "TextTokenizer",
     ),
+    "inference": (
+        "encode", "TokenArrays", "decode", "reconstruct", "Reconstructed", "from_other_counts", "ImageSampler", "Conditions",
+        "conditions_of",
+    ),
     "evaluation": (
         "Extractor", "Features", "load_extractor", "install_pretrained", "moments", "frechet_distance", "frechet_interval",
         "kernel_distance", "inception_score", "precision_recall", "LPIPS", "load_lpips",

@@ -18,7 +18,7 @@ from shards.pixels import to_tensor
 from workspace.seeds import sample_seed
 
 
-class Tokens(NamedTuple):
+class TokenArrays(NamedTuple):
     """Codes in 0 … K-1 and positions, ascending, in 0 … L-1: int64 [B, N] each."""
 
     codes: NDArray[np.int64]
@@ -44,8 +44,8 @@ def rankings(model: MQVAE, keys: Sequence[str], seed: int) -> Tensor | None:
 
 def encode(
     model: MQVAE, images: NDArray[np.uint8], keys: Sequence[str], seed: int, precision: Precision = "fp32"
-) -> Tokens:
-    """Tokens of a batch.
+) -> TokenArrays:
+    """TokenArrays of a batch.
 
     Args:
         model: on any device.
@@ -57,4 +57,4 @@ def encode(
     weight = next(model.parameters())
     with autocast(precision, weight.device):
         found = model.tokenize(to_tensor(images, weight.device).to(weight.dtype), rankings(model, keys, seed))
-    return Tokens(found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy())
+    return TokenArrays(found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy())

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.encode import Tokens, encode
+from inference.encode import TokenArrays, encode
 from models.mqvae import MQVAE
 from settings.tokenize import Copy, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
@@ -98,7 +98,7 @@ class BlockMaker:
         """Blocks of the images, one per version, encoded batch by batch as they come."""
         while True:
             taken: list[ImageSample] = []
-            tokens: list[list[Tokens]] = [[] for _ in copies]
+            tokens: list[list[TokenArrays]] = [[] for _ in copies]
             while len(taken) < self.settings.block and (batch := next(batches, None)):
                 taken += batch
                 for number, copy in enumerate(copies):
@@ -109,13 +109,13 @@ class BlockMaker:
             for number, parts in enumerate(tokens):
                 yield self._block(taken, number, parts, names)
 
-    def _tokens(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> Tokens:
+    def _tokens(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> TokenArrays:
         images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
         keys = [key_of(sample, number) for sample in samples]
         return encode(self.model, images, keys, self.settings.seed, self.settings.precision)
 
     def _block(
-        self, samples: Sequence[ImageSample], number: int, parts: Sequence[Tokens], sources: tuple[str, ...]
+        self, samples: Sequence[ImageSample], number: int, parts: Sequence[TokenArrays], sources: tuple[str, ...]
     ) -> TokenBlock:
         """Version `number` of some images, whose codes, positions and sources are known, as a block."""
         codes, positions = (np.concatenate(part) for part in zip(*parts, strict=True))
