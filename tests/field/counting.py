@@ -7,6 +7,7 @@ from typing import Any
 
 from settings.shard import ShardSettings
 from shards.images import SKIPPED, ImageSample, ImageShards
+from shards.inspect import Asked, inspected
 from stages import shard
 from workspace.errors import UserError
 from workspace.manifest import read_json
@@ -74,6 +75,7 @@ def sharded(source: object, work: Path, beside: Sequence[str] = (), **changes: A
     shard.run(settings, HERE, shard.Inputs(), folder)
     found = read_json(folder.metrics / "metrics.json")
     check_counts(found, folder.out)
+    check_inspected(settings, found)
     if Path(str(source)).is_dir() and ImageShards.open(folder.out).facts.kind != "webdataset":
         files = sum(
             path.is_file() or (path.is_symlink() and not path.is_dir())
@@ -81,6 +83,14 @@ def sharded(source: object, work: Path, beside: Sequence[str] = (), **changes: A
         )
         assert files == found["seen"] + found["passed_over"] + len(beside), (files, found, beside)
     return Sharded(folder, found)
+
+
+def check_inspected(settings: shard.ShardSettings, found: dict[str, int]) -> None:
+    """Assert that `shards.inspect` says of the source what became of it, where nothing was skipped."""
+    asked = Asked(settings.source, settings.kind, settings.reading, settings.val_fraction, settings.seed)
+    splits = next(line for line in inspected(asked) if line.startswith("splits: "))
+    if not found["skipped"]:
+        assert splits.startswith(f"splits: train {found['train']:,}, val {found['val']:,} "), (splits, found)
 
 
 def check_counts(found: dict[str, int], shards: Path) -> None:

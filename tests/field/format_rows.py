@@ -137,6 +137,17 @@ def without_heif(field: Field, folder: Path) -> str:
         return beside_good({"a.heic": b"\0\0\0\x18ftypheic" + bytes(40)})(field, folder)
 
 
+RED, BLUE = (200, 40, 40), (0, 0, 255)
+
+
+def frames(form: str, **options: object) -> bytes:
+    """A red picture that turns blue."""
+    made = io.BytesIO()
+    red, blue = (Image.new("RGB", (SIDE, SIDE), colour) for colour in (RED, BLUE))
+    red.save(made, form, save_all=True, append_images=[blue], duration=10, **options)
+    return made.getvalue()
+
+
 GREY_12 = tiff(np.full((SIDE, SIDE), 2048, np.uint16))
 CLEAR = Image.new("RGBA", (SIDE, SIDE), (10, 200, 10, 0))
 MANY = {
@@ -165,5 +176,12 @@ ROWS: tuple[Row, ...] = (
     Row("a transparent picture shows its hidden colour", AREA, "RGBA, all clear over green", "colour 256 256 256", level("x.png", saved(CLEAR, "png"))),
     Row("a palette with a transparent colour", AREA, "P with tRNS", "colour 256 256 256", level("x.png", saved(Image.new("P", (SIDE, SIDE), 0), "png", transparency=0))),
     Row("CMYK without a profile", AREA, "a TIFF of cyan 0, magenta 255, yellow 255, black 0", "colour 256 0 0", level("x.tif", saved(Image.new("CMYK", (SIDE, SIDE), (0, 255, 255, 0)), "tiff"))),
+    Row("an animated WebP", AREA, "red, then blue: the first is taken, and said", "colour 200 40 40", level("x.webp", frames("webp", lossless=True))),
+    Row("an animated PNG", AREA, "red, then blue", "colour 200 40 40", level("x.png", frames("png"))),
+    Row("an animated GIF", AREA, "red, then blue", "colour 200 40 40", level("x.gif", frames("gif"))),
+    Row("a JPEG in CMYK, inverted as Adobe writes them", AREA, "cyan 0, magenta 255, yellow 255, black 0", "colour 256 0 0", level("x.jpg", saved(Image.new("CMYK", (SIDE, SIDE), (0, 255, 255, 0)), "jpeg", quality=95))),
+    Row("grey with alpha, all clear", AREA, "LA", "colour 256 256 256", level("x.png", saved(Image.new("LA", (SIDE, SIDE), (128, 0)), "png"))),
+    Row("a strip of one pixel's width", AREA, "1 × 900", "colour 200 40 40", level("x.png", saved(Image.new("RGB", (1, 900), RED), "png"))),
+    Row("12 bits in a PGM of Netpbm", AREA, "level 2048, of at most 4095", "colour 128 128 128", level("x.pgm", b"P5\n%d %d\n4095\n" % (SIDE, SIDE) + np.full((SIDE, SIDE), 2048, ">u2").tobytes())),
     Row("a TIFF with an orientation is turned twice", AREA, "orientation 6", "above white", turned),
 )  # fmt: skip

@@ -118,7 +118,7 @@ def img2dataset(field: Field, folder: Path) -> str:
     for number in range(4):
         members |= {f"{number:09d}.jpg": jpg(number), f"{number:09d}.json": facts.encode()}
     tar(folder / "t" / "00000.tar", members)
-    return told(sharded(folder / "t", folder / "run", kind="webdataset"))
+    return told(sharded(folder / "t", folder / "run", kind="auto"))
 
 
 def label_map(field: Field, folder: Path) -> str:
