@@ -115,7 +115,11 @@ class BlockMaker:
         return encode(self.model, images, keys, self.settings.seed, self.settings.precision)
 
     def _block(
-        self, samples: Sequence[ImageSample], number: int, parts: Sequence[TokenArrays], sources: tuple[str, ...]
+        self,
+        samples: Sequence[ImageSample],
+        number: int,
+        parts: Sequence[TokenArrays],
+        sources: tuple[str, ...],
     ) -> TokenBlock:
         """Version `number` of some images, whose codes, positions and sources are known, as a block."""
         codes, positions = (np.concatenate(part) for part in zip(*parts, strict=True))

@@ -17,6 +17,13 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 TABLE = README.partition("## Working with it")[2].partition("\n## ")[0] + (
     ROOT / "docs" / "commands.md"
 ).read_text(encoding="utf-8")
+BLOCKS = [
+    line.split("  #")[0].strip()
+    for page in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+    for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    for line in block.splitlines()
+]
+"""What is typed outside of tables."""
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     command
@@ -98,7 +105,16 @@ def test_a_caption_asked_of_the_demo_is_answered_by_what_to_type(repository: Pat
     assert len(advised) == 1 and "[sample] → DIR" in run(repository, *shlex.split(advised[0]))
 
 
-@pytest.mark.parametrize("command", sorted(word for word in LONG if word.startswith("make")))
+def test_what_is_typed_outside_of_tables_is_tried_here_too() -> None:
+    others = {"git clone URL mqvae-workflow && cd mqvae-workflow", "source .venv/bin/activate"}
+    others |= {line for line in BLOCKS if line.startswith("python -m pytest tests/")}
+    assert [
+        line for line in BLOCKS if line not in SAYS.keys() | others and not line.startswith("make ")
+    ] == []
+    assert all((ROOT / line.split()[-1]).is_file() for line in others if "pytest" in line)
+
+
+@pytest.mark.parametrize("command", sorted(word for word in {*LONG, *BLOCKS} if word.startswith("make")))
 def test_make_has_the_target(repository: Path, command: str) -> None:
     name, *words = shlex.split(command)
     done = subprocess.run([name, "-n", *words], cwd=repository, capture_output=True, text=True, check=False)
