@@ -8,6 +8,7 @@ the images' source names, by which tokens are joined with tables of your own.
 import argparse
 import csv
 import io
+import os
 import shutil
 import sys
 from collections import Counter
@@ -82,7 +83,10 @@ def write_set(
         for split in SPLITS:
             block = splits[split]
             if not block.keys:
-                raise UserError(f"the split {split} would be empty")
+                raise UserError(
+                    f"the split {split} would be empty: a token set has images of train and of val; choose some of either, or "
+                    "pack with another --val-fraction"
+                )
             name, count = Counter(block.keys).most_common(1)[0]
             if count > 1:
                 raise UserError(f"the key {name} stands {count} times in {split}; keys are unique in a split")
@@ -288,7 +292,11 @@ def print_table(folder: Path) -> None:
     """Write that table to standard output in UTF-8, tabs between cells."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
-    csv.writer(sys.stdout, "excel-tab", lineterminator="\n").writerows(table_of(folder))
+    try:
+        csv.writer(sys.stdout, "excel-tab", lineterminator="\n").writerows(table_of(folder))
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has read enough; what is left is for nobody
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:

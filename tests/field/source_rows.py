@@ -164,13 +164,13 @@ def coco(folder: str = "", more: Mapping[str, object] = {}) -> Outcome:
     return outcome
 
 
-def trained(texts: Mapping[str, str], **changes: str) -> Outcome:
+def trained(texts: Mapping[str, str], images: list[str] | None = None, **changes: str) -> Outcome:
     """Shard, both trainings and samples of a source, at the smallest size: what the samples were asked for by."""
 
     def outcome(field: Field, folder: Path) -> str:
         root = folder / "world"
         shutil.copytree(field.world().root, root, ignore=shutil.ignore_patterns(".runs"))
-        source = lay(folder / "data", TRAINED, texts)
+        source = lay(folder / "data", images or TRAINED, texts)
         text = changed(
             (root / "params.yaml").read_text(encoding="utf-8"),
             {"kind": "auto", "source": str(source)} | changes,
@@ -260,6 +260,11 @@ ROWS: tuple[Row, ...] = (
     Row("a class without training images, and a test split, through both trainings", AREA,
         "train/{cat,dog}, val/{cat,unicorn}, test/cat; kind auto, condition class", "sampled by class: cat, dog",
         trained({}, condition="class")),
+    Row("labels and a test list beside one folder, through both trainings", AREA,
+        "labels.csv, test.txt; kind auto, condition class; 40 images, 6 of them for tests", "sampled by class: k0, k1",
+        trained({"labels.csv": "file,label\n" + "".join(f"{n:03d}.png,k{n % 2}\n" for n in range(40)),
+                 "test.txt": "".join(f"{n:03d}.png\n" for n in range(6))}, [f"{n:03d}.png" for n in range(40)],
+                condition="class", val_fraction="0.3")),
     Row("class folders with texts beside the images, through both trainings", AREA,
         "kind auto takes both; condition text", "sampled by text: a cat",
         trained({f"{name.removesuffix('.png')}.txt": f"a {name.split('/')[1]}" for name in TRAINED}, **TEXT)),

@@ -1,6 +1,8 @@
 """Tokens for outsiders: packing codes made elsewhere, merging and choosing, each with its manifest."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from shards.token_sets import Choice, merge, subset, table_of
 from shards.tokens import TEXT_TOKENIZER, TokenShards
 from shards.verify import verify
 from tests.field.table import Field, Row
+from tests.hostile.table import ROOT
+from tests.tiny import environment
 from workspace.errors import UserError
 
 AREA = "tokens for outsiders"
@@ -225,6 +229,22 @@ def lines_missing(field: Field, folder: Path) -> str:
     return refused(lambda at: subset(one, at / "some", Choice(keys=at / "gone.txt")), folder)
 
 
+def one_split(field: Field, folder: Path) -> str:
+    one = packed(folder, "a", sources=SOURCES)
+    (folder / "wanted").write_text(f"{(TokenShards.open(one).load('train').sources or ())[0]}\n")
+    return refused(lambda at: subset(one, at / "some", Choice(sources=at / "wanted")), folder)
+
+
+def piped(field: Field, folder: Path) -> str:
+    """`names | head -1`: the reader goes before the table is out."""
+    packed(folder, "a", sources=SOURCES)
+    command = f"{sys.executable} -m shards.token_sets names a/set | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment(ROOT), capture_output=True, text=True, check=True
+    )
+    return f"{' '.join(done.stdout.split())}; said beside it: {done.stderr!r}"
+
+
 def no_such_source(field: Field, folder: Path) -> str:
     one = packed(folder, "a", sources=SOURCES)
     (folder / "wanted").write_text("cat/000.jpg\ncat/999.jpg\n")
@@ -267,6 +287,8 @@ ROWS: tuple[Row, ...] = (
     Row("a set without source names merged with one that has them", AREA, "40 and 40 images", "40 sources known, 40 empty", merged_unnamed),
     Row("file names beside the tokens of the workflow itself", AREA, "shard, train, tokenize; python -m shards.token_sets names", "every source is its image's: True; a table with a row for each: True, split, key, source, class", tokenized),
     Row("a list of keys that is not there", AREA, "subset --keys gone.txt", "gone.txt cannot be read", lines_missing),
+    Row("a choice of images of one split alone", AREA, "subset --sources with one training image", "the split val would be empty: a token set has images of train and of val; choose some of either", one_split),
+    Row("a table of names that nobody reads to its end", AREA, "python -m shards.token_sets names SET | head -1", "split key source class; said beside it: ''", piped),
     Row("a source that the set has not", AREA, "subset --sources with cat/999.jpg", "wanted names 1 sources that a/set has not, cat/999.jpg for one", no_such_source),
     Row("a class that the set has not", AREA, "owl of cat, dog", "has no class owl; it has cat, dog", no_class),
 )  # fmt: skip
