@@ -71,6 +71,7 @@ ROWS: dict[str, list[str]] = {
     "make repro PRESET=flowers SOURCE=/path/to/images": ["make repro PRESET=flowers SOURCE=images"],
     "make repro PRESET=shapes_text": ["make repro PRESET=shapes_text"],
     "make preset PRESET=NAME": ["make preset PRESET=faces"],
+    "git diff --no-index {PRESETS}/{WHOLE} {PARAMS}": ["git diff --no-index presets/shapes.yaml params.yaml"],
     "git diff params.yaml": ["git diff params.yaml"],
     **{f"make {target}": [f"make {target}"] for target in ("table6", "figure6", "text", "deps", "dashboard")},
     "ray start --head": ["ray start --head"],

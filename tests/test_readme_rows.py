@@ -42,6 +42,7 @@ SAYS = {
     "python -m stages.tokenize --help": "tokenize.block = ",
     "python -m workspace.runs list": "train_mqvae/",
     "python -m workflow.preset faces --out faces.yaml": "",
+    "python -m workflow.preset mine --save": "",
     "python -m cluster.head clean": "removed 0 dead Ray sessions",
     "python -m shards.inspect data/mine": "class_folder",
     "python -m shards.describe artifacts/tokens": "codes",

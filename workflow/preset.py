@@ -2,6 +2,7 @@
 
 python -m workflow.preset NAME [--source PATH] [--weights FOLDER]
 python -m workflow.preset NAME --out FILE       write it there; params.yaml stays
+python -m workflow.preset NAME --save           the other way: presets/NAME.yaml from what params.yaml differs in
 python -m workflow.preset                       see whether what params.yaml reads is there, and take nothing
 
 A preset says what differs from its base (workspace/bases.py). It is written in the form in which DVC writes params.yaml for `-S`,
@@ -23,8 +24,11 @@ import yaml
 
 from workspace.bases import BASE, whole
 from workspace.errors import UserError
+from workspace.settings import read_tree
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
+WHOLE = "shapes.yaml"
+"""The preset that has every setting, equal to the committed params.yaml."""
 MADE_HERE = "artifacts/"
 WEIGHTS = (".safetensors", ".pt")
 PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
@@ -104,7 +108,7 @@ def _read(path: Path) -> Any:
     except (YAMLError, ValueError) as error:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(tree, Mapping):
-        raise UserError(f"{path} holds no sections; expected a mapping like {PRESETS}/shapes.yaml")
+        raise UserError(f"{path} holds no sections; expected a mapping like {PRESETS}/{WHOLE}")
     return (
         _plain(tree) if BASE in tree else tree
     )  # of a base the comments are kept: they say what a setting is
@@ -148,6 +152,43 @@ def _first_comment(text: str) -> tuple[str, str]:
     end = re.match(r"(#[^\n]*\n)*", text)
     assert end is not None
     return text[: end.end()], text[end.end() :]
+
+
+def save(name: str) -> None:
+    """Write presets/NAME.yaml: what params.yaml differs in from the whole preset.
+
+    Raises:
+        UserError: the file is there already, or params.yaml has a mistake or lacks a setting; then nothing was written.
+    """
+    from workflow.params import load_params
+
+    path = PRESETS / f"{name}.yaml"
+    if path.exists() or path.parent != PRESETS:
+        raise UserError(f"{path} exists, or is not a file of {PRESETS}/: save under another name")
+    load_params(PARAMS)
+    own, base = _plain(_read(PARAMS)), _plain(_read(PRESETS / WHOLE))
+    changes = {BASE: WHOLE} | _differences(own, base)
+    if whole(path, changes, _read) != own:
+        raise UserError(
+            f"{PARAMS} lacks settings that {PRESETS}/{WHOLE} has: `git diff --no-index {PRESETS}/{WHOLE} {PARAMS}` shows them"
+        )
+    sections = [_dumped({section: value}) for section, value in changes.items()]
+    path.write_text(
+        f"# {name}: what it is for, and why each value differs\n" + "\n".join(sections), encoding="utf-8"
+    )
+
+
+def _differences(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of the first that are not the second's, in the mappings that they are in."""
+    found: dict[str, Any] = {}
+    for name, value in own.items():
+        inner = base.get(name)
+        if isinstance(value, Mapping) and isinstance(inner, Mapping) and inner:
+            nested = _differences(value, inner)
+            found |= {name: nested} if nested else {}
+        elif value != inner:
+            found[name] = value
+    return found
 
 
 def _move_weights(node: Any, folder: Path) -> None:
@@ -250,10 +291,13 @@ def main() -> None:
     parser.add_argument("--source", help="where the images are, in place of the preset's shard.source")
     parser.add_argument("--weights", help="the folder of the weights files, in place of the preset's")
     parser.add_argument("--out", type=Path, help="another file to write, in place of params.yaml")
+    parser.add_argument("--save", action="store_true", help="write presets/NAME.yaml from params.yaml")
     asked = parser.parse_args()
     try:
         if asked.name is None:
-            _look(asked.source, asked.weights, asked.out)
+            _look(asked.source, asked.weights, asked.out, asked.save or None)
+        elif asked.save:
+            save(asked.name)
         elif asked.out is not None:
             asked.out.parent.mkdir(parents=True, exist_ok=True)
             asked.out.write_text(validated(asked.name, asked.source, asked.weights), encoding="utf-8")
@@ -273,6 +317,8 @@ def _look(*options: object) -> None:
         raise UserError(
             "SOURCE and WEIGHTS go with a preset: `make repro PRESET=flowers SOURCE=/path/to/images`; else edit params.yaml"
         )
+    if PARAMS.is_file():
+        read_tree(PARAMS)
     lacking = missing(PARAMS.read_text(encoding="utf-8"), str(PARAMS), "") if PARAMS.is_file() else ""
     if lacking:
         raise UserError(lacking)

@@ -10,7 +10,8 @@ import yaml
 from pipelines.params import with_value
 from tests import presets
 from tests.committed import ROOT
-from workflow.preset import missing, rendered, take
+from workflow import preset
+from workflow.preset import missing, rendered, save, take
 from workspace.errors import UserError
 from workspace.settings import read_tree
 
@@ -161,6 +162,32 @@ def test_a_preset_of_a_preset_and_names_of_the_users_own_are_taken(settings: Pat
 def test_a_preset_that_is_copied_by_hand_is_told_how_it_is_taken(settings: Path) -> None:
     said = missing((presets.FOLDER / "faces.yaml").read_text(encoding="utf-8"), "params.yaml", "")
     assert said.startswith("params.yaml says only what differs from shapes.yaml: `make preset PRESET=NAME`")
+
+
+def test_what_params_differ_in_is_saved_as_a_preset_that_gives_them_back(settings: Path) -> None:
+    text = with_value(
+        with_value(presets.text("speedrun"), "shard.roles={test: val}")[0], "mqvae.learning_rate=1e-5"
+    )[0]
+    settings.write_text(text)
+    save("mine")
+    said = Path("presets", "mine.yaml").read_text()
+    assert said.startswith("# mine: ") and len(said.splitlines()) < 45 and "train: 8000" not in said
+    assert read_tree(Path("presets", "mine.yaml")) == read_tree(settings)
+    for name in ("mine", "../mine"):
+        with pytest.raises(UserError, match=f"presets/{name}.yaml exists, or is not a file of presets/"):
+            save(name)
+    settings.write_text(presets.text("tiny").replace("  deterministic: false ", "# "))
+    with pytest.raises(UserError, match="params.yaml lacks settings that presets/shapes.yaml has"):
+        save("less")
+    assert not Path("presets", "less.yaml").exists()
+
+
+@pytest.mark.parametrize("text", ["mqvae: [", "base: shapes.yaml\n", "- 1\n", "\x00"])
+def test_a_params_file_that_cannot_be_read_is_one_line_before_any_work(settings: Path, text: str) -> None:
+    settings.write_text(text)
+    with pytest.raises(UserError, match="params.yaml") as caught:
+        preset._look()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_whole_file_is_a_preset_too(settings: Path) -> None:
