@@ -4,22 +4,18 @@ import argparse
 import errno
 import gc
 import os
-import shlex
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
+from workflow.command_line import PARAMS, PIPELINES, command_in, inputs_of, option_of, parser_of, usual_paths
 from workflow.stage import I, S, Stage, stage_named
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
@@ -40,11 +36,7 @@ from workspace.runs import (
     working,
 )
 from workspace.settings import Compute, Section, read_section
-from workspace.settings_help import settings_text
 from workspace.versions import OF_RUNS, versions
-
-PARAMS = Path("params.yaml")
-PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
 
 
 def run_stage(name: str) -> None:
@@ -95,88 +87,6 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-class _Help(argparse.Action):
-    """Prints the help, with the settings of the stage and their values in the file that `--params` named before it."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
-        parser.epilog = settings_text(self.const, namespace.params)
-        parser.print_help()
-        parser.exit()
-
-
-def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
-    """A stage's command line."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{stage.name}",
-        description=stage.about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        add_help=False,
-    )
-    parser.add_argument(
-        "-h",
-        "--help",
-        action=_Help,
-        nargs=0,
-        const=stage.settings,
-        help="this text, and the stage's settings",
-    )
-    usual = _usual_paths(stage.name)
-    for name in _inputs_of(stage):
-        parser.add_argument(_option(name), type=Path, default=usual.get(name), help=_usually(usual, name))
-    parser.add_argument("--out", type=Path, help=_usually(usual, "out"))
-    parser.add_argument("--metrics", type=Path, help=_usually(usual, "metrics"))
-    parser.add_argument("--params", type=Path, default=PARAMS, help="the params file (params.yaml)")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="another value for one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
-    )
-    parser.add_argument(
-        "--force",
-        action="store_true",
-        help="run it again though a finished run is kept, as under `dvc repro -f`; an unfinished one is continued",
-    )
-    for option, about in stage.options.help.items():
-        parser.add_argument(_option(option), action="append", default=[], metavar="TEXT", help=about)
-    return parser
-
-
-def _inputs_of(stage: Stage[S, I]) -> list[str]:
-    return [field.name for field in fields(stage.inputs)]
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-def _usually(usual: dict[str, Path], name: str) -> str:
-    return f"folder (in dvc.yaml: {usual[name]})" if name in usual else "folder"
-
-
-def _usual_paths(name: str) -> dict[str, Path]:
-    """The paths that this stage's own entry in dvc.yaml passes to it: option name → path; none where DVC could not read it."""
-    for path in PIPELINES:
-        command = _command_in(path, name)
-        if command:
-            words = shlex.split(command)
-            return {
-                word[2:].replace("-", "_"): Path(value)
-                for word, value in pairwise(words)
-                if word.startswith("--")
-            }
-    return {}
-
-
-def _command_in(pipeline: Path, name: str) -> str:
-    """The command of a stage in a dvc.yaml; "" where there is none."""
-    try:
-        return str(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
-    except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
-        return ""
-
-
 def _identity(stage: Stage[S, I], settings: S, inputs: dict[str, Path]) -> Identity:
     """What decides the result, at this moment."""
     made_from = {key: input_fingerprint(path) for key, path in inputs.items()}
@@ -193,8 +103,8 @@ def present_identity(name: str) -> Identity:
     """A stage's identity under the params, inputs and code of this moment (for `workspace.runs adopt`)."""
     from workflow.params import load_params
 
-    stage, usual = stage_named(name), _usual_paths(name)
-    inputs = {key: usual[key] for key in _inputs_of(stage)}
+    stage, usual = stage_named(name), usual_paths(name)
+    inputs = {key: usual[key] for key in inputs_of(stage)}
     return _identity(stage, load_params(PARAMS).section(stage.settings), inputs)
 
 
@@ -204,7 +114,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     Raises:
         UserError: a user's mistake.
     """
-    name, usual = stage.name, _usual_paths(stage.name)
+    name, usual = stage.name, usual_paths(stage.name)
     given = vars(arguments)
     asked = {option: given[option] for option in stage.options.help}
     changes = [*(stage.options.changes(asked) if any(asked.values()) else ()), *arguments.set]
@@ -216,10 +126,10 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
     out = arguments.out or usual.get("out", Path())
     metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
-    inputs = {key: given[key] for key in _inputs_of(stage)}
+    inputs = {key: given[key] for key in inputs_of(stage)}
     for key, path in {**inputs, "out": out}.items():
         if path is None or path == Path():
-            raise UserError(f"{_option(key)} is missing, and dvc.yaml has no stage {name} to take it from")
+            raise UserError(f"{option_of(key)} is missing, and dvc.yaml has no stage {name} to take it from")
     if changes or ad_hoc:
         settings, compute = _own_sections(stage, arguments.params, changes)
         look = None
@@ -287,7 +197,7 @@ def _whole_file(stage: Stage[S, I], path: Path) -> tuple[S, Compute, Callable[[]
 
 def _cached(name: str, out: Path) -> bool:
     """Whether DVC caches what a stage makes: where it is the workflow's own, not the demo's pictures, not an arm's."""
-    return str(out) in _command_in(PIPELINES[0], name).split()
+    return str(out) in command_in(PIPELINES[0], name).split()
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from tests import presets
 from tests.field.counting import check_counts
 from tests.hostile.table import ROOT
 from workflow import running
+from workflow.command_line import parser_of
 from workflow.stage import stage_named
 from workspace.manifest import read_json
 
@@ -89,7 +90,7 @@ class Place:
             mock.patch.object(writing, "encode_image", side_effect=encode) as encoding,
         ):
             try:
-                running.run(stage, running.parser_of(stage).parse_args(options))
+                running.run(stage, parser_of(stage).parse_args(options))
             except Exception as error:
                 line = running.told_in_a_line(error)
                 if line is None:

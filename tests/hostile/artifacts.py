@@ -114,6 +114,7 @@ def republished(world: World, folder: Path) -> str:
     """A flipped byte in an artifact that shares its file with the finished run: the stage makes it again."""
     from stages.train_mqvae import STAGE
     from workflow import running
+    from workflow.command_line import parser_of
 
     path = world.artifact("mqvae") / "model.safetensors"
     whole = path.read_bytes()
@@ -121,7 +122,7 @@ def republished(world: World, folder: Path) -> str:
     with path.open("r+b") as file:  # in place: the run's own file changes too
         file.write(flipped(whole, 100)[:200])
     with chdir(world.root):
-        arguments = running.parser_of(STAGE).parse_args([])
+        arguments = parser_of(STAGE).parse_args([])
         told = world.told(lambda: running.run(STAGE, arguments))
     return f"{told}: {'the same bytes again' if path.read_bytes() == whole else 'other bytes'}"
 

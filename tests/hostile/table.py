@@ -11,6 +11,7 @@ from pathlib import Path
 from tests import presets
 from tests.committed import ROOT
 from workflow import running
+from workflow.command_line import parser_of
 from workflow.stage import stage_named
 from workspace.errors import UserError
 from workspace.settings import STAGES
@@ -63,7 +64,7 @@ class World:
         """Run a stage as `python -m stages.NAME OPTIONS` would, from the start; what a user is told, or "done"."""
         stage = stage_named(name)
         with chdir(self.root):
-            arguments = running.parser_of(stage).parse_args(options)
+            arguments = parser_of(stage).parse_args(options)
             shutil.rmtree(f".runs/{name}", ignore_errors=True)
             return self.told(lambda: running.run(stage, arguments))
 

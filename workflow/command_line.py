@@ -1,0 +1,99 @@
+"""A stage's command line: its options, with the paths that dvc.yaml passes to it as their defaults."""
+
+import argparse
+import shlex
+from dataclasses import fields
+from itertools import pairwise
+from pathlib import Path
+
+import yaml
+
+from workflow.stage import I, S, Stage
+from workspace.settings_help import settings_text
+
+PARAMS = Path("params.yaml")
+PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
+
+
+class _Help(argparse.Action):
+    """Prints the help, with the settings of the stage and their values in the file that `--params` named before it."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
+        parser.epilog = settings_text(self.const, namespace.params)
+        parser.print_help()
+        parser.exit()
+
+
+def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
+    """A stage's command line."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{stage.name}",
+        description=stage.about,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h",
+        "--help",
+        action=_Help,
+        nargs=0,
+        const=stage.settings,
+        help="this text, and the stage's settings",
+    )
+    usual = usual_paths(stage.name)
+    for name in inputs_of(stage):
+        parser.add_argument(option_of(name), type=Path, default=usual.get(name), help=_usually(usual, name))
+    parser.add_argument("--out", type=Path, help=_usually(usual, "out"))
+    parser.add_argument("--metrics", type=Path, help=_usually(usual, "metrics"))
+    parser.add_argument("--params", type=Path, default=PARAMS, help="the params file (params.yaml)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="another value for one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="run it again though a finished run is kept, as under `dvc repro -f`; an unfinished one is continued",
+    )
+    for option, about in stage.options.help.items():
+        parser.add_argument(option_of(option), action="append", default=[], metavar="TEXT", help=about)
+    return parser
+
+
+def inputs_of(stage: Stage[S, I]) -> list[str]:
+    """The names of what a stage reads."""
+    return [field.name for field in fields(stage.inputs)]
+
+
+def option_of(name: str) -> str:
+    """The option of an input, or of another name."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _usually(usual: dict[str, Path], name: str) -> str:
+    return f"folder (in dvc.yaml: {usual[name]})" if name in usual else "folder"
+
+
+def usual_paths(name: str) -> dict[str, Path]:
+    """The paths that this stage's own entry in dvc.yaml passes to it: option name → path; none where DVC could not read it."""
+    for path in PIPELINES:
+        command = command_in(path, name)
+        if command:
+            words = shlex.split(command)
+            return {
+                word[2:].replace("-", "_"): Path(value)
+                for word, value in pairwise(words)
+                if word.startswith("--")
+            }
+    return {}
+
+
+def command_in(pipeline: Path, name: str) -> str:
+    """The command of a stage in a dvc.yaml; "" where there is none."""
+    try:
+        return str(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
+    except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
+        return ""
