@@ -71,15 +71,15 @@ class Shape:
     caption: str
 
 
-def attribute_values() -> dict[str, list[str]]:
+def attribute_values() -> dict[str, tuple[str, ...]]:
     """Each attribute's values."""
     return {
-        "kind": list(KINDS),
-        "colour": list(COLOURS),
-        "size": list(SIZES),
-        "background": ["smooth", "textured"],
-        "pattern": [*SMOOTH, *TEXTURED],
-        "background_colour": list(COLOURS),
+        "kind": tuple(KINDS),
+        "colour": tuple(COLOURS),
+        "size": tuple(SIZES),
+        "background": ("smooth", "textured"),
+        "pattern": (*SMOOTH, *TEXTURED),
+        "background_colour": tuple(COLOURS),
     }
 
 

@@ -14,6 +14,14 @@ NAME, FOLDER, INPUT, RECONSTRUCTION = "examples.json", "examples", "input", "rec
 
 
 @dataclass(frozen=True)
+class ReconstructionFacts:
+    """What the manifest of reconstructions says: images that were scored, and of which split."""
+
+    images: int
+    split: str
+
+
+@dataclass(frozen=True)
 class Example:
     """One entry of examples.json.
 

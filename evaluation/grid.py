@@ -7,13 +7,11 @@ channels and images. It is 1 where the picture knows nothing of the grid, and ab
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from evaluation.protocol import Score
-from workspace.errors import UserError
 
 Floats = NDArray[np.float64]
 
@@ -29,17 +27,6 @@ class Grid:
 
     cell: int
     stem: int
-
-    @classmethod
-    def of_facts(cls, facts: Mapping[str, Any], where: str) -> "Grid":
-        """From a manifest's facts.
-
-        Raises:
-            UserError: they do not say.
-        """
-        if CELL not in facts or STEM not in facts:
-            raise UserError(f"{where} says nothing of its {CELL} and {STEM}: run `dvc repro sample`")
-        return cls(int(facts[CELL]), int(facts[STEM]))
 
     def periods(self, side: int) -> dict[str, int]:
         """Name → pixels between borders, of those that pictures of this side have: a border, and something else."""

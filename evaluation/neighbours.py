@@ -42,6 +42,15 @@ class Nearest:
 
 
 @dataclass(frozen=True)
+class EvaluationFacts:
+    """What the manifest of an evaluation says: images that were scored, by which features, and training images beside them."""
+
+    images: int
+    features: str
+    training_images: int
+
+
+@dataclass(frozen=True)
 class Neighbours:
     """What the artifact of `evaluate` holds.
 

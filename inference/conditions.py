@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from inference.published import MQVAEFacts, StackformerFacts
 from models.stackformer import Stackformer
 from settings.sample import SampleSettings
 from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER
 from workspace.errors import UserError
-from workspace.manifest import Manifest
+from workspace.manifest import Manifest, facts_of
 
 BY_HAND_COMMAND = "python -m stages.sample"
 
@@ -43,19 +44,19 @@ class Conditions:
         return torch.tensor([self.codes[index % len(self.codes)] for index in indices])
 
 
-def conditions_of(settings: SampleSettings, stackformer: Manifest, folder: Path) -> Conditions:
+def conditions_of(settings: SampleSettings, learned: StackformerFacts, folder: Path) -> Conditions:
     """The conditions that the settings ask for.
 
     Args:
         settings: classes and prompts.
-        stackformer: its manifest.
+        learned: what the Stackformer is.
         folder: where it is.
 
     Raises:
         UserError: a class that it does not know, no prompts, or what `require_condition` refuses.
     """
-    condition, known = stackformer.facts["condition"], stackformer.facts["classes"]
-    require_condition(settings, stackformer, folder)
+    condition, known = learned.condition, learned.classes or ()
+    require_condition(settings, learned, folder)
     if condition == "none":
         return Conditions(condition)
     if condition == "text":
@@ -77,13 +78,13 @@ def conditions_of(settings: SampleSettings, stackformer: Manifest, folder: Path)
     return Conditions(condition, tuple(names), indices, tuple((index,) for index in indices))
 
 
-def require_condition(settings: SampleSettings, stackformer: Manifest, folder: Path) -> None:
+def require_condition(settings: SampleSettings, learned: StackformerFacts, folder: Path) -> None:
     """The Stackformer that is there must have learned what the settings ask for.
 
     Raises:
         UserError: captions of a model that has none, classes likewise, or guidance where nothing was learned without.
     """
-    condition, known = stackformer.facts["condition"], stackformer.facts["classes"]
+    condition, known = learned.condition, learned.classes or ()
     by_class = f"by class: `{BY_HAND_COMMAND} --class {known[0]} --out DIR`" if condition == "class" else ""
     draws = {
         "class": by_class,
@@ -97,33 +98,38 @@ def require_condition(settings: SampleSettings, stackformer: Manifest, folder: P
         )
     if condition != "class" and settings.classes != "all":
         raise UserError(f"sample.classes needs a Stackformer of classes, and {folder} draws {draws}")
-    if settings.guidance != 1 and stackformer.facts.get("condition_drop") == 0:
+    if settings.guidance != 1 and learned.condition_drop == 0:
         raise UserError(
             f"sample.guidance is {settings.guidance}, and {folder} never learned to draw without its condition "
             "(stackformer.condition_drop was 0); expected 1"
         )
 
 
-def require_same_codes(stackformer: Manifest, mqvae: Manifest, folders: tuple[Path, Path]) -> None:
+def require_same_codes(learned: StackformerFacts, mqvae: Manifest, folders: tuple[Path, Path]) -> None:
     """The decoder must be the one whose codes the Stackformer learned.
 
     Args:
-        stackformer, mqvae: their manifests.
-        folders: where they are, for the error.
+        learned: what the Stackformer is.
+        mqvae: the manifest of the other.
+        folders: where the two are, for the error.
 
     Raises:
         UserError: it is another.
     """
-    expected, found = stackformer.facts["mqvae"], mqvae.fingerprint
+    expected, found = learned.mqvae, mqvae.fingerprint
     if expected != found:
         raise UserError(
             f"{folders[0]} learned tokens made by MQ-VAE {expected[:4]}…, {folders[1]} is "
             f"{found[:4]}…: run `dvc repro train_stackformer`, or sample with the first one"
         )
-    for name in ("grid", "num_kept", "num_codes"):
-        learned, decoded = stackformer.facts.get(name), mqvae.facts.get(name)
-        if learned != decoded:
+    decodes = facts_of(MQVAEFacts, mqvae)
+    pairs = {
+        "grid": (learned.grid, decodes.grid),
+        "num_kept": (learned.num_kept, decodes.num_kept),
+        "num_codes": (learned.num_codes, decodes.num_codes),
+    }
+    for name, (drawn, decoded) in pairs.items():
+        if drawn != decoded:
             raise UserError(
-                f"{folders[0]} draws {name} {learned}, and {folders[1]} decodes {decoded}: run `dvc repro "
-                "train_stackformer`"
+                f"{folders[0]} draws {name} {drawn}, and {folders[1]} decodes {decoded}: run `dvc repro train_stackformer`"
             )

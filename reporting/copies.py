@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.neighbours import NAME, Neighbours
+from evaluation.neighbours import NAME, EvaluationFacts, Neighbours
 from reporting.axes import Axis, count_axis
 from reporting.gallery import THUMBNAIL, data_uri, label_of
 from shards.images import ImageShards
 from workspace.errors import UserError
-from workspace.manifest import Manifest, verify_file
+from workspace.manifest import Manifest, facts_of, verify_file
 
 WIDTH, HEIGHT = 520.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 12.0, 12.0, 26.0, 28.0
@@ -103,10 +103,11 @@ def read_copies(evaluation: Path, manifest: Manifest, shards: ImageShards, rows:
         ]
         for row in shown
     }
+    facts = facts_of(EvaluationFacts, manifest)
     return Copies(
-        training_images=manifest.facts["training_images"],
+        training_images=facts.training_images,
         in_all=shards.count("train"),
-        features=manifest.facts["features"],
+        features=facts.features,
         near=near,
         pool=_pool(shards, items, classes),
         closest=closest,

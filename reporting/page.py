@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from inference.published import MQVAEFacts, StackformerFacts
 from reporting import codes, copies, curves, fits, gallery, workflow
 from reporting.codes import Scatter
 from reporting.copies import Copies
@@ -14,8 +15,9 @@ from reporting.numbers import StageNumbers, duration, flat, read_all
 from reporting.summary import Group, Stage1Facts, Stage2Facts, groups, lede
 from reporting.workflow import Drawing, Stage
 from shards.images import ImageShards
+from shards.samples import SampleFacts
 from workspace.errors import UserError
-from workspace.manifest import Manifest, read_json, read_manifest
+from workspace.manifest import Manifest, facts_of, read_json, read_manifest
 
 TRAININGS = ("train_mqvae", "train_stackformer")
 
@@ -79,6 +81,14 @@ class Report:
 
 
 @dataclass(frozen=True)
+class ReportFacts:
+    """What the manifest of a report says: samples and examples that it shows."""
+
+    samples: int
+    examples: int
+
+
+@dataclass(frozen=True)
 class Manifests:
     """The manifests of the artifacts that the report shows."""
 
@@ -121,6 +131,7 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
     shards = ImageShards.open(sources.shards)
     data = shards.facts
     one, two = _stage1(manifests.mqvae, sources.mqvae), _stage2(manifests.stackformer)
+    drawn = facts_of(SampleFacts, manifests.samples)
     found = [curves.read_training(sources.numbers / stage) for stage in TRAININGS]
     trainings = [training for training in found if training is not None]
     stages = workflow.read_stages(sources.pipeline)
@@ -143,8 +154,8 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
         closest=[by_row[row] for row in near.closest],
         worst=[(by_row[row], fit) for row, fit in ends.worst],
         best=[(by_row[row], fit) for row, fit in ends.best],
-        samples_in_all=manifests.samples.facts["count"],
-        sampling=flat(manifests.samples.facts["settings"]),
+        samples_in_all=drawn.count,
+        sampling=flat(drawn.settings),
         copies=near,
         drawing=workflow.draw(stages),
         stages=rows,
@@ -156,18 +167,19 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
 
 
 def _stage1(manifest: Manifest, folder: Path) -> Stage1Facts:
-    facts = manifest.facts
+    facts = facts_of(MQVAEFacts, manifest)
     return Stage1Facts(
-        grid=(facts["grid"][0], facts["grid"][1]),
-        num_kept=facts["num_kept"],
-        num_codes=facts["num_codes"],
+        grid=facts.grid,
+        num_kept=facts.num_kept,
+        num_codes=facts.num_codes,
         mask_ratio=read_json(folder / "config.json")["mask_ratio"],
-        parameters=facts["parameters"],
+        parameters=facts.parameters,
     )
 
 
 def _stage2(manifest: Manifest) -> Stage2Facts:
-    return Stage2Facts(manifest.facts["condition"], manifest.facts["parameters"])
+    facts = facts_of(StackformerFacts, manifest)
+    return Stage2Facts(facts.condition, facts.parameters)
 
 
 def _stage_rows(stages: Sequence[Stage], numbers: dict[str, StageNumbers]) -> dict[str, StageRow]:

@@ -2,9 +2,10 @@
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,31 @@ from workspace.errors import UserError
 from workspace.manifest import Manifest, atomic_path, parsed, verify_file
 
 REMAKE = "run `dvc repro sample`"
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """What the manifest of samples says.
+
+    Attributes:
+        seed: of the stage.
+        count: images.
+        settings: that they were drawn under.
+        condition: none, class or text.
+        classes: class names that the model knows, or null.
+        image_size: pixels a side.
+        cell_pixels: pixels a side of a cell of the grid.
+        stem_pixels: pixels a side of what the decoder's last layer makes at once.
+    """
+
+    seed: int
+    count: int
+    settings: Mapping[str, Any]
+    condition: str
+    classes: tuple[str, ...] | None
+    image_size: int
+    cell_pixels: int
+    stem_pixels: int
 
 
 @dataclass(frozen=True)

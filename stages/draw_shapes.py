@@ -9,7 +9,7 @@ import io
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image
 
 from demo.drawing import KINDS, Drawing, Shape, attribute_values, draw_shape
 from settings.shapes import ShapesSettings
+from shards.shapes import ShapesFacts
 from shards.tar import TarWriter
 from workflow.running import run_stage
 from workflow.stage import Stage
@@ -56,8 +57,7 @@ def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunF
             (folder.out / plan.split).mkdir(exist_ok=True)
             link_or_copy(made, folder.out / plan.name)
             progress.update(done := done + len(plan.numbers))
-    facts = {"classes": list(KINDS), "attributes": attribute_values(), "counts": counts}
-    write_manifest(folder.out, "shapes", facts, made_from={})
+    write_manifest(folder.out, "shapes", asdict(ShapesFacts(KINDS, attribute_values(), counts)), {})
 
 
 @dataclass(frozen=True)

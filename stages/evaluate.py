@@ -7,7 +7,7 @@ Params  evaluate
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,18 @@ from evaluation.extractors import load_extractor
 from evaluation.grid import Grid, border_means
 from evaluation.judged import Judged, judge, judged_scores, kinds_of
 from evaluation.labelled import LabelledImages, in_batches, label_samples
-from evaluation.neighbours import SHOWN, Neighbours, copy_scores, nearest
+from evaluation.neighbours import SHOWN, EvaluationFacts, Neighbours, copy_scores, nearest
 from evaluation.protocol import Made
 from evaluation.reference import Reference
 from evaluation.rows import FeatureRows, extract
 from evaluation.scores import Real, accuracy_scores, sample_scores, write_scores
 from evaluation.statistics import FEWEST
 from settings.evaluate import EvaluateSettings
-from shards.samples import read_samples, sample_shards
+from shards.samples import SampleFacts, read_samples, sample_shards
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
-from workspace.manifest import Manifest, read_manifest, write_manifest
+from workspace.manifest import Manifest, facts_of, read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -49,15 +49,14 @@ class Inputs:
 def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Features of the samples shard by shard, then the scores."""
     samples, reference = read_manifest(inputs.samples, "samples"), Reference.open(inputs.reference)
-    facts = reference.facts
-    made, size = samples.facts["count"], samples.facts["image_size"]
-    count = made if settings.num_images is None else settings.num_images
-    if size != facts.image_size or not FEWEST <= count <= made:
+    facts, drawn = reference.facts, facts_of(SampleFacts, samples)
+    count = drawn.count if settings.num_images is None else settings.num_images
+    if drawn.image_size != facts.image_size or not FEWEST <= count <= drawn.count:
         raise UserError(
-            f"{inputs.samples} holds {made} images of {size} pixels; expected at least {max(count, FEWEST)} "
-            f"of {facts.image_size}: run `dvc repro sample`"
+            f"{inputs.samples} holds {drawn.count} images of {drawn.image_size} pixels; expected at least "
+            f"{max(count, FEWEST)} of {facts.image_size}: run `dvc repro sample`"
         )
-    if samples.facts["classes"] is not None and tuple(samples.facts["classes"]) != facts.classes:
+    if drawn.classes is not None and drawn.classes != facts.classes:
         raise UserError(
             f"{inputs.samples} has classes that {inputs.reference} does not: run `dvc repro evaluate`"
         )
@@ -71,7 +70,7 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
     scores = sample_scores(facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
-    grid = Grid.of_facts(samples.facts, str(inputs.samples))
+    grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     steps = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)
     scores |= judged_scores(judged, steps, rows, facts, grid, KINDS)
     judged.save_fits(folder.out)
@@ -80,11 +79,11 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     nearest_one, training = neighbours.distances[:, 0], facts.images["train"]
     scores |= copy_scores(facts.features, nearest_one, neighbours.held_out, training)
     made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
-    made = Made(len(rows), samples.facts["settings"], samples.facts["seed"], made_from)
+    made = Made(len(rows), drawn.settings, drawn.seed, made_from)
     write_scores(scores, reference, facts.fid_split, made, folder.metrics)
-    found = {"images": len(rows), "features": facts.features, "training_images": training}
+    found = EvaluationFacts(len(rows), facts.features, training)
     made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
-    write_manifest(folder.out, "evaluation", found, made_from)
+    write_manifest(folder.out, "evaluation", asdict(found), made_from)
 
 
 def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
@@ -102,8 +101,8 @@ def extracting(
     samples: Manifest, reference: Path, settings: EvaluateSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Made once a worker: the function that writes the rows of one shard of samples, and judges its images."""
-    grid = Grid.of_facts(samples.facts, "the samples' manifest")
-    facts = Reference.open(reference).facts
+    facts, drawn = Reference.open(reference).facts, facts_of(SampleFacts, samples)
+    grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     extractor = load_extractor(reference, device_of(device), settings.torchscript_sha256)
 
     def one(job: ShardJob) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Params  reconstruct
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from cluster.devices import device_of
 from cluster.overlap import made_ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
-from evaluation.examples import INPUT, RECONSTRUCTION, Example, from_cells, write_examples
+from evaluation import examples
+from evaluation.examples import Example, ReconstructionFacts
 from evaluation.extractors import load_extractor
 from evaluation.grid import Grid
 from evaluation.judged import Judged, judge_both, judged_scores
@@ -79,15 +80,13 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     scores |= judged_scores(made, np.array(originals.steps), rows, reference.facts, grid, KINDS)
     scores |= fit_scores(originals.fits(), (), "_real") if originals.fits() else {}
     facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
-    made_from = {"mqvae": made_by.fingerprint}
-    how = Made(len(rows), facts_of_model, settings.seed, made_from)
+    by = {"mqvae": made_by.fingerprint}
+    how = Made(len(rows), facts_of_model, settings.seed, by)
     write_scores(scores, reference, settings.split, how, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
-    made_from = made_from | {
-        "shards": shards.manifest.fingerprint,
-        "reference": reference.manifest.fingerprint,
-    }
-    write_manifest(folder.out, "reconstructions", {"images": len(rows), "split": settings.split}, made_from)
+    made_from = {"shards": shards.manifest.fingerprint, "reference": reference.manifest.fingerprint} | by
+    facts = ReconstructionFacts(len(rows), settings.split)
+    write_manifest(folder.out, "reconstructions", asdict(facts), made_from)
 
 
 def reconstructing(
@@ -136,12 +135,13 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     others = from_other_counts(model, inputs, back)
     columns = (back.scores.tolist(), back.positions.tolist(), back.codes.tolist(), back.order.tolist())
     rows = zip(samples, *columns, strict=True)
-    examples = [
+    found = [
         Example(sample.key, sample.cls, grid, scores, kept, codes, order, sorted(others))
         for sample, scores, kept, codes, order in rows
     ]
-    made = {from_cells(count): images for count, images in others.items()}
-    write_examples(out, examples, {INPUT: inputs, RECONSTRUCTION: back.images} | made)
+    made = {examples.from_cells(count): images for count, images in others.items()}
+    pictures = {examples.INPUT: inputs, examples.RECONSTRUCTION: back.images} | made
+    examples.write_examples(out, found, pictures)
 
 
 STAGE = Stage("reconstruct", __doc__, ReconstructSettings, Inputs, run)

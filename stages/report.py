@@ -6,10 +6,10 @@ Params  report
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from reporting.page import Manifests, Sources, read_report
+from reporting.page import Manifests, ReportFacts, Sources, read_report
 from reporting.web.rendering import PARTS, render
 from settings.report import ReportSettings
 from workflow.running import run_stage
@@ -48,8 +48,8 @@ def run(settings: ReportSettings, compute: Compute, inputs: Inputs, folder: RunF
         temporary.write_text(page, encoding="utf-8")
     manifests = Manifests.read(read)
     made_from = {field.name: getattr(manifests, field.name).fingerprint for field in fields(manifests)}
-    facts = {"samples": len(report.samples), "examples": len(report.examples)}
-    write_manifest(folder.out, "report", facts, made_from)
+    facts = ReportFacts(len(report.samples), len(report.examples))
+    write_manifest(folder.out, "report", asdict(facts), made_from)
     say(f"the report has {len(page.encode()):,} bytes: open index.html")
 
 

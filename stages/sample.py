@@ -13,7 +13,7 @@ Image i depends on (seed, i), its class or prompt, and the batch sizes in its la
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,17 @@ from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from inference.conditions import Conditions, conditions_of, require_same_codes
+from inference.published import StackformerFacts
 from inference.sample import ImageSampler
-from models.mqvae import MQVAE, MQVAEConfig
+from models.mqvae import MQVAE
 from models.stackformer import Stackformer
 from reporting.samples import write_grid, write_png_files
 from settings.sample import SampleSettings
-from shards.samples import Sample, SampleRecord, write_samples
+from shards.samples import Sample, SampleFacts, SampleRecord, write_samples
 from workflow.running import run_stage
 from workflow.stage import Options, Stage
 from workspace.links import link_or_copy
-from workspace.manifest import Manifest, read_manifest, write_json, write_manifest
+from workspace.manifest import facts_of, read_manifest, write_json, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
@@ -67,8 +68,9 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     """Draw range after range of images, then lay out the grid."""
     stackformer = read_manifest(inputs.stackformer, "stackformer")
     mqvae = read_manifest(inputs.mqvae, "mqvae")
-    require_same_codes(stackformer, mqvae, (inputs.stackformer, inputs.mqvae))
-    conditions = conditions_of(settings, stackformer, inputs.stackformer)
+    learned = facts_of(StackformerFacts, stackformer)
+    require_same_codes(learned, mqvae, (inputs.stackformer, inputs.mqvae))
+    conditions = conditions_of(settings, learned, inputs.stackformer)
     paths = Inputs(inputs.stackformer.absolute(), inputs.mqvae.absolute())
     make = partial(sampling, paths, settings, conditions, compute.device)
     out, work = folder.out.absolute(), folder.work.absolute()
@@ -89,25 +91,19 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     write_grid(tars, conditions.labels, out / "grid.png")
     if settings.png_files:
         write_png_files(tars, out / "png")
-    facts = facts_of(settings, conditions, stackformer, MQVAE.from_pretrained(inputs.mqvae).config)
+    config = MQVAE.from_pretrained(inputs.mqvae).config
+    facts = SampleFacts(
+        seed=settings.seed,
+        count=settings.num_images,
+        settings=settings.model_dump(mode="json"),
+        condition=learned.condition,
+        classes=learned.classes,
+        image_size=config.image_size,
+        cell_pixels=config.downsampling,
+        stem_pixels=config.stem,
+    )
     made_from = {"stackformer": stackformer.fingerprint, "mqvae": mqvae.fingerprint}
-    write_manifest(out, "samples", facts, made_from)
-
-
-def facts_of(
-    settings: SampleSettings, conditions: Conditions, stackformer: Manifest, config: MQVAEConfig
-) -> dict[str, Any]:
-    """What the manifest says."""
-    return {
-        "seed": settings.seed,
-        "count": settings.num_images,
-        "settings": settings.model_dump(mode="json"),
-        "condition": conditions.condition,
-        "classes": stackformer.facts["classes"],
-        "image_size": config.image_size,
-        "cell_pixels": config.downsampling,
-        "stem_pixels": config.stem,
-    }
+    write_manifest(out, "samples", asdict(facts), made_from)
 
 
 def sampling(

@@ -5,7 +5,7 @@ Writes  model.safetensors (EMA weights, codebook) and config.json; curves and pi
 Params  mqvae
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from cluster.training import WorkerGroup, fit
 from evaluation.lpips import load_lpips
 from evaluation.protocol import Made, Score, counted
+from inference.published import MQVAEFacts
 from models.mqvae import MQVAE, MQVAEOutput
 from models.precision import allow_tf32
 from reporting.figures import figure4
@@ -69,15 +70,15 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     fit(train_worker, work, compute, folder.root.absolute())
     config = settings.model
     parameters = sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters())
-    facts = {
-        "grid": [config.grid, config.grid],
-        "num_kept": config.num_kept,
-        "num_codes": config.num_codes,
-        "image_size": config.image_size,
-        "parameters": parameters,
-        "steps": settings.steps,
-    }
-    write_manifest(folder.out, "mqvae", facts, made_from={"shards": shards.manifest.fingerprint})
+    facts = MQVAEFacts(
+        grid=(config.grid, config.grid),
+        num_kept=config.num_kept,
+        num_codes=config.num_codes,
+        image_size=config.image_size,
+        parameters=parameters,
+        steps=settings.steps,
+    )
+    write_manifest(folder.out, "mqvae", asdict(facts), {"shards": shards.manifest.fingerprint})
     final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
     scores = {name: Score(value, ESTIMATORS[name]) for name, value in final.items()}
     scores["parameters"] = Score(parameters, "weights that are learned, the codebook included")

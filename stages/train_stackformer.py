@@ -7,7 +7,7 @@ Params  stackformer
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from cluster.training import WorkerGroup, fit
 from evaluation.protocol import Made, Score, counted
 from evaluation.rate import bits_per_image
+from inference.published import StackformerFacts
 from models.precision import allow_tf32, weight_dtype
 from models.stackformer import Stackformer, StackformerConfig
 from settings.stackformer import StackformerSettings
@@ -71,18 +72,18 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     count = min(settings.validate_images, tokens.facts.counts["val"])
     made = Made(count, settings.model_dump(mode="json"), settings.seed, {"mqvae": tokens.facts.mqvae})
     counted(scores, tokens.manifest.fingerprint, "val", made, folder.metrics)
-    facts = {
-        "grid": tokens.facts.grid,
-        "num_kept": config.num_kept,
-        "num_codes": config.num_codes,
-        "condition": config.condition,
-        "condition_drop": settings.condition_drop,
-        "classes": tokens.facts.classes,
-        "mqvae": tokens.facts.mqvae,
-        "parameters": parameters,
-        "steps": settings.steps,
-    }
-    write_manifest(folder.out, "stackformer", facts, made_from={"tokens": tokens.manifest.fingerprint})
+    facts = StackformerFacts(
+        grid=tokens.facts.grid,
+        num_kept=config.num_kept,
+        num_codes=config.num_codes,
+        condition=config.condition,
+        classes=tokens.facts.classes,
+        mqvae=tokens.facts.mqvae,
+        parameters=parameters,
+        steps=settings.steps,
+        condition_drop=settings.condition_drop,
+    )
+    write_manifest(folder.out, "stackformer", asdict(facts), {"tokens": tokens.manifest.fingerprint})
 
 
 def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) -> StackformerConfig:

@@ -27,7 +27,7 @@ ARROWS = {
     "workflow": frozenset({"workflow", "evaluation", "settings", "shards", "workspace"}),
     "cluster": frozenset({"cluster", "workspace"}),
     "evaluation": frozenset({"evaluation", "shards", "workspace"}),
-    "reporting": frozenset({"reporting", "evaluation", "shards", "workspace"}),
+    "reporting": frozenset({"reporting", "evaluation", "inference", "shards", "workspace"}),
     "stages": EVERYONE - {"stages"},
     "experiments": frozenset({"experiments", "models", "reporting", "workflow", "workspace"}),
     "pipelines": frozenset({"pipelines"}),

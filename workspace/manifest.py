@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -172,17 +172,14 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise UserError(f"{where} is not JSON: {' '.join(str(error).split())}") from error
     level = [value]
     for _ in range(MOST_NESTING):
-        level = [
-            inner
-            for outer in level
-            for inner in (
-                outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ()
-            )
-            if isinstance(inner, (dict, list))
-        ]
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
         if not level:
             return value
     raise UserError(f"{where} is nested deeper than {MOST_NESTING} levels")
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _no_constant(name: str) -> None:
@@ -232,6 +229,14 @@ def validated(kind: type[T], value: Any, where: str) -> T:
     return parsed(kind, json.dumps(value), where)
 
 
+def facts_of(kind: type[T], manifest: "Manifest") -> T:
+    """The facts of an artifact as a dataclass; UserError names the first that is missing or of another type."""
+    try:
+        return validated(kind, manifest.facts, f"the facts of {manifest.kind}")
+    except UserError as error:
+        raise UserError(f"{error}: run `dvc repro {PRODUCER[manifest.kind]}`") from error
+
+
 def parsed(kind: type[T], text: str | bytes, where: str) -> T:
     """JSON text as a dataclass, or any type that pydantic reads, its types checked strictly.
 
@@ -275,7 +280,9 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         raise UserError(f"{folder} holds no finished artifact ({NAME} is missing): {remake}")
     value = _schema_checked(folder)
     if value.get("kind") != kind:
-        raise UserError(f"{folder} is an artifact of kind {_kind(value)}, expected {kind}: {remake}")
+        raise UserError(
+            f"{folder} is an artifact of kind {str(value.get('kind'))[:80]}, expected {kind}: {remake}"
+        )
     try:
         manifest = validated(Manifest, unsealed(value, folder / NAME), str(folder / NAME))
     except UserError as error:
@@ -303,10 +310,6 @@ def _schema_checked(folder: Path) -> dict[str, Any]:
     return value
 
 
-def _kind(value: Mapping[str, Any]) -> str:
-    return str(value.get("kind"))[:80]
-
-
 def kind_of(folder: Path) -> str:
     """The kind of an artifact, as its manifest says.
 
@@ -315,7 +318,7 @@ def kind_of(folder: Path) -> str:
     """
     if not (folder / NAME).is_file():
         raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected a folder below artifacts/")
-    kind = _kind(_schema_checked(folder))
+    kind = str(_schema_checked(folder).get("kind"))[:80]
     if kind not in PRODUCER:
         raise UserError(f"{folder / NAME} is of kind {kind}; expected one of {', '.join(PRODUCER)}")
     return kind
@@ -339,10 +342,6 @@ def verify_file(folder: Path, manifest: Manifest, name: str) -> None:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Check every file's SHA-256 against the manifest.
-
-    Raises:
-        UserError: a file whose bytes differ.
-    """
+    """Check every file's SHA-256 against the manifest; UserError names a file whose bytes differ."""
     for name in manifest.files:
         verify_file(folder, manifest, name)

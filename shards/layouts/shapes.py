@@ -1,22 +1,13 @@
 """The embedded shapes: the artifact of draw_shapes, with class, caption, attributes and mask of each image."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from shards.layouts.listed import Location, Source, SourceImage
 from shards.layouts.tars import tar_samples
+from shards.shapes import ShapesFacts
 from workspace.errors import UserError
-from workspace.manifest import NAME, parsed, read_manifest, validated, verify_file
-
-
-@dataclass(frozen=True)
-class ShapesFacts:
-    """What the manifest of drawn shapes says."""
-
-    classes: tuple[str, ...]
-    attributes: Mapping[str, tuple[str, ...]]
-
+from workspace.manifest import facts_of, parsed, read_manifest, verify_file
 
 MEMBERS = ("png", "txt", "attributes.json", "mask.png")
 """What each image has, under the key SPLIT/CLASS/NUMBER."""
@@ -30,7 +21,7 @@ def list_shapes(source: str) -> Source:
     """
     root = Path(source)
     manifest = read_manifest(root, "shapes")
-    facts = validated(ShapesFacts, manifest.facts, str(root / NAME))
+    facts = facts_of(ShapesFacts, manifest)
     images = []
     for name in manifest.files:
         verify_file(root, manifest, name)

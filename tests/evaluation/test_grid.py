@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from evaluation.grid import Grid, border_means, grid_scores, step_sums
-from workspace.errors import UserError
 
 GRID = Grid(cell=8, stem=2)
 Pixels = NDArray[np.uint8]
@@ -82,8 +81,3 @@ def test_sums_are_those_of_a_loop() -> None:
 def test_borders_that_pictures_do_not_have_are_left_out(cell: int, stem: int, names: list[str]) -> None:
     assert list(Grid(cell, stem).periods(32)) == names
     assert len(ratios(noise(1), Grid(cell, stem))) == 3 * len(names)
-
-
-def test_samples_that_say_nothing_of_their_cells_are_refused() -> None:
-    with pytest.raises(UserError, match="artifacts/samples says nothing of its cell_pixels and stem_pixels"):
-        Grid.of_facts({"image_size": 32}, "artifacts/samples")

@@ -160,7 +160,7 @@ def write_samples(folder: Path, shards: Path, count: int, classes: bool = True, 
             tar.add(f"{number:08d}.json", json.dumps(told).encode())
     names = list(KINDS) if classes else None
     facts = {"seed": 0, "count": count, "settings": {"guidance": 1}, "classes": names, "image_size": 32}
-    facts |= {"cell_pixels": 4, "stem_pixels": 2}
+    facts |= {"cell_pixels": 4, "stem_pixels": 2, "condition": "class" if classes else "text"}
     write_manifest(folder, "samples", facts, made_from={"stackformer": "0" * 64})
     return folder
 

@@ -1,6 +1,6 @@
 """Laws of trained models at work on batches, and of how samples and examples are stored."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,10 @@ from inference.encode import encode, encoder_on
 from inference.reconstruct import from_other_counts, reconstruct
 from models.masker import MaskKind
 from models.mqvae import MQVAE
-from shards.samples import Sample, SampleRecord, read_samples, sample_shards, write_samples
+from shards.samples import Sample, SampleFacts, SampleRecord, read_samples, sample_shards, write_samples
 from tests.training.test_mqvae_training import CONFIG
 from workspace.errors import UserError
-from workspace.manifest import read_json, write_json, write_manifest
+from workspace.manifest import facts_of, read_json, write_json, write_manifest
 
 KEYS = ("a", "b/c", "ü")
 
@@ -99,3 +99,17 @@ def test_examples_are_read_as_they_were_written(tmp_path: Path) -> None:
     write_json(tmp_path / "examples.json", [value[0] | {"kept": "all"}])
     with pytest.raises(UserError, match=r"examples.json: 0.kept: Input should be a valid array"):
         read_examples(tmp_path)
+
+
+def test_facts_that_an_artifact_lacks_or_has_in_another_type_are_named_with_what_to_run(
+    tmp_path: Path,
+) -> None:
+    whole = SampleFacts(0, 3, {"guidance": 1.5}, "none", None, 8, 2, 1)
+    assert facts_of(SampleFacts, write_manifest(tmp_path, "samples", asdict(whole), {})) == whole
+    for change, told in (({"cell_pixels": "two"}, "Input should be a valid integer"), ({}, "Field required")):
+        facts = {name: value for name, value in asdict(whole).items() if name != "cell_pixels"} | change
+        manifest = write_manifest(tmp_path, "samples", facts, {})
+        with pytest.raises(
+            UserError, match=f"the facts of samples: cell_pixels: {told}.*: run `dvc repro sample`"
+        ):
+            facts_of(SampleFacts, manifest)

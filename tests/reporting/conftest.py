@@ -15,10 +15,12 @@ from safetensors.numpy import save_file
 
 from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
+from inference.published import MQVAEFacts, StackformerFacts
 from reporting.page import Sources, read_report
 from reporting.web.rendering import render
 from shards.images import ImageFacts
 from shards.layouts.listed import Location, SourceImage
+from shards.samples import SampleFacts
 from shards.tar import TarWriter
 from shards.writing import Encoding, ShardPlan, write_lines, write_shard
 from workspace.manifest import read_manifest, write_json, write_manifest
@@ -190,13 +192,10 @@ def _samples(folder: Path, classes: tuple[str, ...], prompts: tuple[str, ...]) -
                 Image.fromarray(picture(index % max(1, len(classes)), 100 + index)).save(png, "png")
                 tar.add(f"{index:08d}.png", png.getvalue())
                 tar.add(f"{index:08d}.json", json.dumps(told).encode())
-    facts = {
-        "seed": 0,
-        "count": SAMPLES,
-        "settings": {"guidance": 2.0, "code": {"top_p": 0.9}},
-        "image_size": SIZE,
-    }
-    write_manifest(folder, "samples", facts | {"classes": list(classes) or None}, {})
+    condition = "class" if classes else "text" if prompts else "none"
+    drawn_under = {"guidance": 2.0, "code": {"top_p": 0.9}}
+    facts = SampleFacts(0, SAMPLES, drawn_under, condition, classes or None, SIZE, SIZE // GRID, 1)
+    write_manifest(folder, "samples", asdict(facts), {})
 
 
 def _models(art: Path, condition: str) -> None:
@@ -209,16 +208,11 @@ def _models(art: Path, condition: str) -> None:
     }
     save_file(weights, art / "mqvae" / "model.safetensors")
     write_json(art / "mqvae" / "config.json", {"mask_ratio": 0.5})
-    facts = {
-        "grid": [GRID, GRID],
-        "num_kept": KEPT,
-        "num_codes": CODES,
-        "image_size": SIZE,
-        "parameters": 897123,
-    }
-    write_manifest(art / "mqvae", "mqvae", facts, {})
+    facts = MQVAEFacts((GRID, GRID), KEPT, CODES, SIZE, 897123, 60)
+    write_manifest(art / "mqvae", "mqvae", asdict(facts), {})
     (art / "stackformer").mkdir()
-    write_manifest(art / "stackformer", "stackformer", {"condition": condition, "parameters": 851968}, {})
+    learned = StackformerFacts((GRID, GRID), KEPT, CODES, condition, None, "9f2c" * 16, 851968, 120)
+    write_manifest(art / "stackformer", "stackformer", asdict(learned), {})
 
 
 def _metrics(metrics: Path) -> None:

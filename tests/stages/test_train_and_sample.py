@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from inference.published import MQVAEFacts
 from inference.sample import drawing, fitted
 from models.memory import ROOM, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
@@ -103,8 +104,8 @@ def write_mqvae(path: Path, seed: int) -> str:
     for weight in model.parameters():
         weight.data.add_(0.2 * torch.randn_like(weight))
     model.save_pretrained(path)
-    facts = {"image_size": 8, "grid": [4, 4], "num_kept": 8, "num_codes": 6}
-    return write_manifest(path, "mqvae", facts, {}).fingerprint
+    facts = MQVAEFacts((4, 4), num_kept=8, num_codes=6, image_size=8, parameters=1, steps=0)
+    return write_manifest(path, "mqvae", asdict(facts), {}).fingerprint
 
 
 def write_tokens(path: Path, mqvae: str, **changes: Any) -> None:
