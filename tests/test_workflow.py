@@ -182,8 +182,8 @@ def test_shards_mapped_over_ray_actors_are_those_of_one_process(tiny: Path) -> N
 
 
 def test_the_prefect_flow_runs_what_is_stale_and_shows_the_rest_as_cached(tiny: Path) -> None:
-    with edited(tiny / "params.yaml", "evaluate: {num_images: null, batch: 64, seed: 0,",
-                "evaluate: {num_images: null, batch: 64, seed: 1,"):  # fmt: skip
+    before = "evaluate:\n  num_images:\n  batch: 64\n  seed: "
+    with edited(tiny / "params.yaml", f"{before}0", f"{before}1"):
         said = run(tiny, "python", "-m", "pipelines.reproduce")
         told = dict(
             reversed(line.split()) for line in said.splitlines() if line.startswith(("cached ", "ran "))

@@ -50,7 +50,7 @@ BY_HAND = (
         HAND,
         "`stages.sample --out DIR` while `evaluate.batch` is text",
         "done: samples, 12 images",
-        by_hand("sample", change=("evaluate: {num_images: null, batch: 64", "evaluate: {num_images: null, batch: many")),
+        by_hand("sample", change=("evaluate:\n  num_images:\n  batch: 64", "evaluate:\n  num_images:\n  batch: many")),
     ),
     Row(
         "a slip in the own section is still told",
@@ -99,7 +99,7 @@ BY_HAND = (
         HAND,
         "`stages.sample --class star --out DIR` while `sample.prompts` has some",
         "done: samples, 16 images",
-        by_hand("sample", "--class", "star", change=("  prompts: null", "  prompts: [a star]")),
+        by_hand("sample", "--class", "star", change=("  prompts:  ", "  prompts: [a star]  ")),
     ),
     Row(
         "a class that the model does not know",
@@ -120,7 +120,7 @@ BY_HAND = (
         HAND,
         "`stages.report --out DIR` from a params file without `evaluate`",
         "done: report",
-        by_hand("report", change=("evaluate: {", "# evaluate: {")),
+        by_hand("report", change=("evaluate:\n  num_images:\n  batch: 64\n  seed: 0\n  torchscript_sha256:\n", "")),
     ),
 )  # fmt: skip
 
