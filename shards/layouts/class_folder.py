@@ -13,7 +13,7 @@ from shards.layouts.flat_labels import find_labels
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage, shown_name
-from shards.layouts.names import PARTS, begins_like_split, counted, split_of
+from shards.layouts.names import PARTS, begins_like_split, counted, ending_like_splits, split_of
 from shards.layouts.reading import (
     SKIPPED_BY_ROLE,
     Level,
@@ -148,16 +148,17 @@ def _check_level(here: Level, prefix: str, reading: Reading, source: str) -> Non
 
 
 def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str]:
-    """What to say of classes that begin like splits; UserError where they are half of them or more: `trainA`, `testB`."""
+    """What to say of classes named a little like splits; UserError where they are half of them or more: `trainA`, `testB`."""
     said = {path.rpartition("/")[2] for path, role in reading.roles.items() if role == "class"}
-    doubtful = [name for name in classes if begins_like_split(name) and name not in said]
+    like = {name for name in classes if begins_like_split(name)} | set(ending_like_splits(classes))
+    doubtful = sorted(like - said)
     if not doubtful:
         return []
     if 2 * len(doubtful) >= len(classes):
         roles = ", ".join(f"{name}: class" for name in doubtful[:3])
         raise UserError(
-            f"shard.source {source}: the folders {counted(doubtful)} begin like splits, and would be classes; say what each is, "
-            f"shard.roles: {{{roles}}} (or train, val, test, skip)"
+            f"shard.source {source}: the folders {counted(doubtful)} begin or end like splits, and would be classes; say what each "
+            f"is, shard.roles: {{{roles}}} (or train, val, test, skip)"
         )
     return [
         f"{counted(doubtful)} taken for {'a class' if len(doubtful) == 1 else 'classes'}, though named a little like a split"

@@ -119,6 +119,16 @@ def begins_like_split(name: str) -> bool:
     return any(word in SPLIT_WORDS for word in words_of(name)[:1])
 
 
+def ending_like_splits(names: Iterable[str]) -> list[str]:
+    """Names that end as splits do, where they end as several: `horse_train`, `horse_test`, but not `steam_train` alone."""
+    ends = {
+        name: SPLIT_WORDS[words[-1]]
+        for name in names
+        if (words := words_of(name)) and words[-1] in SPLIT_WORDS
+    }
+    return sorted(ends) if len(set(ends.values())) > 1 else []
+
+
 def words_of(name: str) -> list[str]:
     """`TrainSet_2` → train, set."""
     return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)]

@@ -174,7 +174,7 @@ ROWS: tuple[Row, ...] = (
         "shard.roles names testt, which shard.source data does not have",
         refuses(*CATS_AND_DOGS, roles={"testt": "skip"})),
     Row("CycleGAN's trainA, trainB, testA, testB", AREA, "four folders that begin like splits",
-        "the folders testA, testB, trainA, trainB begin like splits, and would be classes; say what each is, "
+        "the folders testA, testB, trainA, trainB begin or end like splits, and would be classes; say what each is, "
         "shard.roles: {testA: class, testB: class, trainA: class} (or train, val, test, skip)",
         refuses(*(name for folder in ("trainA", "trainB", "testA", "testB") for name in some(folder, 2)))),
     Row("the same, one side of it", AREA, "shard.roles: {trainA: train, testA: val, trainB: skip, testB: skip}",

@@ -114,6 +114,8 @@ KARPATHY = [
     for name in FOUR
 ]
 
+WNIDS = ("n01440764", "n01443537")
+
 ROWS: tuple[Row, ...] = (
     Row("class folders with lists of the splits", AREA, "train.txt and test.txt beside cat/, dog/",
         "class_folder: cat 1+2, dog 1+2; seen 6 = 2 train + 4 val + 0 skipped; 2 passed over: 2 of the test split, kept apart", made(PETS, LISTS)),
@@ -162,6 +164,21 @@ ROWS: tuple[Row, ...] = (
     Row("seg_train, seg_test and seg_pred", AREA, "the same, and a third folder that is no split",
         "seg_test/, seg_train/ are named like a split, and beside them lies seg_pred/; say what each is",
         refuses([*some("seg_train/sea", 2), *some("seg_test/sea", 2), *some("seg_pred", 2)])),
+    Row("a class and a split in a folder's name", AREA, "horse_train, horse_test, zebra_train, zebra_test",
+        "the folders horse_test, horse_train, zebra_test, zebra_train begin or end like splits, and would be classes; say what each is",
+        refuses([*some("horse_train", 2), *some("horse_test", 1), *some("zebra_train", 2), *some("zebra_test", 1)])),
+    Row("classes that are trains", AREA, "freight_train, steam_train", "class_folder: freight_train 1+1, steam_train 1+1; seen 4",
+        made([*some("freight_train", 2), *some("steam_train", 2)])),
+    Row("ImageNet as Kaggle has it", AREA, "ILSVRC/Data/CLS-LOC/{train,val,test}, ImageSets of names and numbers, LOC_val_solution.csv",
+        "class_folder: n01440764 2+1, n01443537 2+1; seen 6 = 4 train + 2 val + 0 skipped; ", made(
+            [*(f"ILSVRC/Data/CLS-LOC/train/{w}/{w}_{n}.JPEG" for w in WNIDS for n in range(2)),
+             *(f"ILSVRC/Data/CLS-LOC/{split}/ILSVRC2012_{split}_0000000{n}.JPEG" for split in ("val", "test") for n in (1, 2))], {
+                "LOC_val_solution.csv": "ImageId,PredictionString\n" + "".join(f"ILSVRC2012_val_0000000{n},{WNIDS[n - 1]} 1 2 3 4\n" for n in (1, 2)),
+                "LOC_synset_mapping.txt": "".join(f"{w} words of it\n" for w in WNIDS),
+                "LOC_sample_submission.csv": "ImageId,PredictionString\nILSVRC2012_test_00000001,1 0 0 9 9\nILSVRC2012_test_00000002,1 0 0 9 9\n",
+                "ILSVRC/ImageSets/CLS-LOC/train_cls.txt": "".join(f"{w}/{w}_{n} {n + 1}\n" for w in WNIDS for n in range(2)),
+                "ILSVRC/ImageSets/CLS-LOC/val.txt": "ILSVRC2012_val_00000001 1\nILSVRC2012_val_00000002 2\n",
+                "ILSVRC/ImageSets/CLS-LOC/test.txt": "ILSVRC2012_test_00000001 1\nILSVRC2012_test_00000002 2\n"})),
     Row("classes within classes", AREA, "animals/cat, animals/dog, vehicles/car",
         "class_folder: animals 2+2, vehicles 1+1; seen 6 = 3 train + 3 val + 0 skipped; the images in folders of animals/ (cat, dog) are of the class animals",
         made([*some("animals/cat", 2), *some("animals/dog", 2), *some("vehicles/car", 2)])),
