@@ -157,8 +157,8 @@ def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str
     if 2 * len(doubtful) >= len(classes):
         roles = ", ".join(f"{name}: class" for name in doubtful[:3])
         raise UserError(
-            f"shard.source {source}: the folders {counted(doubtful)} begin or end like splits, and would be classes; say what each "
-            f"is, shard.roles: {{{roles}}} (or train, val, test, skip)"
+            f"shard.source {source}: the folders {counted(doubtful)} begin or end like splits, and would be classes; say what "
+            f"each is, shard.roles: {{{roles}}} (or train, val, test, skip)"
         )
     return [
         f"{counted(doubtful)} taken for {'a class' if len(doubtful) == 1 else 'classes'}, though named a little like a split"

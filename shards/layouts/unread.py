@@ -9,7 +9,7 @@ from shards.layouts.beside import read_beside
 from shards.layouts.listed import Source
 from shards.layouts.names import counted
 from shards.layouts.reading import KEPT_APART, Reading
-from shards.layouts.split_lists import is_named_like_splits
+from shards.layouts.split_lists import disagreeing, is_named_like_splits
 from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, hold_numbers, texts_beside
 from shards.layouts.walking import Files
@@ -38,10 +38,16 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
         beside = read_beside(others, files.names, replace(reading, columns={}), source)
     except UserError as error:
         return [*notes, *_splits(files, found), f"tables beside the images are not read: {error}"]
+    folders = {image.name: image.split for image in found.images}
+    repeated = beside.lists.only if any(folders.values()) else []  # lists of what the folders say
     for name in dict.fromkeys(beside.read):
-        if name not in found.read:
+        if name not in (*found.read, *repeated):
             notes.append(f"{name} names these images and is not read by kind {kind}{_how(kind, name)}")
-    return [*notes, *_splits(files, found, beside.read), *beside.warnings]
+    notes += disagreeing(beside.lists.splits, folders) if repeated else []
+    warnings = [
+        line for line in beside.warnings if not any(line.startswith(f"{name} ") for name in found.read)
+    ]
+    return [*notes, *_splits(files, found, beside.read), *warnings]
 
 
 def _how(kind: str, name: str) -> str:
