@@ -50,9 +50,6 @@ class Alone:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def report(self, terms: dict[str, float], checkpoint: Path | None) -> None:
-        """Nobody listens."""
-
 
 def measure() -> Iterable[Result]:
     """Reading, loading, encoding."""

@@ -34,7 +34,8 @@ from benchmarks.harness import (
 )
 from shards.pictures import Encoding, encode_image
 from shards.sources import list_source
-from shards.writing import START, ShardPlan, plan_shards, write_shards
+from shards.tar import START
+from shards.writing import ShardPlan, plan_shards, write_shards
 
 FLOWERS = ROOT / "data" / "flowers"
 IMAGES, SHARD, PAIRS, COMPARED = 1000, 100, 3, 100

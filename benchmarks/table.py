@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS, ROOT
-from benchmarks.plot import line_chart
+from reporting.curves import HEIGHT, WIDTH
+from reporting.line_chart import Curve, chart, side_by_side
 from workspace.errors import UserError
 from workspace.manifest import read_json
 from workspace.progress import say
@@ -89,31 +90,19 @@ def short_table(results: Sequence[Read]) -> str:
 
 
 def charts(results: Sequence[Read]) -> dict[str, str]:
-    """Figure 6(b) and the memory of stages, as SVG by file name, where they were measured."""
-    found = {}
-    speed = [each for each in results if each["name"].startswith("figure_6b_") and each["ours"] is not None]
-    if speed:
-        points = [(each["shapes"]["mask_ratio"], each["ours"], each["reference"]) for each in speed]
-        lines = {
-            "cached": [(ratio, ours) for ratio, ours, _ in points],
-            "recomputed": [(ratio, reference) for ratio, _, reference in points],
-        }
-        found["figure_6b.svg"] = line_chart("Sampling", "% masked", "images/s", lines, logarithmic=True)
+    """The memory of stages, as SVG by file name, where it was measured."""
     memory = [
         each for each in results if each["name"].startswith("growth_memory_") and each["ours"] is not None
     ]
-    if memory:
-        lines = {
-            each["name"].removeprefix("growth_memory_"): _memory_points(each["shapes"]) for each in memory
-        }
-        found["growth_memory.svg"] = line_chart(
-            "Memory of a stage's process", "training images", "MiB", lines
-        )
-    return found
+    if not memory:
+        return {}
+    curves = [_memory_of(each["name"].removeprefix("growth_memory_"), each["shapes"]) for each in memory]
+    drawn = chart("MiB of a stage's process", "training images", curves, pairs=False)
+    return {"growth_memory.svg": side_by_side([drawn], WIDTH, HEIGHT + 4)}
 
 
-def _memory_points(shapes: Mapping[str, Any]) -> list[tuple[float, float]]:
-    return [(shapes["images"], shapes["MiB"]), (shapes["images_large"], shapes["MiB_large"])]
+def _memory_of(stage: str, shapes: Mapping[str, Any]) -> Curve:
+    return Curve(stage, [shapes["images"], shapes["images_large"]], [shapes["MiB"], shapes["MiB_large"]])
 
 
 def full_text(results: Sequence[Read], pictures: Sequence[str] = ()) -> str:

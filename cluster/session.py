@@ -227,6 +227,19 @@ def require_room(compute: Compute, gpu: bool) -> int:
     return min(have, compute.workers)
 
 
+def require_living(granted: Granted) -> None:
+    """Where Ray counts no node that could hold a worker, ask them all.
+
+    Raises:
+        UserError: as `require_room` does.
+    """
+    import ray
+
+    kind = "GPU" if granted.gpu else "CPU"
+    if not any(node["Alive"] and node["Resources"].get(kind, 0) >= 1 for node in ray.nodes()):
+        require_room(granted.compute, granted.gpu)
+
+
 def _nothing(path: str) -> dict[str, str]:
     return {}
 

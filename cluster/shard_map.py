@@ -3,7 +3,7 @@
 Idempotent and resumable: a job whose side file exists is done. A shard that fails, or whose worker dies three times under
 it, is reported by name and stops the stage at the end, with the others kept. Where memory runs out the stage stops
 at once: what a shard of one size needs, its neighbours need too. What the driver holds does not
-grow with the shards but for the jobs themselves: facts stay in the side files, and workers are fed a little ahead.
+grow with the shards but for the jobs themselves: facts stay in the side files, and a worker holds one job.
 """
 
 import os
@@ -16,8 +16,8 @@ from typing import Any, overload
 
 from cluster.devices import threads_of, use_threads
 from cluster.losses import first_line
-from cluster.pool import Pool
-from cluster.session import require_room, session
+from cluster.pool import LASTING, results
+from cluster.session import require_living, session
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.manifest import read_json, write_json
 from workspace.progress import Progress
@@ -197,9 +197,12 @@ class Mapper:
 
     def __init__(self, make: Callable[[], OneShard], threads: int, folder: str) -> None:
         self.make, self.threads, self.folder = make, threads, folder
+        self.one: OneShard | None = None
 
     def prepare(self) -> str:
-        """Make the function; what a user did wrong, or ""."""
+        """Make the function, unless it is there; what a user did wrong, or ""."""
+        if self.one is not None:
+            return ""
         os.chdir(self.folder)
         use_threads(self.threads)
         try:
@@ -209,7 +212,10 @@ class Mapper:
         return ""
 
     def run(self, task: Task) -> str:
-        """Try a task; what went wrong, or ""."""
+        """Try a task; what went wrong, or "". An actor that Ray restarted makes its function first."""
+        if mistake := self.prepare():
+            return mistake
+        assert self.one is not None
         return attempt(self.one, task)
 
 
@@ -220,11 +226,7 @@ def _on_ray(
     with session(compute, work) as granted:
         import ray
 
-        mapper = ray.remote(num_cpus=1, num_gpus=int(granted.gpu), max_restarts=0)(Mapper)
+        mapper = ray.remote(num_cpus=1, num_gpus=int(granted.gpu), **LASTING)(Mapper)
         arguments = (make, threads_of(granted.compute), str(Path.cwd()))
-        pool: Pool[Task] = Pool(
-            lambda: mapper.remote(*arguments),
-            min(granted.compute.workers, count),
-            lambda: require_room(granted.compute, granted.gpu),
-        )
-        yield from pool.results(tasks, count)
+        actors = (mapper.remote(*arguments) for _ in range(min(granted.compute.workers, count)))
+        yield from results(actors, tasks, lambda: require_living(granted))

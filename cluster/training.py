@@ -23,16 +23,12 @@ from cluster.losses import first_line, is_loss, is_relayed
 from cluster.session import Granted, require_room, session
 from cluster.watching import shown
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
-from workspace.manifest import write_json
 from workspace.progress import say
 from workspace.settings import Compute
 
 Config = TypeVar("Config")
-Report = Callable[[dict[str, float], Path | None], None]
 ATTEMPTS = 3
 """Groups in a row that may die without a new checkpoint."""
-REPORT = "reported.json"
-"""What the last checkpoint's step reported, in the run's folder."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +39,11 @@ class WorkerGroup:
         rank: 0 … size - 1.
         size: workers in the group; with more than one, torch.distributed is set up.
         device: where this worker computes.
-        report: tell the cluster numbers, and the checkpoint that was just written.
     """
 
     rank: int
     size: int
     device: torch.device
-    report: Report
 
 
 def fit(
@@ -71,15 +65,11 @@ def fit(
     if compute.workers == 0:
         use_threads(threads_of(compute))
         with reproducible(compute.deterministic):
-            worker(config, WorkerGroup(0, 1, device_of(compute.device), _nobody))
+            worker(config, WorkerGroup(0, 1, device_of(compute.device)))
         return
     with session(compute, folder) as granted, shown(folder / "progress.json"):
         _fit_on_ray(worker, config, granted, folder)
     shutil.rmtree(folder / "ray", ignore_errors=True)
-
-
-def _nobody(numbers: dict[str, float], checkpoint: Path | None) -> None:
-    """Reports go nowhere in one process."""
 
 
 def _fit_on_ray(
@@ -92,14 +82,14 @@ def _fit_on_ray(
     compute, gpu = granted.compute, granted.gpu
     size, in_vain = compute.workers, 0
     while True:
-        before = _reported(folder)
+        before = _newest_checkpoint(folder)
         try:
             _one_group(worker, config, compute, size, gpu, folder)
         except ray.train.TrainingFailedError as error:
             raised = _mistake(error)
             if raised is not None:
                 raise raised from error
-            in_vain = in_vain + 1 if _reported(folder) == before else 0
+            in_vain = in_vain + 1 if _newest_checkpoint(folder) == before else 0
             if in_vain == ATTEMPTS:
                 raise RuntimeError(
                     f"training workers died {ATTEMPTS} times without a checkpoint between: {_told(error)}"
@@ -136,7 +126,6 @@ def _one_group(
         "gpu": gpu,
         "deterministic": compute.deterministic,
         "cwd": str(Path.cwd()),
-        "report": folder / REPORT,
     }
     trainer = TorchTrainer(
         _ray_worker,
@@ -156,10 +145,9 @@ def _one_group(
     trainer.fit()
 
 
-def _reported(folder: Path) -> bytes:
-    """What the last checkpoint reported, or nothing."""
-    path = folder / REPORT
-    return path.read_bytes() if path.is_file() else b""
+def _newest_checkpoint(folder: Path) -> str:
+    """The name of the last checkpoint of a run, or "": steps have leading zeros."""
+    return max((path.name for path in (folder / "work").glob("step-*")), default="")
 
 
 def _causes(error: Exception) -> list[BaseException]:
@@ -200,10 +188,6 @@ def _ray_worker(given: dict[str, Any]) -> None:
     context = ray.train.get_context()
     device = ray.train.torch.get_device() if given["gpu"] else torch.device("cpu")
 
-    def report(numbers: dict[str, float], checkpoint: Path | None) -> None:
-        if context.get_world_rank() == 0:
-            write_json(given["report"], numbers)
-
-    group = WorkerGroup(context.get_world_rank(), context.get_world_size(), device, report)
+    group = WorkerGroup(context.get_world_rank(), context.get_world_size(), device)
     with reproducible(given["deterministic"]):
         given["worker"](given["config"], group)

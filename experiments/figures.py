@@ -6,8 +6,7 @@ python -m experiments.figures curves --runs artifacts/arms --long artifacts/figu
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,16 +16,15 @@ from PIL import Image
 
 from experiments.speed import measure
 from experiments.table import commit_of, place
-from reporting.axes import axis, count_axis
 from reporting.codes import SIDE, read_scatter
-from reporting.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, read_table
+from reporting.curves import HEIGHT, WIDTH, read_table
 from reporting.figures import GAP, MARGIN, PANEL, TEXT
+from reporting.line_chart import Curve, chart, side_by_side
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, write_json
 from workspace.progress import say
 
 DOCUMENT = Path("docs/results.md")
-COLOURS = ("#8a2c7f", "#c2601f", "#2f6fde", "#3d8f4f")
 CODES = {
     "vqgan": "VQGAN, EMA codebook",
     "adaptive-50": "MQ-VAE 50 %, EMA codebook",
@@ -39,63 +37,6 @@ ROWS = 8
 CURVES = ("vqgan", "adaptive-25", "adaptive-50")
 SPEEDS = {"vqgan": 0, "adaptive-25": 25, "adaptive-50": 50, "adaptive-75": 75}
 BATCH, REPETITIONS = 32, 5
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A line of a chart.
-
-    Attributes:
-        name: in the legend.
-        x, y: the points.
-        dashed: for training beside validation.
-    """
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    dashed: bool = False
-
-
-def chart(title: str, under: str, curves: Sequence[Curve], pairs: bool) -> str:
-    """An SVG group of WIDTH × HEIGHT with axes and a legend; in `pairs`, two lines after each other share a colour."""
-    xs, ys = [[value for curve in curves for value in getattr(curve, name)] for name in ("x", "y")]
-    across = count_axis(int(max(xs)), LEFT, WIDTH - RIGHT, 4)
-    up = axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP + 14, False, 4)
-    parts = [f'<text x="{LEFT}" y="12" font-weight="600">{escape(title)}</text>']
-    parts += [
-        f'<text x="{tick.place}" y="{HEIGHT - 12}" text-anchor="middle">{tick.label}</text>'
-        for tick in across.ticks
-    ]
-    for tick in up.ticks:
-        parts.append(f'<path d="M{LEFT} {tick.place}H{WIDTH - RIGHT}" stroke="#ddd"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{tick.place + 3}" text-anchor="end">{tick.label}</text>')
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT}" text-anchor="end">{escape(under)}</text>')
-    for index, curve in enumerate(curves):
-        colour = COLOURS[(index // 2 if pairs else index) % len(COLOURS)]
-        points = "L".join(f"{across.place(x)} {up.place(y)}" for x, y in zip(curve.x, curve.y, strict=True))
-        dash = ' stroke-dasharray="4 3"' if curve.dashed else ""
-        parts.append(f'<path d="M{points}" fill="none" stroke="{colour}" stroke-width="1.6"{dash}/>')
-        row = 30 + 12 * index
-        parts.append(
-            f'<text x="{WIDTH - RIGHT}" y="{row}" text-anchor="end" fill="{colour}">{escape(curve.name)}</text>'
-        )
-    return "".join(parts)
-
-
-def side_by_side(groups: Sequence[str], width: float, height: float) -> str:
-    """A whole SVG of groups in one row."""
-    gap = 16
-    moved = "".join(
-        f'<g transform="translate({index * (width + gap)} 0)">{group}</g>'
-        for index, group in enumerate(groups)
-    )
-    whole = len(groups) * (width + gap) - gap
-    style = 'font-family="sans-serif" font-size="10" fill="#333"'
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole:g} {height:g}" {style}>'
-        f'<rect width="100%" height="100%" fill="#fff"/>{moved}</svg>\n'
-    )
 
 
 def codebook(folder: Path, title: str) -> tuple[str, dict[str, float]]:

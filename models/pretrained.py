@@ -5,19 +5,13 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-
-
-class Configured(Protocol):
-    """A module that was built from a frozen config dataclass and keeps it."""
-
-    config: Any
 
 
 M = TypeVar("M", bound=torch.nn.Module)

@@ -83,6 +83,10 @@ class TrainingSettings(Section):
         every = (self.log_every, self.validate_every, self.checkpoint_every)
         return done == self.steps or any(done % steps == 0 for steps in every)
 
+    def keeps(self, done: int) -> bool:
+        """Whether a checkpoint is due after `done` steps."""
+        return done == self.steps or done % self.checkpoint_every == 0
+
     def mine(self, rank: int, size: int) -> range:
         """Indices of the micro-batches of a step that worker `rank` of `size` takes; any size up to their number will do.
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.opening import NO_IMAGE, opened
-from shards.tar import iterate_tar
+from shards.tar import read_samples
 from workspace.errors import UserError
 from workspace.manifest import Manifest, parsed, read_manifest, validated, verify_file, write_manifest
 
@@ -272,7 +272,7 @@ class ImageShards:
     def encoded(self, path: Path) -> Iterator[Encoded]:
         """The same samples, each as `decode` takes it."""
         verify_file(self.folder, self.manifest, f"{path.parent.name}/{path.name}")
-        yield from _samples(path)
+        yield from read_samples(path)
 
     def require(self, image_size: int) -> None:
         """Check that the images have this size.
@@ -294,7 +294,7 @@ def shard_path(folder: Path, split: str, number: int) -> Path:
 
 def read_shard(path: Path) -> Iterator[ImageSample]:
     """Every sample of one tar, in order; UserError where it is damaged."""
-    for key, members in _samples(path):
+    for key, members in read_samples(path):
         yield decode(key, members)
 
 
@@ -306,19 +306,6 @@ def index_rows(path: Path, start: int = 0) -> Iterator[IndexRow]:
         file.seek(start)
         for number, line in enumerate(file, start=1):
             yield parsed(IndexRow, line, f"{path}, line {number}")
-
-
-def _samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    key, members = "", dict[str, bytes]()
-    for name, data in iterate_tar(path):
-        stem, _, extension = name.partition(".")
-        if stem != key and members:
-            yield key, members
-            members = {}
-        key = stem
-        members[extension] = data
-    if members:
-        yield key, members
 
 
 def write_image_manifest(folder: Path, facts: ImageFacts, made_from: Mapping[str, str]) -> Manifest:

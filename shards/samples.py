@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.images import decode
-from shards.tar import TarWriter, iterate_tar
+from shards.tar import TarWriter
+from shards.tar import read_samples as grouped
 from workspace.errors import UserError
 from workspace.manifest import Manifest, atomic_path, parsed, verify_file
 
@@ -104,17 +105,10 @@ def read_stored(path: Path, manifest: Manifest) -> Iterator[tuple[SampleRecord, 
         UserError: the tar was changed, or a picture and its .json are not both there.
     """
     verify_file(path.parent, manifest, path.name)
-    pictures: dict[str, bytes] = {}
-    for name, content in iterate_tar(path):
-        key, _, extension = name.partition(".")
-        if extension == "png":
-            pictures[key] = content
-        elif extension == "json" and key in pictures:
-            yield parsed(SampleRecord, content, f"{path}: {name}"), pictures.pop(key)
-        else:
-            raise UserError(f"{path} holds {name} without its picture: {REMAKE}")
-    if pictures:
-        raise UserError(f"{path} holds {min(pictures)}.png without its .json: {REMAKE}")
+    for key, members in grouped(path):
+        if members.keys() != {"png", "json"}:
+            raise UserError(f"{path} holds {key} as {', '.join(members)}; expected png, json: {REMAKE}")
+        yield parsed(SampleRecord, members["json"], f"{path}: {key}.json"), members["png"]
 
 
 def read_samples(path: Path, manifest: Manifest) -> Iterator[Sample]:
@@ -125,4 +119,4 @@ def read_samples(path: Path, manifest: Manifest) -> Iterator[Sample]:
 
 def pngs(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
     """File name and content of each picture of tars that were just written, in order."""
-    return ((name, content) for path in paths for name, content in iterate_tar(path) if name.endswith(".png"))
+    return ((f"{key}.png", members["png"]) for path in paths for key, members in grouped(path))

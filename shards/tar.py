@@ -1,16 +1,26 @@
-"""Deterministic tar files: the same members give the same bytes (ustar, mtime 0, uid 0, fixed mode)."""
+"""WebDataset tars: written by webdataset to equal bytes for equal members, read by it in order, checked.
 
+webdataset imports torch, which takes a second, so it is imported where it is used: `--help` and what only looks stay quick.
+"""
+
+import os
+import sys
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, BinaryIO, Self
 
 from workspace.errors import UserError
 
 END = 2 * tarfile.BLOCKSIZE
 """Zero bytes that end a tar; `tarfile` itself takes a torn header after the first member for the end."""
+SAME = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "encoder": False}
+"""What webdataset's writer is given so that a header holds no time, owner or umask."""
+BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
+"""What `tarfile` raises at bytes that are no tar."""
 
 
 @dataclass(frozen=True)
@@ -22,12 +32,23 @@ class Member:
     length: int
 
 
+START = "fork" if sys.platform == "linux" else "spawn"
+"""How processes that write start: a fork is at work at once, a new interpreter after a second."""
+
+
+def load_writer() -> None:
+    """Import what writes, before processes are forked: once for all of them."""
+    import webdataset  # noqa: F401
+
+
 class TarWriter:
-    """Writes members in the order given; a context manager. The bytes are those of `tarfile`, which copies them twice."""
+    """webdataset's TarWriter, but members come in the order given and their places are known; a context manager."""
 
     def __init__(self, path: Path) -> None:
+        import webdataset
+
         self._file = path.open("wb")
-        self._offset = 0
+        self._tar = webdataset.TarWriter(self._file, **SAME)
 
     def __enter__(self) -> Self:
         """Start writing."""
@@ -38,17 +59,28 @@ class TarWriter:
     ) -> None:
         """End the archive: two zero blocks, and more of them to a whole record."""
         with self._file:
-            self._file.write(bytes(END + -(self._offset + END) % tarfile.RECORDSIZE))
+            self._tar.close()
 
     def add(self, name: str, data: bytes) -> Member:
-        """Append a file; returns where its bytes lie."""
-        info = tarfile.TarInfo(name)
-        info.size, info.mode, info.mtime = len(data), 0o644, 0
-        padding = bytes(-len(data) % tarfile.BLOCKSIZE)
-        self._file.writelines((info.tobuf(tarfile.USTAR_FORMAT), data, padding))
-        begin = self._offset + tarfile.BLOCKSIZE
-        self._offset = begin + len(data) + len(padding)
-        return Member(name, begin, len(data))
+        """Append a file; returns where its bytes lie.
+
+        Raises:
+            ValueError: webdataset would leave it out (no extension, or one that begins with `_`), or add a header to it.
+        """
+        folder, slash, last = name.rpartition("/")
+        stem, _, extension = last.partition(".")
+        named = stem and extension and not extension.startswith("_")
+        if not named or not name.isascii() or len(name) > tarfile.LENGTH_NAME:
+            raise ValueError(f"{name} is not KEY.EXTENSION in at most {tarfile.LENGTH_NAME} ASCII letters")
+        # One member a call: of several, webdataset sorts the extensions.
+        self._tar.write({"__key__": f"{folder}{slash}{stem}", extension: data})
+        padded = len(data) + -len(data) % tarfile.BLOCKSIZE
+        return Member(name, self._tar.tarstream.offset - padded, len(data))
+
+
+def leaves(name: str) -> bool:
+    """Whether a member's path leaves the folder that it is unpacked to."""
+    return name.startswith(("/", "\\")) or ".." in name.split("/") or "\0" in name
 
 
 def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
@@ -64,9 +96,24 @@ def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]
             raise UserError(
                 f"{path}: the member {info.name!r} is no plain file (a link, a device, sparse): refused"
             )
-        if info.name.startswith(("/", "\\")) or ".." in info.name.split("/") or "\0" in info.name:
+        if leaves(info.name):
             raise UserError(f"{path}: the member {info.name!r} has a path that leaves its folder: refused")
         yield info
+
+
+def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Every sample of a tar, in order: its key, and the bytes of its members by extension.
+
+    Raises:
+        UserError: as `iterate_tar`; or a member is there twice.
+    """
+    from webdataset.tariterators import group_by_keys
+
+    with _reading(path) as reading:
+        for sample in group_by_keys(reading.members(), handler=reading.refuse):
+            reading.require_right()
+            yield sample["__key__"], {name: data for name, data in sample.items() if name[0] != "_"}
+        reading.require_right()
 
 
 def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
@@ -76,24 +123,106 @@ def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
         UserError: the file is missing, truncated or not a tar; the path and the last whole member are named. Or a member
             is a link, a device, sparse, or has a path that leaves its folder.
     """
-    last = "none"
+    with _reading(path) as reading:
+        for member in reading.members():
+            yield member["fname"], member["data"]
+
+
+class _Reading:
+    """A tar that webdataset reads, beside its bare headers: it passes over in silence what must be refused.
+
+    Its handlers end the reading, since what webdataset raises on has its arguments rewritten; then the text is raised here.
+    """
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.headers = path, _headers(file)
+        self.last, self.wrong = "none", ""
+
+    def members(self) -> Iterator[dict[str, Any]]:
+        """webdataset's dict of each member: `fname`, `data`."""
+        from webdataset.tariterators import tar_file_expander
+
+        with self.path.open("rb") as stream:
+            source = [{"url": str(self.path), "stream": stream}]
+            for member in tar_file_expander(source, self.refuse, self.is_next, eof_value=None):
+                self.require_right()
+                self.last = member["fname"]
+                yield member
+        self.require_right()
+        self.is_next("")
+
+    def is_next(self, name: str) -> bool:
+        """Before a member is read, "" after the last: it is a plain file, and the next one after the last.
+
+        Raises:
+            UserError: it is not; webdataset gives that to `refuse`, which ends the reading.
+        """
+        found, kind = next(self.headers)
+        damaged = f"{self.path} is truncated or damaged after {self.last}"
+        if kind not in PLAIN:
+            self.wrong = (
+                f"{self.path}: the member {found!r} is no plain file (a link, a device, sparse): refused"
+            )
+        elif kind == TORN and self.last == "none":
+            self.wrong = f"{self.path} is missing or damaged ({found}); the last whole member is none"
+        elif found != name or kind == TORN:
+            self.wrong = damaged
+        elif leaves(name):
+            self.wrong = f"{self.path}: the member {name!r} has a path that leaves its folder: refused"
+        self.require_right()
+        return True
+
+    def refuse(self, error: Exception) -> bool:
+        """What webdataset does at an error: it stops."""
+        if isinstance(error, MemoryError):
+            raise error
+        text = str(error.args[0]).partition(" @ ")[0] if error.args else type(error).__name__
+        self.wrong = (
+            self.wrong or f"{self.path} is missing or damaged ({text}); the last whole member is {self.last}"
+        )
+        return False
+
+    def require_right(self) -> None:
+        """UserError where something is wrong."""
+        if self.wrong:
+            raise UserError(self.wrong)
+
+
+END_OF_TAR, TORN = b"end", b"torn"
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, END_OF_TAR, TORN)
+
+
+def _headers(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
+    """Name and type of each member of a ustar file but folders, then without end `("", END_OF_TAR)`, or why not, TORN.
+
+    A tenth of what `tarfile` takes; checksums are webdataset's to check.
+    """
+    while True:
+        block = file.read(tarfile.BLOCKSIZE)
+        try:
+            size = int(block[124:136].rstrip(b" \0"), 8)
+        except ValueError:
+            break
+        if size < 0:
+            break
+        parts = (block[start:end].partition(b"\0")[0] for start, end in ((345, 500), (0, 100)))
+        name = b"/".join(part for part in parts if part).decode(errors="surrogateescape")
+        if (kind := block[156:157]) != tarfile.DIRTYPE:
+            yield name, kind
+        file.seek(size + -size % tarfile.BLOCKSIZE, os.SEEK_CUR)
+    ends = block + file.read(tarfile.BLOCKSIZE) == bytes(END)
+    torn = "bad header" if len(block) == tarfile.BLOCKSIZE else "truncated header"
+    while True:
+        yield ("", END_OF_TAR) if ends else (torn, TORN)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[_Reading]:
     try:
-        with tarfile.open(path, "r:", format=tarfile.USTAR_FORMAT) as tar:
-            for info in plain_members(tar, path):
-                file = tar.extractfile(info)
-                assert file is not None, "plain files have bytes"
-                data = file.read()
-                if len(data) != info.size:
-                    raise UserError(f"{path} is truncated in {info.name}")
-                yield info.name, data
-                last = info.name
-            check_end(tar, path, f"after {last}")
-    except BROKEN as error:
-        raise UserError(f"{path} is missing or damaged ({error}); the last whole member is {last}") from error
-
-
-BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
-"""What `tarfile` raises at bytes that are no tar."""
+        with path.open("rb") as file:
+            yield _Reading(path, file)
+    except OSError as error:
+        raise UserError(f"{path} is missing or damaged ({error})") from error
 
 
 def check_end(tar: tarfile.TarFile, path: Path, where: str) -> None:

@@ -16,7 +16,7 @@ from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from shards.tar import iterate_tar
+from shards.tar import read_samples
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, read_json
 
@@ -25,12 +25,12 @@ PAD = "<pad>"
 
 def captions_of(path: Path) -> Iterator[tuple[str, ...]]:
     """The captions of each sample of an image shard that has any, in order; no image is decoded."""
-    for name, data in iterate_tar(path):
-        if name.partition(".")[2] == "txt":
+    for key, members in read_samples(path):
+        if "txt" in members:
             try:
-                yield tuple(data.decode().splitlines())
+                yield tuple(members["txt"].decode().splitlines())
             except UnicodeDecodeError as error:
-                raise UserError(f"{path}: {name} is no UTF-8: run `dvc repro shard`") from error
+                raise UserError(f"{path}: {key}.txt is no UTF-8: run `dvc repro shard`") from error
 
 
 def _untrained() -> Tokenizer:

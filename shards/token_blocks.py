@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.tar import TarWriter, iterate_tar
+from shards.tar import TarWriter, read_samples
 from workspace.errors import UserError
 from workspace.manifest import atomic_path, parsed
 
@@ -83,15 +83,7 @@ def read_token_shard(path: Path) -> Iterator[TokenBlock]:
     Raises:
         UserError: a damaged tar, a block without codes, mask or keys, or arrays of unequal length.
     """
-    name, members = "", dict[str, bytes]()
-    for member, data in iterate_tar(path):
-        stem, _, field = member.partition(".")
-        if members and stem != name:
-            yield _block(path, name, members)
-            members = {}
-        name = stem
-        members[field] = data
-    if members:
+    for name, members in read_samples(path):
         yield _block(path, name, members)
 
 

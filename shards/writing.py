@@ -1,7 +1,6 @@
 """Making image shards: each picture square and of one size, packed in tars; bad files are told, not hidden."""
 
 import json
-import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from shards.reuse import (
     told_by,
 )
 from shards.splits import with_splits
-from shards.tar import TarWriter
+from shards.tar import START, TarWriter, load_writer
 from workspace.errors import UserError
 from workspace.links import link_or_copy
 from workspace.manifest import atomic_path, read_json, write_json
@@ -38,8 +37,6 @@ from workspace.progress import Progress
 from workspace.seeds import hashed_unit
 
 TOP_REASONS = 5
-START = "fork" if sys.platform == "linux" else "spawn"
-"""How processes start: a fork is at work at once, a new interpreter after a second; they decode and write, no more."""
 
 
 @dataclass(frozen=True)
@@ -276,6 +273,7 @@ def _in_processes(
     if processes == 1:
         yield from map(write_shard, plans, repeat(encoding), repeat(work), sides)
         return
+    load_writer()
     with ProcessPoolExecutor(processes, mp_context=get_context(START)) as pool:
         yield from pool.map(write_shard, plans, repeat(encoding), repeat(work), sides)
 

@@ -21,7 +21,7 @@ from PIL import Image
 from demo.drawing import KINDS, Drawing, Shape, attribute_values, draw_shape
 from settings.shapes import ShapesSettings
 from shards.shapes import ShapesFacts
-from shards.tar import TarWriter
+from shards.tar import START, TarWriter, load_writer
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.links import link_or_copy
@@ -47,11 +47,12 @@ def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunF
         for split, count in counts.items()
         for number, first in enumerate(range(0, count, PER_TAR))
     ]
+    load_writer()
     draw = partial(draw_tar, drawing, settings.seed, folder.work)
     done = 0
     with (
         Progress("shapes", sum(counts.values()), "pictures", folder.progress_file) as progress,
-        ProcessPoolExecutor(compute.threads or os.cpu_count(), mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(compute.threads or os.cpu_count(), mp_context=get_context(START)) as pool,
     ):
         for plan, made in zip(plans, pool.map(draw, plans), strict=True):
             (folder.out / plan.split).mkdir(exist_ok=True)

@@ -57,10 +57,6 @@ class Workers(Protocol):
     def device(self) -> torch.device:
         """Where this one computes."""
 
-    @property
-    def report(self) -> Callable[[dict[str, float], Path | None], None]:
-        """Tell the cluster the numbers of a step and its checkpoint."""
-
 
 class Trainee(Protocol[Batch_contra]):
     """A model in training: what the loop asks of it."""
@@ -146,8 +142,8 @@ def train(
                     terms = floats(numbers)
                 if recorder is not None:
                     recorder.after_step(step + 1, terms, trainee)
-                if terms is not None:
-                    _keep(trainee, step + 1, terms, settings, workers, folder)
+                if recorder is not None and settings.keeps(step + 1):
+                    _keep(trainee, step + 1, folder)
         finally:
             if recorder is not None:
                 recorder.close()
@@ -185,23 +181,11 @@ def _resume(trainee: Trainee[Batch_contra], workers: Workers, folder: TrainingFo
     return load_checkpoint(path, trainee.modules, trainee.optimizers) if done else 0
 
 
-def _keep(
-    trainee: Trainee[Batch_contra],
-    done: int,
-    terms: dict[str, float],
-    settings: TrainingSettings,
-    workers: Workers,
-    folder: TrainingFolder,
-) -> None:
-    """Write a checkpoint where one is due."""
-    if done != settings.steps and done % settings.checkpoint_every:
-        return
-    path = None
-    if workers.rank == 0:
-        path = save_checkpoint(folder.work, done, trainee.modules, trainee.optimizers)
-        if folder.mirror is not None:
-            push(path, folder.mirror)
-    workers.report({"step": float(done), **terms}, path)
+def _keep(trainee: Trainee[Batch_contra], done: int, folder: TrainingFolder) -> None:
+    """Write a checkpoint, and a copy of it elsewhere where one is wanted."""
+    path = save_checkpoint(folder.work, done, trainee.modules, trainee.optimizers)
+    if folder.mirror is not None:
+        push(path, folder.mirror)
 
 
 def _step(

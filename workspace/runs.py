@@ -218,12 +218,6 @@ def working(stage: str, identity: Identity, keep_others: bool) -> Iterator[RunFo
         yield folder
 
 
-def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
-    """The folder of the run with this identity, as in `working`, held by nobody."""
-    with working(stage, identity, keep_others) as folder:
-        return folder
-
-
 FAILED_START_SECONDS = 3600.0
 """How long a start that made nothing is left alone: another process may just have opened it."""
 

@@ -40,7 +40,6 @@ def learn(lesson: Lesson, group: WorkerGroup) -> None:
     if group.rank == 0:
         with Progress("adding", 1, "steps", lesson.folder / "progress.json") as bar:
             bar.update(1, total=float(mine.sum()))
-    group.report({"total": float(mine.sum())}, None)
     seen = {"sum": mine.tolist(), "size": group.size, "threads": torch.get_num_threads(), "pid": os.getpid()}
     write_json(lesson.folder / f"{group.rank}.json", seen)
 

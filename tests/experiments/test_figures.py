@@ -9,10 +9,11 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from experiments.figures import Curve, chart, codebook, likelihoods, side_by_side
+from experiments.figures import codebook, likelihoods
 from experiments.speed import LIKELIEST, measure, sample_uncached
 from models.sampling import SamplingSettings, sample
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
+from reporting.line_chart import Curve, chart, side_by_side
 from workspace.manifest import write_manifest
 
 

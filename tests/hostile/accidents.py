@@ -256,10 +256,6 @@ class Alone:
 
     rank, size, device = 0, 1, torch.device("cpu")
 
-    @staticmethod
-    def report(numbers: dict[str, float], checkpoint: Path | None) -> None:
-        """To nobody."""
-
 
 def no_number(weights: bool) -> Callable[[World, Path], str]:
     """A loss, or a weight, that is not finite at step 6, with checkpoints every two steps."""

@@ -34,7 +34,10 @@ def test_headers_hold_no_time_owner_or_umask(tmp_path: Path) -> None:
 
 @given(
     st.lists(
-        st.tuples(st.text("abc0123456789", min_size=1, max_size=9), st.binary(max_size=1200)), max_size=6
+        st.tuples(
+            st.from_regex(r"[a-c0-9]{1,9}(\.[a-z]{1,4}){1,2}", fullmatch=True), st.binary(max_size=1200)
+        ),
+        max_size=6,
     )
 )
 def test_what_is_written_is_read(

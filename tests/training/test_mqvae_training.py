@@ -93,9 +93,6 @@ class Alone:
     size: int = 1
     device: torch.device = torch.device("cpu")
 
-    def report(self, numbers: dict[str, float], checkpoint: Path | None) -> None:
-        """Nobody listens."""
-
 
 def pictures(count: int) -> Tensor:
     """Images with an edge each, from which there is something to learn."""

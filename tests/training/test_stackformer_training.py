@@ -58,9 +58,6 @@ class OneOf:
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
-    def report(self, terms: dict[str, float], checkpoint: Path | None) -> None:
-        """Nobody listens."""
-
 
 def tokens(count: int = 60) -> TokenSplit:
     """Images whose codes follow from their class, but for a little noise; 0 … 3 captions each."""

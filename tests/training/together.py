@@ -47,9 +47,6 @@ class Member:
     size: int
     device: torch.device = torch.device("cpu")
 
-    def report(self, numbers: dict[str, float], checkpoint: Path | None) -> None:
-        """Nobody listens."""
-
 
 def be_member(rank: int, groups: Sequence[Group], folder: Path) -> None:
     """What process `rank` does: its part in each group that has so many workers."""

@@ -20,12 +20,17 @@ from workspace.runs import (
     adopt,
     locked,
     mark_done,
-    open_run,
     publish,
     working,
 )
 
 IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/masker.py": "b"})
+
+
+def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
+    """The folder of the run with this identity, held by nobody."""
+    with working(stage, identity, keep_others) as folder:
+        return folder
 
 
 @pytest.fixture(autouse=True)
