@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed
 
-from cluster import devices, session
+from cluster import devices, session, training
 from cluster.session import granted_of
 from cluster.shard_map import Mapper, ShardJob, map_shards
 from cluster.training import WorkerGroup, _mistake, fit
@@ -239,3 +239,29 @@ def test_a_stage_that_computes_alone_takes_its_workers_threads(
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     asked = HERE.model_copy(update={"workers": workers, "threads": threads})
     assert devices.threads_alone(asked) == alone
+
+
+def test_a_group_that_left_a_new_checkpoint_is_tried_again_and_three_in_vain_are_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = pytest.importorskip("ray.train")
+    left = iter(["", "", "step-0000002", "", "step-0000010", "", "", ""])
+    tried: list[str] = []
+
+    class Died(train.TrainingFailedError):  # type: ignore[misc]
+        def __init__(self) -> None:
+            Exception.__init__(self, "a worker was killed")
+
+    def group(*arguments: Any) -> None:
+        name = next(left)
+        tried.append(name)
+        if name:
+            (tmp_path / "work" / name).mkdir(parents=True)
+        raise Died
+
+    monkeypatch.setattr(training, "_one_group", group)
+    monkeypatch.setattr(training, "require_room", lambda compute, gpu: 1)
+    granted = session.Granted(HERE.model_copy(update={"workers": 1}), gpu=False)
+    with pytest.raises(RuntimeError, match="died 3 times without a checkpoint between: a worker was killed"):
+        training._fit_on_ray(lambda config, group: None, None, granted, tmp_path)
+    assert len(tried) == 8
