@@ -47,7 +47,7 @@ def take(name: str, source: str | None = None, weights: str | None = None) -> No
     lacking = missing(wanted, f"presets/{name}.yaml", f"PRESET={name} ")
     if lacking:
         raise UserError(lacking)
-    present = PARAMS.read_text(encoding="utf-8") if PARAMS.is_file() else wanted
+    present = PARAMS.read_bytes().decode("utf-8", "replace") if PARAMS.is_file() else wanted
     if present != wanted and _edited() and not _is_a_preset(present):
         raise UserError(
             f"params.yaml has uncommitted edits: keep them by `git commit -m mine params.yaml`, or drop them by "
@@ -293,9 +293,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="another file to write, in place of params.yaml")
     parser.add_argument("--save", action="store_true", help="write presets/NAME.yaml from params.yaml")
     asked = parser.parse_args()
+    if asked.save and asked.name is None:
+        parser.error("--save needs the NAME of the preset to write")
     try:
         if asked.name is None:
-            _look(asked.source, asked.weights, asked.out, asked.save or None)
+            _look(asked.source, asked.weights, asked.out)
         elif asked.save:
             save(asked.name)
         elif asked.out is not None:
@@ -305,6 +307,8 @@ def main() -> None:
             take(asked.name, asked.source, asked.weights)
     except UserError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}")
 
 
 def _look(*options: object) -> None:

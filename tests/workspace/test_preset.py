@@ -190,6 +190,23 @@ def test_a_params_file_that_cannot_be_read_is_one_line_before_any_work(settings:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("shapes --out .", r"^\.: Is a directory$"),
+        ("flower", "^there is no preset flower; expected one of coco"),
+        ("--source x", "^SOURCE and WEIGHTS go with a preset"),
+    ],
+)
+def test_what_is_typed_wrong_is_one_line(
+    settings: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["preset", *words.split()])
+    with pytest.raises(SystemExit, match=said):
+        preset.main()
+    assert settings.read_text() == "name: mine\n"
+
+
 def test_a_whole_file_is_a_preset_too(settings: Path) -> None:
     _write("mine", presets.text("tiny").replace("# The whole", "# My whole"))
     take("mine")
