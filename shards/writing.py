@@ -70,7 +70,9 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
     for split, members in by_split.items():
         if not members:
             mend = "two images or more are needed" if val_fraction else "set shard.val_fraction above 0"
-            if val_fraction and len(images) > 1:
+            if split == "train" and len(images) > 1:
+                mend = "say what is for training, shard.roles: {val: train}"
+            elif val_fraction and len(images) > 1:
                 mend = "each class has one image, which is for training; two of a class are needed, or a validation set"
             raise UserError(
                 f"the split {split} of shard.source would be empty: of {len(images)} images, shard.val_fraction is "

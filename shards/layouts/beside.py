@@ -17,6 +17,12 @@ from shards.layouts.texts import TEXTS, captions_in, hold_numbers, texts_beside
 from shards.layouts.walking import Files, check_inside
 from workspace.errors import UserError
 
+IMAGES = frozenset({
+    "image", "images", "image_id", "image_name", "image_path", "img", "img_id", "img_name", "img_path", "imageid", "imagename",
+    "file", "file_name", "filename", "file_path", "filepath", "path", "name", "id", "photo", "picture",
+})  # fmt: skip
+UNNAMED = re.compile(r"(unnamed.*|index|\d*)", re.IGNORECASE)
+"""Columns of row numbers, as pandas writes them."""
 LABELS = (
     "label", "labels", "class", "class_name", "classname", "class_label", "category", "category_name", "cls", "class_id",
     "classid", "label_id", "target", "species", "breed", "identity", "y",
@@ -119,7 +125,9 @@ def _without_torn_lists(found: Beside, asked: bool, source: str) -> Beside:
 
 
 def _is_name(text: str, index: NameIndex) -> bool:
-    return PurePosixPath(text).suffix.lower() in PICTURES or index.find(text) is not None
+    return (
+        _is_path(text) or index.find(text) is not None
+    )  # a whole line of Flickr's, NAME#0 and a caption, is none
 
 
 def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: str) -> list[str]:
@@ -165,6 +173,7 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
             raise UserError(why[-1])
         return
     rest = [column for number, column in enumerate(table.columns) if number not in uses.values()]
+    rest = [column for column in rest if not (table.header and UNNAMED.fullmatch(column.strip()))]
     folder = name.rpartition("/")[0]
     folder = f"{folder}/" if folder else ""
     if "split" not in uses and (split := split_of_file(name)):
@@ -173,7 +182,7 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
             found.lists.only.append(name)
             return
     if len(uses) == 1:
-        if len(table.columns) > 1:
+        if rest:
             found.warnings.append(f"{name} names images, and no column of it is read: {_how(rest)}")
         return
     for row in table.rows:
@@ -221,17 +230,30 @@ def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse,
     sample = table.rows[::step]
     asked = {use: table.columns.index(name) for use, name in reading.columns.items() if name in table.columns}
     if "image" not in asked:
-        hits = [
-            sum(index.find(row[number], folder) is not None for row in sample)
-            for number in range(len(table.columns))
-        ]
-        if not hits or max(hits) < SPOKEN_OF * len(sample) or not max(hits):
+        column = _names_column(table, sample, index, folder)
+        if column is None:
             return None
-        asked["image"] = hits.index(max(hits))
+        asked["image"] = column
     rest = [number for number in range(len(table.columns)) if number not in asked.values()]
     guessed = _by_header(table, rest) if table.header else _by_content(table, rest)
     found: dict[ColumnUse, int] = {"image": asked.pop("image")}
     return found | {use: number for use, number in guessed.items() if use not in asked} | asked
+
+
+def _names_column(table: Table, sample: Sequence[Sequence[Any]], index: NameIndex, folder: str) -> int | None:
+    """The column that names images; of several the one of paths, then one that is called so: row numbers may be names too."""
+    ranks = []
+    for number, column in enumerate(table.columns):
+        cells = [row[number] for row in sample if index.find(row[number], folder) is not None]
+        if cells and len(cells) >= SPOKEN_OF * len(sample):
+            paths = 2 * sum(_is_path(str(cell).partition("#")[0]) for cell in cells) > len(cells)
+            called = table.header and re.sub(r"\W+", "_", column.strip().lower()) in IMAGES
+            ranks.append((paths, called, len(cells), not UNNAMED.fullmatch(column.strip()), -number))
+    return -max(ranks)[-1] if ranks else None
+
+
+def _is_path(text: str) -> bool:
+    return PurePosixPath(text).suffix.lower() in PICTURES
 
 
 def _by_header(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:

@@ -5,6 +5,7 @@ A table is data of strangers: nothing in it is run, its size is bounded, and eac
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,6 +17,7 @@ from workspace.manifest import parse_json
 MOST_TABLE_BYTES = 1 << 30
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".json", ".parquet")
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t|,;", ".lst": "\t,"}
+LINE_ENDS = re.compile(r"\r\n|\r|\n")
 SNIFFED = 20
 """Lines that decide how a text is cut into columns."""
 TO_FILES = "`datasets` does so by `for i, row in enumerate(data): row['image'].save(f'{i:06}.png')`"
@@ -60,7 +62,7 @@ def read_table(data: bytes, name: str, is_image: Callable[[str], bool]) -> Table
     if suffix == ".parquet":
         return _parquet(data, name)
     if suffix in (".jsonl", ".ndjson"):
-        lines = [line for line in _text(data).splitlines() if line.strip()]
+        lines = [line for line in lines_of(_text(data)) if line.strip()]
         values = [parse_json(line, f"{name}, line {number}") for number, line in enumerate(lines, start=1)]
         return _records(values, name)
     if suffix == ".json":
@@ -73,6 +75,11 @@ def _text(data: bytes) -> str:
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     return data.decode("utf-8-sig", "surrogateescape")
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text: a form feed or U+2028 within a caption ends none."""
+    return LINE_ENDS.split(text)
 
 
 def _records(values: Sequence[Any], name: str) -> Table | None:
@@ -122,7 +129,7 @@ def _parquet(data: bytes, name: str) -> Table:
 
 
 def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table | None:
-    lines = text.splitlines()
+    lines = lines_of(text)
     if len(lines) > 1 and lines[0].strip().isdigit() and not lines[1].strip().isdigit():
         lines = lines[1:]  # CelebA's text files begin with the number of their rows
     cells, by_space = _cut(lines, PurePosixPath(name).suffix.lower(), is_image)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from shards.layouts.listed import clean_caption
+from shards.layouts.tables import lines_of
 from shards.layouts.walking import Files
 
 TEXTS = "*.txt"
@@ -37,4 +38,4 @@ def hold_numbers(files: Files, texts: Mapping[str, str]) -> str:
 def captions_in(files: Files, name: str) -> list[str]:
     """A text's captions, one a line."""
     text = files.locate(name).read().decode("utf-8-sig", "surrogateescape")
-    return [caption for line in text.splitlines() if (caption := clean_caption(line))]
+    return [caption for line in lines_of(text) if (caption := clean_caption(line))]

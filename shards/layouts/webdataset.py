@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from shards.images import MOST_CLASSES
 from shards.layouts.formats import OTHERS, PICTURES, PassedOver, add, is_picture
 from shards.layouts.listed import Location, Source, SourceImage, clean_caption
 from shards.layouts.names import counted, split_of, splits_of
-from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, Reading, divided
+from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, Reading, check_roles, divided
+from shards.layouts.tables import lines_of
 from shards.layouts.tars import MASK_WORDS, tar_samples, tars_of
 from workspace.errors import UserError
 from workspace.manifest import parse_json
@@ -31,6 +32,7 @@ LEFT_OUT = {"test": KEPT_APART, "skip": SKIPPED_BY_ROLE}
 """Splits whose samples are no images of the source → why."""
 LOOKED_AT = 50
 """Members json by which their fields are known."""
+NUMBERED = re.compile(r"[\d_.-]+(tar)?$")
 NAMED_TAR = re.compile(r"\.t[a-z0-9]+(\.(gz|bz2|xz))?$", re.IGNORECASE)
 FOLDER = "folder"
 """`shard.columns: {label: folder}` takes the folder in which a key lies."""
@@ -82,6 +84,8 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
     root = root_of(source, paths)
     read = Read()
     samples = {os.path.relpath(path, root): tar_samples(path, read.passed_over) for path in paths}
+    if reading.roles:
+        check_roles(reading, _places(samples), (), source)
     roles = roles_of(samples.values(), reading)
     splits = tar_splits(list(samples), reading)
     within = {} if any(splits.values()) else key_splits(samples.values(), reading, source)
@@ -94,7 +98,9 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
                 _read(f"{shown}/{key}", members, split, roles, read)
     images, classes = _labelled(read, names_beside(source, paths), source)
     notes = [f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` says otherwise"]
-    folders = sorted({PurePosixPath(key).parent.name for keys in samples.values() for key in keys} - {""})
+    folders = sorted(
+        {key.rpartition("/")[0].rpartition("/")[2] for keys in samples.values() for key in keys} - {"", "."}
+    )
     if roles.label is None and len(folders) > 1:
         notes.append(
             f"keys lie in folders ({counted(folders, 3)}): shard.columns: {{label: folder}} makes them classes"
@@ -119,14 +125,24 @@ def names_beside(source: str, tars: Sequence[Path]) -> list[Path]:
     return [path for folder in folders for name in NAMES if (path := folder / name).is_file()]
 
 
+def _places(samples: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """What a role may speak of: tars, their folders and names without numbers, and folders within them."""
+    found = {NUMBERED.sub("", NAMED_TAR.sub("", Path(shown).name)) for shown in samples} | set(samples)
+    return found | {
+        os.path.join(folder, "")
+        for keys in samples.values()
+        for folder in {str(Path(key).parent) for key in keys}
+    }
+
+
 def tar_splits(shown: Sequence[str], reading: Reading) -> dict[str, str | None]:
     """The split, or the role skip, of each tar: by its folders' names or its own, without its number."""
-    stems = {name: re.sub(r"[\d_.-]+(tar)?$", "", NAMED_TAR.sub("", Path(name).name)) for name in shown}
+    stems = {name: NUMBERED.sub("", NAMED_TAR.sub("", Path(name).name)) for name in shown}
     named = splits_of(set(stems.values()))
     found = {}
     for name in shown:
         folders = Path(name).parent.parts
-        role = next(filter(None, map(reading.role_of, (*folders, stems[name]))), None)
+        role = next(filter(None, map(reading.role_of, (name, *folders, stems[name]))), None)
         split = role or next(filter(None, map(split_of, folders)), None) or named[stems[name]]
         found[name] = split if split in ("train", "val", *LEFT_OUT) else None
     return found
@@ -163,7 +179,13 @@ def roles_of(tars: Any, reading: Reading) -> Roles:
     pictures = [name for name in found if f".{name.rpartition('.')[2]}" in PICTURES]
     masks = [name for name in pictures if name.split(".")[0] in MASK_WORDS]
     plain = sorted(set(pictures) - set(masks), key=lambda name: (name in LOSSLESS, -found[name], name))
-    fields = _json_fields(tars) if "json" in found else {}
+    jsons = _first_jsons(tars)
+    fields = {name for value in jsons for name, inner in value.items() if inner is not None}
+    for use, name in said.items():
+        if name.startswith("json.") and all(_field(value, name) is None for value in jsons):
+            raise UserError(
+                f"shard.columns: {{{use}: {name}}} is in no json; fields are {counted(sorted(fields), 12)}"
+            )
     label = next((name for name in LABELS if name in found), None)
     caption = next((name for name in CAPTIONS if name in found), None)
     return Roles(
@@ -177,15 +199,22 @@ def roles_of(tars: Any, reading: Reading) -> Roles:
     )
 
 
-def _json_fields(tars: Any) -> set[str]:
-    """The fields that the first samples with a member json have."""
-    found: set[str] = set()
-    jsons = (
+def _first_jsons(tars: Any) -> list[Mapping[str, Any]]:
+    """What the first samples with a member json say in it."""
+    places = (
         (key, members["json"]) for samples in tars for key, members in samples.items() if "json" in members
     )
-    for key, location in islice(jsons, LOOKED_AT):
-        found.update(name for name, value in _json(location, key).items() if value is not None)
-    return found
+    return [_json(location, key) for key, location in islice(places, LOOKED_AT)]
+
+
+def _field(value: Any, role: str) -> Any:
+    """`json.caption` of a json, or `json.meta.caption`; None where it has none."""
+    name = role.removeprefix("json.")
+    if isinstance(value, dict) and name in value:
+        return value[name]
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
 def _json(location: Location, key: str) -> Mapping[str, Any]:
@@ -229,13 +258,13 @@ def _value(role: str | None, members: Mapping[str, Location], fields: Mapping[st
     if role is None:
         return None
     if role.startswith("json."):
-        return fields.get(role.removeprefix("json."))
+        return _field(fields, role)
     return members[role].read().decode("utf-8-sig", "surrogateescape") if role in members else None
 
 
 def _texts(role: str | None, members: Mapping[str, Location], fields: Mapping[str, Any]) -> tuple[str, ...]:
     value = _value(role, members, fields)
-    lines = value if isinstance(value, list) else value.splitlines() if isinstance(value, str) else []
+    lines = value if isinstance(value, list) else lines_of(value) if isinstance(value, str) else []
     return tuple(filter(None, (clean_caption(line) for line in lines if isinstance(line, str))))
 
 
