@@ -8,9 +8,9 @@ mean_image.png                       mean of the training images: the floor that
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from evaluation.rows import FeatureRows
 from evaluation.statistics import FEWEST, Moments, moments
 from shards.images import ImageShards
 from workspace.errors import UserError
-from workspace.manifest import Manifest, atomic_path, read_manifest, validated
+from workspace.manifest import Manifest, atomic_path, facts_of, read_manifest
 
 Split = Literal["train", "val"]
 SPLITS = ("train", "val")
@@ -85,15 +85,6 @@ class ReferenceFacts:
             fid_split=fid_split,
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ReferenceFacts":
-        """From a manifest's facts; UserError where one is missing or of another type."""
-        return validated(cls, values, "the facts of a reference")
-
     def items(self, split: str) -> NDArray[np.int64]:
         """Index of each row's image in its split of the image shards, ascending."""
         return chosen_images(self.drawn_from[split], self.images[split], self.seed)
@@ -120,7 +111,7 @@ class Reference:
             UserError: missing, incomplete, or another kind of artifact.
         """
         manifest = read_manifest(folder, "reference")
-        return cls(folder, manifest, ReferenceFacts.from_json(manifest.facts))
+        return cls(folder, manifest, facts_of(ReferenceFacts, manifest))
 
     def rows(self, split: str) -> FeatureRows:
         """Features and labels of a split."""

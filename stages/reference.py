@@ -7,7 +7,7 @@ Params  reference
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,7 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     gather(rows, facts.images["train"], folder.out)
     for path in extractor.iterdir():
         shutil.copyfile(path, folder.out / path.name)
-    write_manifest(
-        folder.out, "reference", facts.to_json(), made_from={"shards": shards.manifest.fingerprint}
-    )
+    write_manifest(folder.out, "reference", asdict(facts), made_from={"shards": shards.manifest.fingerprint})
     reference = Reference.open(folder.out)
     scores = accuracy_scores(reference.rows("val"), list(facts.heads), facts.class_head)
     scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))

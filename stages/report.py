@@ -6,7 +6,7 @@ Params  report
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from reporting.page import Manifests, ReportFacts, Sources, read_report
@@ -20,40 +20,25 @@ from workspace.runs import RunFolder
 from workspace.settings import Compute
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Paths that the stage reads; `numbers` is the root of metrics/, `pipeline` the workflow's dvc.yaml."""
-
-    shards: Path
-    reconstructions: Path
-    samples: Path
-    evaluation: Path
-    mqvae: Path
-    stackformer: Path
-    numbers: Path
-    pipeline: Path
-
-
 def sources(settings: ReportSettings) -> Sequence[Path]:
     """The page's template, style and script: they decide the result, and are no Python."""
     return PARTS
 
 
-def run(settings: ReportSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
+def run(settings: ReportSettings, compute: Compute, inputs: Sources, folder: RunFolder) -> None:
     """Gather, render, write."""
-    read = Sources(**vars(inputs))
-    report = read_report(read, settings.title, settings.samples, settings.examples)
+    report = read_report(inputs, settings.title, settings.samples, settings.examples)
     page = render(report)
     with atomic_path(folder.out / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
-    manifests = Manifests.read(read)
+    manifests = Manifests.read(inputs)
     made_from = {field.name: getattr(manifests, field.name).fingerprint for field in fields(manifests)}
     facts = ReportFacts(len(report.samples), len(report.examples))
     write_manifest(folder.out, "report", asdict(facts), made_from)
     say(f"the report has {len(page.encode()):,} bytes: open index.html")
 
 
-STAGE = Stage("report", __doc__, ReportSettings, Inputs, run, sources)
+STAGE = Stage("report", __doc__, ReportSettings, Sources, run, sources)
 
 if __name__ == "__main__":
     run_stage("report")

@@ -152,7 +152,8 @@ def _bare(hint: Any) -> tuple[Any, str]:
         return hint, next((each + told for told in (_bare(part)[1] for part in get_args(hint)) if told), "")
     if hint is int and "gt" in bounds:
         bounds["ge"] = bounds.pop("gt") + 1
-    return hint, ", ".join(f"{SIGNS[name]} {bounds[name]:g}" for name in SIGNS if name in bounds)
+    told = {name: f"{bound:g}" if isinstance(bound, float) else str(bound) for name, bound in bounds.items()}
+    return hint, ", ".join(f"{SIGNS[name]} {told[name]}" for name in SIGNS if name in told)
 
 
 def _type(kind: Any) -> str:

@@ -1,6 +1,6 @@
 """Laws of feature rows, scores and the reference artifact."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -144,7 +144,7 @@ def test_a_reference_reads_back_what_was_written(tmp_path: Path) -> None:
         rows.save(tmp_path / f"{split}.safetensors")
     write_moments(tmp_path, {"train": moments(rows.features), "val": moments(rows.features)})
     write_mean_image(tmp_path, batch(0, 30).images.sum(axis=0, dtype=np.int64), 30)
-    write_manifest(tmp_path, "reference", FACTS.to_json(), made_from={})
+    write_manifest(tmp_path, "reference", asdict(FACTS), made_from={})
     reference = Reference.open(tmp_path)
     assert reference.facts == FACTS
     np.testing.assert_array_equal(reference.moments("val").covariance, moments(rows.features).covariance)

@@ -18,7 +18,7 @@ from reporting.page import read_report
 from reporting.web.rendering import MOST_BYTES, render
 from settings.report import ReportSettings
 from shards.images import ImageShards
-from stages.report import Inputs, run
+from stages.report import run
 from workspace.errors import UserError
 from workspace.manifest import read_json, read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
@@ -120,7 +120,7 @@ def test_the_stage_writes_one_page_and_what_it_came_from(made, tmp_path):
     folder = RunFolder(tmp_path)
     folder.out.mkdir()
     settings = ReportSettings(title="Shapes", samples=6, examples=2)
-    run(settings, COMPUTE, Inputs(**vars(made.sources)), folder)
+    run(settings, COMPUTE, made.sources, folder)
     manifest = read_manifest(folder.out, "report")
     assert list(manifest.files) == ["index.html"]
     assert set(manifest.made_from) == set(vars(made.sources)) - {"numbers", "pipeline"}
