@@ -19,6 +19,8 @@ END = 2 * tarfile.BLOCKSIZE
 """Zero bytes that end a tar; `tarfile` itself takes a torn header after the first member for the end."""
 SAME = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "encoder": False}
 """What webdataset's writer is given so that a header holds no time, owner or umask."""
+BUFFER = 1 << 17
+"""Bytes that go to and come from the disk at once: `tarfile` takes 10 KB at a time, each a call of the system otherwise."""
 BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
 """What `tarfile` raises at bytes that are no tar."""
 
@@ -47,7 +49,7 @@ class TarWriter:
     def __init__(self, path: Path) -> None:
         import webdataset
 
-        self._file = path.open("wb")
+        self._file = path.open("wb", buffering=BUFFER)
         self._tar = webdataset.TarWriter(self._file, **SAME)
 
     def __enter__(self) -> Self:
@@ -142,7 +144,7 @@ class _Reading:
         """webdataset's dict of each member: `fname`, `data`."""
         from webdataset.tariterators import tar_file_expander
 
-        with self.path.open("rb") as stream:
+        with self.path.open("rb", buffering=BUFFER) as stream:
             source = [{"url": str(self.path), "stream": stream}]
             for member in tar_file_expander(source, self.refuse, self.is_next, eof_value=None):
                 self.require_right()
