@@ -21,7 +21,9 @@ from workspace.progress import say
 
 ROOT = Path(__file__).resolve().parents[2]
 MIB = 1 << 20
-IMAGES, SIZES, WHEELS = ("faces", "flowers"), (64, 128), ("pydantic",)
+IMAGES, SIZES, WHEELS = ("faces", "flowers"), (64, 128), ("pydantic", "webdataset")
+REQUIRED = ("numpy-", "pyyaml-")
+"""Wheels that come with those and are not packed: they must be there already (docs/gpu.md)."""
 KNOWN = (ROOT / "data", ROOT.parent / "shared" / "data")
 """Where a data set is looked for that is named without a folder; weights likewise, beside them."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
@@ -88,7 +90,10 @@ def main() -> None:
     )
     parser.add_argument("--python", default="3.12", help="Python of the machine that it is for (3.12)")
     parser.add_argument(
-        "--wheels", nargs="*", default=list(WHEELS), help="packages that it lacks, theirs come too (pydantic)"
+        "--wheels",
+        nargs="*",
+        default=list(WHEELS),
+        help="packages that it lacks, theirs come too (pydantic webdataset)",
     )
     parser.add_argument("--mib", type=int, default=55, help="size of the folder, at most (55)")
     given = parser.parse_args()
@@ -210,6 +215,9 @@ def fetch(packages: Sequence[str], python: str, out: Path) -> None:
         raise UserError(
             f"pip download {' '.join(wanted)} for Python {python}: {done.stderr.strip().splitlines()[-1]}"
         )
+    for wheel in out.glob("*.whl"):
+        if wheel.name.lower().startswith(REQUIRED):
+            wheel.unlink()
 
 
 def add_shards(images: Images, size: int, out: Path, room: int) -> None:

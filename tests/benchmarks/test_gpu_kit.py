@@ -28,13 +28,12 @@ ABSENT = (
     "prefect",
     "dvclive",
     "cleanfid",
-    "webdataset",
     "torchvision",
     "lpips",
     "hypothesis",
     "pytest",
 )
-"""What the machine that the kit is for does not have, and what only tests have."""
+"""What the machine that the kit is for does not have, and what only tests have. (It gets pydantic and webdataset as wheels.)"""
 
 PROGRAM = """
 import os, signal, subprocess, sys, time
