@@ -110,8 +110,15 @@ def _run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def race(entry: Entry, commit: str, broken: Sequence[str]) -> dict[str, Any]:
-    """Run every seed, one after another, on the cores that the rules allow; the record as JSON values."""
+def race(entry: Entry, commit: str, broken: Sequence[str], keep: Path | None = None) -> dict[str, Any]:
+    """Run every seed, one after another, on the cores that the rules allow; the record as JSON values.
+
+    Args:
+        entry: what runs.
+        commit: its name.
+        broken: rules that are broken.
+        keep: where finished folders are moved to; None removes them.
+    """
     cores = rules.keep_to_cores()
     runs = {}
     with tempfile.TemporaryDirectory(prefix="speedrun-") as home:
@@ -119,7 +126,10 @@ def race(entry: Entry, commit: str, broken: Sequence[str]) -> dict[str, Any]:
             say(f"[speedrun] seed {seed} of {', '.join(map(str, entry.seeds))}")
             runs[str(seed)] = found = run_seed(entry, seed, Path(home))
             say(f"[speedrun] seed {seed}: {found['minutes']:.2f} minutes; {rules.told(rules.figures(found))}")
-            shutil.rmtree(Path(home) / f"seed-{seed}")
+            if keep is None:
+                shutil.rmtree(Path(home) / f"seed-{seed}")
+            else:
+                shutil.move(Path(home) / f"seed-{seed}", keep / f"seed-{seed}")
     mean = mean_of([rules.figures(found) for found in runs.values()])
     missed = rules.missed(entry.track, mean)
     return {
@@ -160,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--practice", action="store_true", help="run though a rule is broken; it names no record"
     )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="move each seed's finished folder there")
     parser.add_argument(
         "--judge", type=Path, metavar="FOLDER", help="print the figures of a finished folder, and stop"
     )
@@ -186,12 +197,14 @@ def main() -> None:
             say(rules.told(rules.figures(judged(arguments.judge.resolve()))))
             return
         entry = _entry(arguments)
+        if arguments.keep is not None:
+            arguments.keep.mkdir(parents=True, exist_ok=True)
         broken = rules.broken(ROOT, entry.track, entry.params, entry.seeds)
         if broken and not arguments.practice:
             raise UserError(
                 f"no record can come of this: {'; '.join(broken)}. To run it all the same: --practice"
             )
-        found = race(entry, _run(ROOT, "git", "rev-parse", "--short", "HEAD").strip(), broken)
+        found = race(entry, _run(ROOT, "git", "rev-parse", "--short", "HEAD").strip(), broken, arguments.keep)
     except UserError as error:
         sys.exit(f"[speedrun] {error}")
     out = arguments.out or ROOT / "docs" / "results" / f"speedrun_{entry.track.name}.json"

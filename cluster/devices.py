@@ -9,7 +9,6 @@ import torch
 
 from workspace.errors import UserError
 from workspace.progress import say
-from workspace.settings import Compute
 
 
 def device_of(name: str) -> torch.device:
@@ -69,16 +68,6 @@ def free_bytes(device: torch.device) -> int | None:
         return None
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return int(torch.cuda.mem_get_info(device)[0]) + unused
-
-
-def threads_of(compute: Compute) -> int:
-    """Torch threads of one worker: as set, or the machine's cores shared out over the workers."""
-    return compute.threads or max(1, (os.cpu_count() or 1) // max(1, compute.workers))
-
-
-def threads_alone(compute: Compute) -> int:
-    """Torch threads of a stage that computes by itself: those of all its idle workers, within the machine's cores."""
-    return min(os.cpu_count() or 1, threads_of(compute) * max(1, compute.workers))
 
 
 def use_threads(count: int) -> None:

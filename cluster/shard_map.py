@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from cluster.devices import threads_of, use_threads
+from cluster.devices import use_threads
 from cluster.losses import first_line
 from cluster.pool import LASTING, results
 from cluster.session import require_living, session
@@ -164,7 +164,7 @@ def _errors(
     if compute.workers:
         yield from _on_ray(make, tasks, count, compute, work)
         return
-    use_threads(threads_of(compute))
+    use_threads(compute.threads_per_worker)
     one = make()
     for task in tasks:
         yield attempt(one, task)
@@ -227,6 +227,6 @@ def _on_ray(
         import ray
 
         mapper = ray.remote(num_cpus=1, num_gpus=int(granted.gpu), **LASTING)(Mapper)
-        arguments = (make, threads_of(granted.compute), str(Path.cwd()))
+        arguments = (make, granted.compute.threads_per_worker, str(Path.cwd()))
         actors = (mapper.remote(*arguments) for _ in range(min(granted.compute.workers, count)))
         yield from results(actors, tasks, lambda: require_living(granted))

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from cluster.devices import device_of, reproducible, threads_of, use_threads
+from cluster.devices import device_of, reproducible, use_threads
 from cluster.losses import first_line, is_loss, is_relayed
 from cluster.session import Granted, require_room, session
 from cluster.watching import shown
@@ -63,7 +63,7 @@ def fit(
         RuntimeError: workers died three times without a checkpoint between.
     """
     if compute.workers == 0:
-        use_threads(threads_of(compute))
+        use_threads(compute.threads_per_worker)
         with reproducible(compute.deterministic):
             worker(config, WorkerGroup(0, 1, device_of(compute.device)))
         return
@@ -122,7 +122,7 @@ def _one_group(
     given = {
         "worker": worker,
         "config": config,
-        "threads": threads_of(compute),
+        "threads": compute.threads_per_worker,
         "gpu": gpu,
         "deterministic": compute.deterministic,
         "cwd": str(Path.cwd()),

@@ -129,10 +129,23 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one ResBlock more a level (VQGAN's)."""
+    """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one ResBlock more a level (VQGAN's).
+
+    Args:
+        stem, channels, multipliers, blocks, attention, dim: the encoder's.
+        refine: channels of a pixel before a last 3×3 convolution at full resolution; 0 leaves it out. Without it the stem²
+            pixels of a block come from weights of their own; with it they share the last ones.
+    """
 
     def __init__(
-        self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int
+        self,
+        stem: int,
+        channels: int,
+        multipliers: tuple[int, ...],
+        blocks: int,
+        attention: bool,
+        dim: int,
+        refine: int = 0,
     ):
         widths = [channels * multiplier for multiplier in reversed(multipliers)]
         layers: list[nn.Module] = [nn.Conv2d(dim, widths[0], 3, padding=1), *_middle(widths[0], attention)]
@@ -141,23 +154,31 @@ class Decoder(nn.Sequential):
             layers += _level(before, width, blocks + 1, attention and index == 0)
             layers += [] if index == len(widths) - 1 else [Upsample(width)]
             before = width
-        layers += [group_norm(before), nn.SiLU(), nn.Conv2d(before, 3 * stem * stem, 3, padding=1)]
-        super().__init__(*layers, nn.PixelShuffle(stem))
+        layers += [
+            group_norm(before),
+            nn.SiLU(),
+            nn.Conv2d(before, (refine or 3) * stem * stem, 3, padding=1),
+            nn.PixelShuffle(stem),
+        ]
+        layers += [nn.SiLU(), nn.Conv2d(refine, 3, 3, padding=1)] if refine else []
+        super().__init__(*layers)
+        self.tail = 1 if refine else 2  # the last convolution, and the shuffle where that comes after it
 
     @property
     def last_weight(self) -> Tensor:
         """Of the last convolution."""
-        convolution = self[-2]
+        convolution = self[-self.tail]
         assert isinstance(convolution, nn.Conv2d)
         return convolution.weight
 
     def until_last(self, z_BDHW: Tensor) -> Tensor:
         """All but the last convolution: grid → what that convolution is given, [B, C, H, W]."""
-        for layer in list(self)[:-2]:
+        for layer in list(self)[: -self.tail]:
             z_BDHW = layer(z_BDHW)
         return z_BDHW
 
     def last(self, x_BCHW: Tensor) -> Tensor:
         """The last convolution, and pixels in their places: → image [B, 3, H₀, W₀]."""
-        image_BCHW: Tensor = self[-1](self[-2](x_BCHW))
-        return image_BCHW
+        for layer in list(self)[-self.tail :]:
+            x_BCHW = layer(x_BCHW)
+        return x_BCHW

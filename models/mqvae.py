@@ -39,6 +39,7 @@ class MQVAEConfig:
         demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
         demask_blocks: H, sub-modules of the de-mask blocks (≥ 1).
         quantizer: how the codebook is learned.
+        refine: channels of a 3×3 convolution at full resolution, the decoder's last; 0 is VQGAN's, which has none (≥ 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -57,8 +58,11 @@ class MQVAEConfig:
     demask: DemaskKind
     demask_blocks: int
     quantizer: QuantizerConfig
+    refine: int = 0
 
     def __post_init__(self) -> None:
+        if self.refine < 0:
+            raise ValueError(f"refine is {self.refine}, expected ≥ 0")
         for name in (
             "image_size",
             "stem",
@@ -167,7 +171,7 @@ class MQVAE(nn.Module):
             torch.empty(config.code_dim).uniform_(-1 / config.code_dim, 1 / config.code_dim)
         )
         self.demasker = Demasker(config.code_dim, config.demask_blocks, config.demask)
-        self.decoder = Decoder(*sizes)
+        self.decoder = Decoder(*sizes, refine=config.refine)
 
     def encode(self, image_BCHW: Tensor) -> Tensor:
         """Z = E(X): [B, 3, H, W] in [-1, 1] → [B, L, D]."""
@@ -192,7 +196,8 @@ class MQVAE(nn.Module):
             hidden_BCHW: what the last convolution was given.
             gradient_BCHW: the loss's gradient at the image; its dtype is the product's.
         """
-        at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, self.config.stem)
+        last_at = 1 if self.config.refine else self.config.stem  # pixels of a cell of the last convolution
+        at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, last_at)
         shape = self.decoder.last_weight.shape
         hidden_BCHW = hidden_BCHW.to(gradient_BCHW.dtype)
         at_weight: Tensor = conv2d_weight(hidden_BCHW, list(shape), at_output_BCHW, padding=1)

@@ -31,10 +31,20 @@ def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
             raise ValueError(
                 f"{name} is not a field of {kind.__name__}{f'; did you mean {near[0]}?' if near else ''}"
             )
-    missing = sorted(hints.keys() - values.keys())
+    missing = sorted(hints.keys() - values.keys() - _with_a_default(kind))
     if missing:
         raise ValueError(f"{kind.__name__} lacks {', '.join(missing)}")
     return kind(**{name: _restore(hints[name], value) for name, value in values.items()})
+
+
+def _with_a_default(kind: Any) -> set[str]:
+    """Fields that came later: weights that were published before have none of them."""
+    unset = dataclasses.MISSING
+    return {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is not unset or field.default_factory is not unset
+    }
 
 
 def _restore(hint: Any, value: Any) -> Any:

@@ -7,7 +7,6 @@ Params  shapes
 
 import io
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -52,7 +51,7 @@ def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunF
     done = 0
     with (
         Progress("shapes", sum(counts.values()), "pictures", folder.progress_file) as progress,
-        ProcessPoolExecutor(compute.threads or os.cpu_count(), mp_context=get_context(START)) as pool,
+        ProcessPoolExecutor(compute.threads_alone, mp_context=get_context(START)) as pool,
     ):
         for plan, made in zip(plans, pool.map(draw, plans), strict=True):
             (folder.out / plan.split).mkdir(exist_ok=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cluster.devices import device_of, threads_alone, use_threads
+from cluster.devices import device_of, use_threads
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from evaluation.extractors import install_pretrained, load_extractor
@@ -82,7 +82,7 @@ def install(
             "reference.features is proxy, which learns from labels, and these image shards have none; "
             "expected inception or squeezenet"
         )
-    use_threads(threads_alone(compute))
+    use_threads(compute.threads_alone)
     with Progress("proxy", plan.steps, "steps", folder.progress_file) as progress:
         proxy = train_proxy(
             ProxyConfig(plan.width, heads),

@@ -5,7 +5,6 @@ Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,7 +59,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         Encoding(settings.image_size, settings.format, settings.quality),
         folder.work,
         settings.max_bad_fraction,
-        min(compute.threads or os.cpu_count() or 1, len(plans)),
+        min(compute.threads_alone, len(plans)),
         folder.progress_file,
         [run.work for run in folder.earlier()],
     )

@@ -6,6 +6,7 @@ The first mistake is named in one line with the nearest valid key, unknown keys 
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -70,7 +71,9 @@ class Compute(Section):
     SECTION = "compute"
     device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
     workers: NonNegativeInt = Field(description="Ray workers; 0 runs the same functions in this process")
-    threads: NonNegativeInt = Field(description="torch threads a worker; 0 shares the machine's cores out")
+    threads: NonNegativeInt = Field(
+        description="torch threads per worker; 0 divides the machine's cores among the workers"
+    )
     loader_workers: NonNegativeInt = Field(
         description="processes (in trainings) or threads (elsewhere) that read and decode images for each worker"
     )
@@ -85,6 +88,16 @@ class Compute(Section):
         default=False,
         description="trainings on a GPU give the same bits each time, slower; a CPU always does",
     )
+
+    @property
+    def threads_per_worker(self) -> int:
+        """As set, or the machine's cores divided among the workers."""
+        return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.workers))
+
+    @property
+    def threads_alone(self) -> int:
+        """Threads or processes of a stage that works by itself: those of its idle workers, within the machine's cores."""
+        return min(os.cpu_count() or 1, self.threads_per_worker * max(1, self.workers))
 
 
 S = TypeVar("S", bound=Section)

@@ -238,7 +238,7 @@ def test_a_stage_that_computes_alone_takes_its_workers_threads(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     asked = HERE.model_copy(update={"workers": workers, "threads": threads})
-    assert devices.threads_alone(asked) == alone
+    assert asked.threads_alone == alone
 
 
 def test_a_group_that_left_a_new_checkpoint_is_tried_again_and_three_in_vain_are_the_end(

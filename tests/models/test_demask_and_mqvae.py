@@ -154,6 +154,18 @@ def test_a_saved_model_is_rebuilt_from_its_folder_and_saves_the_same_bytes(tmp_p
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_weights_that_were_published_before_a_field_was_there_are_read(tmp_path: Path) -> None:
+    model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.pop("refine") == 0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert MQVAE.from_pretrained(tmp_path).config == model().config
+    del config["stem"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="MQVAEConfig lacks stem"):
+        MQVAE.from_pretrained(tmp_path)
+
+
 def test_an_unknown_config_key_and_foreign_weights_are_named(tmp_path: Path) -> None:
     model().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
@@ -177,6 +189,7 @@ def test_an_unknown_config_key_and_foreign_weights_are_named(tmp_path: Path) -> 
         ({"mask": "none"}, "expected mask_ratio 0"),
         ({"num_codes": 70000}, "stored as uint16"),
         ({"channels": 0}, "channels is 0, expected ≥ 1"),
+        ({"refine": -1}, "refine is -1, expected ≥ 0"),
         ({"multipliers": ()}, "one whole number"),
     ],
 )

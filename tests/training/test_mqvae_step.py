@@ -1,6 +1,7 @@
 """One step of MQ-VAE's training equals VQGAN's published way of doing it, in losses and gradients."""
 
 import copy
+import dataclasses
 import functools
 
 import pytest
@@ -87,7 +88,7 @@ def everything_at_work(module: nn.Module) -> None:
 
 def pair(training: MQVAESettings) -> tuple[MQVAETrainee, LiteralStep]:
     torch.manual_seed(0)
-    model = MQVAE(CONFIG)
+    model = MQVAE(training.model)
     everything_at_work(model)
 
     def nothing(step: int, image: Tensor, output: MQVAEOutput) -> None:
@@ -105,9 +106,12 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
-def test_a_step_has_the_losses_and_gradients_of_two_generator_passes(channels_last: bool) -> None:
-    trainee, literal = pair(TRAINING.replaced(channels_last=channels_last))
+@pytest.mark.parametrize(("channels_last", "refine"), [(False, 0), (True, 0), (True, 3)])
+def test_a_step_has_the_losses_and_gradients_of_two_generator_passes(
+    channels_last: bool, refine: int
+) -> None:
+    config = dataclasses.replace(CONFIG, refine=refine)
+    trainee, literal = pair(TRAINING.replaced(channels_last=channels_last, model=config))
     image = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
     terms = trainee.micro_step(ImageBatch(image, 0, [0, 1, 2, 3]), 0, 1.0)
     total = literal.generator(image)
