@@ -256,7 +256,7 @@ def cases() -> list[Case]:
              told_otherwise("mqvae", lambda value: value.update(schema=1))),
         Case("an artifact of another kind", group, "shards for the MQ-VAE", "is an artifact of kind image-shards, expected mqvae", swapped_kind),
         Case("tokens of one MQ-VAE, the decoder of another", group, "another manifest", "learned tokens made by MQ-VAE #…", other_decoder),
-        Case("a Stackformer of another grid", group, "2 × 2, sealed anew", "draws grid [2, 2], and artifacts/mqvae decodes [8, 8]", other_grid),
+        Case("a Stackformer of another grid", group, "2 × 2, sealed anew", "draws grid (2, 2), and artifacts/mqvae decodes (8, 8)", other_grid),
         Case("tokens of more codes than uint16 holds", group, "K = 70,000, sealed anew", "K = 70,000 does not fit uint16", beyond_uint16),
         Case("params of more codes than uint16 holds", group, "num_codes=70000", "(codes are stored as uint16)", codebook_beyond_uint16),
         Case("N beyond the grid", group, "num_kept = 65 of 64, sealed anew", "N = 65 does not lie in 1 … L", told_otherwise("tokens", facts(num_kept=65))),
