@@ -73,8 +73,6 @@ def no_look(field: Field, folder: Path) -> str:
         subject = MQVAETrainee(
             images.MQVAE(images.CONFIG),
             training,
-            4,
-            4,
             None,
             torch.zeros(4, 3, 8, 8),
             nowhere,
