@@ -71,15 +71,14 @@ def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setti
 
 
 SET = """
-import sys, ruamel.yaml
+import sys, yaml
+from dvc.utils.serialize import modify_yaml
 name, _, value = sys.argv[1].partition("=")
-yaml = ruamel.yaml.YAML()
-tree = node = yaml.load(open("params.yaml"))
 *parents, last = name.split(".")
-for key in parents:
-    node = node[key]
-node[last] = yaml.load(value)
-yaml.dump(tree, open("params.yaml", "w"))
+with modify_yaml("params.yaml") as node:  # as `dvc exp run -S` does
+    for key in parents:
+        node = node[key]
+    node[last] = yaml.safe_load(value)
 """
 
 
