@@ -193,6 +193,23 @@ def captioned(
     return replace(block, text=codes, caption_count=counts), tokenizer
 
 
+def tokens_of(
+    codes: Path, positions: Path, num_codes: int, num_positions: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Both arrays, [B, N] each.
+
+    Raises:
+        UserError: one is out of range, or they differ in shape.
+    """
+    codes_BN = whole_numbers(codes, 2, num_codes, "codes")
+    positions_BN = whole_numbers(positions, 2, num_positions, "positions")
+    if codes_BN.shape != positions_BN.shape:
+        raise UserError(
+            f"{codes} has shape {codes_BN.shape} and {positions} {positions_BN.shape}; expected the same"
+        )
+    return codes_BN, positions_BN
+
+
 def pack(
     codes: Path,
     positions: Path,
@@ -230,12 +247,7 @@ def pack(
         UserError: what is wrong, with its place.
     """
     num_positions = grid[0] * grid[1]
-    codes_BN = whole_numbers(codes, 2, num_codes, "codes")
-    positions_BN = whole_numbers(positions, 2, num_positions, "positions")
-    if codes_BN.shape != positions_BN.shape:
-        raise UserError(
-            f"{codes} has shape {codes_BN.shape} and {positions} {positions_BN.shape}; expected the same"
-        )
+    codes_BN, positions_BN = tokens_of(codes, positions, num_codes, num_positions)
     count, kept = codes_BN.shape
     names = tuple(f"{number:07d}" for number in range(count))
     if keys is not None:
