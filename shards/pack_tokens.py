@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -267,12 +268,19 @@ def pack(
         text_vocab=None if words is None else words.vocab, counts=dict.fromkeys(SPLITS, 0),
         mask="none" if kept == num_positions else "adaptive", mqvae=made_by, sources=sources is not None,
     )  # fmt: skip
+    _write(out, facts, splits, words)
+
+
+def _write(
+    out: Path, facts: TokenFacts, splits: Mapping[str, TokenBlock], words: TextTokenizer | None
+) -> None:
+    """The set, with the tokenizer of its captions."""
     with tempfile.TemporaryDirectory() as folder:
         saved = None
         if words is not None:
             saved = Path(folder) / TEXT_TOKENIZER
             words.save(saved)
-        write_set(out, facts, splits, {"mqvae": made_by}, saved)
+        write_set(out, facts, splits, {"mqvae": facts.mqvae}, saved)
 
 
 def main() -> None:
