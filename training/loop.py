@@ -135,7 +135,7 @@ def train(
         recorder = _Recorder(folder, settings, start, workers.size) if workers.rank == 0 else None
         try:
             for step in range(start, settings.steps):
-                numbers = _step(trainee, batches(step), step, settings, workers, watch)
+                numbers = step_once(trainee, batches(step), step, settings, workers, watch)
                 terms = None
                 if settings.due(step + 1):  # numbers leave the device here, and nowhere else
                     watch.look()
@@ -188,7 +188,7 @@ def _keep(trainee: Trainee[Batch_contra], done: int, folder: TrainingFolder) -> 
         push(path, folder.mirror)
 
 
-def _step(
+def step_once(
     trainee: Trainee[Batch_contra],
     batches: Sequence[Batch_contra],
     step: int,

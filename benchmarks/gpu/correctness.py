@@ -5,6 +5,7 @@ Distances are ‖a - b‖ / ‖b‖. fp32 is compared without TF32.
 Shapes: B images, N kept codes, C = N_c conditions.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmarks.gpu import stepping
 from benchmarks.gpu.phase import Item, Place
 from benchmarks.gpu.resuming import resumed
 from benchmarks.gpu.timing import forget_peak, wait
@@ -40,6 +42,9 @@ Step = tuple[dict[str, float], dict[str, Tensor]]
 def items(place: Place) -> list[Item]:
     """The cheap ones first."""
     allow_tf32(convolutions=False, products=False)
+    os.environ.setdefault(
+        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+    )  # as `deterministic` does before cuBLAS's first call
     return [
         Item("mqvae_fp32_as_on_the_cpu", mqvae_fp32, 30),
         Item("stackformer_fp32_as_on_the_cpu", stackformer_fp32, 30),
@@ -49,6 +54,11 @@ def items(place: Place) -> list[Item]:
         Item("channels_last", channels_last, 20),
         Item("micro_batches", micro_batches, 20),
         Item("memory_as_reckoned", memory, 30),
+        Item("optimisers_as_on_the_cpu", lambda place: stepping.as_on_the_cpu(place, configs(place)), 60),
+        Item("bad_gradients_move_nothing", lambda place: stepping.bad_gradients(place, configs(place)), 30),
+        Item("no_waiting_in_a_step", lambda place: stepping.waiting(place, configs(place)), 60),
+        Item("deterministic_is_repeatable", lambda place: stepping.repeatable(place, configs(place)), 60),
+        Item("muon_by_precision", stepping.muon, 30),
         Item("resume_is_uninterrupted", resumed, 30),
         Item("compiled_mqvae", compiled_mqvae, 90),
         Item("compiled_stackformer", compiled_stackformer, 90),
@@ -73,6 +83,12 @@ def stackformer_config(place: Place, **changes: Any) -> StackformerConfig:
     )
     length, kept = (16, 9) if place.tiny else (256, 192)
     return replace(StackformerConfig(network, 512, length, kept, "class", 1, 5), **changes)
+
+
+def configs(place: Place) -> tuple[MQVAEConfig, StackformerConfig]:
+    """Of the items that train a few steps: what a CPU does in seconds as well."""
+    smaller = replace(mqvae_config(place), channels=32) if not place.tiny else mqvae_config(place)
+    return smaller, stackformer_config(place)
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -216,7 +232,8 @@ def graphs(place: Place) -> dict[str, Any]:
     kinds: dict[str, Callable[[], StackformerConfig]] = {
         "class": lambda: stackformer_config(place),
         "text": lambda: stackformer_config(place, condition="text", condition_length=7, condition_vocab=50),
-        "unused": lambda: with_support(stackformer_config(place), "unused"),
+        "unused": lambda: with_network(stackformer_config(place), position_support="unused"),
+        "modern": lambda: with_network(stackformer_config(place), block="modern"),
         "many_codes": lambda: stackformer_config(place, num_codes=5000),  # sorted otherwise than up to 4,096
     }
     found: dict[str, Any] = {}
@@ -233,9 +250,9 @@ def graphs(place: Place) -> dict[str, Any]:
     return found | {"ok": all(needed.values())}
 
 
-def with_support(config: StackformerConfig, support: Any) -> StackformerConfig:
-    """The same with another support of positions."""
-    return replace(config, network=replace(config.network, position_support=support))
+def with_network(config: StackformerConfig, **changes: Any) -> StackformerConfig:
+    """The same with another network."""
+    return replace(config, network=replace(config.network, **changes))
 
 
 def as_eager(

@@ -52,6 +52,7 @@ def items(place: Place) -> list[Item]:
         Item("tokenise", tokenise, 20),
         Item("stackformer_step_eager", partial(stackformer, compiled=False, checkpointed=False), 25),
         Item("stackformer_step_checkpointed", partial(stackformer, compiled=False, checkpointed=True), 25),
+        Item("optimisers_at_the_papers_size", optimisers, 30),
         Item("mqvae_f8_eager", partial(mqvae, config=FULL, compiled=False), 25),
         Item("mqvae_f16_eager", partial(mqvae, config=F16, compiled=False), 25),
         Item("stackformer_step_compiled", partial(stackformer, compiled=True, checkpointed=False), 75),
@@ -206,6 +207,26 @@ def stackformer(place: Place, compiled: bool, checkpointed: bool, times: int = 1
         "peak_gigabytes": peak_gigabytes(device),
     }
     return barred("stackformer_step_compiled" if compiled else "", found)
+
+
+def optimisers(place: Place) -> dict[str, Any]:
+    """What follows the backward pass (norm, clipping, optimiser, EMA), beside the eager step above, by kind of optimiser."""
+    device, config = torch.device(place.device), stackformer_config(place)
+    found: dict[str, Any] = {}
+    for kind in ("adamw", "muon"):
+        forget_peak(device)
+        with device:
+            model = Stackformer(config)
+        training = STACKFORMER_TRAINING.replaced(optimizer=kind, compile=False)
+        trainee = StackformerTrainee(model, training, random_batch(config, 2), device)
+        for weight in model.parameters():
+            weight.grad = torch.randn_like(weight)
+        found[f"{kind}_seconds"] = median_seconds(
+            partial(trainee.finish_step, 0, lambda tensor: tensor), device, 5
+        )
+        found[f"{kind}_peak_gigabytes"] = peak_gigabytes(device)
+        del trainee, model
+    return found
 
 
 def mqvae(place: Place, config: MQVAEConfig, compiled: bool, times: int = 8) -> dict[str, Any]:
