@@ -215,7 +215,7 @@ def waiting(place: Place, configs: tuple[MQVAEConfig, StackformerConfig]) -> dic
     if place.device != "cuda":
         return {"left_out": "a CPU is never waited for"}
     for precision in ("fp32", "bf16"):
-        for name, stepping in all_kinds(configs, torch.device(place.device), precision):  # type: ignore[arg-type]
+        for name, stepping in all_kinds(configs, torch.device(place.device), precision):
             for number in range(2):
                 stepping.step(number)
             found[f"{name}_{precision}"] = waits_of(partial(steps_of, stepping))
