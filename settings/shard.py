@@ -43,7 +43,8 @@ class ShardSettings(Section):
     )
     columns: dict[ColumnUse, str] = Field(
         default_factory=dict,
-        description="columns of tables, or members of tars, where their names do not say: {label: Smiling}, {mask: seg.png}",
+        description="columns of tables, members of tars, or expressions of one group for file names, where it is not plain: "
+        "{label: Smiling}, {mask: seg.png}, {label: '^(.+)_'}",
     )
 
     tars: str | None = Field(

@@ -10,11 +10,13 @@ from typing import Literal
 from shards.images import MOST_CLASSES
 from shards.layouts.class_folder import list_class_folder
 from shards.layouts.coco import list_coco
+from shards.layouts.file_names import list_file_names
 from shards.layouts.folder import list_folder
 from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess, are_shapes, are_tars, guess
-from shards.layouts.listed import Source
+from shards.layouts.listed import Source, shown_name
 from shards.layouts.metadata import list_metadata
+from shards.layouts.name_labels import labels_in_names, masks_among, told_names
 from shards.layouts.names import counted
 from shards.layouts.reading import Reading
 from shards.layouts.shapes import list_shapes
@@ -24,13 +26,18 @@ from shards.layouts.walking import Files, files_of
 from shards.layouts.webdataset import list_webdataset
 from workspace.errors import UserError
 
-Kind = Literal["auto", "folder", "class_folder", "metadata", "coco", "shapes", "webdataset"]
+Kind = Literal["auto", "folder", "class_folder", "file_names", "metadata", "coco", "shapes", "webdataset"]
 BY_FILES = {
     "folder": list_folder,
     "class_folder": list_class_folder,
+    "file_names": list_file_names,
     "metadata": list_metadata,
     "coco": list_coco,
 }
+BY_TABLES = ("metadata", "class_folder", "file_names")
+"""Kinds that read what `shard.tables` names."""
+UNLABELLED = ("folder", "metadata")
+"""Kinds that may leave labels in file names unread."""
 PLAIN = Reading()
 
 
@@ -63,10 +70,7 @@ def checked(found: Source, source: str) -> Source:
 
 
 def _listed(kind: Kind, source: str, reading: Reading) -> Source:
-    if reading.tars is not None and kind not in ("auto", "webdataset"):
-        raise UserError(
-            f"shard.tars is {reading.tars}, and shard.kind {kind} reads no tars; expected webdataset, or null"
-        )
+    _check_settings(kind, reading)
     if kind == "auto":
         made = guessed(source, reading)
         first = f"{source} is taken for {made.kind}: `python -m shards.inspect {source}` says why"
@@ -77,6 +81,25 @@ def _listed(kind: Kind, source: str, reading: Reading) -> Source:
         return replace(list_shapes(source), kind=kind)
     files = files_of(source)
     return _with_unread(files, BY_FILES[kind](files, reading, source), kind, reading, source)
+
+
+def _check_settings(kind: Kind, reading: Reading) -> None:
+    """UserError where a setting is given that the kind does not look at: what it asks for would be lost."""
+    if reading.tars is not None and kind not in ("auto", "webdataset"):
+        raise UserError(
+            f"shard.tars is {reading.tars}, and shard.kind {kind} reads no tars; expected webdataset, or null"
+        )
+    if reading.tables and kind not in ("auto", *BY_TABLES):
+        raise UserError(
+            f"shard.tables is {list(reading.tables)}, and shard.kind {kind} reads no tables; expected metadata for labels, "
+            "class_folder or file_names for captions and splits, or null"
+        )
+    unused = ("folder", "coco", "shapes", *(() if reading.tables else ("class_folder",)))
+    if reading.columns and kind in unused:
+        raise UserError(
+            f"shard.columns is {dict(reading.columns)}, and shard.kind {kind} reads no columns; expected metadata, webdataset or "
+            "file_names, or {}"
+        )
 
 
 def guessed(source: str, reading: Reading = PLAIN) -> Guess:
@@ -98,9 +121,24 @@ def guessed(source: str, reading: Reading = PLAIN) -> Guess:
 
 def _with_unread(files: Files, found: Source, kind: str, reading: Reading, source: str) -> Source:
     notes = (*found.notes, *unread(files, found, kind, reading, source), *_alike(found))
+    notes = (*notes, *_by_names(kind, found))
     if files.empty and found.images:
         notes = (*notes, f"empty folders: {counted(list(files.empty))}")
     return replace(found, kind=kind, notes=notes)
+
+
+def _by_names(kind: str, found: Source) -> list[str]:
+    """What to say of names that speak of labels which are not read, or of masks that are taken for pictures."""
+    names = [image.name for image in found.images]
+    told = []
+    if masks := masks_among(names):
+        told.append(
+            f"{len(masks):,} files are named like masks of others and taken for images, such as {shown_name(masks[0])}: a text "
+            "list of the photographs alone may be shard.source"
+        )
+    if kind in UNLABELLED and found.classes is None and (line := told_names(labels_in_names(names))):
+        told.append(line)
+    return told
 
 
 def _alike(found: Source) -> list[str]:

@@ -60,7 +60,7 @@ def check_source(params: "Params", path: Path) -> None:
     by_tables = shard.kind == "class_folder" and bool(
         shard.tables
     )  # which may hold captions, or splits alone
-    if shard.kind not in ("auto", "metadata", "webdataset") and not by_tables:
+    if shard.kind not in ("auto", "file_names", "metadata", "webdataset") and not by_tables:
         return
     if params.stackformer.condition == "none" and features != "proxy":
         return

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from shards.layouts.class_folder import LooseImagesError, list_class_folder
 from shards.layouts.coco import caption_files, list_coco
+from shards.layouts.file_names import list_file_names
 from shards.layouts.folder import list_folder
 from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
+from shards.layouts.name_labels import NameLabels, labels_in_names
 from shards.layouts.names import PARTS, counted, stem_of
 from shards.layouts.reading import Reading, UnknownRoleError
 from shards.layouts.tars import TARS
@@ -85,9 +87,27 @@ def guess(files: Files, reading: Reading, source: str) -> Guess:
         if beside is not None:
             others["metadata"] = f"folders are classes; {counted(list(beside.read), 3)} could name them too"
         return Guess("class_folder", classes, reading, others)
-    if beside is not None:
+    if beside is not None and beside.classes is not None:
         return Guess("metadata", beside, reading, others)
-    return Guess("folder", list_folder(files, reading, source), reading, others)
+    return _unlabelled(files, reading, beside, source, others)
+
+
+def _unlabelled(
+    files: Files, reading: Reading, beside: Source | None, source: str, others: dict[str, str]
+) -> Guess:
+    """A source without class folders and tables of labels: the names of its files may say the class."""
+    plain = list_folder(files, reading, source) if beside is None else beside
+    names = labels_in_names(image.name for image in plain.images)
+    if names is None or names.doubt:
+        others["file_names"] = "no labels are seen in them" if names is None else _unsure(names)
+        return Guess("folder" if beside is None else "metadata", plain, reading, others)
+    if beside is not None:
+        reading = replace(reading, tables=_tables(files, beside))
+    return Guess("file_names", list_file_names(files, reading, source), reading, others)
+
+
+def _unsure(names: NameLabels) -> str:
+    return f"{names.counts()} may be labels, which is not sure"
 
 
 def _class_folder(

@@ -51,7 +51,7 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
 
 
 def _how(kind: str, name: str) -> str:
-    if kind == "class_folder":
+    if kind in ("class_folder", "file_names"):
         what = "captions" if name == TEXTS else "captions and splits"
         return f": shard.tables: ['{name}'] takes {what} from it, shard.kind: metadata labels"
     return ": shard.kind: metadata takes labels, captions or splits from it"

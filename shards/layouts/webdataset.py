@@ -4,64 +4,37 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from shards.images import MOST_CLASSES
-from shards.layouts.formats import OTHERS, PICTURES, PassedOver, add, is_picture
+from shards.layouts.formats import OTHERS, PassedOver, add, is_picture
 from shards.layouts.listed import Location, Source, SourceImage, clean_caption
+from shards.layouts.members import (
+    FOLDER,
+    NAME,
+    Roles,
+    field_of,
+    json_of,
+    roles_of,
+    texts_of,
+    unread_fields,
+    wants_json,
+)
+from shards.layouts.name_labels import labels_in_names
 from shards.layouts.names import counted, split_of, splits_of
 from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, Reading, check_roles, divided
-from shards.layouts.tables import lines_of
-from shards.layouts.tars import MASK_WORDS, tar_samples, tars_of
+from shards.layouts.tars import tar_samples, tars_of
 from workspace.errors import UserError
-from workspace.manifest import parse_json
 
-LOSSLESS = ("png", "tif", "tiff", "bmp", "gif")
-"""Pictures that are as likely a label map as a photograph: beside another picture they are not the image."""
-LABELS = ("cls", "label", "class", "cls.txt", "label.txt", "index")
-CAPTIONS = ("txt", "caption", "text", "caption.txt")
-JSON_LABELS = ("label", "class", "cls", "class_name", "label_name")
-JSON_CAPTIONS = ("caption", "captions", "text", "txt")
 NAMES = ("classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json")
 """Files beside tars with a class's name a line."""
 LEFT_OUT = {"test": KEPT_APART, "skip": SKIPPED_BY_ROLE}
 """Splits whose samples are no images of the source → why."""
-LOOKED_AT = 50
-"""Members json by which their fields are known."""
 NUMBERED = re.compile(r"[\d_.-]+(tar)?$")
 NAMED_TAR = re.compile(r"\.t[a-z0-9]+(\.(gz|bz2|xz))?$", re.IGNORECASE)
-FOLDER = "folder"
-"""`shard.columns: {label: folder}` takes the folder in which a key lies."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """Which members of a sample are what; a name `json.FIELD` is a field of the member json.
-
-    Attributes:
-        image: extensions, the first that a sample has is taken.
-        label: of the class.
-        caption: of captions.
-        mask: of the object's mask.
-        said: which of these the user names.
-    """
-
-    image: tuple[str, ...]
-    label: str | None
-    caption: str | None
-    mask: str | None
-    said: frozenset[str] = frozenset()
-
-    def told(self) -> str:
-        """`image jpg, label cls, caption none, mask none`."""
-        found = {
-            "image": "/".join(self.image), "label": self.label, "caption": self.caption, "mask": self.mask
-        }  # fmt: skip
-        return ", ".join(f"{use} {name or 'none'}" for use, name in found.items())
 
 
 @dataclass
@@ -96,20 +69,37 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
                 add(read.passed_over, f"samples {LEFT_OUT[split]}")
             else:
                 _read(f"{shown}/{key}", members, split, roles, read)
+    if roles.label == NAME and not any(read.labels):
+        _label_by_names(read, source)
     images, classes = _labelled(read, names_beside(source, paths), source)
-    notes = [f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` says otherwise"]
+    if "label" in roles.said and classes is None:
+        raise UserError(
+            f"shard.source {source}: shard.columns says label: {roles.label}, and no sample has one label there"
+        )
+    notes = [*_notes(samples, roles, read, labelled=classes is not None), *_unread(read)]
+    return Source(images, classes, passed_over=read.passed_over, notes=tuple(notes))
+
+
+def _notes(
+    samples: Mapping[str, Mapping[str, Any]], roles: Roles, read: Read, labelled: bool
+) -> Iterator[str]:
+    """What members are taken for, and what else may be labels and captions."""
+    yield f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` says otherwise"
     folders = sorted(
         {key.rpartition("/")[0].rpartition("/")[2] for keys in samples.values() for key in keys} - {"", "."}
     )
     if roles.label is None and len(folders) > 1:
-        notes.append(
-            f"keys lie in folders ({counted(folders, 3)}): shard.columns: {{label: folder}} makes them classes"
-        )
-    if read.unread:
-        notes.append(
-            "members not read: " + ", ".join(f"{n:,} .{name}" for name, n in read.unread.most_common(8))
-        )
-    return Source(images, classes, passed_over=read.passed_over, notes=tuple(notes))
+        yield f"keys lie in folders ({counted(folders, 3)}): shard.columns: {{label: folder}} makes them classes"
+    names = None if labelled else labels_in_names(image.name for image in read.images)
+    if names is not None and names.doubt not in ("splits", "parts"):
+        yield f"keys look like labels ({names.counts()}): shard.columns: {{label: {NAME}}} makes them classes"
+    yield from unread_fields(samples.values(), roles)
+
+
+def _unread(read: Read) -> list[str]:
+    """Members that nothing reads."""
+    found = ", ".join(f"{count:,} .{name}" for name, count in read.unread.most_common(8))
+    return [f"members not read: {found}"] if found else []
 
 
 def root_of(source: str, tars: Sequence[Path]) -> Path:
@@ -161,67 +151,6 @@ def key_splits(tars: Iterable[Mapping[str, Any]], reading: Reading, source: str)
     return {name: part.split for part in parts for key in part.names for name in (key, f"./{key}")}
 
 
-def roles_of(tars: Any, reading: Reading) -> Roles:
-    """What the members of all samples are, by the user's word or by their names.
-
-    Raises:
-        UserError: a member that the user names is in no sample.
-    """
-    found: Counter[str] = Counter(
-        name for samples in tars for members in samples.values() for name in members
-    )
-    said = dict(reading.columns)
-    for use, name in said.items():
-        first = name.split(".")[0] if name.startswith("json.") else name
-        if first != FOLDER and first not in found:
-            there = ", ".join(f".{name}" for name, _ in found.most_common(12))
-            raise UserError(f"shard.columns: {{{use}: {name}}} is a member of no sample; members are {there}")
-    pictures = [name for name in found if f".{name.rpartition('.')[2]}" in PICTURES]
-    masks = [name for name in pictures if name.split(".")[0] in MASK_WORDS]
-    plain = sorted(set(pictures) - set(masks), key=lambda name: (name in LOSSLESS, -found[name], name))
-    jsons = _first_jsons(tars)
-    fields = {name for value in jsons for name, inner in value.items() if inner is not None}
-    for use, name in said.items():
-        if name.startswith("json.") and all(_field(value, name) is None for value in jsons):
-            raise UserError(
-                f"shard.columns: {{{use}: {name}}} is in no json; fields are {counted(sorted(fields), 12)}"
-            )
-    label = next((name for name in LABELS if name in found), None)
-    caption = next((name for name in CAPTIONS if name in found), None)
-    return Roles(
-        (said["image"],) if "image" in said else tuple(plain),
-        said.get("label") or label or next((f"json.{name}" for name in JSON_LABELS if name in fields), None),
-        said.get("caption")
-        or caption
-        or next((f"json.{name}" for name in JSON_CAPTIONS if name in fields), None),
-        said.get("mask") or next(iter(sorted(masks)), None),
-        frozenset(said),
-    )
-
-
-def _first_jsons(tars: Any) -> list[Mapping[str, Any]]:
-    """What the first samples with a member json say in it."""
-    places = (
-        (key, members["json"]) for samples in tars for key, members in samples.items() if "json" in members
-    )
-    return [_json(location, key) for key, location in islice(places, LOOKED_AT)]
-
-
-def _field(value: Any, role: str) -> Any:
-    """`json.caption` of a json, or `json.meta.caption`; None where it has none."""
-    name = role.removeprefix("json.")
-    if isinstance(value, dict) and name in value:
-        return value[name]
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _json(location: Location, key: str) -> Mapping[str, Any]:
-    value = parse_json(location.read(), f"{location.path}: {key}.json")
-    return value if isinstance(value, dict) else {}
-
-
 def _picture(members: Mapping[str, Location]) -> str | None:
     """The extension, if any, of a member that is a picture by its first bytes: names without an extension say nothing."""
     heads = (
@@ -240,9 +169,9 @@ def _read(name: str, members: Mapping[str, Location], split: str | None, roles: 
         shown = ", ".join(f".{name}" if name else "no extension" for name in sorted(members))
         add(read.passed_over, f"samples without an image ({shown})")
         return
-    fields = _json(members["json"], name) if "json" in members and _wants_json(roles) else {}
+    fields = json_of(members["json"], name) if "json" in members and wants_json(roles) else {}
     texts = _texts(roles.caption, members, fields)
-    used = {image, roles.label, roles.caption, roles.mask, "json" if _wants_json(roles) else None}
+    used = {image, roles.label, roles.caption, roles.mask, "json" if wants_json(roles) else None}
     read.unread.update(extension for extension in members if extension not in used)
     read.labels.append(_label(roles.label, name, members, fields))
     mask = members.get(roles.mask) if roles.mask else None
@@ -250,22 +179,16 @@ def _read(name: str, members: Mapping[str, Location], split: str | None, roles: 
     read.images.append(SourceImage(shown, members[image], split, captions=texts, mask=mask))
 
 
-def _wants_json(roles: Roles) -> bool:
-    return any(name is not None and name.startswith("json.") for name in (roles.label, roles.caption))
-
-
 def _value(role: str | None, members: Mapping[str, Location], fields: Mapping[str, Any]) -> Any:
     if role is None:
         return None
     if role.startswith("json."):
-        return _field(fields, role)
+        return field_of(fields, role)
     return members[role].read().decode("utf-8-sig", "surrogateescape") if role in members else None
 
 
 def _texts(role: str | None, members: Mapping[str, Location], fields: Mapping[str, Any]) -> tuple[str, ...]:
-    value = _value(role, members, fields)
-    lines = value if isinstance(value, list) else lines_of(value) if isinstance(value, str) else []
-    return tuple(filter(None, (clean_caption(line) for line in lines if isinstance(line, str))))
+    return texts_of(_value(role, members, fields))
 
 
 def _label(
@@ -273,10 +196,30 @@ def _label(
 ) -> str | None:
     if role == FOLDER:
         return Path(name).parent.name
+    if role == NAME and NAME not in members:
+        return None  # known once all are read
     value = _value(role, members, fields)
     if value is None or isinstance(value, (dict, list)):
         return None
     return re.sub(r"^(-?\d+)\.0$", r"\1", clean_caption(str(value)))
+
+
+def _label_by_names(read: Read, source: str) -> None:
+    """The labels that the keys carry; samples without one are counted.
+
+    Raises:
+        UserError: the keys carry none.
+    """
+    names = [image.name for image in read.images]
+    guess = labels_in_names(names)
+    if guess is None:
+        raise UserError(
+            f"shard.source {source}: no labels are seen in the keys ({counted(names, 3)}); cat_001.jpg has one"
+        )
+    read.images = [image for image in read.images if image.name in guess.labels]
+    read.labels = [guess.labels[image.name] for image in read.images]
+    if len(read.images) < len(names):
+        add(read.passed_over, "samples without a label in the key", len(names) - len(read.images))
 
 
 def _labelled(

@@ -1,0 +1,146 @@
+"""What the names of image files say of classes: `cat.0.jpg`, `Abyssinian_12.jpg`, `1000_truck.png`; and where they only seem to.
+
+A guess: cameras, browsers and programs number files too, and parts of one data set (a picture and its mask) end alike.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from shards.layouts.cells import label_text
+from shards.layouts.names import PARTS, begins_like_split, stem_of, words_of
+from shards.layouts.tars import MASK_WORDS
+
+FRONT = re.compile(r"(.+?)(?:[\W_]+(\d+)\W*|(?<=[^\W\d_])(\d+))")
+"""A label and a number: `cat.0`, `cat (12)`, `n01440764_10026`, `dog17`."""
+BACK = re.compile(r"(\d+)[\W_]+([^\W\d_].*)")
+"""A number and a label, as CIFAR's PNGs have it: `1000_truck`."""
+A_WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_a-zA-Z]")
+"""What a label has: two letters in a row, or one that is a word in itself (Chinese)."""
+WORDNET = re.compile(r"n\d{8}")
+MASK_TAIL = re.compile(r"(.+)[ ._-]([^\W\d_]+)")
+MASK_TAILS = frozenset({*MASK_WORDS, "masks", "trimap", "gt", "groundtruth", "matte", "depth", "annotation"})
+"""What the names of masks end in, after the picture's."""
+ENOUGH, SHARED, SEEN = 0.95, 0.9, 0.5
+"""Shares: of names with a label for a sure guess; of these with a label that others have too; of names for any guess."""
+SHOWN = 3
+GENERIC = frozenset({
+    "img", "image", "images", "imgs", "pic", "pics", "picture", "pictures", "photo", "photos", "foto", "fotos", "bild", "p",
+    "dsc", "dscn", "dscf", "dsci", "dcim", "imgp", "dji", "gopr", "gp", "gh", "pxl", "mvimg", "pano", "burst", "cimg", "sam",
+    "scan", "scanned", "screenshot", "screen", "shot", "snapshot", "snap", "capture", "whats", "whatsapp", "app", "fb",
+    "received", "signal", "telegram", "file", "files", "sample", "samples", "example", "untitled", "unnamed", "download",
+    "copy", "crop", "frame", "frames", "seq", "sequence", "video", "vid", "clip", "cam", "camera", "page", "tile", "patch",
+    "render", "rendered", "output", "out", "result", "gen", "generated", "seed", "item", "data", "wallpaper", "new", "final",
+    "at", "am", "pm", "id", "no", "nr", "number", "index", "idx", "thumb", "orig", "original", "edited",
+})  # fmt: skip
+"""Words of cameras and programs, which label nothing."""
+SIDES = frozenset({
+    "left", "right", "front", "back", "top", "bottom", "small", "large", "thumb", "thumbnail", "lr", "hr", "low", "high",
+    "input", "target", "source", "before", "after",
+})  # fmt: skip
+"""Words of parts: views and versions of one picture."""
+
+
+@dataclass(frozen=True)
+class NameLabels:
+    """A guess.
+
+    Attributes:
+        labels: image → label.
+        doubt: why it is not sure: "" where it is, else numbered, few, splits or parts.
+    """
+
+    labels: Mapping[str, str]
+    doubt: str
+
+    def counts(self) -> str:
+        """`cat 12, dog 12 and 3 others`."""
+        found = sorted(Counter(self.labels.values()).items(), key=lambda item: (-item[1], item[0]))
+        shown = ", ".join(f"{label} {count:,}" for label, count in found[:SHOWN])
+        return shown if len(found) <= SHOWN else f"{shown} and {len(found) - SHOWN:,} others"
+
+
+def labels_in_names(names: Iterable[str]) -> NameLabels | None:
+    """The labels that names seem to carry; None where they carry none: `0001.jpg`, `IMG_1.jpg` beside `DSC_2.jpg`."""
+    asked = list(names)
+    found = [guess for guess in (_front(asked), _back(asked)) if guess is not None]
+    return max(found, key=lambda guess: (not guess.doubt, len(guess.labels)), default=None)
+
+
+def _front(names: list[str]) -> NameLabels | None:
+    labels = {name: match[1] for name in names if (match := FRONT.fullmatch(stem_of(name)))}
+    return _judged(labels, len(names))
+
+
+def _back(names: list[str]) -> NameLabels | None:
+    found = {name: match for name in names if (match := BACK.fullmatch(stem_of(name)))}
+    numbers = Counter(match[1] for match in found.values())
+    labels = {name: match[2] for name, match in found.items()}
+    if 2 * sum(count for count in numbers.values() if count > 1) <= len(found):
+        return _judged(labels, len(names))
+    several = len(set(labels.values())) > 1 and 2 * len(labels) >= len(names)
+    return NameLabels(labels, "parts") if several and not masks_among(names) else None
+
+
+def _judged(found: Mapping[str, str], total: int) -> NameLabels | None:
+    cleaned = {name: label_text(label.strip(" ._-"), name, "") or "" for name, label in found.items()}
+    labels = {name: label for name, label in cleaned.items() if _may_be_label(label)}
+    counts = Counter(labels.values())
+    shared = sum(count for count in counts.values() if count > 1)
+    if len(counts) < 2 or len(labels) < SEEN * total or shared < SHARED * len(labels):
+        return None
+    return NameLabels(labels, _doubt(counts, len(labels) / total))
+
+
+def _may_be_label(label: str) -> bool:
+    if WORDNET.fullmatch(label):
+        return True
+    words = words_of(label)
+    return A_WORD.search(label) is not None and not (words and all(word in GENERIC for word in words))
+
+
+def _doubt(counts: Mapping[str, int], share: float) -> str:
+    parts = [label for label in counts if set(words_of(label)) & {*PARTS, *MASK_WORDS, *SIDES}]
+    if 2 * len(parts) >= len(counts):
+        return "parts"
+    if any(begins_like_split(label) for label in counts):
+        return "splits"
+    words = {re.sub(r"[\W\d_]+", "", label).casefold() for label in counts}
+    if 2 * len(words) < len(counts) and not all(map(WORDNET.fullmatch, counts)):
+        return "numbered"
+    return "few" if share < ENOUGH else ""
+
+
+def masks_among(names: Iterable[str]) -> list[str]:
+    """Names of masks beside the pictures that they belong to: `0001_mask.png` beside `0001.jpg` or `0001_image.png`."""
+    rests: dict[str, list[str]] = {}
+    masks = {}
+    for name in names:
+        stem = name.rpartition(".")[0]
+        match = MASK_TAIL.fullmatch(stem)
+        rests.setdefault(stem, []).append(name)
+        if match and match[2].lower() in MASK_TAILS:
+            masks[name] = match[1]
+        if match:
+            rests.setdefault(match[1], []).append(name)
+    return [name for name, rest in masks.items() if len(rests[rest]) > 1]
+
+
+def told_names(found: NameLabels | None) -> str:
+    """What to say of names that were not read; "" where there is nothing to say."""
+    if found is None:
+        return ""
+    if found.doubt == "splits":
+        return (
+            f"file names begin like splits ({found.counts()}), and are not read: shard.kind: file_names with "
+            "shard.columns: {split: '^([A-Za-z]+)'} divides them"
+        )
+    if found.doubt == "parts":
+        return (
+            f"file names end like parts of one data set ({found.counts()}), and all are images of it: a text list of the "
+            "photographs alone may be shard.source"
+        )
+    return (
+        f"file names look like labels ({found.counts()}), and are not read: shard.kind: file_names takes them"
+    )
