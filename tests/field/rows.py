@@ -14,6 +14,7 @@ from tests.field import (
     source_rows,
     tar_rows,
     token_rows,
+    trained_rows,
     training_rows,
     workflow_rows,
 )
@@ -24,6 +25,7 @@ ROWS: tuple[Row, ...] = (
     *shell_rows.ROWS,
     *command_rows.ROWS,
     *training_rows.ROWS,
+    *trained_rows.ROWS,
     *fault_rows.ROWS,
     *layout_rows.ROWS,
     *label_rows.ROWS,
