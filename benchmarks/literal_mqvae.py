@@ -105,7 +105,7 @@ class LiteralStep:
     ) -> None:
         self.model, self.critic, self.loss = model, critic, loss
         self.model_adam = Adam(model.parameters(), lr=learning_rate, betas=(0.5, 0.9))
-        self.critic_adam = Adam(critic.parameters(), lr=loss.disc_learning_rate, betas=(0.5, 0.9))
+        self.critic_adam = Adam(critic.parameters(), lr=loss.discriminator_learning_rate, betas=(0.5, 0.9))
 
     def generator(self, image_BCHW: Tensor) -> Tensor:
         """Backward of the generator's loss; returns it."""

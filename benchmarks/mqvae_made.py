@@ -23,9 +23,9 @@ QUANTIZER = QuantizerConfig(
 )
 SMALL = MQVAEConfig(
     image_size=64,
-    stem=1,
+    patch_size=1,
     channels=64,
-    multipliers=(1, 1, 2, 2),
+    channel_multipliers=(1, 1, 2, 2),
     res_blocks=1,
     attention=True,
     code_dim=128,
@@ -39,7 +39,7 @@ SMALL = MQVAEConfig(
 )
 """The paper's network at f8, 64 pixels and half its width."""
 
-SIZES = {"f8": SMALL, "f4": replace(SMALL, multipliers=(1, 2, 2))}
+SIZES = {"f8": SMALL, "f4": replace(SMALL, channel_multipliers=(1, 2, 2))}
 FULL = replace(SMALL, image_size=256, channels=128, res_blocks=2, code_dim=256, scorer_width=256)
 """The paper's at 256 pixels, f8."""
 
@@ -49,26 +49,26 @@ LOSS = LossConfig(
     perceptual=0.0,
     adversarial=0.8,
     adaptive_max=1e4,
-    disc_start=0,
-    disc_ramp=1,
-    disc_channels=64,
-    disc_layers=3,
-    disc_learning_rate=RATE,
+    discriminator_start=0,
+    discriminator_ramp=1,
+    discriminator_channels=64,
+    discriminator_layers=3,
+    discriminator_learning_rate=RATE,
 )
 TRAINING = MQVAESettings(
     steps=1000,
     seed=0,
     learning_rate=RATE,
     warmup_steps=0,
-    final_rate=1.0,
+    min_lr_ratio=1.0,
     beta1=0.5,
     beta2=0.9,
-    clip=0.0,
+    max_grad_norm=0.0,
     ema_decay=0.999,
     precision="fp32",
     channels_last=True,
     compile=False,
-    quantize_from=0,
+    quantize_start=0,
     global_batch=1,
     micro_batch=1,
     flip=False,
@@ -80,7 +80,7 @@ TRAINING = MQVAESettings(
     perceptual=LPIPSConfig("none", None, None),
     model=SMALL,
     loss=LOSS,
-    exploration=ExplorationConfig(noise=0.0, until=0.0, gone_by=0.0, freeze_from=1.0),
+    exploration=ExplorationConfig(noise=0.0, anneal_start=0, anneal_end=0, freeze_start=None),
 )
 
 

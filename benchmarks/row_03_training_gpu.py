@@ -21,11 +21,11 @@ TRAINING = StackformerSettings(
     steps=1000,
     learning_rate=3e-4,
     warmup_steps=10,
-    final_rate=0.1,
+    min_lr_ratio=0.1,
     beta1=0.9,
     beta2=0.95,
     weight_decay=0.01,
-    clip=1.0,
+    max_grad_norm=1.0,
     ema_decay=0.999,
     precision="bf16",
     compile=True,
@@ -38,7 +38,7 @@ TRAINING = StackformerSettings(
     validate_images=BATCH,
     checkpoint_every=1000,
     condition="class",
-    condition_drop=0.1,
+    cfg_dropout=0.1,
     model=CONFIG.network,
 )
 

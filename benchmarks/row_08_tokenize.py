@@ -56,7 +56,7 @@ def tokenizing(folder: Path) -> Result:
             "batch": BATCH,
             "precision": "fp32",
             "block": 1024,
-            "copies": [{"flip": False}],
+            "augmentations": [{"flip": False}],
             "text_vocab": 0,
             "text_length": 0,
             "seed": 0,

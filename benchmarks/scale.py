@@ -43,7 +43,7 @@ def first_stage(settings: MQVAESettings) -> dict[str, float]:
     with FakeTensorMode():
         model, critic = (
             MQVAE(config),
-            PatchDiscriminator(settings.loss.disc_channels, settings.loss.disc_layers),
+            PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers),
         )
         image_BCHW = torch.empty(BATCH, 3, config.image_size, config.image_size)
         forward, judged = counted(model, image_BCHW), counted(critic, image_BCHW)

@@ -35,7 +35,7 @@ from workspace.settings import read_tree
 from workspace.versions import OF_SCORES, versions
 
 BIN = Path(sys.executable).parent
-UNGUIDED = ("guidance=1.0", "code.top_p=1.0", "position.top_p=1.0", "code.top_k=0", "position.top_k=0")
+UNGUIDED = ("guidance_scale=1.0", "code.top_p=1.0", "position.top_p=1.0", "code.top_k=0", "position.top_k=0")
 
 
 @dataclass(frozen=True)

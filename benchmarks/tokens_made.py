@@ -38,7 +38,7 @@ def _blocks(
         yield TokenBlock(
             keys=tuple(f"{name:08d}" for name in part),
             codes=generator.integers(facts.num_codes, size=size, dtype=np.uint16),
-            mask=pack_positions(positions, facts.num_positions),
+            kept=pack_positions(positions, facts.num_positions),
             cls=generator.integers(len(facts.classes or ("",)), size=len(part)).astype(np.uint16),
             text=None,
             caption_count=None,

@@ -71,7 +71,7 @@ def measure(folder: Path, batch: int, repetitions: int) -> Speed:
     torch.set_num_threads(1)
     model = Stackformer.from_pretrained(folder)
     condition_BC = torch.zeros(batch, model.config.condition_length, dtype=torch.int64)
-    sampler = Sampler(model, batch, SamplingSettings(guidance=1.0, code=PLAIN, position=PLAIN))
+    sampler = Sampler(model, batch, SamplingSettings(guidance_scale=1.0, code=PLAIN, position=PLAIN))
     ways: list[Callable[[], object]] = [
         lambda: sampler(condition_BC, list(range(batch))),
         lambda: sample_uncached(model, condition_BC),

@@ -98,10 +98,10 @@ def require_condition(settings: SampleSettings, learned: StackformerFacts, folde
         )
     if condition != "class" and settings.classes != "all":
         raise UserError(f"sample.classes needs a Stackformer of classes, and {folder} draws {draws}")
-    if settings.guidance != 1 and learned.condition_drop == 0:
+    if settings.guidance_scale != 1 and learned.cfg_dropout == 0:
         raise UserError(
-            f"sample.guidance is {settings.guidance}, and {folder} never learned to draw without its condition "
-            "(stackformer.condition_drop was 0); expected 1"
+            f"sample.guidance_scale is {settings.guidance_scale}, and {folder} never learned to draw without its condition "
+            "(stackformer.cfg_dropout was 0); expected 1"
         )
 
 

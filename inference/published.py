@@ -37,7 +37,7 @@ class StackformerFacts:
         mqvae: fingerprint of the MQ-VAE whose tokens it learned.
         parameters: weights that are learned.
         steps: optimiser steps of its training.
-        condition_drop: share of samples that were learned without the condition; null where an older version wrote it.
+        cfg_dropout: share of samples that were learned without the condition; null where an older version wrote it.
     """
 
     grid: tuple[int, int]
@@ -48,4 +48,4 @@ class StackformerFacts:
     mqvae: str
     parameters: int
     steps: int
-    condition_drop: float | None = None
+    cfg_dropout: float | None = None

@@ -58,7 +58,7 @@ class ImageSampler:
 
 def drawing(settings: SampleSettings) -> SamplingSettings:
     """The sampler's part of the settings."""
-    return SamplingSettings(settings.guidance, settings.code, settings.position)
+    return SamplingSettings(settings.guidance_scale, settings.code, settings.position)
 
 
 def fitted(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from inference.encode import TokenArrays, encode
 from models.mqvae import MQVAE
-from settings.tokenize import Copy, TokenizeSettings
+from settings.tokenize import Augmentation, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
 from shards.source_names import named
 from shards.text import TextTokenizer, captions_of
@@ -93,24 +93,29 @@ class BlockMaker:
             yield batch
 
     def blocks(
-        self, batches: Iterator[list[ImageSample]], copies: Sequence[Copy], sources: dict[str, str]
+        self,
+        batches: Iterator[list[ImageSample]],
+        augmentations: Sequence[Augmentation],
+        sources: dict[str, str],
     ) -> Iterator[TokenBlock]:
         """Blocks of the images, one per version, encoded batch by batch as they come."""
         while True:
             taken: list[ImageSample] = []
-            tokens: list[list[TokenArrays]] = [[] for _ in copies]
+            tokens: list[list[TokenArrays]] = [[] for _ in augmentations]
             while len(taken) < self.settings.block and (batch := next(batches, None)):
                 taken += batch
-                for number, copy in enumerate(copies):
-                    tokens[number].append(self._tokens(batch, copy, number))
+                for number, augmentation in enumerate(augmentations):
+                    tokens[number].append(self._tokens(batch, augmentation, number))
             if not taken:
                 return
             names = named(taken, sources)
             for number, parts in enumerate(tokens):
                 yield self._block(taken, number, parts, names)
 
-    def _tokens(self, samples: Sequence[ImageSample], copy: Copy, number: int) -> TokenArrays:
-        images = np.stack([sample.image[:, ::-1] if copy.flip else sample.image for sample in samples])
+    def _tokens(self, samples: Sequence[ImageSample], augmentation: Augmentation, number: int) -> TokenArrays:
+        images = np.stack(
+            [sample.image[:, ::-1] if augmentation.flip else sample.image for sample in samples]
+        )
         keys = [key_of(sample, number) for sample in samples]
         return encode(self.model, images, keys, self.settings.seed, self.settings.precision)
 
@@ -128,7 +133,7 @@ class BlockMaker:
         return TokenBlock(
             keys=tuple(key_of(sample, number) for sample in samples),
             codes=codes.astype(np.uint16),
-            mask=pack_positions(positions, self.model.config.num_positions),
+            kept=pack_positions(positions, self.model.config.num_positions),
             cls=np.array(classes, np.uint16) if self.classed else None,
             text=text,
             caption_count=count,

@@ -1,4 +1,4 @@
-"""VQGAN's encoder and decoder (Esser et al. 2021, section 3.1 there), with an optional space-to-depth stem.
+"""VQGAN's encoder and decoder (Esser et al. 2021, section 3.1 there), with an optional space-to-depth patch_size.
 
 Shapes: B images, C channels, H and W in pixels or cells, D features of a cell.
 """
@@ -94,24 +94,30 @@ class Upsample(nn.Module):
 
 
 class Encoder(nn.Sequential):
-    """Image [B, 3, H₀, W₀] → grid [B, D, H, W], f = stem · 2^(levels - 1).
+    """Image [B, 3, H₀, W₀] → grid [B, D, H, W], f = patch_size · 2^(levels - 1).
 
     Args:
-        stem: space-to-depth factor before the first convolution (1 is VQGAN's).
-        channels: ch; level i has `channels * multipliers[i]`.
-        multipliers: one a level.
+        patch_size: space-to-depth factor before the first convolution (1 is VQGAN's).
+        channels: ch; level i has `channels * channel_multipliers[i]`.
+        channel_multipliers: one a level.
         blocks: ResBlocks a level.
         attention: whether the last level and the middle attend over the grid.
         dim: D.
     """
 
     def __init__(
-        self, stem: int, channels: int, multipliers: tuple[int, ...], blocks: int, attention: bool, dim: int
+        self,
+        patch_size: int,
+        channels: int,
+        channel_multipliers: tuple[int, ...],
+        blocks: int,
+        attention: bool,
+        dim: int,
     ):
-        widths = [channels * multiplier for multiplier in multipliers]
+        widths = [channels * multiplier for multiplier in channel_multipliers]
         layers: list[nn.Module] = [
-            nn.PixelUnshuffle(stem),
-            nn.Conv2d(3 * stem * stem, channels, 3, padding=1),
+            nn.PixelUnshuffle(patch_size),
+            nn.Conv2d(3 * patch_size * patch_size, channels, 3, padding=1),
         ]
         before = channels
         for index, width in enumerate(widths):
@@ -132,22 +138,22 @@ class Decoder(nn.Sequential):
     """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one ResBlock more a level (VQGAN's).
 
     Args:
-        stem, channels, multipliers, blocks, attention, dim: the encoder's.
-        refine: channels of a pixel before a last 3×3 convolution at full resolution; 0 leaves it out. Without it the stem²
+        patch_size, channels, channel_multipliers, blocks, attention, dim: the encoder's.
+        refine: channels of a pixel before a last 3×3 convolution at full resolution; 0 leaves it out. Without it the patch_size²
             pixels of a block come from weights of their own; with it they share the last ones.
     """
 
     def __init__(
         self,
-        stem: int,
+        patch_size: int,
         channels: int,
-        multipliers: tuple[int, ...],
+        channel_multipliers: tuple[int, ...],
         blocks: int,
         attention: bool,
         dim: int,
         refine: int = 0,
     ):
-        widths = [channels * multiplier for multiplier in reversed(multipliers)]
+        widths = [channels * multiplier for multiplier in reversed(channel_multipliers)]
         layers: list[nn.Module] = [nn.Conv2d(dim, widths[0], 3, padding=1), *_middle(widths[0], attention)]
         before = widths[0]
         for index, width in enumerate(widths):
@@ -157,8 +163,8 @@ class Decoder(nn.Sequential):
         layers += [
             group_norm(before),
             nn.SiLU(),
-            nn.Conv2d(before, (refine or 3) * stem * stem, 3, padding=1),
-            nn.PixelShuffle(stem),
+            nn.Conv2d(before, (refine or 3) * patch_size * patch_size, 3, padding=1),
+            nn.PixelShuffle(patch_size),
         ]
         layers += [nn.SiLU(), nn.Conv2d(refine, 3, 3, padding=1)] if refine else []
         super().__init__(*layers)

@@ -26,9 +26,9 @@ class MQVAEConfig:
 
     Attributes:
         image_size: pixels a side, a multiple of f (≥ 1).
-        stem: space-to-depth factor before the first convolution; 1 is VQGAN's encoder (≥ 1).
+        patch_size: space-to-depth factor before the first convolution; 1 is VQGAN's encoder (≥ 1).
         channels: ch, width of the first level (≥ 1).
-        multipliers: of `channels`, one a level; f = stem · 2^(levels - 1) (each ≥ 1).
+        channel_multipliers: of `channels`, one a level; f = patch_size · 2^(levels - 1) (each ≥ 1).
         res_blocks: ResBlocks a level (≥ 1).
         attention: whether the grid's level attends over the grid, in encoder and decoder.
         code_dim: n_z, features of a cell and of a code (≥ 1).
@@ -45,9 +45,9 @@ class MQVAEConfig:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     image_size: int
-    stem: int
+    patch_size: int
     channels: int
-    multipliers: tuple[int, ...]
+    channel_multipliers: tuple[int, ...]
     res_blocks: int
     attention: bool
     code_dim: int
@@ -65,7 +65,7 @@ class MQVAEConfig:
             raise ValueError(f"refine is {self.refine}, expected ≥ 0")
         for name in (
             "image_size",
-            "stem",
+            "patch_size",
             "channels",
             "res_blocks",
             "code_dim",
@@ -74,9 +74,9 @@ class MQVAEConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
-        if not self.multipliers or min(self.multipliers) < 1:
+        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
             raise ValueError(
-                f"multipliers is {list(self.multipliers)}, expected one whole number ≥ 1 a level"
+                f"channel_multipliers is {list(self.channel_multipliers)}, expected one whole number ≥ 1 a level"
             )
         if self.num_codes < 2 or self.num_codes > 65536:
             raise ValueError(
@@ -85,7 +85,8 @@ class MQVAEConfig:
         if self.image_size % self.downsampling:
             raise ValueError(
                 f"image_size {self.image_size} is not divisible by the down-sampling {self.downsampling} "
-                f"(stem {self.stem} × 2^{len(self.multipliers) - 1}); change image_size, stem or multipliers"
+                f"(patch_size {self.patch_size} × 2^{len(self.channel_multipliers) - 1}); change "
+                "image_size, patch_size or channel_multipliers"
             )
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected 0 ≤ mask_ratio < 1")
@@ -99,7 +100,7 @@ class MQVAEConfig:
     @property
     def downsampling(self) -> int:
         """f, pixels a cell and side."""
-        return self.stem << (len(self.multipliers) - 1)
+        return self.patch_size << (len(self.channel_multipliers) - 1)
 
     @property
     def grid(self) -> int:
@@ -157,9 +158,9 @@ class MQVAE(nn.Module):
         super().__init__()
         self.config = config
         sizes = (
-            config.stem,
+            config.patch_size,
             config.channels,
-            config.multipliers,
+            config.channel_multipliers,
             config.res_blocks,
             config.attention,
             config.code_dim,
@@ -196,7 +197,9 @@ class MQVAE(nn.Module):
             hidden_BCHW: what the last convolution was given.
             gradient_BCHW: the loss's gradient at the image; its dtype is the product's.
         """
-        last_at = 1 if self.config.refine else self.config.stem  # pixels of a cell of the last convolution
+        last_at = (
+            1 if self.config.refine else self.config.patch_size
+        )  # pixels of a cell of the last convolution
         at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, last_at)
         shape = self.decoder.last_weight.shape
         hidden_BCHW = hidden_BCHW.to(gradient_BCHW.dtype)

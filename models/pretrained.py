@@ -14,6 +14,9 @@ from safetensors.torch import load_file, save_file
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
+RENAMED = {"stem": "patch_size", "multipliers": "channel_multipliers"}
+"""Fields of a config that have new names: old → new."""
+
 M = TypeVar("M", bound=torch.nn.Module)
 
 
@@ -21,8 +24,11 @@ def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
     """Build a config dataclass from JSON values: nested dataclasses and tuples are restored.
 
     Raises:
-        ValueError: an unknown or a missing key.
+        ValueError: an unknown or a missing key; keys under old names are all listed with their new ones.
     """
+    old = [f"{name} is now {RENAMED[name]}" for name in values if name in RENAMED]
+    if old:
+        raise ValueError(f"{', '.join(old)}: rename {'it' if len(old) == 1 else 'them'} in {CONFIG}")
     names = {field.name for field in dataclasses.fields(kind)}
     hints = {name: hint for name, hint in get_type_hints(kind).items() if name in names}
     for name in values:

@@ -64,12 +64,12 @@ class SamplingSettings:
     """How images are drawn.
 
     Attributes:
-        guidance: g in null + g · (conditioned - null), on logits; 1 is unguided, 0 ignores the condition.
+        guidance_scale: g in null + g · (conditioned - null), on logits; 1 is unguided, 0 ignores the condition.
         code: of the codes.
         position: of the positions.
     """
 
-    guidance: float
+    guidance_scale: float
     code: Truncation
     position: Truncation
 
@@ -88,7 +88,7 @@ class CachedStackformer:
     Args:
         model: in eval mode; later changes of its weights are not seen.
         batch: B.
-        guidance: see `SamplingSettings`.
+        guidance_scale: see `SamplingSettings`.
         bucket: attention reads up to the next multiple of it, under a mask where that is farther than the sequence.
         kept_as: of keys and values; see `models.decoding.DecodingBlock`.
     """
@@ -97,12 +97,12 @@ class CachedStackformer:
         self,
         model: Stackformer,
         batch: int,
-        guidance: float,
+        guidance_scale: float,
         bucket: int = 1,
         kept_as: torch.dtype | None = None,
     ) -> None:
-        self.model, self.guidance, self.bucket, self.step = model, guidance, bucket, 0
-        self.guided = guidance != 1 and model.config.condition != "none"
+        self.model, self.guidance_scale, self.bucket, self.step = model, guidance_scale, bucket, 0
+        self.guided = guidance_scale != 1 and model.config.condition != "none"
         config, rows = model.config, 2 * batch if self.guided else batch
         self._first = config.condition_length
         length = self._reach(config.length)
@@ -174,7 +174,7 @@ class CachedStackformer:
         if not self.guided:
             return at_least_fp32(logits_RV)
         conditioned_BV, null_BV = at_least_fp32(logits_RV).chunk(2)
-        return null_BV + self.guidance * (conditioned_BV - null_BV)
+        return null_BV + self.guidance_scale * (conditioned_BV - null_BV)
 
 
 class PositionMemory:
@@ -274,7 +274,7 @@ class Sampler:
         self.device = model.e_c.weight.device
         on_gpu = self.device.type == "cuda"
         self._state = CachedStackformer(
-            model, batch, settings.guidance, bucket or (BUCKET if on_gpu else 1), kept_as
+            model, batch, settings.guidance_scale, bucket or (BUCKET if on_gpu else 1), kept_as
         )
         self._memory = PositionMemory(model.config, batch, self.device)
         kept = model.config.num_kept

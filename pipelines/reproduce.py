@@ -2,7 +2,7 @@
 
     python -m pipelines.reproduce                       everything that is out of date
     python -m pipelines.reproduce sample evaluate       these stages and what they need
-    python -m pipelines.reproduce -S sample.guidance=3  with another setting, for this run alone
+    python -m pipelines.reproduce -S sample.guidance_scale=3  with another setting, for this run alone
     python -m pipelines.reproduce --force               every stage again
 
 dvc.yaml stays the only DAG: the flow asks DVC once what is stale, and runs each stale stage and all that descends from it

@@ -23,11 +23,11 @@ class LossConfig:
         perceptual: of the perceptual distance (≥ 0).
         adversarial: of the hinge loss, times the adaptive weight (≥ 0).
         adaptive_max: highest adaptive weight (≥ 0).
-        disc_start: step from which the critic takes part (≥ 0).
-        disc_ramp: steps over which its weight grows to the full (≥ 1).
-        disc_channels: width of the critic's first layer (≥ 1).
-        disc_layers: the critic's convolutions (≥ 1).
-        disc_learning_rate: the critic's peak rate (> 0).
+        discriminator_start: step from which the critic takes part (≥ 0).
+        discriminator_ramp: steps over which its weight grows to the full (≥ 1).
+        discriminator_channels: width of the critic's first layer (≥ 1).
+        discriminator_layers: the critic's convolutions (≥ 1).
+        discriminator_learning_rate: the critic's peak rate (> 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -37,21 +37,23 @@ class LossConfig:
     perceptual: float
     adversarial: float
     adaptive_max: float
-    disc_start: int
-    disc_ramp: int
-    disc_channels: int
-    disc_layers: int
-    disc_learning_rate: float
+    discriminator_start: int
+    discriminator_ramp: int
+    discriminator_channels: int
+    discriminator_layers: int
+    discriminator_learning_rate: float
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "perceptual", "adversarial", "adaptive_max", "disc_start"):
+        for name in ("l1", "l2", "perceptual", "adversarial", "adaptive_max", "discriminator_start"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 0")
-        for name in ("disc_ramp", "disc_channels", "disc_layers"):
+        for name in ("discriminator_ramp", "discriminator_channels", "discriminator_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
-        if not self.disc_learning_rate > 0:
-            raise ValueError(f"disc_learning_rate is {self.disc_learning_rate}, expected > 0")
+        if not self.discriminator_learning_rate > 0:
+            raise ValueError(
+                f"discriminator_learning_rate is {self.discriminator_learning_rate}, expected > 0"
+            )
         if self.l1 + self.l2 + self.perceptual == 0:
             raise ValueError("l1, l2 and perceptual are all 0; expected a weight > 0 in one of them")
 
@@ -60,25 +62,33 @@ class LossConfig:
 class ExplorationConfig:
     """Noise on the ranking of cells early in training (not in the paper; `noise: 0` is the paper's ranking).
 
+    Every event of the schedule is given in optimiser steps, as warm-up and the discriminator's start are: a run that is
+    continued for more steps then never goes back to a phase that it had finished.
+
     Attributes:
-        noise: weight of standard normal noise against the scores' logits over their deviation within the image (≥ 0).
-        until: share of the run with full noise (≥ 0, ≤ 1).
-        gone_by: share of the run by which the noise is annealed to none, at least `until` (≥ 0, ≤ 1).
-        freeze_from: share of the run from which the scores get no gradient; 1 never freezes them (≥ 0, ≤ 1).
+        noise: weight of standard normal noise against the scores' logits over their deviation within the image; 0 switches
+            off all of this, the freezing too (≥ 0).
+        anneal_start: step up to which the noise is full (≥ 0).
+        anneal_end: step from which there is no noise, at least `anneal_start`; linear in between (≥ 0).
+        freeze_start: step from which the scores get no gradient; null never freezes them (≥ 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     noise: float
-    until: float
-    gone_by: float
-    freeze_from: float
+    anneal_start: int
+    anneal_end: int
+    freeze_start: int | None
 
     def __post_init__(self) -> None:
         if self.noise < 0:
             raise ValueError(f"noise is {self.noise}, expected ≥ 0")
-        if not 0 <= self.until <= self.gone_by <= 1 or not 0 <= self.freeze_from <= 1:
-            raise ValueError("expected 0 ≤ until ≤ gone_by ≤ 1 and 0 ≤ freeze_from ≤ 1, shares of the run")
+        if not 0 <= self.anneal_start <= self.anneal_end:
+            raise ValueError(
+                f"anneal_start is {self.anneal_start} and anneal_end {self.anneal_end}, expected 0 ≤ anneal_start ≤ anneal_end"
+            )
+        if self.freeze_start is not None and self.freeze_start < 0:
+            raise ValueError(f"freeze_start is {self.freeze_start}, expected ≥ 0, or null (never)")
 
 
 class MQVAESettings(TrainingSettings):
@@ -89,7 +99,7 @@ class MQVAESettings(TrainingSettings):
         description="memory format of the convolutions; auto: the device's faster one"
     )
     flip: bool = Field(description="flip images left to right at random")
-    quantize_from: NonNegativeInt = Field(description="step before which features pass through unquantised")
+    quantize_start: NonNegativeInt = Field(description="step before which features pass through unquantised")
     perceptual: LPIPSConfig
     perceptual_precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the perceptual loss's convolutions"
@@ -101,13 +111,13 @@ class MQVAESettings(TrainingSettings):
     def check(self, where: str, compute: Compute) -> None:
         """As every training; and there is something to quantise with, and a network where its distance is asked for."""
         super().check(where, compute)
-        if self.quantize_from >= self.steps:
+        if self.quantize_start >= self.steps:
             raise UserError(
-                f"{where}.quantize_from is {self.quantize_from}, expected less than steps {self.steps}"
+                f"{where}.quantize_start is {self.quantize_start}, expected less than steps {self.steps}"
             )
-        if self.model.quantizer.kind == "ema" and self.quantize_from == 0:
+        if self.model.quantizer.kind == "ema" and self.quantize_start == 0:
             raise UserError(
-                f"{where}.quantize_from is 0; an EMA codebook starts from a batch's features: expected ≥ 1"
+                f"{where}.quantize_start is 0; an EMA codebook starts from a batch's features: expected ≥ 1"
             )
         if bool(self.loss.perceptual) != (self.perceptual.network != "none"):
             raise UserError(

@@ -25,7 +25,9 @@ class SampleSettings(Section):
     seed: Seed = Field(description="image i's randomness follows from (seed, i)")
     classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
     prompts: list[str] | None = Field(description="captions; images cycle through them")
-    guidance: NonNegativeFloat = Field(description="g in null + g · (conditioned - null); 1 is unguided")
+    guidance_scale: NonNegativeFloat = Field(
+        description="g in null + g · (conditioned - null); 1 is unguided"
+    )
     code: Truncation
     position: Truncation
     precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer")

@@ -14,7 +14,7 @@ class StackformerSettings(TrainingSettings):
     SECTION = "stackformer"
     weight_decay: NonNegativeFloat = Field(description="of linear maps; norms, biases, embeddings have none")
     condition: Condition = Field(description="what an image is asked for by: none, class or text")
-    condition_drop: NonNegativeFloat = Field(
+    cfg_dropout: NonNegativeFloat = Field(
         description="share of samples that learn without it, for guidance", lt=1
     )
     model: NetworkConfig
@@ -22,7 +22,5 @@ class StackformerSettings(TrainingSettings):
     def check(self, where: str, compute: Compute) -> None:
         """As every training; and where there is no condition, none is dropped."""
         super().check(where, compute)
-        if self.condition == "none" and self.condition_drop:
-            raise UserError(
-                f"{where}.condition_drop is {self.condition_drop}; expected 0 where condition is none"
-            )
+        if self.condition == "none" and self.cfg_dropout:
+            raise UserError(f"{where}.cfg_dropout is {self.cfg_dropout}; expected 0 where condition is none")

@@ -9,7 +9,7 @@ from workspace.seeds import Seed
 from workspace.settings import Compute, Section, Settings
 
 
-class Copy(Settings):
+class Augmentation(Settings):
     """One version of each training image."""
 
     flip: bool = Field(description="mirrored left to right")
@@ -24,7 +24,7 @@ class TokenizeSettings(Section):
         default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
     )
     block: PositiveInt = Field(description="images a block of the token shards")
-    copies: list[Copy] = Field(
+    augmentations: list[Augmentation] = Field(
         description="versions of each training image; the first is the plain one", min_length=1
     )
     text_vocab: NonNegativeInt = Field(description="BPE codes of captions; 0 stores no captions", le=65535)
@@ -33,8 +33,10 @@ class TokenizeSettings(Section):
 
     def check(self, where: str, compute: Compute) -> None:
         """The first copy is the image itself; captions need a length."""
-        if self.copies[0].flip:
-            raise UserError(f"{where}.copies starts with a flipped copy; expected {{flip: false}} first")
+        if self.augmentations[0].flip:
+            raise UserError(
+                f"{where}.augmentations starts with a flipped copy; expected {{flip: false}} first"
+            )
         if bool(self.text_vocab) != bool(self.text_length):
             raise UserError(
                 f"{where}.text_vocab is {self.text_vocab} and text_length {self.text_length}; expected both 0 or both > 0"

@@ -56,10 +56,12 @@ class TrainingSettings(Section):
     optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")
     muon: MuonConfig = MuonConfig()
     warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
-    final_rate: NonNegativeFloat = Field(description="share of the peak rate at the end of the cosine", le=1)
+    min_lr_ratio: NonNegativeFloat = Field(
+        description="share of the peak rate at the end of the cosine", le=1
+    )
     beta1: NonNegativeFloat = Field(description="of Adam", lt=1)
     beta2: NonNegativeFloat = Field(description="of Adam", lt=1)
-    clip: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
+    max_grad_norm: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
     ema_decay: NonNegativeFloat = Field(description="of the published weights", lt=1)
     precision: Precision = Field(description="fp32, tf32 (rounded products, GPU), bf16 (autocast), float64")
     compile: bool = Field(description="run the model through torch.compile")

@@ -85,7 +85,7 @@ def _tokens(shards: TokenShards) -> Iterator[str]:
 def grid_of(block: TokenBlock, facts: TokenFacts, image: int) -> list[str]:
     """The rows of an image's grid, ■ where a cell was kept and · where not."""
     height, width = facts.grid
-    positions = unpack_positions(block.mask[image : image + 1], facts.num_positions, facts.num_kept)[0]
+    positions = unpack_positions(block.kept[image : image + 1], facts.num_positions, facts.num_kept)[0]
     kept = set(positions.tolist())
     return [" ".join("■" if y * width + x in kept else "·" for x in range(width)) for y in range(height)]
 

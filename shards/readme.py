@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 MEMBERS = {
     "codes.npy": "uint16 [B, N]: codes in 0 … K-1, in raster order of their positions",
-    "mask.npy": "uint8 [B, ceil(L/8)]: bit l, big-endian, is 1 where cell l of the grid (raster order) was kept; pad bits 0",
+    "kept.npy": "uint8 [B, ceil(L/8)]: bit l, big-endian, is 1 where cell l of the grid (raster order) was kept; pad bits 0",
     "cls.npy": "uint16 [B]: index into classes",
     "text.npy": "uint16 [B, C, N_c]: captions in the codes of text_tokenizer.json, pad 0",
     "caption_count.npy": "uint8 [B]: how many of the C are captions",
@@ -43,7 +43,7 @@ files = {{member.name: tar.extractfile(member).read() for tar in tars for member
 blocks = sorted({{name.split(".")[0] for name in files}})
 stack = lambda field: np.concatenate([np.load(io.BytesIO(files[f"{{block}}.{{field}}.npy"])) for block in blocks])
 codes = stack("codes")
-positions = np.nonzero(np.unpackbits(stack("mask"), axis=1))[1].reshape(codes.shape)
+positions = np.nonzero(np.unpackbits(stack("kept"), axis=1))[1].reshape(codes.shape)
 {lines}```
 
 `torch.from_numpy(codes.astype("int64")), torch.from_numpy(positions)` are what torch wants of them. Or a block at a time:

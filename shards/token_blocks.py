@@ -1,7 +1,7 @@
 """Token blocks in a tar: codes, positions as bitmasks, classes, captions, keys and source names of some images.
 
     BLOCK.codes.npy          uint16 [B, N]          in raster order of their positions
-    BLOCK.mask.npy           uint8 [B, ceil(L/8)]   bit l (big-endian) is set where cell l was kept; pad bits 0
+    BLOCK.kept.npy           uint8 [B, ceil(L/8)]   bit l (big-endian) is set where cell l was kept; pad bits 0
     BLOCK.cls.npy            uint16 [B]             where the images have classes
     BLOCK.text.npy           uint16 [B, C, N_c]     captions in BPE codes, pad 0, and
     BLOCK.caption_count.npy  uint8 [B]              how many of the C are captions
@@ -38,7 +38,7 @@ class TokenBlock:
 
     keys: tuple[str, ...]
     codes: NDArray[np.uint16]
-    mask: NDArray[np.uint8]
+    kept: NDArray[np.uint8]
     cls: NDArray[np.uint16] | None
     text: NDArray[np.uint16] | None
     caption_count: NDArray[np.uint8] | None
@@ -47,7 +47,7 @@ class TokenBlock:
 
 ARRAYS = {
     "codes": np.uint16,
-    "mask": np.uint8,
+    "kept": np.uint8,
     "cls": np.uint16,
     "text": np.uint16,
     "caption_count": np.uint8,
@@ -81,14 +81,14 @@ def read_token_shard(path: Path) -> Iterator[TokenBlock]:
     """The blocks of one tar, in order, not yet checked against the facts.
 
     Raises:
-        UserError: a damaged tar, a block without codes, mask or keys, or arrays of unequal length.
+        UserError: a damaged tar, a block without codes, kept cells or keys, or arrays of unequal length.
     """
     for name, members in read_samples(path):
         yield _block(path, name, members)
 
 
 def _block(path: Path, name: str, members: Mapping[str, bytes]) -> TokenBlock:
-    for needed in ("codes.npy", "mask.npy", "keys.json"):
+    for needed in ("codes.npy", "kept.npy", "keys.json"):
         if needed not in members:
             raise UserError(f"{path}: the block {name} lacks {needed}")
     keys = _names(members["keys.json"], f"{path}: {name}.keys.json")
@@ -151,15 +151,15 @@ def pack_positions(positions_BN: NDArray[np.integer], num_positions: int) -> NDA
     return np.packbits(kept_BL, axis=1, bitorder="big")
 
 
-def unpack_positions(mask: NDArray[np.uint8], num_positions: int, num_kept: int) -> NDArray[np.int64]:
+def unpack_positions(kept: NDArray[np.uint8], num_positions: int, num_kept: int) -> NDArray[np.int64]:
     """Bitmasks [B, ceil(L/8)] → positions [B, N], ascending.
 
     Raises:
         ValueError: a row has not exactly N bits set.
     """
-    kept_BL = np.unpackbits(mask, axis=1, count=num_positions, bitorder="big")
+    kept_BL = np.unpackbits(kept, axis=1, count=num_positions, bitorder="big")
     found = kept_BL.sum(axis=1, dtype=np.int64)
     if (found != num_kept).any():
         row = int(np.argmax(found != num_kept))
         raise ValueError(f"row {row} of the bitmask has {found[row]} bits set, expected N = {num_kept}")
-    return np.nonzero(kept_BL)[1].reshape(len(mask), num_kept)
+    return np.nonzero(kept_BL)[1].reshape(len(kept), num_kept)

@@ -95,13 +95,13 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     expect(top < facts.num_codes, where, f"code {top} is not below K = {facts.num_codes}")
     packed = -(-length // 8)
     expect(
-        block.mask.shape == (count, packed), where, f"mask {block.mask.shape} has not {packed} bytes a row"
+        block.kept.shape == (count, packed), where, f"kept {block.kept.shape} has not {packed} bytes a row"
     )
-    pad = block.mask[:, -1] & ((1 << 8 * packed - length) - 1)
-    expect(not pad.any(), where, f"a pad bit of the mask is set, beyond L = {length}")
-    found = np.bitwise_count(block.mask).sum(axis=1, dtype=np.int64)
+    pad = block.kept[:, -1] & ((1 << 8 * packed - length) - 1)
+    expect(not pad.any(), where, f"a pad bit of kept is set, beyond L = {length}")
+    found = np.bitwise_count(block.kept).sum(axis=1, dtype=np.int64)
     for row in np.flatnonzero(found != kept)[:1]:
-        raise UserError(f"{where}: row {row} of the mask has {found[row]} positions, not N = {kept}")
+        raise UserError(f"{where}: row {row} of kept has {found[row]} positions, not N = {kept}")
     expect((block.sources is not None) == facts.sources, where, "sources are not where the manifest says")
     check_condition(block, facts, where)
 

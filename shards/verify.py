@@ -122,7 +122,7 @@ def verify_tokens(shards: TokenShards) -> str:
     check_fingerprints(shards)
     for split in SPLITS:
         loaded = shards.load(split)
-        positions_BN = unpack_positions(loaded.mask, facts.num_positions, facts.num_kept)
+        positions_BN = unpack_positions(loaded.kept, facts.num_positions, facts.num_kept)
         if (np.diff(positions_BN, axis=1) <= 0).any():
             raise UserError(
                 f"{shards.folder}, split {split}: positions do not ascend: run `dvc repro tokenize`"

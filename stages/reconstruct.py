@@ -76,7 +76,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     scores |= reconstruction_distance(reference.facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
     config = model.config
-    grid = Grid(config.downsampling, config.stem)
+    grid = Grid(config.downsampling, config.patch_size)
     scores |= judged_scores(made, np.array(originals.steps), rows, reference.facts, grid, KINDS)
     scores |= fit_scores(originals.fits(), (), "_real") if originals.fits() else {}
     facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
@@ -100,7 +100,7 @@ def reconstructing(
         distance.to(device_of(device))
     model = MQVAE.from_pretrained(paths.mqvae).to(device_of(device))
     mean_image, config = reference.mean_image(), model.config
-    grid, borders = (config.grid, config.grid), Grid(config.downsampling, config.stem)
+    grid, borders = (config.grid, config.grid), Grid(config.downsampling, config.patch_size)
 
     def one(job: ShardJob) -> dict[str, Any]:
         index = shards.index(settings.split)

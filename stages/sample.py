@@ -100,7 +100,7 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
         classes=learned.classes,
         image_size=config.image_size,
         cell_pixels=config.downsampling,
-        stem_pixels=config.stem,
+        stem_pixels=config.patch_size,
     )
     made_from = {"stackformer": stackformer.fingerprint, "mqvae": mqvae.fingerprint}
     write_manifest(out, "samples", asdict(facts), made_from)

@@ -102,13 +102,13 @@ def encoder(
 
     def one(job: ShardJob) -> dict[str, Any]:
         began, split = time.monotonic(), job.input.parent.name
-        copies = settings.copies if split == "train" else settings.copies[:1]
+        augmentations = settings.augmentations if split == "train" else settings.augmentations[:1]
         batches = made_ahead(
             lambda some: [decode(*one) for one in some], maker.batches(shards.encoded(job.input)), threads
         )
-        blocks = list(maker.blocks(batches, copies, sources.of(job.input)))
+        blocks = list(maker.blocks(batches, augmentations, sources.of(job.input)))
         images = sum(len(block.keys) for block in blocks)
-        expected = shards.facts.shards[split][int(job.input.stem)] * len(copies)
+        expected = shards.facts.shards[split][int(job.input.stem)] * len(augmentations)
         if images != expected:
             wrong = f"{images:,} images with their copies, its manifest says {expected:,}"
             raise UserError(f"{job.input} gives {wrong}: run `dvc repro shard`")

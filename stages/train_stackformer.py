@@ -81,7 +81,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
         mqvae=tokens.facts.mqvae,
         parameters=parameters,
         steps=settings.steps,
-        condition_drop=settings.condition_drop,
+        cfg_dropout=settings.cfg_dropout,
     )
     write_manifest(folder.out, "stackformer", asdict(facts), {"tokens": tokens.manifest.fingerprint})
 

@@ -110,7 +110,7 @@ def test_the_commits_lock_names_files_by_the_md5_of_their_bytes() -> None:
     [
         ("README.md", "", "", set()),
         ("models/stackformer.py", '"""Stackformer', '"""A Stackformer', {"train_stackformer", "sample"}),
-        ("params.yaml", "guidance: 3.0", "guidance: 2.5", {"sample"}),
+        ("params.yaml", "guidance_scale: 3.0", "guidance_scale: 2.5", {"sample"}),
         ("params.yaml", "workers: 0", "workers: 1", set()),
         ("params.yaml", "source: artifacts/shapes", "source: data/mine", {"shard"}),
         ("metrics/tokenize/metrics.json", "{", "{ ", {"tokenize", "report"}),

@@ -82,7 +82,7 @@ def test_the_lines_of_the_imported_readme_load_it_with_numpy_alone(foreign: Path
     )
     assert int(said) == len(split.keys)
     np.testing.assert_array_equal(loaded["codes"], split.codes)
-    expected = unpack_positions(split.mask, facts.num_positions, facts.num_kept)
+    expected = unpack_positions(split.kept, facts.num_positions, facts.num_kept)
     np.testing.assert_array_equal(loaded["positions"], expected)
 
 

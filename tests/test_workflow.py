@@ -88,7 +88,7 @@ def test_no_artifact_names_this_machine(tiny: Path) -> None:
         ("cluster/training.py", '"""`fit`', '"""Here is `fit`', set()),
         ("workspace/progress.py", '"""What', '"""All that', set()),
         ("params.yaml", "workers: 0", "workers: 1", set()),
-        ("params.yaml", "guidance: 3.0", "guidance: 2.5", {"sample"}),
+        ("params.yaml", "guidance_scale: 3.0", "guidance_scale: 2.5", {"sample"}),
     ],
 )
 def test_an_edit_makes_stale_what_it_can_change_and_nothing_else(
@@ -198,7 +198,7 @@ def test_the_prefect_flow_runs_what_is_stale_and_shows_the_rest_as_cached(tiny: 
 def test_a_users_mistake_is_one_line_and_no_traceback(tiny: Path) -> None:
     said = run(tiny, "python", "-m", "stages.sample", "--set", "sample.guidnace=3", "--out", "x", check=False)
     assert said.count("\n") == 1 and "sample.guidnace is not a setting. Did you mean guidance" in said
-    told = World(tiny).run("sample", "--set", "sample.guidance=3")
+    told = World(tiny).run("sample", "--set", "sample.guidance_scale=3")
     assert told.startswith("refused") and "--set needs --out" in told
     told = World(tiny).run("sample", "--mqvae", "artifacts/shards", "--out", "x")
     assert told.startswith("refused") and "is an artifact of kind image-shards, expected mqvae" in told

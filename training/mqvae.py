@@ -89,11 +89,14 @@ class MQVAETrainee:
         )
         if settings.loss.adversarial:
             self.critic = self._place(
-                PatchDiscriminator(settings.loss.disc_channels, settings.loss.disc_layers)
+                PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers)
             )
             self.modules["critic"] = self.critic
             self.optimizers["critic"] = Adam(
-                self.critic.parameters(), lr=settings.loss.disc_learning_rate, betas=betas, **kernels(device)
+                self.critic.parameters(),
+                lr=settings.loss.discriminator_learning_rate,
+                betas=betas,
+                **kernels(device),
             )
         self._seen: list[Seen] = []
 
@@ -109,22 +112,22 @@ class MQVAETrainee:
     def micro_step(self, batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward of one micro-batch; see `training.loop.Trainee`."""
         plan, loss = self.settings.exploration, self.settings.loss
-        exploration = plan.noise * anneal(step, self.settings.steps, plan.until, plan.gone_by)
+        exploration = plan.noise * anneal(step, plan.anneal_start, plan.anneal_end)
         image_BCHW = self._images(batch.image_BCHW)
         with self._autocast():
             output = self.run(
                 image_BCHW,
                 self._ranking(batch, exploration),
                 exploration,
-                step >= plan.freeze_from * self.settings.steps,
-                step < self.settings.quantize_from,
+                bool(plan.noise) and plan.freeze_start is not None and step >= plan.freeze_start,
+                step < self.settings.quantize_start,
             )
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
         reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
         (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
         total = reconstruction.detach() + output.commitment.detach()
-        force = loss.adversarial * ramp(step, loss.disc_start, loss.disc_ramp)
+        force = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
         if loss.adversarial:
             terms |= dict.fromkeys(("adversarial", "adaptive_weight", "critic"), total.new_zeros(()))
         if force:
@@ -205,7 +208,9 @@ class MQVAETrainee:
             admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
             norms["model"],
         )
-        nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip or float("inf"), norm)
+        nn.utils.clip_grads_with_norm_(
+            self.model.parameters(), self.settings.max_grad_norm or float("inf"), norm
+        )
         for optimizer in self.optimizers.values():
             step_if(optimizer, fine)
         numbers = self._update_codebook(step, reduce, admit)
@@ -216,12 +221,12 @@ class MQVAETrainee:
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
         seed = step_seed(self.settings.seed, step)
-        if quantizer.config.kind == "ema" and step + 1 == self.settings.quantize_from:
+        if quantizer.config.kind == "ema" and step + 1 == self.settings.quantize_start:
             quantizer.initialise(self._seen, self.settings.global_batch, seed, reduce, admit)
-        if step < self.settings.quantize_from:
+        if step < self.settings.quantize_start:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every
-        restart = bool(every) and (step + 1 - self.settings.quantize_from) % every == 0
+        restart = bool(every) and (step + 1 - self.settings.quantize_start) % every == 0
         update = quantizer.update(self._seen, self.settings.global_batch, restart, seed, reduce, admit)
         share_K = update.count_K / update.count_K.sum()
         entropy = -torch.xlogy(share_K, share_K).sum()

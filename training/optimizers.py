@@ -162,7 +162,7 @@ def build_optimizers(
 def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSettings, step: int) -> float:
     """Give `model` the rate of a step (0-based), and `muon` the same share of its own peak; returns the first."""
     rate = learning_rate(
-        step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.final_rate
+        step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.min_lr_ratio
     )
     set_learning_rate(optimizers["model"], rate)
     if "muon" in optimizers:

@@ -27,9 +27,8 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def anneal(step: int, steps: int, until: float, gone_by: float) -> float:
-    """1 until the share `until` of the run, then linear to 0 at the share `gone_by`."""
-    done = step / steps
-    if done < until:
+def anneal(step: int, start: int, end: int) -> float:
+    """1 before the step `start`, then linear to 0 at the step `end`; steps count from 0."""
+    if step < start:
         return 1.0
-    return max(0.0, (gone_by - done) / (gone_by - until)) if gone_by > until else 0.0
+    return max(0.0, (end - step) / (end - start)) if end > start else 0.0

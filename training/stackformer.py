@@ -89,7 +89,9 @@ class StackformerTrainee:
         rate = set_learning_rates(self.optimizers, self.settings, step)
         norm = gradient_norm(*self.optimizers.values())
         fine = admit({"the gradient's norm": norm})
-        nn.utils.clip_grads_with_norm_(self.model.parameters(), self.settings.clip or float("inf"), norm)
+        nn.utils.clip_grads_with_norm_(
+            self.model.parameters(), self.settings.max_grad_norm or float("inf"), norm
+        )
         for optimizer in self.optimizers.values():
             step_if(optimizer, fine)
         self.ema.update(step)

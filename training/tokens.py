@@ -51,7 +51,7 @@ def token_batch(
 ) -> TokenBatch:
     """The images of a split at `indices`; of image b, caption number `captions[b]` modulo how many it has."""
     rows_B = np.asarray(indices, dtype=np.int64)
-    positions_BN = unpack_positions(split.mask[rows_B], config.num_positions, config.num_kept)
+    positions_BN = unpack_positions(split.kept[rows_B], config.num_positions, config.num_kept)
     codes_BN = torch.from_numpy(split.codes[rows_B].astype(np.int64))
     return TokenBatch(codes_BN, torch.from_numpy(positions_BN), _condition(split, config, rows_B, captions))
 
@@ -109,6 +109,6 @@ class TokenBatches:
         captions = [sample_seed(seed, epoch, index, "caption") for epoch, index in samples]
         draws = [hashed_unit(seed, epoch, index, "drop") for epoch, index in samples]
         batch = token_batch(self.split, self.config, [index for _, index in samples], captions)
-        dropped_B1 = (torch.tensor(draws, dtype=torch.float64) < self.settings.condition_drop)[:, None]
+        dropped_B1 = (torch.tensor(draws, dtype=torch.float64) < self.settings.cfg_dropout)[:, None]
         condition_BC = torch.where(dropped_B1, self.config.null_code, batch.condition_BC)
         return TokenBatch(batch.codes_BN, batch.positions_BN, condition_BC)

@@ -124,10 +124,10 @@ def _conditions(params: "Params", path: str) -> None:
         raise UserError(
             f"{path}: sample.classes needs stackformer.condition class, which is {condition}; expected all"
         )
-    if sample.guidance != 1 and not params.stackformer.condition_drop:
+    if sample.guidance_scale != 1 and not params.stackformer.cfg_dropout:
         raise UserError(
-            f"{path}: sample.guidance is {sample.guidance} and stackformer.condition_drop 0 (nothing is learned "
-            "without the condition); expected guidance 1, or condition_drop > 0"
+            f"{path}: sample.guidance_scale is {sample.guidance_scale} and stackformer.cfg_dropout 0 (nothing is learned "
+            "without the condition); expected guidance_scale 1, or cfg_dropout > 0"
         )
 
 

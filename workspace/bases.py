@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import UserError
+from workspace.renamed import refuse_renamed
 
 BASE = "base"
 """The key that names the file, beside this one, which has all other values."""
@@ -25,15 +26,17 @@ def whole(path: Path, tree: dict[str, Any], read: Callable[[Path], dict[str, Any
         read: the values of one file.
 
     Raises:
-        UserError: no such base, bases in a circle, or a setting that the base does not have.
+        UserError: no such base, bases in a circle, a setting that the base does not have, or settings under old names.
     """
     chain = [(path, tree)]
+    refuse_renamed(path, tree)
     while BASE in chain[-1][1]:
         file = _base_of(*chain[-1])
         if file in (path for path, _ in chain):
             names = " → ".join(path.name for path, _ in chain)
             raise UserError(f"{path}: its bases go round in a circle: {names} → {file.name}")
         chain.append((file, read(file)))
+        refuse_renamed(*chain[-1])
     root = chain[-1][1]
     made = copy.deepcopy(root)
     for file, changes in reversed(chain[:-1]):

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstra
 
 from workspace.bases import whole
 from workspace.errors import UserError
+from workspace.renamed import refuse_renamed_changes
 
 STAGES = (
     "draw_shapes",
@@ -128,6 +129,7 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         UserError: no such file, not YAML, or a setting of its own or of an override that its base or the file does not have.
     """
     tree = whole(path, _file(path), _file)
+    refuse_renamed_changes(overrides)
     for text in overrides:
         _override(tree, text)
     return tree

@@ -49,7 +49,7 @@ COMMON = (
     "mqvae.warmup_steps=50",
     "mqvae.model.channels=64",
     "mqvae.model.num_codes=512",
-    "tokenize.copies=[{flip: false}, {flip: true}]",
+    "tokenize.augmentations=[{flip: false}, {flip: true}]",
     "stackformer.precision=bf16",
     "stackformer.learning_rate=6.0e-4",
     "stackformer.warmup_steps=100",
@@ -65,7 +65,7 @@ COMMON = (
     "sample.samples_per_shard=64",
     "sample.precision=bf16",
 )
-F4, F8 = "mqvae.model.multipliers=[1, 2]", "mqvae.model.multipliers=[1, 2, 2]"
+F4, F8 = "mqvae.model.channel_multipliers=[1, 2]", "mqvae.model.channel_multipliers=[1, 2, 2]"
 PORTRAITS = {
     "faces-64": Portrait("faces", 64, "faces", (*COMMON, F4)),
     "flowers-64": Portrait("flowers", 64, "flowers", (*COMMON, F4)),
@@ -95,8 +95,12 @@ class Sitting:
         """The preset with all changes."""
         size, grid = facts_of(self.shards)["image_size"], 4 if self.place.tiny else 16
         levels = 3 if F8 in self.portrait.changes else 2
-        stem = max(1, size // grid // 2 ** (levels - 1))
-        sizes = [f"shard.image_size={size}", f"mqvae.model.image_size={size}", f"mqvae.model.stem={stem}"]
+        patch_size = max(1, size // grid // 2 ** (levels - 1))
+        sizes = [
+            f"shard.image_size={size}",
+            f"mqvae.model.image_size={size}",
+            f"mqvae.model.patch_size={patch_size}",
+        ]
         tiny = TINY if self.place.tiny else ()
         sets = [
             *self.portrait.changes,
@@ -106,7 +110,7 @@ class Sitting:
             *sizes,
         ]
         if facts_of(self.shards)["classes"] is None:
-            sets += ["stackformer.condition=none", "stackformer.condition_drop=0.0", "sample.guidance=1.0"]
+            sets += ["stackformer.condition=none", "stackformer.cfg_dropout=0.0", "sample.guidance_scale=1.0"]
         return load_params(PRESETS / f"{self.portrait.preset}.yaml", [*sets, *changes])
 
     def run(self, name: str, label: str, params: Params, **inputs: Path) -> RunFolder:
@@ -137,7 +141,7 @@ class Sitting:
 def lengths(section: str, steps: int) -> list[str]:
     """A training's steps and what follows from them."""
     found = [f"{section}.{key}={steps}" for key in ("steps", "validate_every", "checkpoint_every")]
-    return found + ([f"mqvae.quantize_from={max(1, steps // 10)}"] if section == "mqvae" else [])
+    return found + ([f"mqvae.quantize_start={max(1, steps // 10)}"] if section == "mqvae" else [])
 
 
 def sit(sitting: Sitting) -> None:

@@ -58,9 +58,9 @@ def train(place: Place, tokens: Path, folder: RunFolder) -> None:
         "checkpoint_every": HALF,
         "validate_every": STEPS,
         "condition": "none",
-        "condition_drop": 0.0,
+        "cfg_dropout": 0.0,
     }
     sets = [f"stackformer.{name}={value}" for name, value in changes.items()]
-    params = load_params(ROOT / "presets" / "tiny.yaml", [*sets, "sample.guidance=1.0"])
+    params = load_params(ROOT / "presets" / "tiny.yaml", [*sets, "sample.guidance_scale=1.0"])
     compute = params.compute.replaced(device=place.device, workers=0, threads=1)
     train_stackformer.run(params.stackformer, compute, train_stackformer.Inputs(tokens), folder)

@@ -98,7 +98,7 @@ def common(place: Place, shards: Path, steps: int) -> list[str]:
     sizes = [
         f"shard.image_size={size}",
         f"mqvae.model.image_size={size}",
-        f"mqvae.model.stem={size // grid // 2}",
+        f"mqvae.model.patch_size={size // grid // 2}",
     ]
     often = [
         f"{section}.{key}={steps}"
@@ -108,7 +108,7 @@ def common(place: Place, shards: Path, steps: int) -> list[str]:
     lengths = [
         f"mqvae.steps={steps}",
         f"stackformer.steps={steps}",
-        f"mqvae.quantize_from={max(1, steps // 10)}",
+        f"mqvae.quantize_start={max(1, steps // 10)}",
     ]
     tiny = TINY if place.tiny else ()
     return [*machine_sets(place), *perception_sets(place, shards), *tiny, *sizes, *lengths, *often]

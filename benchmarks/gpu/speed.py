@@ -31,7 +31,7 @@ from models.transformer import Transformer
 from settings.mqvae import MQVAESettings
 from training.stackformer import StackformerTrainee
 
-F16 = replace(FULL, multipliers=(1, 1, 2, 2, 4), code_dim=256)
+F16 = replace(FULL, channel_multipliers=(1, 1, 2, 2, 4), code_dim=256)
 EAGER_BF16 = TRAINING.replaced(precision="bf16", channels_last=False)
 KERNELS = 25
 """Kernels that a profile names."""

@@ -81,7 +81,7 @@ def test_random_tokens_are_a_data_set_that_passes_every_check(tmp_path: Path) ->
     tokens = write_random_tokens(tmp_path / "tokens", facts, 8, 20)
     split = tokens.load("train")
     assert split.shard_sizes == (20, 20, 10) and len(tokens.load("val").keys) == 7
-    positions = unpack_positions(split.mask, 12, 5)
+    positions = unpack_positions(split.kept, 12, 5)
     assert (np.diff(positions, axis=1) > 0).all() and len(np.unique(positions)) == 12
 
 

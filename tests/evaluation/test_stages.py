@@ -128,7 +128,7 @@ def write_mqvae(folder: Path, mask: MaskKind) -> Path:
         image_size=32,
         stem=4,
         channels=8,
-        multipliers=(1,),
+        channel_multipliers=(1,),
         res_blocks=1,
         attention=False,
         code_dim=8,
@@ -159,7 +159,7 @@ def write_samples(folder: Path, shards: Path, count: int, classes: bool = True, 
             tar.add(f"{number:08d}.png", png(real.image))
             tar.add(f"{number:08d}.json", json.dumps(told).encode())
     names = list(KINDS) if classes else None
-    facts = {"seed": 0, "count": count, "settings": {"guidance": 1}, "classes": names, "image_size": 32}
+    facts = {"seed": 0, "count": count, "settings": {"guidance_scale": 1}, "classes": names, "image_size": 32}
     facts |= {"cell_pixels": 4, "stem_pixels": 2, "condition": "class" if classes else "text"}
     write_manifest(folder, "samples", facts, made_from={"stackformer": "0" * 64})
     return folder
@@ -219,7 +219,7 @@ def test_a_proxy_of_unlabelled_shards_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_proxy_for_a_kind_of_source_without_labels_is_known_before_any_work() -> None:
-    unconditional = ["stackformer.condition=none", "stackformer.condition_drop=0.0", "sample.guidance=1.0"]
+    unconditional = ["stackformer.condition=none", "stackformer.cfg_dropout=0.0", "sample.guidance_scale=1.0"]
     with pytest.raises(UserError, match="shard.kind folder has none; expected inception or squeezenet"):
         load_params(ROOT / "presets" / "tiny.yaml", ["shard.kind=folder", *unconditional])
 
@@ -315,7 +315,7 @@ def test_real_images_as_samples_have_the_best_scores(real: RunFolder, shards: Pa
         read_json(real.metrics / "metrics.json")["proxy_accuracy"]
     )
     protocol = Protocol.read(folder.metrics)
-    assert (protocol.reference_split, protocol.count, protocol.settings) == ("val", 36, {"guidance": 1})
+    assert (protocol.reference_split, protocol.count, protocol.settings) == ("val", 36, {"guidance_scale": 1})
     assert "fid" not in numbers
     assert numbers["shape_fit"] > 0.95
     assert all(numbers[f"shape_fit_{kind}"] > 0.9 and f"proxy_accuracy_{kind}" in numbers for kind in KINDS)

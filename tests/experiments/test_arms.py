@@ -26,7 +26,7 @@ TABLES = ("table6", "table7", "real")
 STEPS, BATCH, SIDE = 20, 8, 16
 SMALL = (
     f"mqvae.steps={STEPS}",
-    "mqvae.quantize_from=4",
+    "mqvae.quantize_start=4",
     f"mqvae.model.image_size={SIDE}",
     "mqvae.model.num_codes=16",
     f"shapes.image_size={SIDE}",
@@ -193,10 +193,14 @@ def test_stages_of_an_arm_share_its_settings() -> None:
 def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
     told = dict(text.split("=", 1) for text in settings_of(ROOT / ARMS, "longer", "adaptive-50", 1))
     plain = dict(text.split("=", 1) for text in settings_of(ROOT / ARMS, "shapes", "adaptive-50", 1))
-    assert {key for key in told if told[key] != plain.get(key)} == {"mqvae.steps", "mqvae.quantize_from"}
+    assert {key for key in told if told[key] != plain.get(key)} == {
+        "mqvae.steps",
+        "mqvae.quantize_start",
+        *(f"mqvae.exploration.{name}" for name in ("anneal_start", "anneal_end", "freeze_start")),
+    }
     changes = settings_of(ROOT / ARMS, "longer", "adaptive-50", 1)
     section = load_params(DEMO, changes).mqvae
-    assert (section.steps, section.quantize_from) == (1500, 150)
+    assert (section.steps, section.quantize_start) == (1500, 150)
 
 
 @pytest.mark.parametrize("base", CATALOGUE["bases"])

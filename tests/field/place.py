@@ -74,7 +74,7 @@ class Place:
         params["shard"] |= {"kind": "folder", "source": str(source), **few} | changes
         params["mqvae"]["model"]["image_size"] = params["shard"]["image_size"]
         params["reference"]["features"] = "squeezenet"
-        params["stackformer"] |= {"condition": "none", "condition_drop": 0.0}
+        params["stackformer"] |= {"condition": "none", "cfg_dropout": 0.0}
         params["sample"] |= {"guidance": 1.0}
         params["compute"]["threads"] = 1
         (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")

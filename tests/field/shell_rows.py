@@ -76,9 +76,9 @@ BY_HAND = (
     Row(
         "a Stackformer without condition by hand is refused because of sample's guidance",
         HAND,
-        "`stages.train_stackformer --set stackformer.condition=none --set stackformer.condition_drop=0.0 --out DIR`",
+        "`stages.train_stackformer --set stackformer.condition=none --set stackformer.cfg_dropout=0.0 --out DIR`",
         "done: stackformer",
-        by_hand("train_stackformer", *several("stackformer.condition=none", "stackformer.condition_drop=0.0")),
+        by_hand("train_stackformer", *several("stackformer.condition=none", "stackformer.cfg_dropout=0.0")),
     ),
     Row(
         "captions asked of tokens that hold none",

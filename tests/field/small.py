@@ -50,7 +50,7 @@ def small_world(
         text = text.replace(old, new)
     usual = {
         "shard.kind": "class_folder", "shard.source": "data", "mqvae.steps": 3, "stackformer.steps": 3,
-        "sample.num_images": 4, "sample.guidance": 1.0,
+        "sample.num_images": 4, "sample.guidance_scale": 1.0,
     }  # fmt: skip
     settings = usual | {name.replace("__", "."): value for name, value in changes.items()}
     (root / "params.yaml").write_text(changed(yaml.safe_load(text), settings), encoding="utf-8")

@@ -91,7 +91,7 @@ def round_trip(field: Field, folder: Path) -> str:
     found = {}
     for split in ("train", "val"):
         loaded = shards.load(split)
-        places = unpack_positions(loaded.mask, 16, N)
+        places = unpack_positions(loaded.kept, 16, N)
         found |= {
             key: dict(zip(place.tolist(), code.tolist(), strict=True))
             for key, place, code in zip(loaded.keys, places, loaded.codes, strict=True)

@@ -118,7 +118,7 @@ FEW = (
     ),
     small(
         "a grid of one cell",
-        "`stem: 16` on 16 pixels",
+        "`patch_size: 16` on 16 pixels",
         DONE,
         flow(5, 4, mqvae__model__stem=16, mqvae__model__mask_ratio=0.0),
     ),
@@ -225,7 +225,7 @@ STARTS = (
         starting(
             "train_stackformer",
             "stackformer.condition=none",
-            "stackformer.condition_drop=0.0",
+            "stackformer.cfg_dropout=0.0",
             make=the("stackformer"),
         ),
     ),

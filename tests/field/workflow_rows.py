@@ -56,7 +56,7 @@ import time
 from pathlib import Path
 from pipelines.home import lock
 from pipelines.overrides import WORKSPACE, overridden
-with lock(Path() / WORKSPACE), overridden(Path(), ["sample.guidance=5"]):
+with lock(Path() / WORKSPACE), overridden(Path(), ["sample.guidance_scale=5"]):
     Path("started").touch()
     time.sleep(600)
 """
@@ -80,7 +80,7 @@ def edited_meanwhile(field: Field, folder: Path) -> str:
 
     file = folder / "params.yaml"
     file.write_text(PARAMS, encoding="utf-8")
-    with lock(folder / WORKSPACE), overridden(folder, ["sample.guidance=5"]):
+    with lock(folder / WORKSPACE), overridden(folder, ["sample.guidance_scale=5"]):
         file.write_text(PARAMS.replace("seed: 0", "seed: 7"), encoding="utf-8")
         apply_again(folder)
         during = file.read_text(encoding="utf-8")
@@ -230,7 +230,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "a run with settings of its own is killed, and the next run has them too", AREA,
-        "a run with sample.guidance=5 in params.yaml, killed with kill -9",
+        "a run with sample.guidance_scale=5 in params.yaml, killed with kill -9",
         "during: guidance: 5   # 1 is unguided; after kill -9: params.yaml as before, to the byte", killed_run,
     ),
     Row(

@@ -211,7 +211,7 @@ def killed_worker(world: World, folder: Path) -> str:
         "batch": 64,
         "precision": "fp32",
         "block": 8,
-        "copies": [{"flip": False}],
+        "augmentations": [{"flip": False}],
         "text_vocab": 0,
         "text_length": 0,
         "seed": 0,

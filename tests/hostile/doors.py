@@ -76,7 +76,7 @@ def _block(world: World, folder: Path, codes: bytes) -> str:
     mask = io.BytesIO()
     np.save(mask, np.zeros((1, 1), np.uint8))
     with TarWriter(folder / "0.tar") as tar:
-        for name, data in (("codes.npy", codes), ("mask.npy", mask.getvalue()), ("keys.json", b'["a"]')):
+        for name, data in (("codes.npy", codes), ("kept.npy", mask.getvalue()), ("keys.json", b'["a"]')):
             tar.add(f"a.{name}", data)
     return world.told(lambda: list(read_token_shard(folder / "0.tar")))
 

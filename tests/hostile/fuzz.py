@@ -173,7 +173,7 @@ def npy(values: Any, dtype: str) -> bytes:
 TOKEN_FACTS = TokenFacts((2, 4), 16, 3, ("cat", "dog"), 2, 300, {"train": 2, "val": 0}, "adaptive", "0" * 64)
 BLOCK = [
     ("a.codes.npy", npy([[1, 2, 3], [4, 5, 15]], "<u2")),
-    ("a.mask.npy", npy([[0b11100000], [0b10100001]], "u1")),
+    ("a.kept.npy", npy([[0b11100000], [0b10100001]], "u1")),
     ("a.cls.npy", npy([0, 1], "<u2")),
     ("a.text.npy", npy([[[1, 2]], [[3, 0]]], "<u2")),
     ("a.caption_count.npy", npy([1, 1], "u1")),
@@ -268,7 +268,7 @@ def read_coco_json(folder: Path, data: bytes) -> None:
 
 def manifest(kind: str, facts: Any) -> bytes:
     """A sealed manifest without files."""
-    value = {"schema": 2, "kind": kind, "made_from": {"mqvae": "0" * 64}, "facts": facts, "files": {}}
+    value = {"schema": 3, "kind": kind, "made_from": {"mqvae": "0" * 64}, "facts": facts, "files": {}}
     return canonical_json(sealed(value)).encode()
 
 

@@ -22,7 +22,7 @@ SMALL = {
     "samples_per_shard: 100": "samples_per_shard: 20",
     "    steps: 40\n": "    steps: 4\n",
     "  steps: 24": "  steps: 4",
-    "quantize_from: 4 ": "quantize_from: 1 ",
+    "quantize_start: 4 ": "quantize_start: 1 ",
     "checkpoint_every: 8": "checkpoint_every: 2",
     "  warmup_steps: 4": "  warmup_steps: 1",
     "num_images: 36": "num_images: 12",

@@ -104,7 +104,7 @@ def test_examples_are_read_as_they_were_written(tmp_path: Path) -> None:
 def test_facts_that_an_artifact_lacks_or_has_in_another_type_are_named_with_what_to_run(
     tmp_path: Path,
 ) -> None:
-    whole = SampleFacts(0, 3, {"guidance": 1.5}, "none", None, 8, 2, 1)
+    whole = SampleFacts(0, 3, {"guidance_scale": 1.5}, "none", None, 8, 2, 1)
     assert facts_of(SampleFacts, write_manifest(tmp_path, "samples", asdict(whole), {})) == whole
     for change, told in (({"cell_pixels": "two"}, "Input should be a valid integer"), ({}, "Field required")):
         facts = {name: value for name, value in asdict(whole).items() if name != "cell_pixels"} | change

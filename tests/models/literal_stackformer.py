@@ -185,10 +185,12 @@ def literal_algorithm_1(
     positions: list[int] = []
     for n in range(model.config.num_kept):
         free = literal_code_logits(model, null, codes, positions)
-        logits = free + settings.guidance * (literal_code_logits(model, condition, codes, positions) - free)
+        logits = free + settings.guidance_scale * (
+            literal_code_logits(model, condition, codes, positions) - free
+        )
         codes.append(literal_choice(logits, settings.code, float(uniform[n, 0])))
         free = literal_position_logits(model, null, codes, positions)
-        logits = free + settings.guidance * (
+        logits = free + settings.guidance_scale * (
             literal_position_logits(model, condition, codes, positions) - free
         )
         logits = masked(logits, literal_support(model, positions))

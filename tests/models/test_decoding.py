@@ -82,7 +82,7 @@ def test_cached_logits_agree_with_full_recomputation_in_the_precisions_of_use(
     exact = build(width=32, num_codes=20, num_positions=16, num_kept=10)
     codes, positions, condition = sequences(exact)
     whole = exact(codes, positions, condition)
-    state = CachedStackformer(exact.to(dtype), 3, guidance=1.0, kept_as=kept_as)
+    state = CachedStackformer(exact.to(dtype), 3, guidance_scale=1.0, kept_as=kept_as)
     state.start(condition)
     tolerance = 1e-4 if (dtype, kept_as) == (torch.float32, None) else 0.25
     for n in range(10):

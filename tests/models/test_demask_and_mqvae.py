@@ -19,9 +19,9 @@ from models.quantizer import QuantizerConfig
 
 TINY = MQVAEConfig(
     image_size=16,
-    stem=2,
+    patch_size=2,
     channels=8,
-    multipliers=(1, 2),
+    channel_multipliers=(1, 2),
     res_blocks=1,
     attention=True,
     code_dim=8,
@@ -43,7 +43,7 @@ TINY = MQVAEConfig(
 PAPER = dataclasses.replace(
     TINY,
     image_size=256,
-    stem=1,
+    patch_size=1,
     channels=128,
     res_blocks=2,
     code_dim=256,
@@ -160,9 +160,9 @@ def test_weights_that_were_published_before_a_field_was_there_are_read(tmp_path:
     assert config.pop("refine") == 0
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert MQVAE.from_pretrained(tmp_path).config == model().config
-    del config["stem"]
+    del config["patch_size"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="MQVAEConfig lacks stem"):
+    with pytest.raises(ValueError, match="MQVAEConfig lacks patch_size"):
         MQVAE.from_pretrained(tmp_path)
 
 
@@ -190,7 +190,7 @@ def test_an_unknown_config_key_and_foreign_weights_are_named(tmp_path: Path) -> 
         ({"num_codes": 70000}, "stored as uint16"),
         ({"channels": 0}, "channels is 0, expected ≥ 1"),
         ({"refine": -1}, "refine is -1, expected ≥ 0"),
-        ({"multipliers": ()}, "one whole number"),
+        ({"channel_multipliers": ()}, "one whole number"),
     ],
 )
 def test_impossible_sizes_are_refused_by_name(change: dict[str, object], message: str) -> None:
@@ -199,15 +199,15 @@ def test_impossible_sizes_are_refused_by_name(change: dict[str, object], message
 
 
 @pytest.mark.parametrize(
-    ("multipliers", "grid", "millions"),
+    ("channel_multipliers", "grid", "millions"),
     [((1, 1, 2, 2), 32, 37.5), ((1, 1, 2, 2, 4), 16, 84.6), ((1, 1, 2, 2, 4, 4), 8, 112.9)],
 )
 def test_the_paper_sizes_have_the_parameters_we_state(
-    multipliers: tuple[int, ...], grid: int, millions: float
+    channel_multipliers: tuple[int, ...], grid: int, millions: float
 ) -> None:
     """The paper gives 44.4 M at f8; ours, counted here, has fewer: its own layer list is not published."""
     with torch.device("meta"):
-        made = MQVAE(dataclasses.replace(PAPER, multipliers=multipliers))
+        made = MQVAE(dataclasses.replace(PAPER, channel_multipliers=channel_multipliers))
     assert made.config.grid == grid
     assert sum(p.numel() for p in made.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
 

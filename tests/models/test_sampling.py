@@ -26,7 +26,7 @@ from tests.models.literal_stackformer import literal_algorithm_1, literal_choice
 Build = Callable[..., Stackformer]
 Draw = Callable[..., tuple[Tensor, Tensor, Tensor]]
 PLAIN = Truncation(temperature=1.0, top_k=0, top_p=1.0)
-SETTINGS = SamplingSettings(guidance=1.0, code=PLAIN, position=PLAIN)
+SETTINGS = SamplingSettings(guidance_scale=1.0, code=PLAIN, position=PLAIN)
 TEXT: dict[str, object] = {"condition": "text", "condition_length": 3, "condition_vocab": 5}
 MODERN: dict[str, object] = {"block": "modern", "code_layers": 3, "position_layers": 2}
 close = partial(torch.testing.assert_close, rtol=0.0, atol=1e-10)

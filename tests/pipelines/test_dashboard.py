@@ -55,7 +55,7 @@ def finished(dashboard: Dashboard) -> UUID:
     """A run, started through the API with another setting for `sample`, that is at its end."""
     numbers = dashboard.root / "metrics" / "sample" / "metrics.json"
     numbers.write_text(json.dumps(json.loads(numbers.read_text()) | {NASTY: 1.0}))
-    made = dashboard.start(overrides=["sample.guidance=2.5"])
+    made = dashboard.start(overrides=["sample.guidance_scale=2.5"])
     assert dashboard.wait(made).startswith("Completed")
     return made
 
@@ -100,14 +100,14 @@ def test_a_run_leaves_numbers_pictures_and_a_link_to_its_report(dashboard: Dashb
     assert table["train_mqvae", "psnr"]["difference"] == "="
     summary = artifacts["reproduce-summary"].data
     assert "| sample | ran |" in summary and "| shard | cached |" in summary and NASTY not in summary
-    assert r"| sample.guidance | 3.0 | 2.5 |" in summary and "seed" not in summary, (
+    assert r"| sample.guidance_scale | 3.0 | 2.5 |" in summary and "seed" not in summary, (
         "what differs, and nothing else"
     )
-    assert "guidance: 3.0" in (dashboard.root / "params.yaml").read_text(), (
+    assert "guidance_scale: 3.0" in (dashboard.root / "params.yaml").read_text(), (
         "the run's settings were the run's"
     )
     lock = (dashboard.root / "dvc.lock").read_text().split("\n  sample:")[1]
-    assert "guidance: 2.5" in lock, "what was really used is on record"
+    assert "guidance_scale: 2.5" in lock, "what was really used is on record"
     link = dashboard.state["ui"] + summary.split("[The report](")[1].split(")")[0]
     with urllib.request.urlopen(link) as answer:
         assert answer.read() == (dashboard.root / "artifacts/report/index.html").read_bytes()

@@ -77,7 +77,7 @@ def protocol(**changes: object) -> Protocol:
         "resize": "none, 32 px",
         "features": "proxy 5a1b",
         "estimators": {"proxy_fd": "squared Fréchet distance, float64", "psnr": "decibels"},
-        "settings": {"guidance": 2.0, "code": {"top_p": 0.9}},
+        "settings": {"guidance_scale": 2.0, "code": {"top_p": 0.9}},
         "seed": 0,
         "made_from": {"samples": "77c1" * 16},
         "versions": {"torch": "2.13.0"},
@@ -193,7 +193,7 @@ def _samples(folder: Path, classes: tuple[str, ...], prompts: tuple[str, ...]) -
                 tar.add(f"{index:08d}.png", png.getvalue())
                 tar.add(f"{index:08d}.json", json.dumps(told).encode())
     condition = "class" if classes else "text" if prompts else "none"
-    drawn_under = {"guidance": 2.0, "code": {"top_p": 0.9}}
+    drawn_under = {"guidance_scale": 2.0, "code": {"top_p": 0.9}}
     facts = SampleFacts(0, SAMPLES, drawn_under, condition, classes or None, SIZE, SIZE // GRID, 1)
     write_manifest(folder, "samples", asdict(facts), {})
 

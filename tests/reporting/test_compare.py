@@ -66,11 +66,11 @@ def test_an_estimator_of_a_number_that_only_one_has_is_no_conflict(write):
 
 
 def test_other_settings_seeds_and_versions_are_told_beside(write, capsys):
-    a, b = write("a", {"proxy_fd": 1}), write("b", {"proxy_fd": 1}, seed=7, settings={"guidance": 1.0})
+    a, b = write("a", {"proxy_fd": 1}), write("b", {"proxy_fd": 1}, seed=7, settings={"guidance_scale": 1.0})
     code, out, _ = run(capsys, a, b)
     assert code == 0
     assert "also differs: seed: 0 against 7" in out
-    assert "also differs: settings.guidance:" in out
+    assert "also differs: settings.guidance_scale:" in out
 
 
 def test_scores_are_not_compared_with_numbers_without_a_protocol(write, tmp_path, capsys):

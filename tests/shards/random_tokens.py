@@ -51,7 +51,7 @@ def block_of(kind: Kind, name: str, seed: int = 0) -> TokenBlock:
     return TokenBlock(
         keys=tuple(f"{name}{number:03d}" for number in range(kind.images)),
         codes=generator.integers(kind.codes, size=(kind.images, kind.kept)).astype(np.uint16),
-        mask=pack_positions(order, kind.length),
+        kept=pack_positions(order, kind.length),
         cls=generator.integers(2, size=kind.images).astype(np.uint16) if kind.classes else None,
         text=text if kind.captions else None,
         caption_count=counts if kind.captions else None,

@@ -290,7 +290,7 @@ def test_shards_are_described_in_a_few_lines(
 def test_only_artifacts_can_be_described(tmp_path: Path, command: Run) -> None:
     with pytest.raises(UserError, match=r"holds no artifact \(manifest\.json is missing\)"):
         describe.describe(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"schema": 2, "kind": "cake"}')
+    (tmp_path / "manifest.json").write_text('{"schema": 3, "kind": "cake"}')
     with pytest.raises(UserError, match="is of kind cake; expected one of shapes"):
         describe.describe(tmp_path)
     assert command(describe, tmp_path) == 1

@@ -60,7 +60,7 @@ def test_the_lines_in_the_readme_load_the_same_arrays_with_numpy_alone(
     assert codes.dtype == places.dtype == torch.int64 and codes.shape == places.shape
     assert found["keys"] == [key for block in made.train for key in block.keys]
     np.testing.assert_array_equal(found["codes"], joined(made.train, "codes"))
-    expected = unpack_positions(joined(made.train, "mask"), USUAL.length, USUAL.kept)
+    expected = unpack_positions(joined(made.train, "kept"), USUAL.length, USUAL.kept)
     np.testing.assert_array_equal(found["positions"], expected)
     assert [name in found for name in ("classes", "captions", "sources")] == [
         classes,
@@ -107,7 +107,7 @@ def test_describe_shows_the_facts_and_one_image_as_it_is_stored(
     said = capsys.readouterr().out
     assert said == describe(usual.folder)
     assert "token-shards" in said and "num_kept: 4" in said and "counts: train 6, val 3" in said
-    kept = unpack_positions(usual.train[0].mask[:1], 13, 4)[0].tolist()
+    kept = unpack_positions(usual.train[0].kept[:1], 13, 4)[0].tolist()
     assert " ".join("■" if cell in kept else "·" for cell in range(13)) in said
     assert f"codes {', '.join(map(str, usual.train[0].codes[0].tolist()))}" in said
     assert f"class {('cat', 'dog')[int(usual.train[0].cls[0])]}" in said  # type: ignore[index]
@@ -117,7 +117,7 @@ def test_describe_shows_the_facts_and_one_image_as_it_is_stored(
     ("content", "message"),
     [
         (None, "holds no artifact"),
-        (json.dumps({"schema": 2, "kind": "cake"}), "is of kind cake; expected one of"),
+        (json.dumps({"schema": 3, "kind": "cake"}), "is of kind cake; expected one of"),
     ],
 )
 def test_describe_says_in_a_line_what_is_no_artifact(

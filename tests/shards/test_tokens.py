@@ -174,9 +174,9 @@ def short_row(mask: NDArray[Any]) -> NDArray[Any]:
             with_("codes", lambda codes: codes[:-1]),
             r"codes.npy has shape \(2, 4\); expected 3 rows",
         ),
-        (with_("mask", pad_bit), r"a pad bit of the mask is set, beyond L = 13"),
-        (with_("mask", short_row), r"row 2 of the mask has 3 positions, not N = 4"),
-        (with_("mask", lambda mask: mask[:, :1]), r"mask \(3, 1\) has not 2 bytes a row"),
+        (with_("kept", pad_bit), r"a pad bit of kept is set, beyond L = 13"),
+        (with_("kept", short_row), r"row 2 of kept has 3 positions, not N = 4"),
+        (with_("kept", lambda mask: mask[:, :1]), r"kept \(3, 1\) has not 2 bytes a row"),
         (with_("cls", put(2, 0)), r"class 2 is not one of 2"),
         (with_("cls", lambda cls: None), r"classes are not where the manifest says"),
         (with_("text", put(300, 0, 0, 0)), r"text code 300 is not below 300"),
@@ -250,7 +250,7 @@ def test_a_damaged_tar_read_by_itself_gives_blocks_or_an_error_in_words(
     assert all(block.codes.dtype == np.uint16 for block in blocks)
 
 
-@pytest.mark.parametrize("missing", ["codes.npy", "mask.npy", "keys.json"])
+@pytest.mark.parametrize("missing", ["codes.npy", "kept.npy", "keys.json"])
 def test_a_block_that_lacks_a_member_is_named(tmp_path: Path, missing: str) -> None:
     from shards.tar import TarWriter, iterate_tar
 
@@ -273,7 +273,7 @@ def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
     np.save(made, np.array([{}]), allow_pickle=True)
     with TarWriter(tmp_path / "000000.tar") as tar:
         tar.add("a.codes.npy", made.getvalue())
-        tar.add("a.mask.npy", made.getvalue())
+        tar.add("a.kept.npy", made.getvalue())
         tar.add("a.keys.json", b'["k"]')
     with pytest.raises(UserError, match=r"a\.codes\.npy is object, expected uint16"):
         list(read_token_shard(tmp_path / "000000.tar"))
@@ -281,7 +281,7 @@ def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
 
 def test_an_image_of_768_codes_takes_what_the_design_counts() -> None:
     block = block_of(Kind(images=1, kept=768, length=1024, codes=1024, classes=False, captions=0), "a")
-    assert block.codes.nbytes + block.mask.nbytes == 1664
+    assert block.codes.nbytes + block.kept.nbytes == 1664
 
 
 def test_a_set_of_before_there_were_sources_is_read(tmp_path: Path) -> None:

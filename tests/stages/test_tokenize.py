@@ -40,7 +40,7 @@ QUANTIZER = QuantizerConfig(
 CONFIG = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 16, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
 PLAIN, FLIPPED = {"flip": False}, {"flip": True}
 SETTINGS: dict[str, Any] = {
-    "batch": 2, "precision": "fp32", "block": 3, "copies": [PLAIN], "text_vocab": 0, "text_length": 0, "seed": 0,
+    "batch": 2, "precision": "fp32", "block": 3, "augmentations": [PLAIN], "text_vocab": 0, "text_length": 0, "seed": 0,
 }  # fmt: skip
 SIZES = {"train": (5, 4), "val": (4,)}
 CAPTIONS = (("A BLUE square",), (), ("a red circle", "something round"))
@@ -158,7 +158,7 @@ def test_every_image_is_stored_as_the_codes_and_positions_that_the_mqvae_gives_i
     assert stored.keys == tuple(sample.key for sample in samples)
     assert stored.sources == tuple(f"cat/{sample.key}.jpg" for sample in samples)
     np.testing.assert_array_equal(stored.codes, expected.codes_BN.numpy())
-    np.testing.assert_array_equal(unpack_positions(stored.mask, 16, 8), expected.positions_BN.numpy())
+    np.testing.assert_array_equal(unpack_positions(stored.kept, 16, 8), expected.positions_BN.numpy())
     assert stored.cls is not None and stored.cls.tolist() == [sample.cls for sample in samples]
     assert stored.text is None and stored.caption_count is None
 
@@ -183,7 +183,7 @@ def test_an_image_shard_becomes_a_token_shard_of_blocks_of_at_most_block_images(
 
 
 def test_copies_are_made_of_training_images_only_and_a_flipped_one_is_the_mirror_images(world: World) -> None:
-    made = world.run("copies", copies=[PLAIN, FLIPPED])
+    made = world.run("copies", augmentations=[PLAIN, FLIPPED])
     assert made.facts.counts == {"train": 18, "val": 4}
     stored, samples = made.load("train"), world.samples("train")
     rows = {key: row for row, key in enumerate(stored.keys)}
@@ -199,7 +199,7 @@ def test_copies_are_made_of_training_images_only_and_a_flipped_one_is_the_mirror
 
 
 def test_the_same_inputs_and_seed_give_the_same_bytes(world: World) -> None:
-    changes: dict[str, Any] = {"text_vocab": 300, "text_length": 6, "copies": [PLAIN, FLIPPED]}
+    changes: dict[str, Any] = {"text_vocab": 300, "text_length": 6, "augmentations": [PLAIN, FLIPPED]}
     first, again = world.run("first", **changes), world.run("again", **changes)
     assert files_of(first.folder) == files_of(again.folder)
 
@@ -213,7 +213,7 @@ def test_threads_that_decode_do_not_change_what_is_stored(world: World) -> None:
 
 
 def test_bf16_changes_few_of_the_cells_that_are_kept(world: World) -> None:
-    exact, half = (world.run(name, precision=name).load("train").mask for name in ("fp32", "bf16"))
+    exact, half = (world.run(name, precision=name).load("train").kept for name in ("fp32", "bf16"))
     assert exact.shape == half.shape
     assert np.unpackbits(exact ^ half).sum() <= 0.2 * np.unpackbits(exact).sum()
 
@@ -237,12 +237,12 @@ def test_a_random_mask_follows_from_seed_and_key_alone(world: World) -> None:
 
     def positions(name: str, **changes: Any) -> dict[str, list[int]]:
         stored = world.run(name, mqvae="random", **changes).load("train")
-        rows = unpack_positions(stored.mask, 16, 8).tolist()
+        rows = unpack_positions(stored.kept, 16, 8).tolist()
         return dict(zip(stored.keys, rows, strict=True))
 
     plain = positions("random-0")
     assert positions("random-1", batch=5, block=100) == plain
-    both = positions("random-2", copies=[PLAIN, FLIPPED])
+    both = positions("random-2", augmentations=[PLAIN, FLIPPED])
     assert {key: both[key] for key in plain} == plain
     assert all(both[f"{key}+1"] != both[key] for key in plain)
     assert positions("random-3", seed=1) != plain
@@ -253,7 +253,7 @@ def test_without_a_mask_every_cell_is_kept(world: World) -> None:
     write_mqvae(world.root / "unmasked", replace(CONFIG, mask="none", mask_ratio=0.0))
     made = world.run("none", mqvae="unmasked")
     assert made.facts.num_kept == made.facts.num_positions == 16
-    assert (made.load("train").mask == 255).all()
+    assert (made.load("train").kept == 255).all()
 
 
 def test_captions_are_stored_in_codes_learned_from_the_training_captions(world: World) -> None:
@@ -333,8 +333,8 @@ def test_a_damaged_image_shard_is_named_and_the_others_are_kept(
     ("changes", "message"),
     [
         (
-            {"copies": [FLIPPED]},
-            r"tokenize\.copies starts with a flipped copy; expected \{flip: false\} first",
+            {"augmentations": [FLIPPED]},
+            r"tokenize\.augmentations starts with a flipped copy; expected \{flip: false\} first",
         ),
         ({"text_vocab": 300}, r"tokenize\.text_vocab is 300 and text_length 0; expected both 0 or both > 0"),
         ({"text_length": 8}, r"text_vocab is 0 and text_length 8"),

@@ -46,15 +46,15 @@ DECODER = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 6, "adaptive", 0.5, 8, "dcsa_u
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 TRAIN: dict[str, Any] = {
     "steps": 2, "learning_rate": 1e-3, "seed": 0, "global_batch": 8, "micro_batch": 4, "warmup_steps": 0,
-    "final_rate": 0.1, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.01, "clip": 1.0, "ema_decay": 0.9,
-    "precision": "fp32", "compile": False, "init_from": None, "condition": "class", "condition_drop": 0.1,
+    "min_lr_ratio": 0.1, "beta1": 0.9, "beta2": 0.95, "weight_decay": 0.01, "max_grad_norm": 1.0, "ema_decay": 0.9,
+    "precision": "fp32", "compile": False, "init_from": None, "condition": "class", "cfg_dropout": 0.1,
     "log_every": 1, "validate_every": 1, "validate_images": 8, "checkpoint_every": 1,
     "model": NetworkConfig(16, 2, 1, 1, 0.0, "ascending"),
 }  # fmt: skip
 SAMPLE: dict[str, Any] = {
     "num_images": 10, "batch": 4, "decode_batch": 3, "cache": "bf16", "decode_precision": "fp32",
     "samples_per_shard": 4, "seed": 3, "classes": "all", "prompts": None,
-    "guidance": 2.0, "code": PLAIN, "position": PLAIN, "precision": "fp32", "png_files": False,
+    "guidance_scale": 2.0, "code": PLAIN, "position": PLAIN, "precision": "fp32", "png_files": False,
 }  # fmt: skip
 
 
@@ -281,8 +281,8 @@ def test_captions_travel_from_the_tokens_to_the_prompts(world: World) -> None:
 
 
 def test_a_stackformer_without_condition_says_so(world: World) -> None:
-    stackformer = world.train("free", condition="none", condition_drop=0.0)
-    out = world.sample("freely", stackformer, guidance=1.0)
+    stackformer = world.train("free", condition="none", cfg_dropout=0.0)
+    out = world.sample("freely", stackformer, guidance_scale=1.0)
     assert json.loads(members(out)["00000003.json"]) == {"index": 3, "seed": 3}
 
 
@@ -338,7 +338,7 @@ def test_tokens_that_lack_what_is_asked_for_are_refused(
     ("section", "message"),
     [
         (training_of(micro_batch=3), "global_batch 8 is not a multiple of micro_batch 3"),
-        (training_of(condition="none"), "condition_drop is 0.1; expected 0"),
+        (training_of(condition="none"), "cfg_dropout is 0.1; expected 0"),
         (settings_of(batch=3), "samples_per_shard 4 is no multiple of batch 3"),
     ],
 )
@@ -357,10 +357,10 @@ def test_settings_of_a_section_that_contradict_each_other_are_refused(section: S
             "sample.prompts is empty",
         ),
         (
-            ["stackformer.condition=none", "stackformer.condition_drop=0.0", "sample.classes=[star]"],
+            ["stackformer.condition=none", "stackformer.cfg_dropout=0.0", "sample.classes=[star]"],
             "sample.classes needs stackformer.condition class",
         ),
-        (["stackformer.condition_drop=0.0"], "sample.guidance is 3.0 and stackformer.condition_drop 0"),
+        (["stackformer.cfg_dropout=0.0"], "sample.guidance_scale is 3.0 and stackformer.cfg_dropout 0"),
         (["stackformer.model.position_layers=0"], "position_layers is 0 and mqvae.model.mask_ratio 0.5"),
         (["evaluate.num_images=3"], "evaluate.num_images is 3 and sample.num_images 36; expected 4 ≤"),
         (

