@@ -305,7 +305,7 @@ def _schema_checked(folder: Path) -> dict[str, Any]:
     if value.get("schema") != SCHEMA:
         raise UserError(
             f"{folder / NAME} has schema {str(value.get('schema'))[:20]}, this version reads {SCHEMA}: "
-            "make it again with `dvc repro`, or read it with the version that wrote it (a trained model can be kept: decision 0041)"
+            "make it again with `dvc repro`, or read it with the version that wrote it (decision 0041: how to keep a model)"
         )
     return value
 

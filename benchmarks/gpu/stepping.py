@@ -96,9 +96,9 @@ def of_mqvae(
         learning_rate=1e-3,
         precision=precision,
         channels_last="auto",
-        clip=1.0,
-        quantize_from=1,
-        exploration=ExplorationConfig(noise=1.0, until=1.0, gone_by=1.0, freeze_from=1.0),
+        max_grad_norm=1.0,
+        quantize_start=1,
+        exploration=ExplorationConfig(noise=1.0, anneal_start=STEPS, anneal_end=STEPS, freeze_start=None),
     )
     trainee = trainee_of(config, settings, BATCH, device)
 

@@ -126,7 +126,7 @@ def write_mqvae(folder: Path, mask: MaskKind) -> Path:
     )
     config = MQVAEConfig(
         image_size=32,
-        stem=4,
+        patch_size=4,
         channels=8,
         channel_multipliers=(1,),
         res_blocks=1,

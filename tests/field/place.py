@@ -75,7 +75,7 @@ class Place:
         params["mqvae"]["model"]["image_size"] = params["shard"]["image_size"]
         params["reference"]["features"] = "squeezenet"
         params["stackformer"] |= {"condition": "none", "cfg_dropout": 0.0}
-        params["sample"] |= {"guidance": 1.0}
+        params["sample"] |= {"guidance_scale": 1.0}
         params["compute"]["threads"] = 1
         (root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
         return cls(root)

@@ -120,7 +120,7 @@ FEW = (
         "a grid of one cell",
         "`patch_size: 16` on 16 pixels",
         DONE,
-        flow(5, 4, mqvae__model__stem=16, mqvae__model__mask_ratio=0.0),
+        flow(5, 4, mqvae__model__patch_size=16, mqvae__model__mask_ratio=0.0),
     ),
     small(
         "more codes than vectors for their first values; shards of one image",

@@ -15,7 +15,7 @@ from tests.hostile.results import ROOT
 from tests.waiting import until
 
 AREA = "The dashboard and its runs"
-PARAMS = "sample:\n  guidance: 3.0   # 1 is unguided\n  seed: 0\n"
+PARAMS = "sample:\n  guidance_scale: 3.0   # 1 is unguided\n  seed: 0\n"
 
 
 def command(folder: Path, module: str, *arguments: str, **env: str) -> str:
@@ -231,12 +231,12 @@ ROWS: tuple[Row, ...] = (
     Row(
         "a run with settings of its own is killed, and the next run has them too", AREA,
         "a run with sample.guidance_scale=5 in params.yaml, killed with kill -9",
-        "during: guidance: 5   # 1 is unguided; after kill -9: params.yaml as before, to the byte", killed_run,
+        "during: guidance_scale: 5   # 1 is unguided; after kill -9: params.yaml as before, to the byte", killed_run,
     ),
     Row(
         "edits of params.yaml during a run with settings of its own are lost, or the settings are", AREA,
         "the seed is edited, in an editor that had opened the file before",
-        "reads: sample: guidance: 5 # 1 is unguided seed: 7; afterwards: sample: guidance: 3.0 # 1 is unguided seed: 7",
+        "reads: sample: guidance_scale: 5 # 1 is unguided seed: 7; afterwards: sample: guidance_scale: 3.0 # 1 is unguided seed: 7",
         edited_meanwhile,
     ),
     Row(
