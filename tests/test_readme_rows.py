@@ -43,6 +43,7 @@ SAYS = {
     "python -m workspace.runs list": "train_mqvae/",
     "python -m workflow.preset faces --out faces.yaml": "",
     "python -m workflow.preset mine --save": "",
+    "python -m workspace.renamed params.yaml": "params.yaml: no old names",
     "python -m cluster.head clean": "removed 0 dead Ray sessions",
     "python -m shards.inspect data/mine": "class_folder",
     "python -m shards.describe artifacts/tokens": "codes",
