@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from workspace.manifest import write_json
+from workspace.exact.manifest import write_json
 from workspace.progress import say
 from workspace.versions import OF_SPEED, versions
 

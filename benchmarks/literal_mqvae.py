@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from models.autoencoder import GridAttention, ResBlock
-from models.demasker import Demasker, DirectionConstrainedAttention
-from models.discriminator import PatchDiscriminator
-from models.masker import fill
 from models.mqvae import MQVAE
+from models.mqvae.autoencoder import GridAttention, ResBlock
+from models.mqvae.demasker import Demasker, DirectionConstrainedAttention
+from models.mqvae.discriminator import PatchDiscriminator
+from models.mqvae.masker import fill
 from settings.mqvae import LossConfig
 
 

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.sampling import PositionMemory, Sampled, SamplingSettings, draw, draw_uniform
-from models.stackformer import Stackformer, at_least_fp32
+from models.stackformer import Stackformer
+from models.stackformer.model import at_least_fp32
 
 
 def both_transformers(

@@ -6,11 +6,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from evaluation.lpips import LPIPSConfig
+from evaluation.perceptual.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
-from models.quantizer import QuantizerConfig
+from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
-from training.mqvae import ImageBatch, MQVAETrainee
+from training.mqvae.trainee import ImageBatch, MQVAETrainee
 
 RATE = 4e-5
 QUANTIZER = QuantizerConfig(

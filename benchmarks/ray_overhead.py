@@ -20,7 +20,7 @@ from typing import Any
 from cluster.head import start, stop
 from cluster.shard_map import ShardJob, map_shards
 from cluster.training import WorkerGroup, fit
-from workspace.manifest import atomic_path
+from workspace.exact.manifest import atomic_path
 from workspace.settings import Compute
 
 RESULT = Path("benchmarks/results/ray_overhead.json")

@@ -13,8 +13,8 @@ from benchmarks.harness import Claim, Floor, Pairs, Result, at_least, main, meas
 from benchmarks.row_02_sampling_gpu import CONFIG
 from models.stackformer import Stackformer, StackformerConfig
 from settings.stackformer import StackformerSettings
-from training.stackformer import StackformerTrainee
-from training.tokens import TokenBatch
+from training.stackformer.batches import TokenBatch
+from training.stackformer.trainee import StackformerTrainee
 
 BATCH, STEPS = 16, 10
 TRAINING = StackformerSettings(

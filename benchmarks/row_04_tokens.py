@@ -29,12 +29,12 @@ from benchmarks.row_01_sampling import CONFIG as SMALL
 from benchmarks.row_02_sampling_gpu import CONFIG as LARGE
 from benchmarks.row_03_training_gpu import TRAINING, one_step, random_batch
 from benchmarks.tokens_made import write_random_tokens
+from models.base.pretrained import config_from_json
 from models.mqvae import MQVAE, MQVAEConfig
-from models.pretrained import config_from_json
 from models.stackformer import Stackformer, StackformerConfig
 from shards.tokens import TokenFacts, TokenShards
-from training.stackformer import StackformerTrainee
-from training.tokens import TokenBatch, TokenBatches
+from training.stackformer.batches import TokenBatch, TokenBatches
+from training.stackformer.trainee import StackformerTrainee
 from workspace.settings import read_tree
 
 COUNTS = {"train": 40960, "val": 512}

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from benchmarks.harness import Claim, Floor, Pairs, Result, alternate, at_most, main, measured, seconds
 from benchmarks.mqvae_made import SIZES, TRAINING, one_step, trainee_of
 from models.mqvae import MQVAEConfig
-from training.mqvae import MQVAETrainee
+from training.mqvae.trainee import MQVAETrainee
 
 BATCH, THREADS = 16, 2
 PAIRS = {"f8": 6, "f4": 3}

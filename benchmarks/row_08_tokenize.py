@@ -14,8 +14,8 @@ import torch
 from benchmarks.harness import ROOT, Claim, Result, alternate, at_least, main, measured, seconds
 from cluster.shard_map import ShardJob
 from inference.encode import encoder_on
+from models.base.pretrained import config_from_json
 from models.mqvae import MQVAE, MQVAEConfig
-from models.pretrained import config_from_json
 from settings.shard import ShardSettings
 from settings.tokenize import TokenizeSettings
 from shards.images import ImageShards

@@ -32,10 +32,10 @@ from benchmarks.harness import (
     not_measured,
     seconds,
 )
-from shards.pictures import Encoding, encode_image
-from shards.sources import list_source
-from shards.tar import START
-from shards.writing import ShardPlan, plan_shards, write_shards
+from shards.making.pictures import Encoding, encode_image
+from shards.making.sources import list_source
+from shards.making.writing import ShardPlan, plan_shards, write_shards
+from workspace.exact.tar import START
 
 FLOWERS = ROOT / "data" / "flowers"
 IMAGES, SHARD, PAIRS, COMPARED = 1000, 100, 3, 100

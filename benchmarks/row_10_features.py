@@ -16,8 +16,8 @@ from PIL import Image
 
 from benchmarks.clean_fid import load_clean_fid, write_random_inception
 from benchmarks.harness import Claim, Floor, Result, alternate, at_least, main, measured, seconds
-from evaluation.inception import SIDE, WEIGHTS, InceptionExtractor, load_inception
-from workspace.manifest import sha256_file
+from evaluation.features.inception import SIDE, WEIGHTS, InceptionExtractor, load_inception
+from workspace.exact.manifest import sha256_file
 
 IMAGES, PIXELS, BATCH = 32, 256, 16
 CPU = torch.device("cpu")

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.clean_fid import load_clean_fid
 from benchmarks.harness import Claim, Floor, Result, alternate, at_least, main, measured, seconds
-from evaluation.statistics import frechet_distance, moments
+from evaluation.metrics.statistics import frechet_distance, moments
 
 COUNT, DIM = 10_000, 2048
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.harness import ROOT, Claim, Floor, Pairs, Result, alternate, at_most, main, measured, seconds
 from benchmarks.sweep import repository
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 from workspace.progress import say
 
 STAGES = ("shard", "train_mqvae", "sample", "report")

@@ -16,8 +16,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.discriminator import PatchDiscriminator
 from models.mqvae import MQVAE, MQVAEConfig
+from models.mqvae.discriminator import PatchDiscriminator
 from models.stackformer import Stackformer, StackformerConfig
 from settings.mqvae import MQVAESettings
 from settings.stackformer import StackformerSettings

@@ -28,9 +28,9 @@ import yaml
 from benchmarks import speedrun_rules as rules
 from benchmarks.harness import ROOT
 from workspace.errors import UserError
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
+from workspace.exact.seeds import require_seed
 from workspace.progress import say
-from workspace.seeds import require_seed
 from workspace.settings import read_tree
 from workspace.versions import OF_SCORES, versions
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny import copy_of_the_repository
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ from benchmarks.harness import RESULTS, ROOT
 from reporting.curves import HEIGHT, WIDTH
 from reporting.line_chart import Curve, chart, side_by_side
 from workspace.errors import UserError
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 from workspace.progress import say
 
 BEGIN = "<!-- speed: rendered by `python -m benchmarks.table` from benchmarks/results -->"

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
-from shards.tokens import TokenFacts, TokenShards, write_token_manifest
+from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import TokenFacts, TokenShards
+from shards.tokens.blocks import TokenBlock
 
 
 def write_random_tokens(folder: Path, facts: TokenFacts, block: int, shard: int) -> TokenShards:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from cluster.leftovers import place, remove_dead
 from workspace.errors import UserError
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 from workspace.settings import Compute, read_section
 

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from workspace.seeds import hashed
+from workspace.exact.seeds import hashed
 
 KINDS = ("bar", "circle", "cross", "diamond", "heart", "ring", "square", "star", "triangle")
 """Class names, sorted. A hexagon is left out: at 32 px it is read as a circle."""

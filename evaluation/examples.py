@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from workspace.manifest import Manifest, parsed, verify_file, write_json
+from workspace.exact.manifest import Manifest, parsed, verify_file, write_json
 
 NAME, FOLDER, INPUT, RECONSTRUCTION = "examples.json", "examples", "input", "reconstruction"
 

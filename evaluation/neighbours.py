@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from evaluation.extractors import score_name
+from evaluation.features.extractors import score_name
 from evaluation.protocol import Score
-from workspace.manifest import atomic_path
+from workspace.exact.manifest import atomic_path
 
 NAME = "neighbours.safetensors"
 SHOWN = 4

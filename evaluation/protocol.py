@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import UserError
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 from workspace.versions import OF_SCORES, versions
 

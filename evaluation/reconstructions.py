@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation import codebook, images, masks
-from evaluation.lpips import LPIPS
+from evaluation import images, masks
+from evaluation.codes import codebook
+from evaluation.perceptual.lpips import LPIPS
 from evaluation.protocol import Score
 from shards.images import ImageSample
 

@@ -17,8 +17,8 @@ import yaml
 
 from workflow.running import run_stage
 from workspace.errors import UserError
+from workspace.exact.seeds import seed_argument
 from workspace.outputs import put_back
-from workspace.seeds import seed_argument
 from workspace.settings import STAGES
 
 ARMS = Path("experiments/arms.yaml")

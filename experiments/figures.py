@@ -21,7 +21,7 @@ from reporting.curves import HEIGHT, WIDTH, read_table
 from reporting.figures import GAP, MARGIN, PANEL, TEXT
 from reporting.line_chart import Curve, chart, side_by_side
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest, write_json
+from workspace.exact.manifest import read_json, read_manifest, write_json
 from workspace.progress import say
 
 DOCUMENT = Path("docs/results.md")

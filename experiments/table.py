@@ -23,7 +23,7 @@ from scipy.stats import t as student
 
 from experiments.arm import ARMS
 from workspace.errors import UserError
-from workspace.manifest import atomic_path, read_json, write_json
+from workspace.exact.manifest import atomic_path, read_json, write_json
 from workspace.progress import say
 
 CONFIDENCE = 0.95

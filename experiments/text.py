@@ -13,7 +13,7 @@ import yaml
 
 from experiments.table import commit_of, place
 from workspace.errors import UserError
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
 LIST = Path("experiments/text/guidance.yaml")

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.masker import random_ranking
+from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
-from models.precision import Precision, autocast
-from shards.pixels import to_tensor
-from workspace.seeds import sample_seed
+from models.mqvae.masker import random_ranking
+from shards.images.pixels import to_tensor
+from workspace.exact.seeds import sample_seed
 
 
 class TokenArrays(NamedTuple):

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from inference.encode import rankings
+from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
-from models.precision import Precision, autocast
-from shards.pixels import to_float, to_uint8
+from shards.images.pixels import to_float, to_uint8
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 """Shares of the cells from which `from_other_counts` reconstructs."""

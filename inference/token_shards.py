@@ -13,9 +13,10 @@ from inference.encode import TokenArrays, encode
 from models.mqvae import MQVAE
 from settings.tokenize import Augmentation, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
-from shards.source_names import named
 from shards.text import TextTokenizer, captions_of
-from shards.token_blocks import TokenBlock, pack_positions
+from shards.token_making.source_names import named
+from shards.token_making.writing import pack_positions
+from shards.tokens.blocks import TokenBlock
 from workspace.errors import UserError
 from workspace.progress import say
 

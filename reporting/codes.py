@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from evaluation.examples import INPUT, read_examples, read_picture
 from workspace.errors import UserError
-from workspace.manifest import Manifest
+from workspace.exact.manifest import Manifest
 
 SIDE, PADDING = 420.0, 26.0
 SMALLEST, LARGEST = 1.6, 7.0

@@ -13,7 +13,7 @@ from reporting.axes import Axis, count_axis
 from reporting.gallery import THUMBNAIL, data_uri, label_of
 from shards.images import ImageShards
 from workspace.errors import UserError
-from workspace.manifest import Manifest, facts_of, verify_file
+from workspace.exact.manifest import Manifest, facts_of, verify_file
 
 WIDTH, HEIGHT = 520.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 12.0, 12.0, 26.0, 28.0

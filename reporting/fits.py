@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluation.fitted import NAME, ShapeFits
-from workspace.manifest import Manifest, parsed, verify_file
+from evaluation.shapes.fitted import NAME, ShapeFits
+from workspace.exact.manifest import Manifest, parsed, verify_file
 
 SHOWN = 9
 """Samples at either end."""

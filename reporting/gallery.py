@@ -13,7 +13,7 @@ from PIL import Image
 from evaluation import examples
 from evaluation.images import psnr
 from shards.samples import read_stored, sample_shards
-from workspace.manifest import Manifest
+from workspace.exact.manifest import Manifest
 
 SHARP = 64
 """Images up to so many pixels a side are kept as PNG and drawn with hard pixels; larger ones become JPEG."""

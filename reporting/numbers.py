@@ -10,7 +10,7 @@ from typing import Any, Literal
 from evaluation.protocol import NAME as PROTOCOL
 from evaluation.protocol import Protocol
 from workspace.errors import UserError
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 
 Better = Literal["higher", "lower", ""]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from inference.published import MQVAEFacts, StackformerFacts
+from models.base.published import MQVAEFacts, StackformerFacts
 from reporting import codes, copies, curves, fits, gallery, workflow
 from reporting.codes import Scatter
 from reporting.copies import Copies
@@ -17,7 +17,7 @@ from reporting.workflow import Drawing, Stage
 from shards.images import ImageShards
 from shards.samples import SampleFacts
 from workspace.errors import UserError
-from workspace.manifest import Manifest, facts_of, read_json, read_manifest
+from workspace.exact.manifest import Manifest, facts_of, read_json, read_manifest
 
 TRAININGS = ("train_mqvae", "train_stackformer")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from workspace.code import is_code
 from workspace.errors import UserError
 
 COLUMN, ROW, BOX_WIDTH, BOX_HEIGHT, EDGE = 158.0, 70.0, 136.0, 50.0, 8.0
@@ -56,7 +57,7 @@ def read_stages(path: Path) -> list[Stage]:
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
-    reads = [path for path in _paths(entry.get("deps")) if not path.endswith((".py", ".j2", ".css", ".js"))]
+    reads = [path for path in _paths(entry.get("deps")) if not is_code(path)]
     writes = [path for kind in ("outs", "metrics", "plots") for path in _paths(entry.get(kind))]
     return Stage(name, str(entry.get("desc", "")), tuple(reads), tuple(dict.fromkeys(writes)))
 

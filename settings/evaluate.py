@@ -2,7 +2,7 @@
 
 from pydantic import Field, PositiveInt
 
-from workspace.seeds import Seed
+from workspace.exact.seeds import Seed
 from workspace.settings import Section, Sha256
 
 

@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
 
-from evaluation.lpips import LPIPSConfig
+from evaluation.perceptual.lpips import LPIPSConfig
+from models.base.precision import ChannelsLast
 from models.mqvae import MQVAEConfig
-from models.precision import ChannelsLast
 from settings.training import TrainingSettings
 from workspace.errors import UserError
 from workspace.settings import Compute

@@ -4,9 +4,9 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt
 
-from evaluation.lpips import LPIPSConfig
-from evaluation.reference import Split
-from workspace.seeds import Seed
+from evaluation.features.reference import Split
+from evaluation.perceptual.lpips import LPIPSConfig
+from workspace.exact.seeds import Seed
 from workspace.settings import Section, Sha256
 
 

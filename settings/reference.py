@@ -4,12 +4,12 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from evaluation.extractors import FeaturesName
-from evaluation.inception import SHA256
-from evaluation.reference import Split
-from evaluation.statistics import FEWEST, NEIGHBOURS
+from evaluation.features.extractors import FeaturesName
+from evaluation.features.inception import SHA256
+from evaluation.features.reference import Split
+from evaluation.metrics.statistics import FEWEST, NEIGHBOURS
 from workspace.errors import UserError
-from workspace.seeds import Seed
+from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section, Settings, Sha256
 
 

@@ -3,7 +3,7 @@
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from workspace.errors import UserError
-from workspace.seeds import Seed
+from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
-from shards.duplicates import Duplicates
 from shards.layouts.reading import ColumnUse, Reading, Role
-from shards.pictures import Format
-from shards.sources import Kind
+from shards.making.duplicates import Duplicates
+from shards.making.pictures import Format
+from shards.making.sources import Kind
 from workspace.errors import UserError
-from workspace.seeds import Seed
+from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from workspace.errors import UserError
-from workspace.seeds import Seed
+from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section, Settings
 
 

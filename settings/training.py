@@ -6,9 +6,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from models.precision import Precision
+from models.base.precision import Precision
 from workspace.errors import UserError
-from workspace.seeds import Seed
+from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
 
 OptimizerKind = Literal["adamw", "muon"]

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from shards.text import TextTokenizer
-from shards.token_blocks import TokenBlock, read_token_shard, unpack_positions
-from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards, check_block
+from shards.tokens import TokenFacts, TokenShards, check_block
+from shards.tokens.blocks import TokenBlock, read_token_shard, unpack_positions
 from workspace.errors import UserError
-from workspace.manifest import Manifest, kind_of, read_manifest
+from workspace.exact.manifest import Manifest, kind_of, read_manifest
 
 SHOWN = 160
 
@@ -77,7 +77,7 @@ def _tokens(shards: TokenShards) -> Iterator[str]:
     if block.cls is not None and facts.classes is not None:
         yield f"    class {facts.classes[int(block.cls[0])]}"
     if block.text is not None and block.caption_count is not None:
-        tokenizer = TextTokenizer.load(shards.folder / TEXT_TOKENIZER)
+        tokenizer = TextTokenizer.load(shards.tokenizer)
         for caption in block.text[0, : int(block.caption_count[0])]:
             yield f"    caption {tokenizer.decode(caption.tolist())}"
 

@@ -16,19 +16,19 @@ from typing import get_args
 
 import yaml
 
-from shards.duplicates import told_duplicates, twins_of
+from shards.images.opening import NO_IMAGE, opened
 from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess
 from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.reading import ColumnUse, Reading, Role, level
 from shards.layouts.tars import folder_and_pattern
 from shards.layouts.walking import files_of
-from shards.opening import NO_IMAGE, opened
-from shards.sources import PLAIN, Kind, checked, guessed, list_source
-from shards.splits import with_splits
+from shards.making.duplicates import told_duplicates, twins_of
+from shards.making.sources import PLAIN, Kind, checked, guessed, list_source
+from shards.making.splits import with_splits
 from workspace.errors import UserError
+from workspace.exact.seeds import hashed_unit, seed_argument
 from workspace.progress import say
-from workspace.seeds import hashed_unit, seed_argument
 
 SAMPLED = 200
 """Images whose header is read for its size."""

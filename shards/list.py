@@ -11,9 +11,9 @@ from pathlib import Path
 
 from shards.layouts.formats import told_passed_over
 from shards.layouts.walking import ROOT, walk
-from shards.sources import list_source
+from shards.making.sources import list_source
 from workspace.errors import UserError
-from workspace.manifest import atomic_path
+from workspace.exact.manifest import atomic_path
 from workspace.progress import say
 
 

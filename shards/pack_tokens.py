@@ -29,13 +29,14 @@ from numpy.typing import NDArray
 from shards.images import SPLITS
 from shards.layouts.listed import clean_caption
 from shards.text import TextTokenizer
-from shards.token_blocks import TokenBlock, pack_positions
+from shards.token_making.writing import pack_positions
 from shards.token_sets import lines_of, taken, told, write_set
 from shards.tokens import TEXT_TOKENIZER, TokenFacts
+from shards.tokens.blocks import TokenBlock
 from workspace.errors import UserError
-from workspace.manifest import parsed, sha256_file
+from workspace.exact.manifest import parsed, sha256_file
+from workspace.exact.seeds import hashed_unit
 from workspace.progress import say
-from workspace.seeds import hashed_unit
 
 FEWEST_TEXT_CODES = 257
 """A pad and the 256 bytes."""

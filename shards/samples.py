@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from shards.images import decode
-from shards.tar import TarWriter
-from shards.tar import read_samples as grouped
 from workspace.errors import UserError
-from workspace.manifest import Manifest, atomic_path, parsed, verify_file
+from workspace.exact.manifest import Manifest, atomic_path, parsed, verify_file
+from workspace.exact.tar import TarWriter
+from workspace.exact.tar import read_samples as grouped
 
 REMAKE = "run `dvc repro sample`"
 

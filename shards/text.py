@@ -16,9 +16,9 @@ from tokenizers.normalizers import Sequence as Normalizers
 from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-from shards.tar import read_samples
 from workspace.errors import UserError
-from workspace.manifest import atomic_path, read_json
+from workspace.exact.manifest import atomic_path, read_json
+from workspace.exact.tar import read_samples
 
 PAD = "<pad>"
 

@@ -21,21 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.images import SPLITS
-from shards.token_blocks import ARRAYS, TokenBlock, write_token_shard
-from shards.tokens import (
-    TEXT_TOKENIZER,
-    TokenFacts,
-    TokenShards,
-    TokenSplit,
-    check_block,
-    sources_of,
-    write_token_manifest,
-)
+from shards.token_making.writing import write_token_manifest, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of
+from shards.tokens.blocks import ARRAYS, TokenBlock
 from shards.verify import verify_tokens
 from workspace.errors import UserError
+from workspace.exact.seeds import hashed_unit
 from workspace.progress import say
 from workspace.runs import publish
-from workspace.seeds import hashed_unit
 
 BLOCK, BLOCKS = 512, 64
 """Images in a block, blocks in a tar."""
@@ -160,7 +153,7 @@ def _check_alike(first: TokenShards, other: TokenShards) -> None:
 
 
 def _tokenizer(shards: TokenShards) -> Path | None:
-    return shards.folder / TEXT_TOKENIZER if shards.facts.text_length is not None else None
+    return shards.tokenizer if shards.facts.text_length is not None else None
 
 
 def _renumbered(split: TokenSplit, old: tuple[str, ...] | None, new: tuple[str, ...] | None) -> TokenBlock:

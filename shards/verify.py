@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from shards.images import REMAKE, SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
-from shards.token_blocks import unpack_positions
 from shards.tokens import TokenShards
+from shards.tokens.blocks import unpack_positions
 from workspace.errors import UserError
-from workspace.manifest import kind_of, read_manifest, verify_files
+from workspace.exact.manifest import kind_of, read_manifest, verify_files
 from workspace.progress import say, track
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")

@@ -20,11 +20,11 @@ from PIL import Image
 from demo.drawing import KINDS, Drawing, Shape, attribute_values, draw_shape
 from settings.shapes import ShapesSettings
 from shards.shapes import ShapesFacts
-from shards.tar import START, TarWriter, load_writer
 from workflow.running import run_stage
 from workflow.stage import Stage
+from workspace.exact.manifest import atomic_path, write_manifest
+from workspace.exact.tar import START, TarWriter, load_writer
 from workspace.links import link_or_copy
-from workspace.manifest import atomic_path, write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
 from workspace.settings import Compute

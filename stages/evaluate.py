@@ -18,22 +18,23 @@ from cluster.devices import device_of
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
-from evaluation.extractors import load_extractor
-from evaluation.grid import Grid, border_means
-from evaluation.judged import Judged, judge, judged_scores, kinds_of
-from evaluation.labelled import LabelledImages, in_batches, label_samples
+from evaluation.asked import label_samples
+from evaluation.features.extractors import load_extractor
+from evaluation.features.labelled import LabelledImages, in_batches
+from evaluation.features.reference import Reference
+from evaluation.features.rows import FeatureRows, extract
+from evaluation.metrics.grid import Grid, border_means
+from evaluation.metrics.scores import Real, accuracy_scores, sample_scores, write_scores
+from evaluation.metrics.statistics import FEWEST
 from evaluation.neighbours import SHOWN, EvaluationFacts, Neighbours, copy_scores, nearest
 from evaluation.protocol import Made
-from evaluation.reference import Reference
-from evaluation.rows import FeatureRows, extract
-from evaluation.scores import Real, accuracy_scores, sample_scores, write_scores
-from evaluation.statistics import FEWEST
+from evaluation.shapes.judged import Judged, judge, judged_scores, kinds_of
 from settings.evaluate import EvaluateSettings
 from shards.samples import SampleFacts, read_samples, sample_shards
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
-from workspace.manifest import Manifest, facts_of, read_manifest, write_manifest
+from workspace.exact.manifest import Manifest, facts_of, read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

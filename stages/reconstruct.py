@@ -19,17 +19,17 @@ from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
 from evaluation import examples
 from evaluation.examples import Example, ReconstructionFacts
-from evaluation.extractors import load_extractor
-from evaluation.grid import Grid
-from evaluation.judged import Judged, judge_both, judged_scores
-from evaluation.labelled import LabelledImages, chosen_images, in_batches, label_images
-from evaluation.lpips import load_lpips
+from evaluation.features.extractors import load_extractor
+from evaluation.features.labelled import LabelledImages, chosen_images, in_batches, label_images
+from evaluation.features.reference import Reference
+from evaluation.features.rows import FeatureRows, extract
+from evaluation.metrics.grid import Grid
+from evaluation.metrics.scores import Real, accuracy_scores, reconstruction_distance, write_scores
+from evaluation.perceptual.lpips import load_lpips
 from evaluation.protocol import Made
 from evaluation.reconstructions import ImageScores, score_images, summarise
-from evaluation.reference import Reference
-from evaluation.rows import FeatureRows, extract
-from evaluation.scores import Real, accuracy_scores, reconstruction_distance, write_scores
-from evaluation.shape_fit import fit_scores
+from evaluation.shapes.judged import Judged, judge_both, judged_scores
+from evaluation.shapes.shape_fit import fit_scores
 from inference.reconstruct import from_other_counts, reconstruct
 from models.mqvae import MQVAE
 from reporting.figures import figure4
@@ -37,7 +37,7 @@ from settings.reconstruct import ReconstructSettings
 from shards.images import ImageShards
 from workflow.running import run_stage
 from workflow.stage import Stage
-from workspace.manifest import read_manifest, write_manifest
+from workspace.exact.manifest import read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

@@ -17,20 +17,20 @@ import numpy as np
 from cluster.devices import device_of, use_threads
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
-from evaluation.extractors import install_pretrained, load_extractor
-from evaluation.labelled import chosen_images, in_batches, label_images, training_batches
-from evaluation.labels import class_head, heads_of
+from evaluation.features.extractors import install_pretrained, load_extractor
+from evaluation.features.labelled import chosen_images, in_batches, label_images, training_batches
+from evaluation.features.labels import class_head, heads_of
+from evaluation.features.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
+from evaluation.features.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
+from evaluation.features.rows import extract
+from evaluation.metrics.scores import accuracy_scores, real_distance, write_scores
 from evaluation.protocol import Made
-from evaluation.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
-from evaluation.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
-from evaluation.rows import extract
-from evaluation.scores import accuracy_scores, real_distance, write_scores
 from settings.reference import ReferenceSettings
 from shards.images import ImageShards
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
 from workspace.progress import Progress
 from workspace.runs import RunFolder
 from workspace.settings import Compute

@@ -14,7 +14,7 @@ from reporting.web.rendering import PARTS, render
 from settings.report import ReportSettings
 from workflow.running import run_stage
 from workflow.stage import Stage
-from workspace.manifest import atomic_path, write_manifest
+from workspace.exact.manifest import atomic_path, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute

@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
-from inference.conditions import Conditions, conditions_of, require_same_codes
-from inference.published import StackformerFacts
-from inference.sample import ImageSampler
+from inference.sampling.conditions import Conditions, conditions_of, require_same_codes
+from inference.sampling.sample import ImageSampler
+from models.base.published import StackformerFacts
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer
 from reporting.samples import write_grid, write_png_files
@@ -34,8 +34,8 @@ from settings.sample import SampleSettings
 from shards.samples import Sample, SampleFacts, SampleRecord, write_samples
 from workflow.running import run_stage
 from workflow.stage import Options, Stage
+from workspace.exact.manifest import facts_of, read_manifest, write_json, write_manifest
 from workspace.links import link_or_copy
-from workspace.manifest import facts_of, read_manifest, write_json, write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute

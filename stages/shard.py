@@ -10,21 +10,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from settings.shard import ShardSettings
-from shards.duplicates import Twin, duplicates_of, told_duplicates, without_duplicates
-from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path, write_image_manifest
+from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path
 from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source, SourceImage
 from shards.layouts.tars import tars_of
 from shards.layouts.webdataset import names_beside
-from shards.pictures import Encoding
-from shards.sources import list_source
-from shards.splits import with_splits
-from shards.writing import ShardPlan, Written, plan_shards, write_lines, write_shards
+from shards.making.duplicates import Twin, duplicates_of, told_duplicates, without_duplicates
+from shards.making.pictures import Encoding
+from shards.making.sources import list_source
+from shards.making.splits import with_splits
+from shards.making.writing import (
+    ShardPlan,
+    Written,
+    plan_shards,
+    write_image_manifest,
+    write_lines,
+    write_shards,
+)
 from workflow.across import check_source
 from workflow.running import run_stage
 from workflow.stage import Stage
+from workspace.exact.manifest import write_json
 from workspace.links import link_or_copy
-from workspace.manifest import write_json
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute

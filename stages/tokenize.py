@@ -17,22 +17,22 @@ import numpy as np
 from cluster.devices import device_of
 from cluster.overlap import made_ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
-from evaluation.codebook import perplexity, usage
+from evaluation.codes.codebook import perplexity, usage
+from evaluation.codes.rate import raw_code_bits, raw_position_bits
 from evaluation.protocol import Made, Score, counted
-from evaluation.rate import raw_code_bits, raw_position_bits
 from inference.encode import encoder_on
 from inference.token_shards import BlockMaker, Captions, learn_captions
 from models.mqvae import MQVAE, MQVAEConfig
 from settings.tokenize import TokenizeSettings
 from shards.images import SPLITS, ImageShards, decode
-from shards.source_names import SourceNames
-from shards.token_blocks import write_token_shard
-from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
+from shards.token_making.source_names import SourceNames
+from shards.token_making.writing import write_token_manifest, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
+from workspace.exact.manifest import read_manifest
 from workspace.links import link_or_copy
-from workspace.manifest import read_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

@@ -12,23 +12,23 @@ import torch
 from torch import Tensor
 
 from cluster.training import WorkerGroup, fit
-from evaluation.lpips import load_lpips
+from evaluation.perceptual.lpips import load_lpips
 from evaluation.protocol import Made, Score, counted
-from inference.published import MQVAEFacts
+from models.base.precision import allow_tf32
+from models.base.published import MQVAEFacts
 from models.mqvae import MQVAE, MQVAEOutput
-from models.precision import allow_tf32
 from reporting.figures import figure4
 from settings.mqvae import MQVAESettings
 from shards.images import ImageShards
-from shards.pixels import to_float, to_uint8
+from shards.images.pixels import to_float, to_uint8
 from training.curves import Curves
-from training.images import ImageBatches
-from training.loop import TrainingFolder, train
-from training.mqvae import MQVAETrainee
-from training.start import started
+from training.loop.start import started
+from training.loop.train import TrainingFolder, train
+from training.mqvae.batches import ImageBatches
+from training.mqvae.trainee import MQVAETrainee
 from workflow.running import run_stage
 from workflow.stage import Stage
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

@@ -13,22 +13,22 @@ from pathlib import Path
 import torch
 
 from cluster.training import WorkerGroup, fit
+from evaluation.codes.rate import bits_per_image
 from evaluation.protocol import Made, Score, counted
-from evaluation.rate import bits_per_image
-from inference.published import StackformerFacts
-from models.precision import allow_tf32, weight_dtype
+from models.base.precision import allow_tf32, weight_dtype
+from models.base.published import TEXT_TOKENIZER, StackformerFacts
 from models.stackformer import Stackformer, StackformerConfig
 from settings.stackformer import StackformerSettings
-from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards
+from shards.tokens import TokenFacts, TokenShards
 from training.curves import Curves
-from training.loop import TrainingFolder, train
-from training.stackformer import StackformerTrainee
-from training.start import started
-from training.tokens import TokenBatches, held_out
+from training.loop.start import started
+from training.loop.train import TrainingFolder, train
+from training.stackformer.batches import TokenBatches, held_out
+from training.stackformer.trainee import StackformerTrainee
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -63,7 +63,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     work = Work(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
     fit(train_worker, work, compute, folder.root.absolute())
     if config.condition == "text":
-        shutil.copyfile(inputs.tokens / TEXT_TOKENIZER, folder.out / TEXT_TOKENIZER)
+        shutil.copyfile(tokens.tokenizer, folder.out / TEXT_TOKENIZER)
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
     final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
     scores = {name: Score(value, NATS) for name, value in final.items()}

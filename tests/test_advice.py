@@ -14,7 +14,7 @@ from tests import presets
 from tests.committed import copy_of_the_working_tree
 from tests.tiny import run
 from workspace.code import PACKAGES
-from workspace.manifest import PRODUCER, address_of
+from workspace.exact.manifest import PRODUCER, address_of
 from workspace.settings import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]

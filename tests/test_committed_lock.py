@@ -109,7 +109,12 @@ def test_the_commits_lock_names_files_by_the_md5_of_their_bytes() -> None:
     ("name", "old", "new", "expected"),
     [
         ("README.md", "", "", set()),
-        ("models/stackformer.py", '"""Stackformer', '"""A Stackformer', {"train_stackformer", "sample"}),
+        (
+            "models/stackformer/model.py",
+            '"""Stackformer',
+            '"""A Stackformer',
+            {"train_stackformer", "sample"},
+        ),
         ("params.yaml", "guidance_scale: 3.0", "guidance_scale: 2.5", {"sample"}),
         ("params.yaml", "workers: 0", "workers: 1", set()),
         ("params.yaml", "source: artifacts/shapes", "source: data/mine", {"shard"}),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from shards.token_blocks import unpack_positions
 from shards.tokens import TokenShards
+from shards.tokens.blocks import unpack_positions
 from tests.tiny import copy_of, finished_repository, run
 
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -109,7 +109,7 @@ def test_sampling_there_asks_for_the_decoder_by_its_fingerprint(
 
 def write_resealed(folder: Path, manifest: dict[str, object]) -> None:
     """The artifact of another training: whole, with a fingerprint of its own."""
-    from workspace.manifest import write_manifest
+    from workspace.exact.manifest import write_manifest
 
     (folder / "manifest.json").unlink()
     facts, made_from = manifest["facts"], manifest["made_from"]

@@ -79,12 +79,17 @@ def test_no_artifact_names_this_machine(tiny: Path) -> None:
     ("file", "old", "new", "expected"),
     [
         (
-            "models/masker.py",
+            "models/mqvae/masker.py",
             '"""The adaptive',
             '"""An adaptive',
             {"train_mqvae", "reconstruct", "tokenize", "sample"},
         ),
-        ("models/stackformer.py", '"""Stackformer', '"""A Stackformer', {"train_stackformer", "sample"}),
+        (
+            "models/stackformer/model.py",
+            '"""Stackformer',
+            '"""A Stackformer',
+            {"train_stackformer", "sample"},
+        ),
         ("cluster/training.py", '"""`fit`', '"""Here is `fit`', set()),
         ("workspace/progress.py", '"""What', '"""All that', set()),
         ("params.yaml", "workers: 0", "workers: 1", set()),
@@ -131,7 +136,7 @@ def test_a_training_killed_in_the_middle_goes_on_to_the_same_bytes(
 
 def test_an_edit_in_the_middle_of_a_killed_run_starts_it_fresh(tiny: Path) -> None:
     (killed,) = killed_at_step_8(tiny, "train_stackformer", "again/fresh")
-    with edited(tiny / "models" / "stackformer.py", '"""Stackformer', '"""A Stackformer'):
+    with edited(tiny / "models/stackformer/model.py", '"""Stackformer', '"""A Stackformer'):
         numbers = ("--metrics", "again/fresh-numbers")
         run(tiny, "python", "-m", "stages.train_stackformer", "--out", "again/fresh", *numbers)
     rows = (tiny / "again" / "fresh-numbers" / "curves.tsv").read_text().splitlines()[1:]

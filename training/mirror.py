@@ -13,7 +13,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from training.checkpoints import KEEP, STATE, TENSORS, WRITING, list_checkpoints
+from training.loop.checkpoints import KEEP, STATE, TENSORS, WRITING, list_checkpoints
 from workspace.errors import UserError
 
 

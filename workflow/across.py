@@ -6,8 +6,8 @@ A stage that is run by hand skips this: what it reads of other stages it takes f
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.statistics import FEWEST
-from shards.sources import list_source
+from evaluation.metrics.statistics import FEWEST
+from shards.making.sources import list_source
 from workspace.errors import UserError
 
 if TYPE_CHECKING:  # importing the sections takes seconds, which `--help` of a stage should not

@@ -19,9 +19,9 @@ from workflow.command_line import PARAMS, PIPELINES, command_in, inputs_of, opti
 from workflow.stage import I, S, Stage, stage_named
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.exact.manifest import NAME, address_of, read_json, sha256_file, write_json
 from workspace.fingerprints import input_fingerprint
 from workspace.forced import UNDER_DVC, is_forced
-from workspace.manifest import NAME, address_of, read_json, sha256_file, write_json
 from workspace.outputs import keep
 from workspace.progress import say
 from workspace.runs import (

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from workflow.running import present_identity
 from workspace.errors import UserError
-from workspace.manifest import address_of, read_json
+from workspace.exact.manifest import address_of, read_json
 from workspace.progress import say
 from workspace.runs import RUNS, HeldError, RunFolder, adopt, held, locked
 from workspace.settings import STAGES

@@ -1,6 +1,10 @@
-"""Which first-party files decide a stage's result: its import closure, less what cannot change a result.
+"""Which first-party files decide a stage's result, and how dvc.yaml names them: by folder.
 
-A file that lies beside a module and that the module names in a string (a page's template) counts as imported by it.
+They are the stage's import closure, less what cannot change a result. A file that lies beside a module and that the module
+names in a string (a page's template) counts as imported by it.
+
+A folder in a room is a dependency as a whole, since its files are needed together; a file that lies in a room itself is
+one alone. Where every file of a room that decides anything is needed, the room is named.
 
 python -m workspace.code           check that dvc.yaml names them
 python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
@@ -11,7 +15,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -45,27 +49,43 @@ PIPELINES = (
     "experiments/longer/dvc.yaml",
     "experiments/text/dvc.yaml",
 )
-ARMS = "experiments/"
-"""Pipelines of matrices: a hundred stages of sixty files each would cost every DVC command a second, so they name packages."""
 ARM = "experiments.arm"
-"""The module that runs stages one after the other: their names stand in its command."""
+"""The module that runs stages one after the other, named in its command. A hundred such stages, each with all its folders, would
+cost every DVC command a second, so they name rooms (decisions/0007)."""
 DATA = re.compile(r"[\w.-]+\.\w+")
 """What a string looks like that may name a file beside its module."""
 
-EXCLUDED = ("cluster/", "workflow/", "workspace/", "training/curves.py", "training/mirror.py")
+EXCLUDED = (
+    "cluster/",
+    "workflow/",
+    "workspace/",
+    "training/curves.py",
+    "training/mirror.py",
+    "stages/__init__.py",
+)
 """What cannot change a result: where work runs, how a stage is started and its params file is checked as a whole, the
 workspace's mechanics, logging, copies of checkpoints."""
 
-DECIDING = ("workspace/manifest.py", "workspace/seeds.py")
+DECIDING = "workspace/exact/"
 """What can, though it lies there."""
 
-EXCLUDED_IN_TRAINING = ("reporting/",)
-"""And in the training stages what draws pictures of a run on its way."""
+EXCLUDED_IN_TRAINING = ("reporting/", "evaluation/protocol.py", "evaluation/codes/")
+"""And in the training stages what draws pictures of a run on its way, and what its numbers say of themselves."""
+
+WHOLE: dict[str, tuple[str, ...]] = {
+    "reconstruct": ("evaluation",),
+    "evaluate": ("evaluation",),
+    "report": ("evaluation", "reporting"),
+}
+"""Rooms that a stage names whole, though it needs most of one and not all: it scores or shows, and nothing is trained on that."""
+
+APART = ("demo", "workspace")
+"""Rooms that no stage names whole: a pipeline and its lock lie in one, what cannot change a result in the other."""
 
 
 def excluded(path: Path, stage: str) -> bool:
     """Whether a file of a stage's import closure cannot change its result."""
-    if path.as_posix() in DECIDING:
+    if path.as_posix().startswith(DECIDING):
         return False
     prefixes = EXCLUDED + (EXCLUDED_IN_TRAINING if stage.startswith("train_") else ())
     return path.as_posix().startswith(prefixes)
@@ -90,8 +110,44 @@ def closure(module: str, without: Callable[[Path], bool] = lambda path: False) -
 
 
 def result_files(stage: str) -> list[Path]:
-    """The files that decide what a stage writes, relative to the root."""
-    return closure(f"stages.{stage}", lambda path: excluded(path, stage))
+    """The files that decide what a stage writes, relative to the root; those that hold a docstring alone decide nothing."""
+    found = closure(f"stages.{stage}", lambda path: excluded(path, stage))
+    return [path for path in found if not _is_prose(path)]
+
+
+@cache
+def _is_prose(path: Path) -> bool:
+    """Whether a module is its docstring, as a folder's `__init__.py` is."""
+    if path.suffix != ".py":
+        return False
+    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
+    return len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+
+
+def folder_of(path: Path) -> str:
+    """What dvc.yaml names a file by: the folder in a room that holds it, or the file where that lies in the room itself."""
+    return "/".join(path.parts[:2])
+
+
+@cache
+def _room(name: str) -> frozenset[str]:
+    """What a room is made of: its folders, and the modules that lie in it."""
+    paths = [path.relative_to(ROOT) for path in (ROOT / name).rglob("*.py")]
+    return frozenset(folder_of(path) for path in paths if not _is_prose(path))
+
+
+def named(paths: Iterable[Path], whole: Iterable[str] = ()) -> list[str]:
+    """Files as dvc.yaml names them, sorted: a room where it is in `whole` or all of it is needed, else folders and files."""
+    rooms: dict[str, set[str]] = {}
+    for path in paths:
+        rooms.setdefault(path.parts[0], set()).add(folder_of(path))
+    complete = {room for room, needed in rooms.items() if room in whole or _is_complete(room, needed)}
+    return sorted(name for room, needed in rooms.items() for name in ([room] if room in complete else needed))
+
+
+def _is_complete(room: str, needed: set[str]) -> bool:
+    """Whether a room of folders is needed in all its parts; one of single files may hold a pipeline and its lock beside them."""
+    return needed == _room(room) and any((ROOT / name).is_dir() for name in needed)
 
 
 def _files(module: str) -> Iterator[Path]:
@@ -129,26 +185,23 @@ def code_deps(stage: dict[str, Any]) -> list[str]:
     module = words[words.index("-m") + 1]
     if module != ARM and not module.startswith("stages."):
         return []  # it writes out settings; what a stage reads of them is declared
-    names = [word for word in words if word in STAGES] if module == ARM else [module.removeprefix("stages.")]
-    return sorted({path.as_posix() for name in names for path in result_files(name)})
-
-
-def packages_of(files: list[str]) -> list[str]:
-    """Their packages; of workspace/, which is left out but for its manifests, the file itself."""
-    return sorted({file if file.startswith("workspace/") else file.split("/")[0] for file in files})
+    if module != ARM:
+        name = module.removeprefix("stages.")
+        return named(result_files(name), WHOLE.get(name, ()))
+    paths = {path for word in words if word in STAGES for path in result_files(word)}
+    return sorted({folder_of(path) if path.parts[0] in APART else path.parts[0] for path in paths})
 
 
 def is_code(dependency: Any) -> bool:
-    """Whether an entry of a stage's deps is a first-party file (no input lies in a package)."""
+    """Whether an entry of a stage's deps is a first-party file or folder (no input lies in a package)."""
     return isinstance(dependency, str) and dependency.split("/")[0] in PACKAGES
 
 
-def rewrite(tree: dict[str, Any], whole: bool = False) -> list[str]:
+def rewrite(tree: dict[str, Any]) -> list[str]:
     """Put the code that each stage needs in its deps, after its inputs.
 
     Args:
         tree: a dvc.yaml as it was read; changed in place.
-        whole: name the packages that hold the files in place of each file.
 
     Returns:
         Names of the stages whose deps were others.
@@ -156,7 +209,6 @@ def rewrite(tree: dict[str, Any], whole: bool = False) -> list[str]:
     changed = []
     for name, stage in tree["stages"].items():
         deps, code = stage.setdefault("deps", []), code_deps(stage)
-        code = packages_of(code) if whole else code
         if [dep for dep in deps if is_code(dep)] != code:
             for index in reversed(range(len(deps))):  # in place: the other entries keep their comments
                 if is_code(deps[index]):
@@ -166,7 +218,7 @@ def rewrite(tree: dict[str, Any], whole: bool = False) -> list[str]:
     return changed
 
 
-def rewritten(text: str, whole: bool = False) -> tuple[str, list[str]]:
+def rewritten(text: str) -> tuple[str, list[str]]:
     """The text of a dvc.yaml with its code deps rewritten, all else as it is, and the stages that this changed."""
     from ruamel.yaml import YAML
 
@@ -174,7 +226,7 @@ def rewritten(text: str, whole: bool = False) -> tuple[str, list[str]]:
     yaml.width = 1_000_000  # no line is broken
     yaml.indent(mapping=2, sequence=4, offset=2)
     tree = yaml.load(text)
-    changed = rewrite(tree, whole)
+    changed = rewrite(tree)
     if not changed:
         return text, []
     out = io.StringIO()
@@ -190,7 +242,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="rewrite them")
     write = parser.parse_args().write
     for name in PIPELINES:
-        text, changed = rewritten((ROOT / name).read_text(encoding="utf-8"), name.startswith(ARMS))
+        text, changed = rewritten((ROOT / name).read_text(encoding="utf-8"))
         if changed and not write:
             sys.exit(f"{name}: the deps of {', '.join(changed)} are not its imports: run `make deps`")
         if changed:

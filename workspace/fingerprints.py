@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from workspace.errors import UserError
-from workspace.manifest import (
+from workspace.exact.manifest import (
     NAME,
     Manifest,
     kind_of,

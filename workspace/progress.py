@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from workspace.manifest import write_json
+from workspace.exact.manifest import write_json
 
 T = TypeVar("T")
 FILE_EVERY_SECONDS = 1.0

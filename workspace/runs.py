@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from workspace.errors import UserError
-from workspace.links import link_or_copy
-from workspace.manifest import (
+from workspace.exact.manifest import (
     NAME,
     canonical_json,
     kind_of,
@@ -35,6 +34,7 @@ from workspace.manifest import (
     verify_files,
     write_json,
 )
+from workspace.links import link_or_copy
 
 RUNS = Path(".runs")
 LINES = "lines.json"

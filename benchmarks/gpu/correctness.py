@@ -21,15 +21,15 @@ from benchmarks.mqvae_made import FULL, SMALL, TRAINING, trainee_of
 from benchmarks.row_02_sampling_gpu import CONFIG
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
-from models.memory import decoding_need, sampling_need
+from models.base.precision import allow_tf32
 from models.mqvae import MQVAE, MQVAEConfig
-from models.precision import allow_tf32
 from models.sampling import Sampler, SamplingSettings, Truncation
+from models.sampling.memory import decoding_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from settings.mqvae import MQVAESettings
 from settings.stackformer import StackformerSettings
-from training.mqvae import ImageBatch
-from training.stackformer import StackformerTrainee
+from training.mqvae.trainee import ImageBatch
+from training.stackformer.trainee import StackformerTrainee
 
 CPU = torch.device("cpu")
 PLAIN = TRAINING.replaced(channels_last=False)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.gpu.notes import commit
 from benchmarks.gpu.phase import Item, Place
 from benchmarks.gpu.timing import GIGA, median_seconds
-from models.precision import allow_tf32
+from models.base.precision import allow_tf32
 
 ASKED = "name,driver_version,memory.total,clocks.sm,clocks.mem,power.limit,temperature.gpu,persistence_mode"
 LAUNCHES = 1000

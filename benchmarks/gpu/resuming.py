@@ -11,7 +11,7 @@ from benchmarks.gpu.phase import Place
 from benchmarks.tokens_made import write_random_tokens
 from shards.tokens import TokenFacts
 from stages import train_stackformer
-from training.checkpoints import list_checkpoints
+from training.loop.checkpoints import list_checkpoints
 from workflow.params import load_params
 from workspace.runs import RunFolder
 

@@ -34,7 +34,7 @@ from benchmarks.gpu.stages import (
     width_of,
 )
 from experiments.table import COLUMNS, counted, needed_of, numbers_of, reduced, rendered
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 
 BASE, TABLES = "gpu", ("table6", "table7")
 DATA, SIZE = "faces", 64

@@ -23,13 +23,13 @@ from benchmarks.row_02_sampling_gpu import CONFIG, SETTINGS
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import one_step as stackformer_step
 from benchmarks.row_03_training_gpu import random_batch, training_flops
+from models.base.precision import autocast
 from models.mqvae import MQVAE, MQVAEConfig
-from models.precision import autocast
 from models.sampling import Sampler
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
-from models.transformer import Transformer
+from models.stackformer.transformer import Transformer
 from settings.mqvae import MQVAESettings
-from training.stackformer import StackformerTrainee
+from training.stackformer.trainee import StackformerTrainee
 
 F16 = replace(FULL, channel_multipliers=(1, 1, 2, 2, 4), code_dim=256)
 EAGER_BF16 = TRAINING.replaced(precision="bf16", channels_last=False)

@@ -1,6 +1,6 @@
 """Of phase b, what concerns training steps as the loop takes them: optimisers, waiting, non-finite gradients, repeatability.
 
-Every item takes its steps through `training.loop.step_once`, the loop's own, with both models and both kinds of optimiser.
+Every item takes its steps through `training.loop.train.step_once`, the loop's own, with both models and both kinds of optimiser.
 """
 
 import warnings
@@ -19,15 +19,15 @@ from benchmarks.mqvae_made import TRAINING, trainee_of
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
 from cluster.devices import reproducible
+from models.base.precision import Precision
 from models.mqvae import MQVAEConfig
-from models.precision import Precision
 from models.stackformer import Stackformer, StackformerConfig
 from settings.mqvae import ExplorationConfig
-from training.loop import step_once
-from training.mqvae import ImageBatch
-from training.optimizers import COEFFICIENTS, SLACK, orthogonalized
-from training.stackformer import StackformerTrainee
-from training.watch import Watch
+from training.loop.optimizers import COEFFICIENTS, SLACK, orthogonalized
+from training.loop.train import step_once
+from training.loop.watch import Watch
+from training.mqvae.trainee import ImageBatch
+from training.stackformer.trainee import StackformerTrainee
 from workspace.errors import UserError
 
 BATCH, STEPS = 4, 3
@@ -60,7 +60,7 @@ WAYS = {
 
 @dataclass(frozen=True)
 class Alone:
-    """A group of one worker (`training.loop.Workers`)."""
+    """A group of one worker (`training.loop.train.Workers`)."""
 
     device: torch.device
     rank: int = 0

@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw, ImageFont
 from models.mqvae import MQVAE, MQVAEOutput
 from reporting.figures import INK, PAPER, importance, kept_cells
 from shards.images import ImageSample, ImageShards
-from shards.pixels import to_tensor, to_uint8
-from shards.tar import iterate_tar
+from shards.images.pixels import to_tensor, to_uint8
+from workspace.exact.tar import iterate_tar
 
 COLUMNS, CELL, GAP, BETWEEN, MARGIN = 8, 96, 5, 28, 14
 """New images a row; pixels of each picture, about, and of what lies between."""

@@ -12,7 +12,7 @@ from shards.layouts.names import split_of
 from shards.layouts.reading import SKIPPED_BY_ROLE, Part, Reading, check_roles
 from shards.layouts.walking import Files, check_inside
 from workspace.errors import UserError
-from workspace.manifest import parsed
+from workspace.exact.manifest import parsed
 
 CAPTIONS = re.compile(r"(.*/)?annotations/captions_(.+)\.json")
 UNLISTED = "in no captions file"

@@ -20,7 +20,7 @@ from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, texts_beside
 from shards.layouts.walking import Files, walk
 from workspace.errors import UserError
-from workspace.manifest import NAME, kind_of
+from workspace.exact.manifest import NAME, kind_of
 
 DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
 HASH = re.compile(r"[0-9a-f]{8,}")

@@ -14,7 +14,7 @@ from shards.layouts.reading import Reading
 from shards.layouts.tables import lines_of
 from shards.layouts.tars import MASK_WORDS
 from workspace.errors import UserError
-from workspace.manifest import parse_json
+from workspace.exact.manifest import parse_json
 
 LOSSLESS = ("png", "tif", "tiff", "bmp", "gif")
 """Pictures that are as likely a label map as a photograph: beside another picture they are not the image."""

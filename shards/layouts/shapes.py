@@ -7,7 +7,7 @@ from shards.layouts.listed import Location, Source, SourceImage
 from shards.layouts.tars import tar_samples
 from shards.shapes import ShapesFacts
 from workspace.errors import UserError
-from workspace.manifest import facts_of, parsed, read_manifest, verify_file
+from workspace.exact.manifest import facts_of, parsed, read_manifest, verify_file
 
 MEMBERS = ("png", "txt", "attributes.json", "mask.png")
 """What each image has, under the key SPLIT/CLASS/NUMBER."""

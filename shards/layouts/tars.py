@@ -23,9 +23,9 @@ from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Location
 from shards.layouts.names import hidden_part
 from shards.layouts.walking import HIDDEN_FILE, hidden_folder
-from shards.tar import BROKEN, check_end, plain_members
 from workspace.errors import UserError
-from workspace.manifest import atomic_path
+from workspace.exact.manifest import atomic_path
+from workspace.exact.tar import BROKEN, check_end, plain_members
 from workspace.progress import say
 
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")

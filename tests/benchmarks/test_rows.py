@@ -16,8 +16,8 @@ from benchmarks.row_11_fixed_costs import packages_of
 from benchmarks.tokens_made import write_random_tokens
 from models.sampling import SamplingSettings, Truncation, sample
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
-from shards.token_blocks import unpack_positions
 from shards.tokens import TokenFacts
+from shards.tokens.blocks import unpack_positions
 
 SETTINGS = SamplingSettings(1.0, Truncation(0.9, 7, 0.9), Truncation(1.1, 0, 0.95))
 CONFIG = StackformerConfig(NetworkConfig(16, 2, 2, 1, 0.0, "ascending"), 12, 16, 7, "class", 1, 3)

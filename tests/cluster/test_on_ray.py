@@ -16,7 +16,7 @@ from cluster.shard_map import map_shards
 from cluster.training import fit
 from tests.cluster.work import Lesson, doubling, jobs, learn
 from workspace.errors import UserError
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 from workspace.settings import Compute
 
 pytestmark = [

@@ -12,7 +12,7 @@ import torch.distributed
 from cluster.shard_map import ShardJob
 from cluster.training import WorkerGroup
 from workspace.errors import UserError
-from workspace.manifest import atomic_path, write_json
+from workspace.exact.manifest import atomic_path, write_json
 from workspace.progress import Progress
 
 

@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from demo.drawing import COLOURS, KINDS, SIZES, SMOOTH, TEXTURED, Drawing, Shape, attribute_values, draw_shape
-from shards.tar import iterate_tar
 from stages.draw_shapes import TarPlan, draw_tar, png
+from workspace.exact.tar import iterate_tar
 
 DRAWING = Drawing(image_size=32, radius=(0.3, 0.44), texture_contrast=0.4, rotation=15.0)
 COUNT = 450

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.clean_fid import load_clean_fid
-from evaluation.extractors import install_pretrained, load_extractor
-from evaluation.features import Extractor
-from evaluation.inception import SIDE, WEIGHTS, InceptionExtractor
-from evaluation.kid import kernel_distance
-from evaluation.statistics import frechet_distance, moments
+from evaluation.features.extractors import install_pretrained, load_extractor
+from evaluation.features.inception import SIDE, WEIGHTS, InceptionExtractor
+from evaluation.features.interface import Extractor
+from evaluation.metrics.kid import kernel_distance
+from evaluation.metrics.statistics import frechet_distance, moments
 from tests.evaluation.clean_fid import CHANNELS, write_stand_in
 from workspace.errors import UserError
-from workspace.manifest import sha256_file
+from workspace.exact.manifest import sha256_file
 
 CPU = torch.device("cpu")
 Pictures = NDArray[np.uint8]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.codebook import effective_rank, neighbour_distance, perplexity, usage
+from evaluation.codes.codebook import effective_rank, neighbour_distance, perplexity, usage
 
 
 def test_codes_used_equally_often_have_the_perplexity_of_their_number() -> None:

@@ -9,14 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.backbones import SqueezeNet
-from evaluation.extractors import install_pretrained, load_extractor, score_name
-from evaluation.features import Features
-from evaluation.inception import SHA256
-from evaluation.labelled import LabelledImages
-from evaluation.proxy import Proxy, ProxyConfig, ProxyExtractor, save_proxy, train_proxy
+from evaluation.features.extractors import install_pretrained, load_extractor, score_name
+from evaluation.features.inception import SHA256
+from evaluation.features.interface import Features
+from evaluation.features.labelled import LabelledImages
+from evaluation.features.proxy import Proxy, ProxyConfig, ProxyExtractor, save_proxy, train_proxy
+from evaluation.perceptual.backbones import SqueezeNet
 from workspace.errors import UserError
-from workspace.manifest import sha256_file
+from workspace.exact.manifest import sha256_file
 
 CPU = torch.device("cpu")
 CONFIG = ProxyConfig(width=4, heads={"colour": ("red", "green", "blue"), "shade": ("dark", "light")})

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation.grid import Grid, border_means, grid_scores, step_sums
+from evaluation.metrics.grid import Grid, border_means, grid_scores, step_sums
 
 GRID = Grid(cell=8, stem=2)
 Pixels = NDArray[np.uint8]

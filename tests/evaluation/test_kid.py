@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation.kid import kernel_distance, unbiased_mmd
+from evaluation.metrics.kid import kernel_distance, unbiased_mmd
 
 Floats = NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)

@@ -1,6 +1,6 @@
 """Laws of the data's own labels."""
 
-from evaluation.labels import UNKNOWN, class_head, expected_of_prompt, expected_values, heads_of
+from evaluation.features.labels import UNKNOWN, class_head, expected_of_prompt, expected_values, heads_of
 
 KINDS = ("circle", "square")
 ATTRIBUTES = {"kind": ["circle", "square"], "colour": ["red", "dark blue"], "always": ["same"]}

@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from evaluation.backbones import Published, read_published, squeezenet_features, vgg_features
-from evaluation.lpips import LPIPS, SQUEEZENET_CUTS, VGG_CUTS, LPIPSConfig, load_lpips
+from evaluation.perceptual.backbones import Published, read_published, squeezenet_features, vgg_features
+from evaluation.perceptual.lpips import LPIPS, SQUEEZENET_CUTS, VGG_CUTS, LPIPSConfig, load_lpips
 from workspace.errors import UserError
-from workspace.manifest import sha256_file
+from workspace.exact.manifest import sha256_file
 
 
 def images(seed: int, count: int = 2, side: int = 40) -> Tensor:

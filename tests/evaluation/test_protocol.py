@@ -15,7 +15,7 @@ from evaluation.protocol import (
     write_numbers,
 )
 from workspace.errors import UserError
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
 from workspace.versions import OF_SCORES, versions
 
 PROTOCOL = Protocol(

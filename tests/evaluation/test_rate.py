@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from evaluation.rate import NATS, bits_per_image, raw_code_bits, raw_position_bits, stored_bits
-from shards.token_blocks import pack_positions
+from evaluation.codes.rate import NATS, bits_per_image, raw_code_bits, raw_position_bits, stored_bits
+from shards.token_making.writing import pack_positions
 
 
 def test_raw_bits_count_the_codes_and_the_sets_of_positions() -> None:

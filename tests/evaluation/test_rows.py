@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.features import Features, Images
-from evaluation.labelled import LabelledImages, chosen_images, in_batches
-from evaluation.reference import Reference, ReferenceFacts, write_mean_image, write_moments
-from evaluation.rows import FeatureRows, extract
-from evaluation.scores import Real, accuracy_scores, few_images, sample_scores, variance_ratio
-from evaluation.statistics import moments
-from workspace.manifest import write_manifest
+from evaluation.features.interface import Features, Images
+from evaluation.features.labelled import LabelledImages, chosen_images, in_batches
+from evaluation.features.reference import Reference, ReferenceFacts, write_mean_image, write_moments
+from evaluation.features.rows import FeatureRows, extract
+from evaluation.metrics.scores import Real, accuracy_scores, few_images, sample_scores, variance_ratio
+from evaluation.metrics.statistics import moments
+from workspace.exact.manifest import write_manifest
 
 
 class Means:

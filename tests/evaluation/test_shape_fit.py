@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from demo.drawing import KINDS, OUTLINES, Drawing, Shape, draw_shape, inside_of
-from evaluation.cutout import cut_out
-from evaluation.labelled import soften
-from evaluation.outlines import drawn_apart, outline_of, overlap, render
-from evaluation.shape_fit import KIND, Fits, fit_scores, fit_shapes
+from evaluation.features.labelled import soften
+from evaluation.shapes.cutout import cut_out
+from evaluation.shapes.outlines import drawn_apart, outline_of, overlap, render
+from evaluation.shapes.shape_fit import KIND, Fits, fit_scores, fit_shapes
 
 SIDE = 32
 DEMO = Drawing(SIDE, (0.32, 0.44), 0.2, 15.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.labelled import soften
+from evaluation.features.labelled import soften
 
 
 def test_flat_pictures_stay_and_edges_become_slopes() -> None:

@@ -13,30 +13,30 @@ import torch
 from PIL import Image
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
-from evaluation.features import Extractor
-from evaluation.labelled import LabelledImages
-from evaluation.lpips import LPIPSConfig
+from evaluation.features.interface import Extractor
+from evaluation.features.labelled import LabelledImages
+from evaluation.features.reference import Reference
+from evaluation.features.rows import FeatureRows, extract
 from evaluation.neighbours import Neighbours
+from evaluation.perceptual.lpips import LPIPSConfig
 from evaluation.protocol import Protocol
-from evaluation.reference import Reference
-from evaluation.rows import FeatureRows, extract
-from models.masker import MaskKind
 from models.mqvae import MQVAE, MQVAEConfig
-from models.quantizer import QuantizerConfig
+from models.mqvae.masker import MaskKind
+from models.mqvae.quantizer import QuantizerConfig
 from settings.evaluate import EvaluateSettings
 from settings.reconstruct import ReconstructSettings
 from settings.reference import ProxySettings, ReferenceSettings
-from shards.images import ImageFacts, ImageShards, write_image_manifest
+from shards.images import ImageFacts, ImageShards
+from shards.images.pixels import to_float, to_uint8
 from shards.layouts.listed import Location, SourceImage
-from shards.pictures import Encoding
-from shards.pixels import to_float, to_uint8
-from shards.tar import TarWriter
-from shards.writing import ShardPlan, write_lines, write_shard
+from shards.making.pictures import Encoding
+from shards.making.writing import ShardPlan, write_image_manifest, write_lines, write_shard
 from stages import evaluate, reconstruct, reference
 from tests.committed import ROOT
 from workflow.params import load_params
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest, sha256_file, write_manifest
+from workspace.exact.manifest import read_json, read_manifest, sha256_file, write_manifest
+from workspace.exact.tar import TarWriter
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from evaluation.statistics import (
+from evaluation.metrics.statistics import (
     Moments,
     frechet_distance,
     frechet_interval,

@@ -12,11 +12,11 @@ from demo.drawing import Drawing, draw_shape
 from experiments.arm import ARMS, SEEDED, command_lines, settings_of
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
-from shards.pixels import to_float
+from shards.images.pixels import to_float
 from tests.committed import ROOT
-from training.mqvae import ImageBatch, MQVAETrainee
-from training.stackformer import StackformerTrainee
-from training.tokens import TokenBatch
+from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.stackformer.batches import TokenBatch
+from training.stackformer.trainee import StackformerTrainee
 from workflow.params import Params, load_params
 from workspace.errors import UserError
 

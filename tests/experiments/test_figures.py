@@ -14,7 +14,7 @@ from experiments.speed import LIKELIEST, measure, sample_uncached
 from models.sampling import SamplingSettings, sample
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from reporting.line_chart import Curve, chart, side_by_side
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
 
 
 def stackformer(position_layers: int, kept: int) -> Stackformer:

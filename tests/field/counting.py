@@ -10,7 +10,7 @@ from shards.images import SKIPPED, ImageSample, ImageShards
 from shards.inspect import Asked, inspected
 from stages import shard
 from workspace.errors import UserError
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

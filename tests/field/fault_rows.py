@@ -17,10 +17,10 @@ from tests.field.table import Field, Row
 from tests.hostile.table import plain
 from tests.training import test_mqvae_training as images
 from tests.training.test_watch import on_nothing, spoiling, state
-from training.checkpoints import list_checkpoints
 from training.loop import train
-from training.mqvae import ImageBatch, MQVAETrainee
-from training.watch import Watch
+from training.loop.checkpoints import list_checkpoints
+from training.loop.watch import Watch
+from training.mqvae.trainee import ImageBatch, MQVAETrainee
 from workspace.errors import PeerLostError, UserError
 from workspace.settings import Compute
 

@@ -11,8 +11,8 @@ from shards.list import write_listing
 from tests.field.place import Place, picture_bytes, pictures, write
 from tests.field.table import Field, Row
 from tests.hostile.table import World
+from workspace.exact.manifest import sha256_file, write_json, write_manifest
 from workspace.fingerprints import input_fingerprint
-from workspace.manifest import sha256_file, write_json, write_manifest
 
 AREA = "files of a source"
 

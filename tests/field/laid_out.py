@@ -10,8 +10,8 @@ import pytest
 from shards.inspect import Asked, inspected
 from shards.layouts.formats import told_passed_over
 from shards.layouts.reading import Reading
-from shards.sources import list_source
-from shards.splits import with_splits
+from shards.making.sources import list_source
+from shards.making.splits import with_splits
 from tests.field.counting import SETTINGS, Sharded, sharded
 from tests.shards.making import encoded, picture
 from workspace.errors import UserError

@@ -78,8 +78,8 @@ def trees(*names: str) -> Outcome:
 
 def added(field: Field, folder: Path) -> str:
     """Images added one by one to one of two classes: how many others change their split."""
-    from shards.sources import list_source
-    from shards.splits import with_splits
+    from shards.making.sources import list_source
+    from shards.making.splits import with_splits
 
     source, before, most, others = folder / "data", dict[str, str | None](), 0, 0
     lay(source, [*some("cat", 20), *some("dog", 20)])

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from shards.sources import list_source
+from shards.making.sources import list_source
 from tests.field.laid_out import lay, reading_of, some, taken, tried, turned_away
 from tests.field.table import Field, Row
 from tests.field.tar_rows import jpg, tar

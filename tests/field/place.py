@@ -13,14 +13,14 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from shards import writing
+from shards.making import writing
 from tests import presets
 from tests.field.counting import check_counts
 from tests.hostile.table import ROOT
 from workflow import running
 from workflow.command_line import parser_of
 from workflow.stage import stage_named
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 
 
 def colour(number: int, size: int = 12) -> Image.Image:

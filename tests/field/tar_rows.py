@@ -18,7 +18,7 @@ from tests.field.counting import Sharded, refused, sharded
 from tests.field.place import picture_bytes, write
 from tests.field.table import Field, Row
 from tests.tiny import copy_of_the_repository, run
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 
 AREA = "tars as a source"
 Outcome = Any

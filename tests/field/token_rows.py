@@ -14,9 +14,9 @@ from shards.describe import describe
 from shards.images import ImageShards
 from shards.pack_tokens import Text, pack
 from shards.text import TextTokenizer
-from shards.token_blocks import unpack_positions
 from shards.token_sets import Choice, merge, subset, table_of
 from shards.tokens import TEXT_TOKENIZER, TokenShards
+from shards.tokens.blocks import unpack_positions
 from shards.verify import verify
 from tests.field.table import Field, Row
 from tests.hostile.table import ROOT

@@ -9,21 +9,21 @@ from typing import Any
 
 import yaml
 
-from inference.published import StackformerFacts
+from models.base.published import StackformerFacts
 from settings.mqvae import MQVAESettings
 from settings.sample import SampleSettings
 from settings.stackformer import StackformerSettings
 from settings.tokenize import TokenizeSettings
 from shards.samples import SampleFacts, read_stored, sample_shards
 from shards.text import TextTokenizer
-from shards.token_blocks import read_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenShards
+from shards.tokens.blocks import read_token_shard
 from stages import sample, tokenize, train_mqvae, train_stackformer
 from tests import presets
 from tests.field.counting import HERE
 from tests.field.laid_out import tried
 from tests.hostile.table import SMALL
-from workspace.manifest import facts_of, read_manifest
+from workspace.exact.manifest import facts_of, read_manifest
 from workspace.runs import RunFolder
 
 VOCAB, LENGTH = 300, 32

@@ -20,10 +20,10 @@ from tests.hostile.images import HERE, PNG, settings, sharded
 from tests.hostile.table import ROOT, Case, World, fresh
 from tests.training.test_stackformer_training import TRAINING
 from tests.waiting import matching, slowness, until
-from training.checkpoints import list_checkpoints
-from training.loop import TrainingFolder, train
+from training.loop.checkpoints import list_checkpoints
+from training.loop.train import TrainingFolder, train
 from workflow import running
-from workspace.manifest import read_manifest
+from workspace.exact.manifest import read_manifest
 from workspace.runs import RunFolder, locked
 
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -110,7 +110,7 @@ def full_disk(world: World, folder: Path) -> str:
     script = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "from workflow.running import told_in_a_line\n"
-        "from workspace.manifest import atomic_path\nfrom pathlib import Path\n"
+        "from workspace.exact.manifest import atomic_path\nfrom pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "try:\n"
         "    with atomic_path(Path(sys.argv[1])) as path: path.write_bytes(bytes(1 << 20))\n"

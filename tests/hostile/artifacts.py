@@ -11,8 +11,8 @@ import torch
 from shards.tokens import TokenShards
 from shards.verify import verify
 from tests.hostile.table import Case, World, flipped
-from training.checkpoints import list_checkpoints, load_checkpoint, newest_whole, save_checkpoint
-from workspace.manifest import NAME, canonical_json, read_json, read_manifest, sealed, write_manifest
+from training.loop.checkpoints import list_checkpoints, load_checkpoint, newest_whole, save_checkpoint
+from workspace.exact.manifest import NAME, canonical_json, read_json, read_manifest, sealed, write_manifest
 
 NEXT = {
     "shapes": "shard", "shards": "tokenize", "reference": "evaluate", "mqvae": "tokenize", "reconstructions": "report",

@@ -8,7 +8,7 @@ from typing import Any
 from shards.images import ImageShards
 from tests.hostile.images import PNG, settings, sharded
 from tests.hostile.table import Case, World, fresh
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 
 RTL, EMOJI = "חתול יושב על שטיח", "a cat 🐈‍⬛ on a mat 👩🏽‍🚀"
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from models.mqvae import MQVAE
 from shards.images import decode
-from shards.sources import list_source
-from shards.tar import TarWriter, iterate_tar
+from shards.making.sources import list_source
 from shards.text import TextTokenizer
-from shards.token_blocks import read_token_shard
+from shards.tokens.blocks import read_token_shard
 from tests.hostile.images import BLACK_1_BIT, PNG, png
 from tests.hostile.table import ROOT, Case, World
 from workflow.params import load_params
-from workspace.manifest import read_json, write_json
+from workspace.exact.manifest import read_json, write_json
+from workspace.exact.tar import TarWriter, iterate_tar
 
 
 class Bomb:
@@ -208,7 +208,7 @@ def stranger(world: World, folder: Path) -> str:
     """A TorchScript file that is not clean-fid's, in a reference that says inception."""
     import torch
 
-    from evaluation.extractors import load_extractor
+    from evaluation.features.extractors import load_extractor
 
     (folder / "reference").mkdir()
     write_json(folder / "reference" / "extractor.json", {"name": "inception"})
@@ -218,7 +218,7 @@ def stranger(world: World, folder: Path) -> str:
 
 def stranger_installed(world: World, folder: Path) -> str:
     """The same, named in params."""
-    from evaluation.extractors import install_pretrained
+    from evaluation.features.extractors import install_pretrained
 
     (folder / "x.pt").write_bytes(b"PK\x03\x04 a stranger's program")
     return world.told(lambda: install_pretrained("inception", folder / "x.pt", None, folder / "out"))

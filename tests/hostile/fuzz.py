@@ -29,15 +29,15 @@ import numpy as np
 from shards.images import ImageShards, decode, read_shard
 from shards.layouts.coco import parse_coco
 from shards.layouts.listed import clean_caption
-from shards.tar import TarWriter, iterate_tar
-from shards.token_blocks import read_token_shard
 from shards.tokens import TokenFacts, TokenShards, check_block
+from shards.tokens.blocks import read_token_shard
 from tests import presets
 from tests.hostile.images import PNG, swapped_profile
 from tests.hostile.results import write_results
 from workflow.params import load_params
 from workspace.errors import UserError
-from workspace.manifest import NAME, canonical_json, read_manifest, sealed
+from workspace.exact.manifest import NAME, canonical_json, read_manifest, sealed
+from workspace.exact.tar import TarWriter, iterate_tar
 from workspace.progress import say
 
 CORPUS = Path(__file__).with_name("corpus.json")

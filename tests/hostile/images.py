@@ -14,10 +14,10 @@ from PIL import Image, ImageCms
 
 from settings.shard import ShardSettings
 from shards.images import ImageShards
-from shards.sources import list_source
+from shards.making.sources import list_source
 from stages.shard import Inputs, run
 from tests.hostile.table import Case, World, fresh
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -318,7 +318,7 @@ def duplicates(world: World, folder: Path) -> str:
 
 def vanishing(world: World, folder: Path) -> str:
     """A file that goes after it was listed."""
-    from shards.writing import Encoding, plan_shards, write_shard
+    from shards.making.writing import Encoding, plan_shards, write_shard
 
     source = fresh(folder / "source")
     for number in range(9):

@@ -4,7 +4,7 @@ import subprocess
 from typing import Any
 
 from tests.committed import ROOT
-from workspace.manifest import write_json
+from workspace.exact.manifest import write_json
 
 RESULTS = ROOT / "docs" / "results"
 

@@ -30,7 +30,7 @@ NETWORK = {
     "xmlrpc",
     "socketserver",
 }
-DOWNLOADS = {"evaluation/inception.py", "pipelines/dashboard.py", "pipelines/interrupted.py"}
+DOWNLOADS = {"evaluation/features/inception.py", "pipelines/dashboard.py", "pipelines/interrupted.py"}
 """Files that may fetch what a setting asks for, from the address that they name; the dashboard's two ask its own server."""
 
 
@@ -78,7 +78,10 @@ def test_no_pickle_is_read_and_no_text_is_run(path: Path) -> None:
         if name in ("np.load", "numpy.load"):
             assert keywords(call).get("allow_pickle") == "False", ast.unparse(call)
         if name == "torch.load":
-            assert name_of(path) == "evaluation/backbones.py" and keywords(call).get("weights_only") == "True"
+            assert (
+                name_of(path) == "evaluation/perceptual/backbones.py"
+                and keywords(call).get("weights_only") == "True"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 
 from evaluation.examples import Example, read_examples, read_picture, write_examples
-from inference.decode import decode
 from inference.encode import encode, encoder_on
 from inference.reconstruct import from_other_counts, reconstruct
-from models.masker import MaskKind
+from inference.sampling.decode import decode
 from models.mqvae import MQVAE
+from models.mqvae.masker import MaskKind
 from shards.samples import Sample, SampleFacts, SampleRecord, read_samples, sample_shards, write_samples
 from tests.training.test_mqvae_training import CONFIG
 from workspace.errors import UserError
-from workspace.manifest import facts_of, read_json, write_json, write_manifest
+from workspace.exact.manifest import facts_of, read_json, write_json, write_manifest
 
 KEYS = ("a", "b/c", "ü")
 

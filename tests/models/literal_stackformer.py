@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.sampling import SamplingSettings, Truncation, draw_uniform
 from models.stackformer import Stackformer
-from models.transformer import LONGEST_TURN, ModernTransformer, Transformer
+from models.stackformer.transformer import LONGEST_TURN, ModernTransformer, Transformer
 
 
 def literal_transformer(

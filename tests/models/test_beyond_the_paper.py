@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.demasker import DirectionConstrainedAttention
-from models.quantizer import Quantizer, QuantizerConfig, Seen, rotated
+from models.mqvae.demasker import DirectionConstrainedAttention
+from models.mqvae.quantizer import Quantizer, QuantizerConfig, Seen, rotated
 
 SIMVQ = QuantizerConfig(
     kind="simvq", estimator="straight_through", decay=0.9, commitment=0.25, restart_every=0, restart_below=0.0

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from models.capture import StepGraphs
 from models.sampling import Sampler, SamplingSettings, Truncation
+from models.sampling.capture import StepGraphs
 from models.stackformer import Stackformer
 
 Build = Callable[..., Stackformer]

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.decoding import DecodingTransformer, Projection, packs
 from models.sampling import CachedStackformer, Sampler, SamplingSettings, Truncation
+from models.sampling.decoding import DecodingTransformer, Projection, packs
 from models.stackformer import Stackformer
-from models.transformer import BlockKind, transformer
+from models.stackformer.transformer import BlockKind, transformer
 
 Build = Callable[..., Stackformer]
 Draw = Callable[..., tuple[Tensor, Tensor, Tensor]]

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.demasker import Demasker, DirectionConstrainedAttention
-from models.discriminator import PatchDiscriminator
-from models.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
 from models.mqvae import MQVAE, MQVAEConfig
-from models.quantizer import QuantizerConfig
+from models.mqvae.demasker import Demasker, DirectionConstrainedAttention
+from models.mqvae.discriminator import PatchDiscriminator
+from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
+from models.mqvae.quantizer import QuantizerConfig
 
 TINY = MQVAEConfig(
     image_size=16,

@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
-from models.demasker import Demasker
+from models.mqvae.demasker import Demasker
 
 
 class Largest(TorchDispatchMode):

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.masker import Masker, fill, num_kept, random_ranking, top_positions
-from models.quantizer import Quantizer, QuantizerConfig, Seen
+from models.mqvae.masker import Masker, fill, num_kept, random_ranking, top_positions
+from models.mqvae.quantizer import Quantizer, QuantizerConfig, Seen
 
 EMA = QuantizerConfig(
     kind="ema", estimator="straight_through", decay=0.9, commitment=0.25, restart_every=2, restart_below=0.1

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from models.memory import LiveBytes, Need, decoding_need, sampling_need
 from models.mqvae import MQVAE, MQVAEConfig
-from models.quantizer import QuantizerConfig
+from models.mqvae.quantizer import QuantizerConfig
 from models.sampling import Sampler, SamplingSettings, Truncation
+from models.sampling.memory import LiveBytes, Need, decoding_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
-from models.transformer import BlockKind
+from models.stackformer.transformer import BlockKind
 
 SHARP = Truncation(1.0, 0, 0.9)
 NETWORK = NetworkConfig(64, 4, 3, 2, 0.0, "ascending")

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.base.pretrained import config_from_json
 from models.mqvae import MQVAE, MQVAEConfig
-from models.pretrained import config_from_json
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from tests import presets
 

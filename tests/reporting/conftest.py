@@ -15,15 +15,15 @@ from safetensors.numpy import save_file
 
 from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
-from inference.published import MQVAEFacts, StackformerFacts
+from models.base.published import MQVAEFacts, StackformerFacts
 from reporting.page import Sources, read_report
 from reporting.web.rendering import render
 from shards.images import ImageFacts
 from shards.layouts.listed import Location, SourceImage
+from shards.making.writing import Encoding, ShardPlan, write_lines, write_shard
 from shards.samples import SampleFacts
-from shards.tar import TarWriter
-from shards.writing import Encoding, ShardPlan, write_lines, write_shard
-from workspace.manifest import read_manifest, write_json, write_manifest
+from workspace.exact.manifest import read_manifest, write_json, write_manifest
+from workspace.exact.tar import TarWriter
 
 PIPELINE = """
 stages:
@@ -208,10 +208,21 @@ def _models(art: Path, condition: str) -> None:
     }
     save_file(weights, art / "mqvae" / "model.safetensors")
     write_json(art / "mqvae" / "config.json", {"mask_ratio": 0.5})
-    facts = MQVAEFacts((GRID, GRID), KEPT, CODES, SIZE, 897123, 60)
+    facts = MQVAEFacts(
+        grid=(GRID, GRID), num_kept=KEPT, num_codes=CODES, image_size=SIZE, parameters=897123, steps=60
+    )
     write_manifest(art / "mqvae", "mqvae", asdict(facts), {})
     (art / "stackformer").mkdir()
-    learned = StackformerFacts((GRID, GRID), KEPT, CODES, condition, None, "9f2c" * 16, 851968, 120)
+    learned = StackformerFacts(
+        grid=(GRID, GRID),
+        num_kept=KEPT,
+        num_codes=CODES,
+        condition=condition,
+        classes=None,
+        mqvae="9f2c" * 16,
+        parameters=851968,
+        steps=120,
+    )
     write_manifest(art / "stackformer", "stackformer", asdict(learned), {})
 
 

@@ -11,6 +11,7 @@ from reporting.curves import HEIGHT, POINTS, RIGHT, WIDTH, Table, draw, read_tab
 from reporting.numbers import duration, flat_values, meaning, shown
 from reporting.workflow import BOX_HEIGHT, BOX_WIDTH, Stage, edges, read_stages
 from reporting.workflow import draw as draw_workflow
+from workspace.code import is_code
 from workspace.errors import UserError
 
 finite = st.floats(-1e6, 1e6).filter(lambda value: value == 0 or abs(value) > 1e-6)
@@ -114,7 +115,7 @@ def test_the_projects_own_workflow_can_be_drawn(root):
         stage.name for stage in stages
     }
     assert len(edges(stages)) >= len(stages) - 1
-    assert not any(path.endswith(".py") for stage in stages for path in stage.reads)
+    assert not any(is_code(path) for stage in stages for path in stage.reads)
 
 
 def test_a_file_that_is_no_workflow_is_refused(tmp_path):

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from reporting.compare import Measured, compare, conflicts, main
-from workspace.manifest import write_json
+from workspace.exact.manifest import write_json
 
 
 @pytest.fixture

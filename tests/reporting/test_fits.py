@@ -6,7 +6,7 @@ import pytest
 
 from reporting.fits import SHOWN, Ends, ends_of, read_ends
 from workspace.errors import UserError
-from workspace.manifest import read_manifest
+from workspace.exact.manifest import read_manifest
 
 
 def test_the_ends_are_the_lowest_and_the_highest_and_never_the_same() -> None:

@@ -20,7 +20,7 @@ from settings.report import ReportSettings
 from shards.images import ImageShards
 from stages.report import run
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest, write_json, write_manifest
+from workspace.exact.manifest import read_json, read_manifest, write_json, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

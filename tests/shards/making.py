@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.images import SKIPPED, SPLITS, ImageFacts, ImageShards, write_image_manifest
+from shards.images import SKIPPED, SPLITS, ImageFacts, ImageShards
 from shards.layouts.listed import Location, SourceImage
-from shards.pictures import Encoding
-from shards.writing import plan_shards, write_lines, write_shards
+from shards.making.pictures import Encoding
+from shards.making.writing import plan_shards, write_image_manifest, write_lines, write_shards
 
 KINDS = ("circle", "square")
 COLOURS = ("red", "blue")

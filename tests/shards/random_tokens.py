@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.text import TextTokenizer
-from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
-from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
+from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts
+from shards.tokens.blocks import TokenBlock
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,16 @@ import pytest
 
 from shards import describe, inspect, verify
 from shards import list as listing
-from shards.images import ImageShards, write_image_manifest
-from shards.sources import list_source
-from shards.tar import TarWriter, iterate_tar
-from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
-from shards.tokens import TokenFacts, TokenShards, write_token_manifest
+from shards.images import ImageShards
+from shards.making.sources import list_source
+from shards.making.writing import write_image_manifest
+from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import TokenFacts, TokenShards
+from shards.tokens.blocks import TokenBlock
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
+from workspace.exact.tar import TarWriter, iterate_tar
 
 Run = Callable[..., int]
 

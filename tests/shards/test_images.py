@@ -13,7 +13,7 @@ from shards.images import SPLITS, ImageIndex, ImageSample, ImageShards, decode, 
 from shards.verify import same
 from tests.shards.making import COLOURS, KINDS, labelled_images, make_shards, mask_of, picture
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
 
 
 def samples_of(shards: ImageShards, split: str) -> list[ImageSample]:

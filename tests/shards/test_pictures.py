@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
-from shards.pictures import Encoding, encode_image, square
-from shards.tar import TarWriter
+from shards.making.pictures import Encoding, encode_image, square
+from workspace.exact.tar import TarWriter
 
 JPG, PNG = Encoding(16, "jpg", 90), Encoding(16, "png", 90)
 

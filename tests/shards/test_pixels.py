@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from shards.pixels import to_float, to_tensor, to_uint8
+from shards.images.pixels import to_float, to_tensor, to_uint8
 
 
 def test_all_256_values_come_back_from_float() -> None:

@@ -10,15 +10,15 @@ import pytest
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
 from shards.layouts.reading import Reading
-from shards.sources import Kind, list_source
-from shards.tar import TarWriter
-from shards.writing import plan_shards
+from shards.making.sources import Kind, list_source
+from shards.making.writing import plan_shards
 from stages.draw_shapes import members_of, png
 from tests.committed import ROOT
 from tests.shards.making import encoded, picture, write_pictures
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
-from workspace.seeds import hashed_unit
+from workspace.exact.manifest import write_manifest
+from workspace.exact.seeds import hashed_unit
+from workspace.exact.tar import TarWriter
 
 Real = Callable[[str, int], Path]
 

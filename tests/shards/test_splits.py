@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.layouts.listed import Location, Source, SourceImage
-from shards.splits import UNTRAINED, with_splits
+from shards.making.splits import UNTRAINED, with_splits
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=8)
 FRACTIONS = st.floats(0.01, 0.9)

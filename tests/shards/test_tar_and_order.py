@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.order import batch_indices, epoch_order
-from shards.tar import TarWriter, iterate_tar
 from workspace.errors import UserError
+from workspace.exact.order import batch_indices, epoch_order
+from workspace.exact.tar import TarWriter, iterate_tar
 
 MEMBERS = [("a.png", b"\x00\x01" * 400), ("a.cls", b"3"), ("b.png", b""), ("b.txt", "grün\n×".encode())]
 

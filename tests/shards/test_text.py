@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.tar import TarWriter
 from shards.text import TextTokenizer, captions_of
 from workspace.errors import UserError
+from workspace.exact.tar import TarWriter
 
 WORDS = (
     "a",

@@ -12,10 +12,10 @@ import pytest
 
 from shards.describe import describe, main
 from shards.images import SPLITS
-from shards.token_blocks import ARRAYS, unpack_positions
+from shards.tokens.blocks import ARRAYS, unpack_positions
 from tests.shards.random_tokens import USUAL, Written, joined, write
 from workspace.errors import UserError
-from workspace.manifest import read_json
+from workspace.exact.manifest import read_json
 
 
 @pytest.fixture

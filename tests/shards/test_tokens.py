@@ -12,18 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shards.token_blocks import (
-    ARRAYS,
-    TokenBlock,
-    pack_positions,
-    read_token_shard,
-    unpack_positions,
-    write_token_shard,
-)
-from shards.tokens import TokenFacts, TokenShards, check_block, write_token_manifest
+from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import TokenFacts, TokenShards, check_block
+from shards.tokens.blocks import ARRAYS, TokenBlock, read_token_shard, unpack_positions
 from tests.shards.random_tokens import USUAL, Kind, Written, block_of, facts_of, joined, write
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest, write_manifest
+from workspace.exact.manifest import read_json, read_manifest, write_manifest
 
 
 @pytest.fixture
@@ -252,7 +246,7 @@ def test_a_damaged_tar_read_by_itself_gives_blocks_or_an_error_in_words(
 
 @pytest.mark.parametrize("missing", ["codes.npy", "kept.npy", "keys.json"])
 def test_a_block_that_lacks_a_member_is_named(tmp_path: Path, missing: str) -> None:
-    from shards.tar import TarWriter, iterate_tar
+    from workspace.exact.tar import TarWriter, iterate_tar
 
     whole, part = tmp_path / "000000.tar", tmp_path / "000001.tar"
     write_token_shard(whole, [block_of(USUAL, "a")])
@@ -267,7 +261,7 @@ def test_a_block_that_lacks_a_member_is_named(tmp_path: Path, missing: str) -> N
 def test_an_object_array_is_never_unpickled(tmp_path: Path) -> None:
     import io
 
-    from shards.tar import TarWriter
+    from workspace.exact.tar import TarWriter
 
     made = io.BytesIO()
     np.save(made, np.array([{}]), allow_pickle=True)

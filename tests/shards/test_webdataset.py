@@ -13,10 +13,10 @@ import webdataset
 
 from shards.images import SPLITS, ImageShards, read_shard
 from shards.layouts.listed import Source
-from shards.sources import list_source
-from shards.tar import TarWriter, iterate_tar, read_samples
+from shards.making.sources import list_source
 from tests.shards.making import encoded, labelled_images, make_shards, picture
 from workspace.errors import UserError
+from workspace.exact.tar import TarWriter, iterate_tar, read_samples
 
 
 def plain(path: Path) -> list[dict[str, Any]]:

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from settings.shard import ShardSettings
-from shards import writing
 from shards.images import SKIPPED, ImageShards, shard_path
 from shards.layouts.listed import Location, SourceImage
-from shards.pictures import Encoding, encode_image, encode_mask
-from shards.sources import list_source
+from shards.making import writing
+from shards.making.pictures import Encoding, encode_image, encode_mask
+from shards.making.sources import list_source
+from shards.making.writing import ShardPlan, Written, plan_shards, write_shards
 from shards.verify import verify
-from shards.writing import ShardPlan, Written, plan_shards, write_shards
 from stages.shard import Inputs, run
 from tests.shards.making import encoded, labelled_images, picture, write_pictures
 from workspace.errors import UserError

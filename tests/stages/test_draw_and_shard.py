@@ -10,12 +10,12 @@ from demo.drawing import KINDS
 from settings.shapes import ShapesSettings
 from settings.shard import ShardSettings
 from shards.images import ImageShards
-from shards.tar import TarWriter
 from shards.verify import verify
 from stages import draw_shapes, shard
 from workflow.params import load_params
 from workspace.errors import UserError
-from workspace.manifest import read_manifest
+from workspace.exact.manifest import read_manifest
+from workspace.exact.tar import TarWriter
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

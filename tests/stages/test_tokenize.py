@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.mqvae import MQVAE, MQVAEConfig, Tokens
-from models.quantizer import QuantizerConfig
+from models.mqvae.quantizer import QuantizerConfig
 from settings.tokenize import TokenizeSettings
-from shards.images import ImageFacts, ImageSample, read_shard, write_image_manifest
-from shards.pixels import to_float
-from shards.tar import TarWriter
+from shards.images import ImageFacts, ImageSample, read_shard
+from shards.images.pixels import to_float
+from shards.making.writing import write_image_manifest, write_lines
 from shards.text import TextTokenizer
-from shards.token_blocks import read_token_shard, unpack_positions
 from shards.tokens import TEXT_TOKENIZER, TokenShards
-from shards.writing import write_lines
+from shards.tokens.blocks import read_token_shard, unpack_positions
 from stages import tokenize
 from workspace.errors import UserError
-from workspace.manifest import read_json, read_manifest, write_manifest
+from workspace.exact.manifest import read_json, read_manifest, write_manifest
+from workspace.exact.tar import TarWriter
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 

@@ -12,24 +12,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference.published import MQVAEFacts
-from inference.sample import drawing, fitted
-from models.memory import ROOM, decoding_need, sampling_need
+from inference.sampling.sample import drawing, fitted
+from models.base.published import MQVAEFacts
 from models.mqvae import MQVAE, MQVAEConfig
-from models.quantizer import QuantizerConfig
+from models.mqvae.quantizer import QuantizerConfig
+from models.sampling.memory import ROOM, decoding_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer
 from settings.sample import SampleSettings
 from settings.stackformer import StackformerSettings
 from shards.samples import SampleRecord
-from shards.tar import iterate_tar
 from shards.text import TextTokenizer
-from shards.token_blocks import TokenBlock, pack_positions, write_token_shard
-from shards.tokens import TEXT_TOKENIZER, TokenFacts, write_token_manifest
+from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
+from shards.tokens import TEXT_TOKENIZER, TokenFacts
+from shards.tokens.blocks import TokenBlock
 from stages import sample, train_stackformer
 from tests.committed import ROOT
 from workflow.params import load_params
 from workspace.errors import UserError
-from workspace.manifest import read_manifest, write_manifest
+from workspace.exact.manifest import read_manifest, write_manifest
+from workspace.exact.tar import iterate_tar
 from workspace.runs import RunFolder
 from workspace.settings import Compute, Section
 

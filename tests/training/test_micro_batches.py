@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import quantizer
-from models.masker import Masker
-from models.quantizer import Quantizer
+from models.mqvae import quantizer
+from models.mqvae.masker import Masker
+from models.mqvae.quantizer import Quantizer
 from settings.mqvae import MQVAESettings
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
 from training.loop import train
-from training.tokens import TokenBatches
+from training.stackformer.batches import TokenBatches
 
 
 def perceptual(a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """With exploration, perceptual and hinge loss, commitment, first codes and restarts of dead ones."""
-    monkeypatch.setattr("training.mqvae.adaptive_weight", constant_weight)
+    monkeypatch.setattr("training.mqvae.trainee.adaptive_weight", constant_weight)
     picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.5)
     config = dataclasses.replace(images.CONFIG, quantizer=picky)
     loss = dataclasses.replace(images.LOSS, perceptual=0.2)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.training import test_mqvae_training as images
-from training.checkpoints import STATE, list_checkpoints
-from training.loop import TrainingFolder, train
+from training.loop.checkpoints import STATE, list_checkpoints
+from training.loop.train import TrainingFolder, train
 from training.mirror import pull, push
 from workspace.errors import UserError
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.literal_mqvae import LiteralStep
-from evaluation.lpips import LPIPSConfig
+from evaluation.perceptual.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
-from models.quantizer import QuantizerConfig
+from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
-from training.mqvae import ImageBatch, MQVAETrainee
+from training.mqvae.trainee import ImageBatch, MQVAETrainee
 
 CONFIG = MQVAEConfig(
     image_size=16,

@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from evaluation.lpips import LPIPSConfig
+from evaluation.perceptual.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
-from models.quantizer import QuantizerConfig
+from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
-from training.checkpoints import list_checkpoints
-from training.loop import TrainingFolder, train
-from training.mqvae import ImageBatch, MQVAETrainee
+from training.loop.checkpoints import list_checkpoints
+from training.loop.train import TrainingFolder, train
+from training.mqvae.trainee import ImageBatch, MQVAETrainee
 from workspace.settings import Compute
 
 CONFIG = MQVAEConfig(

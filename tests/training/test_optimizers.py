@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from settings.training import MuonConfig
 from tests.training.test_stackformer_training import TRAINING
-from training.optimizers import COEFFICIENTS, Muon, build_optimizers, is_matrix, orthogonalized
+from training.loop.optimizers import COEFFICIENTS, Muon, build_optimizers, is_matrix, orthogonalized
 
 CONFIG = MuonConfig(learning_rate=0.02, momentum=0.9, weight_decay=0.1, iterations=5)
 SHAPES = ((6, 5), (5, 6), (6, 5), (8, 4, 3, 3), (5, 6))

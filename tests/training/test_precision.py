@@ -10,10 +10,10 @@ from torch.optim import AdamW
 
 from cluster.devices import reproducible
 from cluster.training import WorkerGroup, fit
-from evaluation.lpips import LPIPS
-from models.moving import sent
-from models.precision import ChannelsLast, allow_tf32, kernels, memory_format
-from training.checkpoints import load_checkpoint, save_checkpoint
+from evaluation.perceptual.lpips import LPIPS
+from models.base.moving import sent
+from models.base.precision import ChannelsLast, allow_tf32, kernels, memory_format
+from training.loop.checkpoints import load_checkpoint, save_checkpoint
 from workspace.settings import Compute
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

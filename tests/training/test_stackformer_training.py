@@ -13,11 +13,11 @@ from torch import nn
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from settings.stackformer import StackformerSettings
 from settings.training import OptimizerKind
-from shards.token_blocks import pack_positions
+from shards.token_making.writing import pack_positions
 from shards.tokens import TokenSplit
-from training.loop import TrainingFolder, train
-from training.stackformer import StackformerTrainee, parameter_groups
-from training.tokens import TokenBatch, TokenBatches, held_out, token_batch
+from training.loop.train import TrainingFolder, train
+from training.stackformer.batches import TokenBatch, TokenBatches, held_out, token_batch
+from training.stackformer.trainee import StackformerTrainee, parameter_groups
 
 NETWORK = NetworkConfig(16, 2, 2, 1, 0.0, "ascending")
 CLASSES = StackformerConfig(NETWORK, 8, 9, 4, "class", 1, 3)

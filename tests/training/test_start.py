@@ -10,9 +10,9 @@ import torch
 
 from models.mqvae import MQVAE
 from tests.training.test_mqvae_training import CONFIG
-from training.start import start_weights
+from training.loop.start import start_weights
 from workspace.errors import UserError
-from workspace.manifest import write_manifest
+from workspace.exact.manifest import write_manifest
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from torch.optim import SGD, Adam, Optimizer
 from models.stackformer import Stackformer
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
-from training import group, loop, watch
-from training.checkpoints import load_checkpoint, save_checkpoint
-from training.loop import train
-from training.mqvae import ImageBatch, MQVAETrainee
-from training.optimizers import Muon
-from training.stackformer import StackformerTrainee
-from training.watch import Watch
+from training.loop import group, train, watch
+from training.loop import train as loop
+from training.loop.checkpoints import load_checkpoint, save_checkpoint
+from training.loop.optimizers import Muon
+from training.loop.watch import Watch
+from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.stackformer.trainee import StackformerTrainee
 from workspace.errors import PeerLostError, UserError
 
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.order import batch_indices
 from tests.training import test_stackformer_training as tokens
 from tests.training.together import MODELS, Group, curves, difference, run, state
+from workspace.exact.order import batch_indices
 
 
 @pytest.fixture(scope="module")

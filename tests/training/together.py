@@ -19,10 +19,10 @@ from safetensors.torch import load_file
 
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
-from training.checkpoints import list_checkpoints
 from training.loop import train
-from training.mqvae import ImageBatch
-from training.tokens import TokenBatches
+from training.loop.checkpoints import list_checkpoints
+from training.mqvae.trainee import ImageBatch
+from training.stackformer.batches import TokenBatches
 
 STEPS = 50
 MODELS = ("mqvae", "stackformer")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workspace.errors import UserError
-from workspace.manifest import (
+from workspace.exact.manifest import (
     atomic_path,
     canonical_json,
     read_json,

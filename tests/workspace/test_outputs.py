@@ -83,7 +83,7 @@ with modify_yaml("params.yaml") as node:  # as `dvc exp run -S` does
 
 
 def test_a_mistake_in_the_code_costs_no_artifact(repository: Path) -> None:
-    before, code = content(repository), repository / "models" / "masker.py"
+    before, code = content(repository), repository / "models/mqvae/masker.py"
     text = code.read_text(encoding="utf-8")
     try:
         code.write_text(text + "\ndef (\n", encoding="utf-8")

@@ -8,7 +8,7 @@ import pytest
 
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
-from shards.sources import list_source
+from shards.making.sources import list_source
 from tests.committed import ROOT
 from workflow.params import Params, load_params
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from models.base.pretrained import RENAMED as RENAMED_FIELDS
+from models.base.pretrained import config_from_json
 from models.mqvae import MQVAEConfig
-from models.pretrained import RENAMED as RENAMED_FIELDS
-from models.pretrained import config_from_json
 from tests import presets
 from tests.committed import ROOT
 from workflow.params import load_params

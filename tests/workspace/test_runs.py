@@ -11,8 +11,8 @@ import pytest
 
 from workflow.runs_command import chosen, drop, find_run, list_runs, parser, state_of
 from workspace.errors import UserError
+from workspace.exact.manifest import write_json
 from workspace.fingerprints import input_fingerprint, listing_fingerprint
-from workspace.manifest import write_json
 from workspace.runs import (
     HeldError,
     Identity,
@@ -24,7 +24,7 @@ from workspace.runs import (
     working,
 )
 
-IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/masker.py": "b"})
+IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/mqvae/masker.py": "b"})
 
 
 def open_run(stage: str, identity: Identity, keep_others: bool) -> RunFolder:
@@ -39,7 +39,8 @@ def _inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"settings": {"steps": 4}}, {"inputs": {"shards": "c"}}, {"code": {"models/masker.py": "d"}}]
+    "change",
+    [{"settings": {"steps": 4}}, {"inputs": {"shards": "c"}}, {"code": {"models/mqvae/masker.py": "d"}}],
 )
 def test_another_setting_input_or_line_of_code_is_another_run(change: dict[str, dict[str, str]]) -> None:
     other = dataclasses.replace(IDENTITY, **change)
@@ -140,7 +141,7 @@ def test_a_mirror_is_kept_by_adoption_and_forgotten_with_its_run(tmp_path: Path)
     url = folder.mirror(f"file://{tmp_path}/there/")
     assert url == f"file://{tmp_path}/there/stage/0123"
     (tmp_path / "there" / "stage" / "0123" / "step-1").mkdir(parents=True)
-    other = adopt(folder, Identity({}, {}, {"models/mqvae.py": "new"}))
+    other = adopt(folder, Identity({}, {}, {"models/mqvae/model.py": "new"}))
     assert other.root != folder.root and other.mirror("file:///elsewhere") == url
     other.forget()
     assert not other.root.exists() and not (tmp_path / "there" / "stage" / "0123").exists()

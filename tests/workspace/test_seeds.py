@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from workflow.params import load_params
 from workspace.errors import UserError
-from workspace.seeds import (
+from workspace.exact.seeds import (
     END,
     MICRO_BATCHES,
     STEPS,

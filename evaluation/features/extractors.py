@@ -1,0 +1,66 @@
+"""The three feature extractors by name: put one into a reference artifact, and load it from there."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from evaluation.features.inception import install_inception, load_inception
+from evaluation.features.interface import Extractor
+from evaluation.features.proxy import CONFIG, load_proxy
+from evaluation.features.squeezenet import install_squeezenet, load_squeezenet
+from workspace.exact.manifest import read_json, write_json
+
+FeaturesName = Literal["proxy", "inception", "squeezenet"]
+
+
+def install_pretrained(
+    name: Literal["inception", "squeezenet"], weights: Path | None, sha256: str | None, folder: Path
+) -> None:
+    """Put a published network into `folder`: its weights, and extractor.json that names it.
+
+    Args:
+        name: which one.
+        weights: its file; None downloads it.
+        sha256: of Inception's file (64 hex digits), without which it is not loaded; SqueezeNet's is data and needs none.
+        folder: where `load_extractor` will find it.
+
+    Raises:
+        UserError: no such file, one that does not fit, or no network: what to fetch and where to put it.
+    """
+    if name == "inception":
+        install_inception(weights, sha256, folder)
+    else:
+        install_squeezenet(weights, folder)
+    write_json(folder / CONFIG, {"name": name})
+
+
+def load_extractor(folder: Path, device: torch.device, sha256: str | None = None) -> Extractor:
+    """The extractor that a reference artifact carries (extractor.json and its weights).
+
+    Args:
+        folder: the artifact's.
+        device: where to compute.
+        sha256: of Inception's TorchScript, from the settings of whoever loads it; the others need none.
+
+    Raises:
+        UserError: there is none, or a TorchScript file of other bytes than `sha256` says.
+    """
+    name = read_json(folder / CONFIG)["name"]
+    if name == "inception":
+        return load_inception(folder, sha256, device)
+    if name == "squeezenet":
+        return load_squeezenet(folder, device)
+    return load_proxy(folder, device)
+
+
+def score_name(features: str, score: str) -> str:
+    """What a score is called with these features: only Inception's may be called fid, rfid, kid, ….
+
+    Args:
+        features: proxy, inception, squeezenet.
+        score: fd, rfd, kid, precision, recall, within_class_variance_ratio.
+    """
+    if features != "inception":
+        return f"{features}_{score}"
+    return {"fd": "fid", "rfd": "rfid"}.get(score, score)

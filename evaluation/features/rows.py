@@ -1,0 +1,114 @@
+"""Features of many images: extracted batch by batch, kept shard by shard, read back whole.
+
+Shapes: n images, D features, H heads, C logits.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from evaluation.features.interface import Extractor
+from evaluation.features.labelled import LabelledImages
+from evaluation.features.labels import UNKNOWN
+from workspace.exact.manifest import atomic_path
+
+
+@dataclass(frozen=True)
+class FeatureRows:
+    """What an extractor said of n images.
+
+    Attributes:
+        features: float32 [n, D].
+        logits: float32 [n, C] of ImageNet's classes; C = 0 where they were not asked for.
+        classes: int64 [n], -1 unknown.
+        expected: int64 [n, H], the label of each head, -1 unknown.
+        predicted: int64 [n, H], each head's best.
+    """
+
+    features: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    classes: NDArray[np.int64]
+    expected: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """n."""
+        return len(self.features)
+
+    def save(self, path: Path) -> None:
+        """Write as safetensors, atomically."""
+        with atomic_path(path) as temporary:
+            save_file(
+                {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)},
+                temporary,
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        return cls(**load_file(path))
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All rows of the parts (at least one), in order; empty parts are passed over."""
+        parts = [part for part in parts if len(part)] or list(parts[:1])
+        return cls(
+            **{
+                field.name: np.concatenate([getattr(part, field.name) for part in parts])
+                for field in fields(cls)
+            }
+        )
+
+    def first(self, count: int) -> Self:
+        """The first rows."""
+        return type(self)(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+
+    def accuracy(self, heads: Sequence[str]) -> dict[str, float]:
+        """Share of the rows with a known label whose prediction equals it, for each head with such rows."""
+        found = {}
+        for column, name in enumerate(heads):
+            known = self.expected[:, column] != UNKNOWN
+            if known.any():
+                right = self.predicted[known, column] == self.expected[known, column]
+                found[name] = float(right.mean())
+        return found
+
+    def accuracy_of_all(self, columns: Sequence[int]) -> float | None:
+        """Share of the rows whose labels in these columns are all known that are read right in all; None where there are none."""
+        expected, predicted = self.expected[:, columns], self.predicted[:, columns]
+        known = (expected != UNKNOWN).all(axis=1)
+        return float((expected == predicted)[known].all(axis=1).mean()) if known.any() else None
+
+
+def extract(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits: bool) -> FeatureRows:
+    """Run an extractor over batches, none of them empty; no batches give no rows."""
+    parts = [_extract(extractor, batch, keep_logits) for batch in batches]
+    return FeatureRows.concatenate(parts) if parts else _nothing(extractor)
+
+
+def _nothing(extractor: Extractor) -> FeatureRows:
+    no_labels = np.zeros((0, len(extractor.heads)), np.int64)
+    none = np.zeros((0, extractor.dim), np.float32)
+    return FeatureRows(none, np.zeros((0, 0), np.float32), np.zeros(0, np.int64), no_labels, no_labels.copy())
+
+
+def _extract(extractor: Extractor, batch: LabelledImages, keep_logits: bool) -> FeatureRows:
+    found = extractor(batch.images)
+    count = len(batch.images)
+    best = [found.logits[name].argmax(axis=1) for name in extractor.heads]
+    return FeatureRows(
+        features=found.features,
+        logits=_imagenet(found.logits, count) if keep_logits else np.zeros((count, 0), np.float32),
+        classes=batch.classes,
+        expected=batch.expected,
+        predicted=np.stack(best, axis=1).astype(np.int64) if best else np.zeros((count, 0), np.int64),
+    )
+
+
+def _imagenet(logits: Mapping[str, NDArray[np.float32]], count: int) -> NDArray[np.float32]:
+    return logits["imagenet"] if "imagenet" in logits else np.zeros((count, 0), np.float32)

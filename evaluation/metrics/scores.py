@@ -1,0 +1,199 @@
+"""Numbers with their estimators: how a set of images stands against the reference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evaluation.features.extractors import score_name
+from evaluation.features.labels import UNKNOWN
+from evaluation.features.reference import Reference, ReferenceFacts
+from evaluation.features.rows import FeatureRows
+from evaluation.metrics.kid import SUBSET, SUBSETS, kernel_distance
+from evaluation.metrics.statistics import (
+    NEIGHBOURS,
+    RESAMPLES,
+    SCORE_SPLITS,
+    Moments,
+    frechet_distance,
+    frechet_interval,
+    inception_score,
+    moments,
+    precision_recall,
+    within_class_variance,
+)
+from evaluation.protocol import Made, Protocol, Score, write_numbers
+from workspace.versions import OF_SCORES, versions
+
+PRECISION_ROWS = 10_000
+FRECHET = "squared Fréchet distance of Gaussians, float64, symmetric eigenvalues"
+INTERVAL = (
+    f"end of the 95 % interval: ± 1.96 deviations over {RESAMPLES} bootstrap resamples of the scored images, "
+    "the reference held fixed"
+)
+KERNEL = f"unbiased cubic-kernel MMD², mean over {SUBSETS} subsets of at most {SUBSET} images or half of the smaller set"
+KERNEL_ERROR = "standard error, from how those subsets differ (delete-d jackknife)"
+COLOUR = "colour"
+BALLS = f"balls to neighbour {NEIGHBOURS}, at most {PRECISION_ROWS} images of each set"
+
+
+@dataclass(frozen=True)
+class Real:
+    """What images are held against: the rows and moments of one split."""
+
+    rows: FeatureRows
+    moments: Moments
+
+
+def real_distance(features: str, train: Moments, val: Moments) -> dict[str, Score]:
+    """The Fréchet distance of the two splits of real images: what a perfect model would reach, about."""
+    name = f"{score_name(features, 'fd')}_train_val"
+    return {name: Score(frechet_distance(train, val), FRECHET)}
+
+
+def reconstruction_distance(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
+    """The Fréchet distance of reconstructions to real images with its interval: rfid, or proxy_rfd, …"""
+    return _frechet(score_name(features, "rfd"), real, made, seed)
+
+
+def _frechet(name: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
+    interval = frechet_interval(real.moments, made.features, seed)
+    return {
+        name: Score(frechet_distance(real.moments, moments(made.features)), FRECHET),
+        f"{name}_low": Score(interval.low, INTERVAL),
+        f"{name}_high": Score(interval.high, INTERVAL),
+    }
+
+
+def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
+    """Distances, precision, recall and variance of samples; with Inception its score too.
+
+    Args:
+        features: the extractor's name.
+        real: the reference.
+        made: features of the samples.
+        seed: of the random subsets and resamples.
+    """
+    covered = precision_recall(_some(real.rows.features, seed), _some(made.features, seed))
+    kernel = kernel_distance(real.rows.features, made.features, seed)
+    found = {
+        "kid": Score(kernel.value, KERNEL),
+        "kid_error": Score(kernel.error, KERNEL_ERROR),
+        "precision": Score(covered.precision, BALLS),
+        "recall": Score(covered.recall, BALLS),
+    }
+    named = _frechet(score_name(features, "fd"), real, made, seed)
+    named |= {score_name(features, name): score for name, score in found.items()}
+    if features == "inception":
+        score = inception_score(made.logits, seed)
+        named["is"] = Score(
+            score.mean, f"exp mean KL without the last bias, mean of {SCORE_SPLITS} shuffled splits"
+        )
+        named["is_deviation"] = Score(score.deviation, f"standard deviation over the {SCORE_SPLITS} splits")
+    return named | variance_ratio(real.rows, made)
+
+
+def write_scores(
+    scores: Mapping[str, Score], reference: Reference, split: str, made: Made, folder: Path
+) -> None:
+    """Write metrics.json, the numbers, and beside it protocol.json, how they came about.
+
+    Args:
+        scores: by name.
+        reference: what the images were held against.
+        split: its split.
+        made: what the images are.
+        folder: for both files.
+    """
+    facts = reference.facts
+    protocol = Protocol(
+        reference=reference.manifest.fingerprint,
+        reference_split=split,
+        reference_count=facts.images[split],
+        count=made.count,
+        resize=facts.resize,
+        features=facts.network,
+        estimators={},
+        settings=made.settings,
+        seed=made.seed,
+        made_from=made.made_from,
+        versions=versions(OF_SCORES),
+        warnings=few_images(facts, split, made.count),
+    )
+    write_numbers(scores, protocol, folder)
+
+
+def few_images(facts: ReferenceFacts, split: str, count: int) -> list[str]:
+    """A sentence for each side that has no more images than the features have dimensions."""
+    sides = {"scored images": count, f"real images ({split})": facts.images[split]}
+    return [
+        f"{images:,} {side} against {facts.dim:,} feature dimensions: the covariance is singular, and the Fréchet distance "
+        "lies too high; compare at equal counts only"
+        for side, images in sides.items()
+        if images <= facts.dim
+    ]
+
+
+def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
+    """How varied samples are, 1 being as varied as real images: ratio of the traces of covariances.
+
+    Within the classes that have two images in both, where there are any, so that a model that draws one
+    picture a class is seen. Empty where the real images do not vary.
+    """
+    shared = np.intersect1d(_populous_classes(real), _populous_classes(made))
+    if shared.size:
+        traces = [_within(rows, shared) for rows in (made, real)]
+        text = "trace of the features' covariance within a class, mean over classes, samples ÷ real images"
+        return {"within_class_variance_ratio": Score(traces[0] / traces[1], text)} if traces[1] else {}
+    totals = [rows.features.astype(np.float64).var(axis=0, ddof=1).sum() for rows in (made, real)]
+    text = "trace of the features' covariance, samples ÷ real images"
+    return {"variance_ratio": Score(float(totals[0] / totals[1]), text)} if totals[1] else {}
+
+
+def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -> dict[str, Score]:
+    """How often the proxy reads what was asked: `proxy_accuracy` of the class, `proxy_accuracy_HEAD` else."""
+    found = {}
+    for name, value in rows.accuracy(heads).items():
+        title = "proxy_accuracy" if name == main else f"proxy_accuracy_{name}"
+        found[title] = Score(value, f"share of images whose {name} the proxy reads as asked")
+    if main is not None and COLOUR in heads:
+        both = rows.accuracy_of_all([list(heads).index(name) for name in (main, COLOUR)])
+        if both is not None:
+            text = f"share of images whose {main} and {COLOUR} the proxy both reads as asked"
+            found[f"proxy_accuracy_{main}_and_{COLOUR}"] = Score(both, text)
+    return found
+
+
+def accuracy_by_class(
+    rows: FeatureRows, heads: Mapping[str, Sequence[str]], main: str, names: Sequence[str]
+) -> dict[str, Score]:
+    """`proxy_accuracy_NAME`: how often images that were to show NAME, a value of the head `main`, are read so."""
+    column = list(heads).index(main)
+    found = {}
+    for name in names:
+        asked = rows.expected[:, column] == heads[main].index(name)
+        if asked.any():
+            right = rows.predicted[asked, column] == rows.expected[asked, column]
+            text = f"share of images asked to show {name} whose {main} the proxy reads so"
+            found[f"proxy_accuracy_{name}"] = Score(float(right.mean()), text)
+    return found
+
+
+def _populous_classes(rows: FeatureRows) -> NDArray[np.int64]:
+    """Classes with at least two images."""
+    classes, counts = np.unique(rows.classes, return_counts=True)
+    found: NDArray[np.int64] = classes[(counts >= 2) & (classes != UNKNOWN)]
+    return found
+
+
+def _within(rows: FeatureRows, classes: NDArray[np.int64]) -> float:
+    chosen = np.isin(rows.classes, classes)
+    return within_class_variance(rows.features[chosen], rows.classes[chosen])
+
+
+def _some(features: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    if len(features) <= PRECISION_ROWS:
+        return features
+    return features[np.random.default_rng(seed).choice(len(features), PRECISION_ROWS, replace=False)]

@@ -1,0 +1,1 @@
+"""Published classifiers and the perceptual distance on them, which training uses too."""

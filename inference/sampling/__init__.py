@@ -1,0 +1,1 @@
+"""New images from trained models: what is asked for, drawing codes and positions, decoding them."""

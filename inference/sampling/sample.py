@@ -1,0 +1,94 @@
+"""New images: a Stackformer draws codes and positions, an MQ-VAE decodes them (paper section 3.3, Algorithm 1)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.sampling.decode import decode
+from models.mqvae import MQVAE, MQVAEConfig
+from models.sampling import Sampler, SamplingSettings
+from models.sampling.memory import Needs, decoding_need, sampling_need
+from models.stackformer import Stackformer, StackformerConfig
+from settings.sample import SampleSettings
+from workspace.errors import UserError
+from workspace.exact.seeds import sample_seed
+from workspace.progress import say
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class ImageSampler:
+    """Both models on a device, ready to draw.
+
+    Args:
+        stackformer: moved to the device, in the precision of the settings.
+        mqvae: moved to the device.
+        settings: guidance, truncation, precision, seed, and how many images at a time.
+        device: where to compute.
+        free: bytes that are free on it, to which batches are lowered; None lowers nothing.
+
+    Raises:
+        UserError: there is no room for a single image.
+    """
+
+    def __init__(
+        self,
+        stackformer: Stackformer,
+        mqvae: MQVAE,
+        settings: SampleSettings,
+        device: torch.device,
+        free: int | None = None,
+    ) -> None:
+        self.settings = fitted(settings, stackformer.config, mqvae.config, free)
+        self.mqvae = mqvae.to(device)
+        kept_as = DTYPES[settings.cache] if device.type == "cuda" else None
+        model = stackformer.to(device, DTYPES[settings.precision])
+        self.sampler = Sampler(model, self.settings.batch, drawing(settings), kept_as=kept_as)
+
+    def __call__(self, condition_BC: Tensor, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """The images of these numbers, uint8 [B, H, W, 3]; B is the batch of the settings. Image i follows from (seed, i)."""
+        seeds = [sample_seed(self.settings.seed, 0, index, "sample") for index in indices]
+        tokens = self.sampler(condition_BC, seeds)
+        batch, precision = self.settings.decode_batch, self.settings.decode_precision
+        return decode(self.mqvae, tokens.codes_BN, tokens.positions_BN, batch, precision)
+
+
+def drawing(settings: SampleSettings) -> SamplingSettings:
+    """The sampler's part of the settings."""
+    return SamplingSettings(settings.guidance_scale, settings.code, settings.position)
+
+
+def fitted(
+    settings: SampleSettings, stackformer: StackformerConfig, mqvae: MQVAEConfig, free: int | None
+) -> SampleSettings:
+    """The settings, their batches lowered to what there is room for, with a line that says so.
+
+    Args:
+        settings: as asked for.
+        stackformer, mqvae: whose tokens are drawn, and decoded.
+        free: bytes on the GPU; None where there is none, and nothing is lowered.
+
+    Raises:
+        UserError: there is no room for a single image.
+    """
+    if free is None:
+        return settings
+    drawn = sampling_need(stackformer, drawing(settings), DTYPES[settings.precision], DTYPES[settings.cache])
+    needs = Needs(drawn, decoding_need(mqvae))
+    batch, decode_batch = needs.fit(settings.batch, settings.decode_batch, settings.samples_per_shard, free)
+    if not batch:
+        raise UserError(
+            f"sampling one image needs {needs.told(1, 1)} of GPU memory, and {free / 1e9:.1f} GB are free: free some, or "
+            "set sample.precision and sample.cache to bf16"
+        )
+    lowered = settings.replaced(batch=batch, decode_batch=decode_batch)
+    if lowered != settings:
+        say(
+            f"sample.batch {settings.batch} and decode_batch {settings.decode_batch} need "
+            f"{needs.told(settings.batch, settings.decode_batch)} of GPU memory, and {free / 1e9:.1f} GB are free: sampling "
+            f"{batch} at a time, decoding {decode_batch}"
+        )
+    return lowered

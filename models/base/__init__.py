@@ -1,0 +1,1 @@
+"""What both models share: precision, weights in a folder, what a manifest says of them."""

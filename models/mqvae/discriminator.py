@@ -1,0 +1,31 @@
+"""PatchGAN (Isola et al. 2017), the critic of VQGAN's adversarial loss, with GroupNorm in place of BatchNorm.
+
+BatchNorm's statistics would make a step depend on how the batch is split over workers.
+"""
+
+from torch import nn
+
+from models.mqvae.autoencoder import group_norm
+
+
+class PatchDiscriminator(nn.Sequential):
+    """Image [B, 3, H, W] → a map [B, 1, H', W'] of logits, one a patch.
+
+    Args:
+        channels: width of the first layer; doubled a layer up to eight times.
+        layers: 4×4 convolutions of stride 2 (VQGAN: 3).
+    """
+
+    def __init__(self, channels: int, layers: int) -> None:
+        modules: list[nn.Module] = [nn.Conv2d(3, channels, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        before = channels
+        for index in range(1, layers + 1):
+            width = channels * min(2**index, 8)
+            stride = 2 if index < layers else 1
+            modules += [
+                nn.Conv2d(before, width, 4, stride=stride, padding=1, bias=False),
+                group_norm(width),
+                nn.LeakyReLU(0.2),
+            ]
+            before = width
+        super().__init__(*modules, nn.Conv2d(before, 1, 4, padding=1))

@@ -1,0 +1,250 @@
+"""MQ-VAE (paper section 3.2): encoder → adaptive mask → quantisation → adaptive de-mask → decoder.
+
+Shapes: B images, C = 3 channels, H and W pixels, L = side² cells of the grid, N kept cells, D = n_z features.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Self
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+
+from models.base.pretrained import load_pretrained, save_pretrained
+from models.mqvae.autoencoder import Decoder, Encoder
+from models.mqvae.demasker import Demasker, DemaskKind
+from models.mqvae.masker import Masker, MaskKind, fill, num_kept
+from models.mqvae.quantizer import Quantizer, QuantizerConfig
+
+
+@dataclass(frozen=True)
+class MQVAEConfig:
+    """Everything that shapes an MQ-VAE.
+
+    Attributes:
+        image_size: pixels a side, a multiple of f (≥ 1).
+        patch_size: space-to-depth factor before the first convolution; 1 is VQGAN's encoder (≥ 1).
+        channels: ch, width of the first level (≥ 1).
+        channel_multipliers: of `channels`, one a level; f = patch_size · 2^(levels - 1) (each ≥ 1).
+        res_blocks: ResBlocks a level (≥ 1).
+        attention: whether the grid's level attends over the grid, in encoder and decoder.
+        code_dim: n_z, features of a cell and of a code (≥ 1).
+        num_codes: K, codes of the codebook (≥ 2, ≤ 65536).
+        mask: adaptive (the paper), random (its ablation), none (VQGAN).
+        mask_ratio: share of the cells that is not quantised; 0 where mask is none (≥ 0, < 1).
+        scorer_width: hidden width of the scoring network, Eq. 2 (≥ 1).
+        demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
+        demask_blocks: H, sub-modules of the de-mask blocks (≥ 1).
+        quantizer: how the codebook is learned.
+        refine: channels of a 3×3 convolution at full resolution, the decoder's last; 0 is VQGAN's, which has none (≥ 0).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    image_size: int
+    patch_size: int
+    channels: int
+    channel_multipliers: tuple[int, ...]
+    res_blocks: int
+    attention: bool
+    code_dim: int
+    num_codes: int
+    mask: MaskKind
+    mask_ratio: float
+    scorer_width: int
+    demask: DemaskKind
+    demask_blocks: int
+    quantizer: QuantizerConfig
+    refine: int = 0
+
+    def __post_init__(self) -> None:
+        if self.refine < 0:
+            raise ValueError(f"refine is {self.refine}, expected ≥ 0")
+        for name in (
+            "image_size",
+            "patch_size",
+            "channels",
+            "res_blocks",
+            "code_dim",
+            "scorer_width",
+            "demask_blocks",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
+        if not self.channel_multipliers or min(self.channel_multipliers) < 1:
+            raise ValueError(
+                f"channel_multipliers is {list(self.channel_multipliers)}, expected one whole number ≥ 1 a level"
+            )
+        if self.num_codes < 2 or self.num_codes > 65536:
+            raise ValueError(
+                f"num_codes is {self.num_codes}, expected 2 ≤ num_codes ≤ 65536 (codes are stored as uint16)"
+            )
+        if self.image_size % self.downsampling:
+            raise ValueError(
+                f"image_size {self.image_size} is not divisible by the down-sampling {self.downsampling} "
+                f"(patch_size {self.patch_size} × 2^{len(self.channel_multipliers) - 1}); change "
+                "image_size, patch_size or channel_multipliers"
+            )
+        if not 0 <= self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio is {self.mask_ratio}, expected 0 ≤ mask_ratio < 1")
+        if self.mask == "none" and self.mask_ratio:
+            raise ValueError(f"mask_ratio is {self.mask_ratio} and mask is none; expected mask_ratio 0")
+        if self.num_kept < 1:
+            raise ValueError(
+                f"mask_ratio {self.mask_ratio} keeps N = {self.num_kept} of L = {self.num_positions} cells; expected N ≥ 1"
+            )
+
+    @property
+    def downsampling(self) -> int:
+        """f, pixels a cell and side."""
+        return self.patch_size << (len(self.channel_multipliers) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Cells a side."""
+        return self.image_size // self.downsampling
+
+    @property
+    def num_positions(self) -> int:
+        """L."""
+        return self.grid**2
+
+    @property
+    def num_kept(self) -> int:
+        """N."""
+        return num_kept(self.mask_ratio, self.num_positions)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What is stored of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1."""
+
+    codes_BN: Tensor
+    positions_BN: Tensor
+
+
+@dataclass(frozen=True)
+class MQVAEOutput:
+    """One forward pass.
+
+    Attributes:
+        reconstruction_BCHW: float, not clamped; images are in [-1, 1].
+        scores_BL: importance of each cell, (0, 1).
+        kept_BL: bool.
+        codes_BN: int64.
+        positions_BN: int64, ascending.
+        features_BND: kept features before quantisation (what the codebook learns from).
+        commitment: scalar loss of the quantiser.
+        hidden_BCHW: detached, what the decoder's last convolution is given (for `MQVAE.last_layer_gradient`).
+    """
+
+    reconstruction_BCHW: Tensor
+    scores_BL: Tensor
+    kept_BL: Tensor
+    codes_BN: Tensor
+    positions_BN: Tensor
+    features_BND: Tensor
+    commitment: Tensor
+    hidden_BCHW: Tensor
+
+
+class MQVAE(nn.Module):
+    """Masked quantisation VAE: an image as N codes and where they sit, and back."""
+
+    def __init__(self, config: MQVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        sizes = (
+            config.patch_size,
+            config.channels,
+            config.channel_multipliers,
+            config.res_blocks,
+            config.attention,
+            config.code_dim,
+        )
+        self.encoder = Encoder(*sizes)
+        self.masker = Masker(config.code_dim, config.num_kept, config.mask, config.scorer_width)
+        self.quantizer = Quantizer(config.quantizer, config.num_codes, config.code_dim)
+        self.mask_code_D = nn.Parameter(
+            torch.empty(config.code_dim).uniform_(-1 / config.code_dim, 1 / config.code_dim)
+        )
+        self.demasker = Demasker(config.code_dim, config.demask_blocks, config.demask)
+        self.decoder = Decoder(*sizes, refine=config.refine)
+
+    def encode(self, image_BCHW: Tensor) -> Tensor:
+        """Z = E(X): [B, 3, H, W] in [-1, 1] → [B, L, D]."""
+        z_BLD: Tensor = rearrange(self.encoder(image_BCHW), "b d h w -> b (h w) d")
+        return z_BLD
+
+    def decode(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
+        """Fill the grid, de-mask, decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
+        return self.decoder.last(self._decode_until_last(vectors_BND, positions_BN))
+
+    def _decode_until_last(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
+        grid_BLD = fill(vectors_BND, positions_BN, self.mask_code_D, self.config.num_positions)
+        kept_BL = torch.zeros(grid_BLD.shape[:2], dtype=torch.bool, device=grid_BLD.device)
+        kept_BL = kept_BL.scatter(1, positions_BN, True)
+        grid_BDHW = rearrange(grid_BLD, "b (h w) d -> b d h w", h=self.config.grid)
+        return self.decoder.until_last(self.demasker(grid_BDHW, kept_BL))
+
+    def last_layer_gradient(self, hidden_BCHW: Tensor, gradient_BCHW: Tensor) -> Tensor:
+        """A loss's gradient at the decoder's last weight, where VQGAN's adaptive weight compares two of them.
+
+        Args:
+            hidden_BCHW: what the last convolution was given.
+            gradient_BCHW: the loss's gradient at the image; its dtype is the product's.
+        """
+        last_at = (
+            1 if self.config.refine else self.config.patch_size
+        )  # pixels of a cell of the last convolution
+        at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, last_at)
+        shape = self.decoder.last_weight.shape
+        hidden_BCHW = hidden_BCHW.to(gradient_BCHW.dtype)
+        at_weight: Tensor = conv2d_weight(hidden_BCHW, list(shape), at_output_BCHW, padding=1)
+        return at_weight
+
+    def forward(
+        self,
+        image_BCHW: Tensor,
+        ranking_BL: Tensor | None = None,
+        exploration: float = 0.0,
+        frozen_scores: bool = False,
+        bypass_quantizer: bool = False,
+    ) -> MQVAEOutput:
+        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration and freezing."""
+        masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores)
+        quantized = self.quantizer(masked.features_BND, bypass_quantizer)
+        hidden_BCHW = self._decode_until_last(quantized.vectors_BND, masked.positions_BN)
+        return MQVAEOutput(
+            reconstruction_BCHW=self.decoder.last(hidden_BCHW),
+            scores_BL=masked.scores_BL,
+            kept_BL=masked.kept_BL,
+            codes_BN=quantized.codes_BN,
+            positions_BN=masked.positions_BN,
+            features_BND=masked.features_BND,
+            commitment=quantized.loss,
+            hidden_BCHW=hidden_BCHW.detach(),
+        )
+
+    @torch.no_grad()
+    def tokenize(self, image_BCHW: Tensor, ranking_BL: Tensor | None = None) -> Tokens:
+        """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order."""
+        masked = self.masker(self.encode(image_BCHW), ranking_BL)
+        return Tokens(self.quantizer(masked.features_BND).codes_BN, masked.positions_BN)
+
+    @torch.no_grad()
+    def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:
+        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; the order of the N does not matter."""
+        return self.decode(self.quantizer.lookup(codes_BN), positions_BN)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model.safetensors and config.json."""
+        save_pretrained(self, self.config, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Rebuild from such a folder, in eval mode, on the CPU; ValueError where the files do not fit."""
+        return load_pretrained(cls, MQVAEConfig, folder)

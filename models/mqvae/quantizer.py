@@ -1,0 +1,265 @@
+"""Vector quantisation (paper Eq. 1) with a codebook that follows its features by an EMA or by gradient.
+
+SimVQ (Zhu et al. 2024, beyond the paper) moves all codes at once: fixed random vectors through one learned linear map.
+
+    Q(z; C) = argmin_k ||z - e_k||²      (1)
+
+Shapes: B images, N features each, D features, K codes.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.base.moving import sent
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over all workers (the identity where there is one)."""
+Admit = Callable[[Mapping[str, Tensor]], Tensor]
+"""What a number is called → that number; returns a bool scalar: whether to move, False where one is not finite."""
+TILE = 1 << 24
+"""Distances that are held at once: 64 MiB in fp32."""
+
+
+@dataclass(frozen=True)
+class QuantizerConfig:
+    """How the codebook is learned.
+
+    Attributes:
+        kind: `ema` (codes are moving averages of their features), `gradient` (VQGAN's loss) or `simvq`.
+        estimator: how the gradient passes the choice: `straight_through`, or `rotation` (Fifty et al. 2024).
+        decay: of the moving averages (≥ 0, < 1).
+        commitment: weight of ||z - sg(e)||² (≥ 0).
+        restart_every: steps between restarts of dead codes (EMA only); 0 never restarts (≥ 0).
+        restart_below: a code is dead when its average count is below this share of the expected count (≥ 0).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    kind: Literal["ema", "gradient", "simvq"]
+    estimator: Literal["straight_through", "rotation"]
+    decay: float
+    commitment: float
+    restart_every: int
+    restart_below: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.decay < 1:
+            raise ValueError(f"decay is {self.decay}, expected 0 ≤ decay < 1")
+        if self.commitment < 0 or self.restart_every < 0 or self.restart_below < 0:
+            raise ValueError("commitment, restart_every and restart_below are expected to be ≥ 0")
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Quantised features.
+
+    Attributes:
+        vectors_BND: e(Q(z)), with the gradient passed to z by the estimator.
+        codes_BN: int64 in 0 … K-1.
+        loss: scalar, the commitment (and, for a codebook learned by gradient, the codebook) loss.
+    """
+
+    vectors_BND: Tensor
+    codes_BN: Tensor
+    loss: Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The features of one micro-batch, kept for the codebook's update at the end of the step.
+
+    Attributes:
+        first: index of its first image in the global batch.
+        features_BND: detached features before quantisation.
+        codes_BN: their codes.
+    """
+
+    first: int
+    features_BND: Tensor
+    codes_BN: Tensor
+
+
+@dataclass(frozen=True)
+class CodebookStep:
+    """What a step did: how often each code was used in the global batch, and how many codes were restarted (a scalar)."""
+
+    count_K: Tensor
+    restarted: Tensor
+
+
+def always(numbers: Mapping[str, Tensor]) -> Tensor:
+    """An `Admit` that looks at nothing."""
+    return torch.ones((), dtype=torch.bool, device=next(iter(numbers.values())).device)
+
+
+def straight_through(z_BND: Tensor, e_BND: Tensor) -> Tensor:
+    """e in value; its gradient goes to z as it is."""
+    return z_BND + (e_BND - z_BND).detach()
+
+
+def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
+    """e in value, as λ R z with R the rotation of z's direction to e's and λ = |e| / |z|, both without gradient.
+
+    With r = (ẑ + ê) / |ẑ + ê|: R = I - 2 r rᵀ + 2 ê ẑᵀ (Fifty et al. 2024, section 4), so the gradient of e turns with z.
+    """
+    with torch.no_grad():
+        size_BN1 = z_BND.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        scale_BN1 = e_BND.norm(dim=-1, keepdim=True) / size_BN1
+        from_BND, to_BND = z_BND / size_BN1, F.normalize(e_BND, dim=-1, eps=1e-6)
+        half_BND = F.normalize(from_BND + to_BND, dim=-1, eps=1e-6)
+    along_BN1 = (z_BND * half_BND).sum(-1, keepdim=True)
+    turned_BN1 = (z_BND * from_BND).sum(-1, keepdim=True)
+    rotated_BND: Tensor = scale_BN1 * (z_BND - 2 * along_BN1 * half_BND + 2 * turned_BN1 * to_BND)
+    return rotated_BND
+
+
+class Quantizer(nn.Module):
+    """A codebook of K codes of D features.
+
+    Distances and averages are at least float32, whatever the autocast. `update` is called once a step with the features
+    of the whole global batch (over workers), so that the codebook does not depend on how the batch was split.
+    """
+
+    codebook_KD: Tensor
+    start_KD: Tensor
+    count_K: Tensor
+    sum_KD: Tensor
+
+    def __init__(self, config: QuantizerConfig, num_codes: int, dim: int) -> None:
+        super().__init__()
+        self.config = config
+        start_KD = torch.empty(num_codes, dim).uniform_(-1 / num_codes, 1 / num_codes)
+        if config.kind == "gradient":
+            self.codebook_KD = nn.Parameter(start_KD)
+            return
+        if config.kind == "simvq":
+            self.register_buffer("start_KD", torch.randn(num_codes, dim) / math.sqrt(dim))
+            self.to_codes = nn.Linear(dim, dim, bias=False)
+            self.register_buffer("codebook_KD", self.to_codes(self.start_KD).detach())
+            return
+        self.register_buffer("codebook_KD", start_KD)
+        self.register_buffer("count_K", torch.zeros(num_codes))
+        self.register_buffer("sum_KD", torch.zeros(num_codes, dim))
+
+    @torch.no_grad()
+    def nearest(self, z_BND: Tensor) -> Tensor:
+        """Eq. 1: the index of the nearest code, int64 [B, N]; of equally near codes the first.
+
+        Searched in tiles of rows, so that no B·N × K matrix is held.
+        """
+        codebook_KD = self.codebook_KD.to(z_BND.dtype)
+        square_K = codebook_KD.square().sum(-1)
+        tiles = z_BND.flatten(0, 1).split(max(1, TILE // len(codebook_KD)))
+        # ||z||² is left out: it is the same for every k
+        found = [(square_K - 2 * z_RD @ codebook_KD.T).argmin(-1) for z_RD in tiles]
+        return torch.cat(found).view(z_BND.shape[:2])
+
+    def lookup(self, codes_BN: Tensor) -> Tensor:
+        """e(k): codes [B, N] → vectors [B, N, D]."""
+        return F.embedding(codes_BN, self.codebook_KD)
+
+    def forward(self, z_BND: Tensor, bypass: bool = False) -> Quantized:
+        """Quantise with the straight-through gradient; `bypass` passes the features through unquantised."""
+        with torch.autocast(z_BND.device.type, enabled=False):
+            z_BND = z_BND if z_BND.dtype == torch.float64 else z_BND.float()
+            codes_BN = self.nearest(z_BND)
+            if bypass:
+                return Quantized(z_BND, codes_BN, z_BND.new_zeros(()))
+            e_BND = self.lookup(codes_BN)
+            loss = self.config.commitment * F.mse_loss(z_BND, e_BND.detach())
+            if self.config.kind != "ema":
+                loss = loss + F.mse_loss(self._learned(codes_BN), z_BND.detach())
+            passed = rotated if self.config.estimator == "rotation" else straight_through
+            return Quantized(passed(z_BND, e_BND.detach()), codes_BN, loss)
+
+    def _learned(self, codes_BN: Tensor) -> Tensor:
+        """e(k) as a function of what the codebook loss teaches."""
+        if self.config.kind == "simvq":
+            return F.embedding(codes_BN, self.to_codes(self.start_KD))
+        return self.lookup(codes_BN)
+
+    @torch.no_grad()
+    def initialise(
+        self, seen: Sequence[Seen], batch: int, seed: int, reduce: Reduce, admit: Admit = always
+    ) -> None:
+        """Take the codes from the features of one global batch (EMA codebook)."""
+        expected = batch * seen[0].features_BND.shape[1] / len(self.count_K)
+        start_KD = reduce(self._candidates(seen, batch * seen[0].features_BND.shape[1], seed))
+        fine = admit({"the codebook's largest number": start_KD.abs().max()})
+        self._take(fine, start_KD, torch.full_like(self.count_K, expected), start_KD * expected)
+
+    @torch.no_grad()
+    def update(
+        self,
+        seen: Sequence[Seen],
+        batch: int,
+        restart: bool,
+        seed: int,
+        reduce: Reduce,
+        admit: Admit = always,
+    ) -> CodebookStep:
+        """Count the codes of the global batch and, where the codebook is an EMA, move it one step.
+
+        Nothing here waits for the device: no mask is turned into indices, no number is read.
+
+        Args:
+            seen: this worker's micro-batches.
+            batch: images in the global batch, over all workers.
+            restart: whether dead codes start again from features of this batch.
+            seed: decides which features; equal on all workers.
+            reduce: sums over workers; called once.
+            admit: whether the sums may be taken.
+        """
+        size, dim = self.codebook_KD.shape
+        codes_R = torch.cat([part.codes_BN.reshape(-1) for part in seen])
+        ones_R = torch.ones_like(codes_R, dtype=self.codebook_KD.dtype)
+        count_K = ones_R.new_zeros(size).index_add_(0, codes_R, ones_R)
+        if self.config.kind == "simvq":
+            self.codebook_KD.copy_(self.to_codes(self.start_KD))
+        if self.config.kind != "ema":
+            return CodebookStep(reduce(count_K), count_K.new_zeros(()))
+        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(count_K.dtype)
+        sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)
+        total = batch * seen[0].features_BND.shape[1]
+        parts = [count_K[:, None], sum_KD] + ([self._candidates(seen, total, seed)] if restart else [])
+        reduced = reduce(torch.cat(parts, dim=1))
+        fine = admit({"the largest sum of a code's features": reduced.abs().max()})
+        decay, seen_K = self.config.decay, reduced[:, 0]
+        count_K = self.count_K.lerp(seen_K, 1 - decay)
+        sum_KD = self.sum_KD.lerp(reduced[:, 1 : 1 + dim], 1 - decay)
+        codebook_KD = torch.where(count_K[:, None] > 1e-6, sum_KD / count_K[:, None], self.codebook_KD)
+        dead_K = torch.zeros_like(count_K, dtype=torch.bool)
+        if restart:  # a new code is given the expected count, so that it lives until it has had its chance
+            expected = total / size
+            dead_K = count_K < self.config.restart_below * expected
+            codebook_KD = torch.where(dead_K[:, None], reduced[:, 1 + dim :], codebook_KD)
+            count_K = count_K.masked_fill(dead_K, expected)
+            sum_KD = torch.where(dead_K[:, None], codebook_KD * expected, sum_KD)
+        self._take(fine, codebook_KD, count_K, sum_KD)
+        return CodebookStep(seen_K, dead_K.sum())
+
+    def _take(self, fine: Tensor, codebook_KD: Tensor, count_K: Tensor, sum_KD: Tensor) -> None:
+        """Move the codebook and its averages, where `fine` says so."""
+        self.codebook_KD.copy_(torch.where(fine, codebook_KD, self.codebook_KD))
+        self.count_K.copy_(torch.where(fine, count_K, self.count_K))
+        self.sum_KD.copy_(torch.where(fine, sum_KD, self.sum_KD))
+
+    def _candidates(self, seen: Sequence[Seen], total: int, seed: int) -> Tensor:
+        """K features [K, D] chosen by their index in the global batch; zeros where another worker has them."""
+        size, dim = self.codebook_KD.shape
+        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+        wanted_K = sent(order.repeat(-(-size // total))[:size], self.codebook_KD.device)
+        found_KD = torch.zeros_like(self.codebook_KD)
+        for part in seen:
+            features_RD = part.features_BND.reshape(-1, dim).to(found_KD.dtype)
+            row_K = wanted_K - part.first * part.features_BND.shape[1]
+            mine_K = (row_K >= 0) & (row_K < len(features_RD))
+            chosen_KD = features_RD[row_K.clamp(0, len(features_RD) - 1)]
+            found_KD = torch.where(mine_K[:, None], chosen_KD, found_KD)
+        return found_KD

@@ -1,0 +1,76 @@
+"""The choice of one entry of a distribution: truncated, then by the inverse of its cumulative distribution.
+
+An image's randomness is two uniform numbers a step from a generator of its own seed: so it depends neither on the batch nor
+on the device.
+
+Shapes: B images, V entries of some vocabulary (K or L).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How a distribution is sharpened before the draw.
+
+    Attributes:
+        temperature: divides the logits (> 0).
+        top_k: keeps the k likeliest; 0 keeps all (≥ 0).
+        top_p: keeps the fewest of the likeliest that together reach this probability; 1 keeps all (> 0, ≤ 1).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    temperature: float
+    top_k: int
+    top_p: float
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(
+                f"temperature is {self.temperature}, expected > 0 (top_k: 1 takes the likeliest)"
+            )
+        if self.top_k < 0:
+            raise ValueError(f"top_k is {self.top_k}, expected ≥ 0 (0 keeps all)")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p is {self.top_p}, expected 0 < top_p ≤ 1 (1 keeps all)")
+
+
+def draw_uniform(seeds: Sequence[int], steps: int) -> Tensor:
+    """Uniform float64 in [0, 1), [B, steps, 2] (code, position); row b follows from `seeds[b]` alone."""
+    rows = [
+        torch.rand(steps, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        for seed in seeds
+    ]
+    return torch.stack(rows)
+
+
+def draw(logits_BV: Tensor, truncation: Truncation, uniform_B: Tensor) -> Tensor:
+    """Choose an entry a row: temperature, top-k, top-p of what top-k left, then the inverse distribution.
+
+    Args:
+        logits_BV: -inf where an entry must not be chosen; one finite entry a row at least.
+        truncation: how to sharpen.
+        uniform_B: float64 in [0, 1); the entries lie along it from the likeliest to the least likely, equal ones in their order
+            (CUDA's sorts are stable at every size: in-block up to 4,096 entries, radix above, none of which waits for the host).
+
+    Returns:
+        int64 [B].
+    """
+    sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
+    if truncation.top_k:
+        sorted_BV, order_BV = sorted_BV[:, : truncation.top_k], order_BV[:, : truncation.top_k]
+    sorted_BV = sorted_BV.double() / truncation.temperature
+    cumulative_BV = sorted_BV.softmax(dim=-1).cumsum(dim=-1)
+    before_BV = torch.nn.functional.pad(cumulative_BV[:, :-1], (1, 0))
+    kept_B = (before_BV < truncation.top_p).sum(dim=-1, keepdim=True)
+    goal_B1 = uniform_B[:, None] * cumulative_BV.gather(-1, kept_B - 1)
+    rank_B1 = (cumulative_BV <= goal_B1).sum(dim=-1, keepdim=True)
+    supported_B1 = (sorted_BV > -math.inf).sum(dim=-1, keepdim=True)
+    return order_BV.gather(-1, torch.minimum(rank_B1, torch.minimum(kept_B, supported_B1) - 1))[:, 0]

@@ -1,0 +1,229 @@
+"""A trained transformer prepared for decoding: one token a sequence and step, keys and values kept.
+
+A step reads every weight once for a handful of rows, so its floor is bytes over bandwidth. What counts is how the weights lie in
+memory: on CPUs each linear map is packed once for oneDNN, which then streams it 2-3 times faster than `F.linear` does
+for few rows, and takes GELU or the residual sum along. Elsewhere, and in float64, the maps are the plain ones.
+
+Keys and values of one query are attended in fp32 on CPUs: the fused kernel is several times slower there in bf16.
+
+Shapes: R sequences, M tokens of each that come at once, T tokens at most, S of them that attention reads, D width, H heads,
+E = D / H, I and O widths before and after a linear map.
+"""
+
+import math
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.stackformer.transformer import Block, ModernBlock, ModernTransformer, Transformer, Turns, rms_norm
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether oneDNN packs this weight: on CPUs that it supports, in fp32, and in bf16 where the CPU computes in it."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+class Projection:
+    """x Wᵀ + b for few rows, the weight laid out once for it.
+
+    Args:
+        linear: the map; its weight is copied where it is packed.
+        rows: how many rows come at once, for the layout (any number may come).
+    """
+
+    def __init__(self, linear: nn.Linear, rows: int) -> None:
+        self.weight_OI = linear.weight.detach()
+        self.bias_O = None if linear.bias is None else linear.bias.detach()
+        self.packed = packs(self.weight_OI)
+        if self.packed:
+            self.weight_OI = torch.ops.mkldnn._reorder_linear_weight(self.weight_OI, rows)
+
+    def __call__(self, x_RI: Tensor) -> Tensor:
+        """[…, I] → […, O]."""
+        return self._apply(x_RI, "none") if self.packed else F.linear(x_RI, self.weight_OI, self.bias_O)
+
+    def gelu(self, x_RI: Tensor) -> Tensor:
+        """GELU of the map."""
+        if self.packed:
+            return self._apply(x_RI, "gelu")
+        return F.gelu(F.linear(x_RI, self.weight_OI, self.bias_O))
+
+    def relu_squared(self, x_RI: Tensor) -> Tensor:
+        """The square of the map's positive part."""
+        positive_RO = (
+            self._apply(x_RI, "relu") if self.packed else F.relu(F.linear(x_RI, self.weight_OI, self.bias_O))
+        )
+        return positive_RO.square()
+
+    def added_to(self, sum_RO: Tensor, x_RI: Tensor) -> Tensor:
+        """The sum and the map of x."""
+        if not self.packed:
+            return sum_RO + F.linear(x_RI, self.weight_OI, self.bias_O)
+        added_RO: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x_RI, sum_RO, self.weight_OI, self.bias_O, "add"
+        )
+        return added_RO
+
+    def _apply(self, x_RI: Tensor, then: str) -> Tensor:
+        y_RO: Tensor = torch.ops.mkldnn._linear_pointwise(x_RI, self.weight_OI, self.bias_O, then, [], "none")
+        return y_RO
+
+
+class Cache:
+    """Keys and values of one block.
+
+    Args:
+        weight: whose device and dtype they take.
+        rows, heads, length: R, H, T.
+        kept_as: their dtype; None is fp32 or more on CPUs, elsewhere the weight's dtype.
+    """
+
+    def __init__(
+        self, weight: Tensor, rows: int, heads: int, length: int, kept_as: torch.dtype | None
+    ) -> None:
+        if kept_as is None:
+            on_cpu = weight.device.type == "cpu"
+            kept_as = torch.promote_types(weight.dtype, torch.float32) if on_cpu else weight.dtype
+        shape = (rows, heads, length, weight.shape[1] // heads)
+        self.k_RHTE, self.v_RHTE = (torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
+
+    def attend(
+        self,
+        q_RHME: Tensor,
+        k_RHME: Tensor,
+        v_RHME: Tensor,
+        time_M: Tensor,
+        reach: int,
+        mask_S: Tensor | None,
+    ) -> Tensor:
+        """Keep the keys and values of `time_M`, and hear all that are there: [R, M, D]."""
+        dtype = self.k_RHTE.dtype
+        self.k_RHTE.index_copy_(2, time_M, k_RHME.to(dtype))
+        self.v_RHTE.index_copy_(2, time_M, v_RHME.to(dtype))
+        k_RHSE, v_RHSE = self.k_RHTE[:, :, :reach], self.v_RHTE[:, :, :reach]
+        heard_RHME = F.scaled_dot_product_attention(
+            q_RHME.to(dtype), k_RHSE, v_RHSE, attn_mask=mask_S, is_causal=len(time_M) > 1
+        )
+        return heard_RHME.transpose(1, 2).flatten(2)
+
+
+class DecodingBlock:
+    """A `Block` of a transformer in eval mode, with its cache.
+
+    Args:
+        block: whose weights it takes.
+        rows: R.
+        length: T.
+        kept_as: of keys and values; None: of the weights, and at least fp32 on CPUs.
+    """
+
+    def __init__(self, block: Block, rows: int, length: int, kept_as: torch.dtype | None = None) -> None:
+        attention = block.attention
+        self.heads = attention.heads
+        self.attention_norm, self.mlp_norm = block.attention_norm, block.mlp_norm
+        self.to_qkv, self.to_out = Projection(attention.to_qkv, rows), Projection(attention.to_out, rows)
+        self.widen, self.narrow = Projection(block.widen, rows), Projection(block.narrow, rows)
+        weight = attention.to_qkv.weight
+        self.cache = Cache(weight, rows, self.heads, length, kept_as)
+
+    def __call__(self, x_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None) -> Tensor:
+        """As `Transformer.step` tells it."""
+        rows, tokens, _ = x_RMD.shape
+        qkv_RM3HE = self.to_qkv(self.attention_norm(x_RMD)).view(rows, tokens, 3, self.heads, -1)
+        q_RHME, k_RHME, v_RHME = qkv_RM3HE.permute(2, 0, 3, 1, 4)
+        heard_RMD = self.cache.attend(q_RHME, k_RHME, v_RHME, time_M, reach, mask_S)
+        x_RMD = self.to_out.added_to(x_RMD, heard_RMD.to(x_RMD.dtype))
+        return self.narrow.added_to(x_RMD, self.widen.gelu(self.mlp_norm(x_RMD)))
+
+
+class DecodingModernBlock:
+    """A `ModernBlock` in eval mode, with its cache; arguments as of `DecodingBlock`."""
+
+    def __init__(
+        self, block: ModernBlock, rows: int, length: int, kept_as: torch.dtype | None = None
+    ) -> None:
+        self.block = block
+        self.to_qkv, self.to_out = Projection(block.to_qkv, rows), Projection(block.to_out, rows)
+        self.widen, self.narrow = Projection(block.widen, rows), Projection(block.narrow, rows)
+        weight = block.to_qkv.weight
+        self.cache = Cache(weight, rows, block.heads, length, kept_as)
+
+    def __call__(
+        self,
+        x_RMD: Tensor,
+        turns: Turns,
+        first_v_RHME: Tensor | None,
+        time_M: Tensor,
+        reach: int,
+        mask_S: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The block's output [R, M, D] and its values."""
+        q_RHME, k_RHME, v_RHME = self.block.split(self.to_qkv(rms_norm(x_RMD)), turns, first_v_RHME)
+        heard_RMD = self.cache.attend(q_RHME, k_RHME, v_RHME, time_M, reach, mask_S)
+        x_RMD = self.to_out.added_to(x_RMD, heard_RMD.to(x_RMD.dtype))
+        return self.narrow.added_to(x_RMD, self.widen.relu_squared(rms_norm(x_RMD))), v_RHME
+
+
+class DecodingTransformer:
+    """A transformer in eval mode that reads its sequences a token a step.
+
+    Args:
+        transformer: whose weights it takes; later changes of them are not seen.
+        rows: R.
+        length: T.
+        kept_as: as in `DecodingBlock`.
+    """
+
+    def __init__(
+        self,
+        transformer: Transformer | ModernTransformer,
+        rows: int,
+        length: int,
+        kept_as: torch.dtype | None = None,
+    ) -> None:
+        self.transformer = transformer
+        if isinstance(transformer, Transformer):
+            self.blocks = [
+                DecodingBlock(cast(Block, block), rows, length, kept_as) for block in transformer.blocks
+            ]
+            self.kept_as = self.blocks[0].cache.k_RHTE.dtype
+        else:
+            self.modern = [
+                DecodingModernBlock(cast(ModernBlock, block), rows, length, kept_as)
+                for block in transformer.blocks
+            ]
+            self.kept_as = self.modern[0].cache.k_RHTE.dtype
+
+    def __call__(
+        self, u_RMD: Tensor, place_RM: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None
+    ) -> Tensor:
+        """H = Transformer(U) of the tokens at `time_M`, those before them having been given: [R, M, D].
+
+        Args:
+            u_RMD: one token a sequence; or the first M > 1 of each.
+            place_RM: int64 in 0 … L, the cells that they are of (L for <sos>).
+            time_M: int64, their places in the sequence.
+            reach: S, how many places attention reads: up to the last of `time_M`, or farther under a mask.
+            mask_S: bool, which of those places are there; None says all are.
+        """
+        if (
+            mask_S is not None
+        ):  # once a step; each block's attention would turn a bool mask into this by itself
+            zeros_S = torch.zeros(reach, dtype=self.kept_as, device=u_RMD.device)
+            mask_S = zeros_S.masked_fill(~mask_S, -math.inf)
+        if isinstance(self.transformer, Transformer):
+            for block in self.blocks:
+                u_RMD = block(u_RMD, time_M, reach, mask_S)
+            h_RMD: Tensor = self.transformer.norm(u_RMD)
+            return h_RMD
+        turns, x_RMD, first_v_RHME = self.transformer.turns(place_RM), rms_norm(u_RMD), None
+        for modern in self.modern:
+            x_RMD, v_RHME = modern(x_RMD, turns, first_v_RHME, time_M, reach, mask_S)
+            first_v_RHME = v_RHME if first_v_RHME is None else first_v_RHME
+        return rms_norm(x_RMD)

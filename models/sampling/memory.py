@@ -1,0 +1,143 @@
+"""How much memory drawing and decoding need, before they are begun: the code itself is run on meta tensors, which hold
+nothing, and what would be alive at once is counted.
+
+Not in it: libraries' workspaces and an allocator's rounding. Under autocast less is needed than is counted.
+"""
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from models.mqvae import MQVAE, MQVAEConfig
+from models.sampling.sampler import BUCKET, Sampler, SamplingSettings
+from models.stackformer import Stackformer, StackformerConfig
+
+META = torch.device("meta")
+ROOM = 0.9
+"""Share of the free memory of a GPU to plan with: libraries have workspaces, and allocators leave gaps."""
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of tensors that are made within it and are still alive: `now`, and `peak`, the most so far."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count what it made; what it was given and nobody made here is not ours to count."""
+        self._meet((args, kwargs), counted=False)
+        made = func(*args, **(kwargs or {}))
+        self._meet(made, counted=True)
+        return made
+
+    def _meet(self, values: Any, counted: bool) -> None:
+        for value in tree_iter(values):
+            if isinstance(value, Tensor) and id(storage := value.untyped_storage()) not in self._known:
+                self._known.add(id(storage))
+                size = storage.nbytes() if counted else 0
+                weakref.finalize(storage, self._gone, id(storage), size)
+                self.now += size
+                self.peak = max(self.peak, self.now)
+
+    def _gone(self, number: int, size: int) -> None:
+        self._known.discard(number)
+        self.now -= size
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes: what stays for as long as a model is used, and what each image of a batch adds at most."""
+
+    fixed: int
+    each: int
+
+    def of(self, batch: int) -> int:
+        """For a batch."""
+        return self.fixed + batch * self.each
+
+    def most(self, available: int) -> int:
+        """The largest batch that fits; 0 where none does."""
+        return max(0, available - self.fixed) // self.each
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Of drawing tokens and of decoding them, which happen on one GPU."""
+
+    drawing: Need
+    decoding: Need
+
+    def fit(self, batch: int, decode_batch: int, multiple: int, free: int) -> tuple[int, int]:
+        """Both batches, lowered to what there is room for: decoding is left a quarter of it, drawing the rest.
+
+        Args:
+            batch: images drawn at a time, at most.
+            decode_batch: images decoded at a time, at most.
+            multiple: must be one of the batch that is drawn.
+            free: bytes.
+
+        Returns:
+            The batches; 0 drawn at a time where not even one fits.
+        """
+        room = int(ROOM * free)
+        decode_batch = max(1, min(decode_batch, self.decoding.most(room // 4)))
+        most = min(batch, self.drawing.most(room - self.decoding.of(decode_batch)))
+        return max((size for size in range(1, most + 1) if not multiple % size), default=0), decode_batch
+
+    def told(self, batch: int, decode_batch: int) -> str:
+        """What such batches take, for a person."""
+        return f"{(self.drawing.of(batch) + self.decoding.of(decode_batch)) / 1e9:.1f} GB"
+
+
+@torch.no_grad()
+def sampling_need(
+    config: StackformerConfig,
+    settings: SamplingSettings,
+    dtype: torch.dtype,
+    kept_as: torch.dtype | None = None,
+) -> Need:
+    """What a `Sampler` on a GPU needs: weights in `dtype`; for each image keys, values, and the logits of a step."""
+    model = _on_meta(Stackformer, config).to(dtype)
+    weights = sum(weight.nbytes for weight in model.parameters())
+    one, two = (_sampling_peak(model, batch, settings, kept_as) for batch in (1, 2))
+    return Need(weights + one - (two - one), two - one)
+
+
+def _sampling_peak(
+    model: Stackformer, batch: int, settings: SamplingSettings, kept_as: torch.dtype | None
+) -> int:
+    """Of making the sampler, of the first step, and of the second one, which is like all that follow."""
+    live = LiveBytes()
+    with live:
+        sampler = Sampler(model, batch, settings, BUCKET, kept_as or model.e_c.weight.dtype)
+        sampler.start(model.null_condition(batch), range(batch))
+        if model.config.num_kept > 1:
+            sampler.go_on(1)
+    return live.peak
+
+
+@torch.no_grad()
+def decoding_need(config: MQVAEConfig) -> Need:
+    """What `MQVAE.decode_tokens` needs in fp32: weights; for each image what is alive at once on the way to its pixels."""
+    model = _on_meta(MQVAE, config)
+    weights = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
+    peaks = []
+    for batch in (1, 2):
+        tokens_BN = torch.zeros(batch, config.num_kept, dtype=torch.int64, device=META)
+        with LiveBytes() as live:
+            model.decode_tokens(tokens_BN, tokens_BN)
+        peaks.append(live.peak)
+    each = peaks[1] - peaks[0]
+    return Need(weights + peaks[0] - each, each)
+
+
+def _on_meta(kind: Any, config: Any) -> Any:
+    with META:
+        return kind(config).eval()

@@ -1,0 +1,160 @@
+"""Sampling from a Stackformer (paper section 3.3, Algorithm 1), one token through each transformer a step (decoding.py).
+
+Each step draws a code from the Code-Transformer and then its position from the Position-Transformer. Guidance
+combines the raw logits (state.py), then comes the support mask, then temperature and truncation (choice.py).
+
+Shapes: B images, C = N_c, N kept codes, L positions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from models.sampling.capture import StepGraphs
+from models.sampling.choice import Truncation, draw, draw_uniform
+from models.sampling.state import CachedStackformer, PositionMemory
+from models.stackformer.model import Stackformer
+
+BUCKET = 64
+"""Where steps are captured as CUDA graphs: attention reads up to the next multiple of it, under a mask; a graph each."""
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How images are drawn.
+
+    Attributes:
+        guidance_scale: g in null + g · (conditioned - null), on logits; 1 is unguided, 0 ignores the condition.
+        code: of the codes.
+        position: of the positions.
+    """
+
+    guidance_scale: float
+    code: Truncation
+    position: Truncation
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """codes_BN int64 in 0 … K-1, in the order of their drawing; positions_BN int64 in 0 … L-1, distinct."""
+
+    codes_BN: Tensor
+    positions_BN: Tensor
+
+
+class Sampler:
+    """Algorithm 1 for batches of one size, made once: weights laid out, caches reserved, on a GPU its steps captured.
+
+    Args:
+        model: in eval mode, on any device, in any precision; later changes of its weights are not seen.
+        batch: B.
+        settings: guidance and truncation.
+        bucket: see `CachedStackformer`; None takes what is fastest on the device.
+        kept_as: see `CachedStackformer`.
+        capture: whether steps are captured as CUDA graphs; None does so on a GPU.
+
+    Raises:
+        ValueError: the model is in training mode.
+    """
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        model: Stackformer,
+        batch: int,
+        settings: SamplingSettings,
+        bucket: int | None = None,
+        kept_as: torch.dtype | None = None,
+        capture: bool | None = None,
+    ) -> None:
+        if model.training:
+            raise ValueError("expected eval mode, the model is in training mode")
+        self.config, self.settings, self.batch = model.config, settings, batch
+        self.device = model.e_c.weight.device
+        on_gpu = self.device.type == "cuda"
+        self._state = CachedStackformer(
+            model, batch, settings.guidance_scale, bucket or (BUCKET if on_gpu else 1), kept_as
+        )
+        self._memory = PositionMemory(model.config, batch, self.device)
+        kept = model.config.num_kept
+        self._uniform_BN2 = torch.zeros(batch, kept, 2, dtype=torch.float64, device=self.device)
+        self._codes_BN = torch.zeros(batch, kept, dtype=torch.int64, device=self.device)
+        self._positions_BN = self._codes_BN.clone()
+        self._graphs = StepGraphs(self.device) if (on_gpu if capture is None else capture) else None
+
+    def __call__(self, condition_BC: Tensor, seeds: Sequence[int]) -> Sampled:
+        """Draw one image a condition.
+
+        Args:
+            condition_BC: int64, one row an image.
+            seeds: one an image; the image's noise depends on it alone.
+
+        Raises:
+            ValueError: not one seed an image, or another number of images than `batch`.
+        """
+        self.start(condition_BC, seeds)
+        for step in range(1, self.config.num_kept):
+            self.go_on(step)
+        return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
+
+    @torch.no_grad()
+    def start(self, condition_BC: Tensor, seeds: Sequence[int]) -> None:
+        """Begin new images and draw their first codes; see `__call__`."""
+        if not len(seeds) == len(condition_BC) == self.batch:
+            raise ValueError(
+                f"expected one seed an image, {self.batch} of each: {len(seeds)} seeds, {len(condition_BC)} conditions"
+            )
+        self._uniform_BN2.copy_(draw_uniform(seeds, self.config.num_kept))
+        self._memory.start()
+        self._state.start(condition_BC.to(self.device))
+        self._choose()
+
+    @torch.no_grad()
+    def go_on(self, step: int) -> None:
+        """Draw codes number `step`; where steps are captured, the first one of its reaches is, and the others replay it."""
+        if self._graphs is None:
+            self._advance_and_choose()
+            return
+        self._graphs.run(self._state.reaches(step), self._advance_and_choose, partial(self._rewind, step))
+        self._state.step = step
+
+    @property
+    def captures(self) -> bool:
+        """Whether steps are captured as CUDA graphs; False once that has failed."""
+        return self._graphs is not None and not self._graphs.failed
+
+    def _rewind(self, step: int) -> None:
+        self._state.step = step - 1
+
+    def _advance_and_choose(self) -> None:
+        previous_1 = self._state.step_1
+        code_B1, position_B1 = (
+            chosen_BN.index_select(1, previous_1) for chosen_BN in (self._codes_BN, self._positions_BN)
+        )
+        self._state.advance(code_B1[:, 0], position_B1[:, 0])
+        self._choose()
+
+    def _choose(self) -> None:
+        """Draw the step's codes, then their positions."""
+        state, step_1 = self._state, self._state.step_1
+        uniform_B2 = self._uniform_BN2.index_select(1, step_1)[:, 0]
+        code_B = draw(state.code_logits(), self.settings.code, uniform_B2[:, 0])
+        self._codes_BN.index_copy_(1, step_1, code_B[:, None])
+        if not self.config.network.position_layers:
+            self._positions_BN.index_copy_(1, step_1, step_1.expand(self.batch, 1))
+            return
+        logits_BL = state.position_logits(code_B).masked_fill(~self._memory.support(), -math.inf)
+        position_B = draw(logits_BL, self.settings.position, uniform_B2[:, 1])
+        self._memory.take(position_B)
+        self._positions_BN.index_copy_(1, step_1, position_B[:, None])
+
+
+def sample(
+    model: Stackformer, condition_BC: Tensor, seeds: Sequence[int], settings: SamplingSettings
+) -> Sampled:
+    """One batch of a `Sampler` made for it; see there."""
+    return Sampler(model, len(seeds), settings)(condition_BC, seeds)

@@ -1,0 +1,144 @@
+"""A Stackformer in the middle of its sequences: its caches, and the positions that are still free.
+
+Shapes: B images, R = rows (B, or 2B under guidance: conditioned, then unconditioned), C = N_c, N kept codes,
+K codes, L positions, D features, V entries of some vocabulary (K or L).
+"""
+
+import torch
+from torch import Tensor
+
+from models.sampling.decoding import DecodingTransformer, Projection
+from models.stackformer.model import (
+    Stackformer,
+    StackformerConfig,
+    ascending_support,
+    at_least_fp32,
+    unused_support,
+)
+
+
+class CachedStackformer:
+    """A Stackformer in the middle of its sequences: gives the next logits, takes what was drawn from them.
+
+    Args:
+        model: in eval mode; later changes of its weights are not seen.
+        batch: B.
+        guidance_scale: see `SamplingSettings`.
+        bucket: attention reads up to the next multiple of it, under a mask where that is farther than the sequence.
+        kept_as: of keys and values; see `models.sampling.decoding.DecodingBlock`.
+    """
+
+    def __init__(
+        self,
+        model: Stackformer,
+        batch: int,
+        guidance_scale: float,
+        bucket: int = 1,
+        kept_as: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.guidance_scale, self.bucket, self.step = model, guidance_scale, bucket, 0
+        self.guided = guidance_scale != 1 and model.config.condition != "none"
+        config, rows = model.config, 2 * batch if self.guided else batch
+        self._first = config.condition_length
+        length = self._reach(config.length)
+        self._code_transformer = DecodingTransformer(model.code_transformer, rows, length, kept_as)
+        self._code_head = Projection(model.code_head, rows)
+        if config.network.position_layers:
+            length = self._reach(config.num_kept)
+            self._position_transformer = DecodingTransformer(
+                model.position_transformer, rows, length, kept_as
+            )
+            self._position_head = Projection(model.position_head, rows)
+        weight = model.e_c.weight
+        self.step_1 = torch.zeros(1, dtype=torch.int64, device=weight.device)
+        self._h_c_RD = weight.new_zeros(rows, weight.shape[1])
+        self._sos = config.num_positions
+        self._place_R1 = torch.full((rows, 1), self._sos, device=weight.device)
+
+    def start(self, condition_BC: Tensor) -> None:
+        """Begin new sequences, int64 [B, N_c]: the conditions."""
+        if self.guided:
+            condition_BC = torch.cat([condition_BC, self.model.null_condition(len(condition_BC))])
+        self.step = 0
+        self.step_1.zero_()
+        time_C = torch.arange(self._first, device=condition_BC.device)
+        self._place_R1.fill_(self._sos)
+        place_RC = self._place_R1.expand(-1, self._first)
+        u_c_RCD = self.model.embed_condition(condition_BC)
+        h_c_RCD = self._code_transformer(u_c_RCD, place_RC, time_C, self._first)
+        self._h_c_RD.copy_(h_c_RCD[:, -1])
+
+    def code_logits(self) -> Tensor:
+        """Of the next code, [B, K], guided."""
+        return self._guide(self._code_head(self._h_c_RD))
+
+    def position_logits(self, code_B: Tensor) -> Tensor:
+        """Of that code's position, [B, L], guided, not yet masked; once a step."""
+        u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
+        _, reach = self.reaches(self.step)
+        mask = self._mask(self.step_1, reach)
+        h_p_R1D = self._position_transformer(u_p_R1D, self._place_R1, self.step_1, reach, mask)
+        return self._guide(self._position_head(h_p_R1D[:, 0]))
+
+    def advance(self, code_B: Tensor, position_B: Tensor) -> None:
+        """Go on to the next step."""
+        time_1, (reach, _) = self.step_1 + self._first, self.reaches(self.step + 1)
+        times_1D = self.model.e_t(time_1)
+        self._place_R1.copy_(self._rows(position_B))
+        u_c_R1D = self.model.embed(self._rows(code_B), self._place_R1, times_1D)  # (10)
+        mask = self._mask(time_1, reach)
+        self._h_c_RD.copy_(self._code_transformer(u_c_R1D, self._place_R1, time_1, reach, mask)[:, 0])
+        self.step += 1
+        self.step_1 += 1
+
+    def reaches(self, step: int) -> tuple[int, int]:
+        """How far attention reads at a step, in the Code- and in the Position-Transformer."""
+        return self._reach(step + self._first), self._reach(step + 1)
+
+    def _reach(self, length: int) -> int:
+        return -(-length // self.bucket) * self.bucket
+
+    def _mask(self, time_1: Tensor, reach: int) -> Tensor | None:
+        return None if self.bucket == 1 else (torch.arange(reach, device=time_1.device) <= time_1)[None]
+
+    def _rows(self, value_B: Tensor) -> Tensor:
+        """The same value for an image's conditioned and unconditioned rows: [B] → [R, 1]."""
+        return (value_B.repeat(2) if self.guided else value_B)[:, None]
+
+    def _guide(self, logits_RV: Tensor) -> Tensor:
+        if not self.guided:
+            return at_least_fp32(logits_RV)
+        conditioned_BV, null_BV = at_least_fp32(logits_RV).chunk(2)
+        return null_BV + self.guidance_scale * (conditioned_BV - null_BV)
+
+
+class PositionMemory:
+    """Which positions the next step may take, for each image."""
+
+    def __init__(self, config: StackformerConfig, batch: int, device: torch.device) -> None:
+        self.config = config
+        self._step_1 = torch.zeros(1, dtype=torch.int64, device=device)
+        self._previous_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=device)
+        self._used_at_BL = torch.zeros(batch, config.num_positions, dtype=torch.int64, device=device)
+        self.start()
+
+    def start(self) -> None:
+        """Begin new sequences."""
+        self._step_1.zero_()
+        self._previous_B1.fill_(-1)
+        self._used_at_BL.fill_(self.config.num_kept)
+
+    def support(self) -> Tensor:
+        """Bool [B, L]; see `Stackformer.support`."""
+        config = self.config
+        if config.network.position_support == "ascending":
+            return ascending_support(self._previous_B1, self._step_1, config.num_kept, config.num_positions)[
+                :, 0
+            ]
+        return unused_support(self._used_at_BL, self._step_1)[:, 0]
+
+    def take(self, position_B: Tensor) -> None:
+        """Remember the step's positions and go on to the next step."""
+        self._previous_B1.copy_(position_B[:, None])
+        self._used_at_BL.scatter_(1, self._previous_B1, self._step_1.expand(len(position_B), 1))
+        self._step_1 += 1

@@ -1,0 +1,33 @@
+"""Image shards as they are read: the samples of an artifact, pictures from bytes, pixels as numbers."""
+
+from shards.images.reading import (
+    MOST_CLASSES,
+    REMAKE,
+    SKIPPED,
+    SPLITS,
+    Encoded,
+    ImageFacts,
+    ImageIndex,
+    ImageSample,
+    ImageShards,
+    decode,
+    index_rows,
+    read_shard,
+    shard_path,
+)
+
+__all__ = [
+    "MOST_CLASSES",
+    "REMAKE",
+    "SKIPPED",
+    "SPLITS",
+    "Encoded",
+    "ImageFacts",
+    "ImageIndex",
+    "ImageSample",
+    "ImageShards",
+    "decode",
+    "index_rows",
+    "read_shard",
+    "shard_path",
+]

@@ -1,0 +1,308 @@
+"""Image shards: WebDataset tars of images of one size, with classes, captions, attributes and masks where known.
+
+    {train,val}/000000.tar      KEY.png or KEY.jpg, KEY.cls, KEY.txt, KEY.attributes.json, KEY.mask.png
+    {train,val}.index.jsonl     a line a sample: key, tar, each member's offset, length and CRC-32, source
+    skipped.jsonl               a line a file that was passed over: source and reason
+    manifest.json               facts: see `ImageFacts`
+
+Shapes: H and W pixels.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.images.opening import NO_IMAGE, opened
+from workspace.errors import UserError
+from workspace.exact.manifest import Manifest, parsed, read_manifest, validated, verify_file
+from workspace.exact.tar import read_samples
+
+SPLITS = ("train", "val")
+SKIPPED = "skipped.jsonl"
+REMAKE = "run `dvc repro shard`"
+MOST_CLASSES = 1 << 16
+"""Class numbers are stored as uint16."""
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is true of a whole set of image shards.
+
+    Attributes:
+        kind: the source's type.
+        image_size: pixels a side.
+        format: png or jpg.
+        classes: class names; a sample's `cls` is an index into them; None where there are no classes.
+        captions: whether samples have captions.
+        attributes: attribute name → its values, in order; None where there are none.
+        masks: whether samples have a mask of their object.
+        counts: samples of each split.
+        shards: split → samples in each of its tars, in order.
+    """
+
+    kind: str
+    image_size: int
+    format: str
+    classes: tuple[str, ...] | None
+    captions: bool
+    attributes: Mapping[str, tuple[str, ...]] | None
+    masks: bool
+    counts: Mapping[str, int]
+    shards: Mapping[str, tuple[int, ...]]
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1 or len(self.classes or ()) > MOST_CLASSES:
+            raise ValueError(f"image_size {self.image_size}, {len(self.classes or ())} classes: out of range")
+
+    def check_counts(self) -> None:
+        """UserError where the tars do not add up to the counts."""
+        for split in SPLITS:
+            sizes, count = self.shards.get(split, ()), self.counts.get(split, 0)
+            if min(sizes, default=0) < 0 or sum(sizes) != count:
+                raise UserError(f"the tars of {split} hold {sum(sizes)} images, and counts says {count}")
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ImageFacts":
+        """From a manifest's facts; UserError where one is missing or of another type."""
+        return validated(cls, value, "the facts of image shards")
+
+
+@dataclass(frozen=True)
+class ImageSample:
+    """One image and what is known of it.
+
+    Attributes:
+        key: unique in its split.
+        image: uint8 [H, W, 3].
+        cls: index of its class.
+        captions: as many as the source has.
+        attributes: name → value.
+        mask: uint8 [H, W], 255 where the object is.
+    """
+
+    key: str
+    image: NDArray[np.uint8]
+    cls: int | None
+    captions: tuple[str, ...]
+    attributes: Mapping[str, str] | None
+    mask: NDArray[np.uint8] | None
+
+
+Encoded = tuple[str, Mapping[str, bytes]]
+"""A sample's key, and the bytes of its members by extension."""
+
+
+def decode(key: str, members: Mapping[str, bytes]) -> ImageSample:
+    """A sample from the bytes of its members, by extension.
+
+    Raises:
+        UserError: there is no image among them, or a member is damaged.
+    """
+    extension = next((name for name in ("png", "jpg") if name in members), None)
+    if extension is None:
+        raise UserError(f"the sample {key} has no image; its members are {', '.join(members) or 'none'}")
+    mask = members.get("mask.png")
+    try:
+        return ImageSample(
+            key=key,
+            image=np.asarray(opened(members[extension]).convert("RGB")),
+            cls=int(members["cls"]) if "cls" in members else None,
+            captions=tuple(members["txt"].decode().splitlines()) if "txt" in members else (),
+            attributes=_attributes(key, members["attributes.json"]) if "attributes.json" in members else None,
+            mask=None if mask is None else np.asarray(opened(mask)),
+        )
+    except NO_IMAGE as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"the sample {key} is damaged ({type(error).__name__}: {error}): {REMAKE}") from error
+
+
+def _attributes(key: str, data: bytes) -> dict[str, str]:
+    return parsed(dict[str, str], data, f"{key}.attributes.json")
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A line of the side table.
+
+    Attributes:
+        key: of the sample.
+        tar: number of its tar in the split.
+        members: extension → (offset, length, CRC-32), the first two in bytes.
+        source: where it came from, relative to the source.
+    """
+
+    key: str
+    tar: int
+    members: Mapping[str, tuple[int, int, int]]
+    source: str
+
+    def __post_init__(self) -> None:
+        if any(offset < 0 or length < 0 for offset, length, _ in self.members.values()):
+            raise ValueError(f"{self.key} lies at a negative place")
+
+
+class ImageIndex:
+    """A split as a list: samples are read by offset, in any order, from any process."""
+
+    def __init__(self, folder: Path, split: str, shard_sizes: tuple[int, ...]) -> None:
+        self._files: dict[int, int] = {}
+        self.folder, self.split, self.shard_sizes = folder, split, shard_sizes
+        path = folder / f"{split}.index.jsonl"
+        self.rows = list(index_rows(path))
+        if len(self.rows) != sum(shard_sizes):
+            raise UserError(
+                f"{path} has {len(self.rows):,} lines, its manifest says {sum(shard_sizes):,} samples: {REMAKE}"
+            )
+        tars = (number for number, size in enumerate(shard_sizes) for _ in range(size))
+        wrong = next((row for row, tar in zip(self.rows, tars, strict=True) if row.tar != tar), None)
+        if wrong is not None:
+            raise UserError(f"{path} puts {wrong.key} into tar {wrong.tar}, its manifest another: {REMAKE}")
+
+    def __len__(self) -> int:
+        """Samples in the split."""
+        return len(self.rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Open files stay behind when this goes to another process."""
+        return self.__dict__ | {"_files": {}}
+
+    def indices_of(self, tar: Path) -> range:
+        """Which samples lie in this tar."""
+        number = int(tar.stem)
+        first = sum(self.shard_sizes[:number])
+        return range(first, first + self.shard_sizes[number])
+
+    def read(self, index: int) -> ImageSample:
+        """The sample with this number, 0 … len - 1.
+
+        Raises:
+            UserError: its tar is missing, shorter than the index says, or holds other bytes than were written.
+        """
+        row = self.rows[index]
+        descriptor = self._open(row.tar)
+        members = {}
+        for extension, (offset, length, crc) in row.members.items():
+            if offset + length > os.fstat(descriptor).st_size:
+                raise UserError(f"{self._path(row.tar)} ends inside {row.key}.{extension}: {REMAKE}")
+            members[extension] = os.pread(descriptor, length, offset)
+            if zlib.crc32(members[extension]) != crc:
+                raise UserError(f"{self._path(row.tar)}: {row.key}.{extension} was changed: {REMAKE}")
+        return decode(row.key, members)
+
+    def _path(self, tar: int) -> Path:
+        return shard_path(self.folder, self.split, tar)
+
+    def _open(self, tar: int) -> int:
+        if tar not in self._files:
+            try:
+                opened = os.open(self._path(tar), os.O_RDONLY)
+            except FileNotFoundError as error:
+                raise UserError(f"{self._path(tar)} does not exist: {REMAKE}") from error
+            if self._files.setdefault(tar, opened) != opened:
+                os.close(opened)  # another thread was faster
+        return self._files[tar]
+
+    def close(self) -> None:
+        """Close the tars that were opened."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+
+    def __del__(self) -> None:
+        """Close what is open."""
+        self.close()
+
+
+@dataclass(frozen=True)
+class ImageShards:
+    """An artifact of kind `image-shards`, opened.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it says of itself.
+        facts: what is true of all its samples.
+    """
+
+    folder: Path
+    manifest: Manifest
+    facts: ImageFacts
+
+    @classmethod
+    def open(cls, folder: Path) -> "ImageShards":
+        """Read and check the manifest and the indices; UserError where something is missing or was changed.
+
+        The tars are checked where they are read: whole by `samples`, sample by sample by an index.
+        """
+        manifest = read_manifest(folder, "image-shards")
+        try:
+            facts = ImageFacts.from_json(manifest.facts)
+            facts.check_counts()
+        except UserError as error:
+            raise UserError(f"the manifest of {folder} is wrong about {error}: {REMAKE}") from error
+        return cls(folder, manifest, facts)
+
+    def paths(self, split: str) -> list[Path]:
+        """The split's tars, in order."""
+        return [shard_path(self.folder, split, number) for number in range(len(self.facts.shards[split]))]
+
+    def count(self, split: str) -> int:
+        """Samples of a split."""
+        return self.facts.counts[split]
+
+    def index(self, split: str) -> ImageIndex:
+        """The split as a list."""
+        return ImageIndex(self.folder, split, self.facts.shards[split])
+
+    def samples(self, path: Path) -> Iterator[ImageSample]:
+        """Every sample of one of its tars, in order, after a look at each of its bytes.
+
+        Raises:
+            UserError: the tar was changed since it was written.
+        """
+        for encoded in self.encoded(path):
+            yield decode(*encoded)
+
+    def encoded(self, path: Path) -> Iterator[Encoded]:
+        """The same samples, each as `decode` takes it."""
+        verify_file(self.folder, self.manifest, f"{path.parent.name}/{path.name}")
+        yield from read_samples(path)
+
+    def require(self, image_size: int) -> None:
+        """Check that the images have this size.
+
+        Raises:
+            UserError: they have another.
+        """
+        if self.facts.image_size != image_size:
+            raise UserError(
+                f"{self.folder} holds images of {self.facts.image_size} px, and mqvae.model.image_size is {image_size}: "
+                "make them equal, or run `dvc repro shard`"
+            )
+
+
+def shard_path(folder: Path, split: str, number: int) -> Path:
+    """Where a split's tar lies."""
+    return folder / split / f"{number:06d}.tar"
+
+
+def read_shard(path: Path) -> Iterator[ImageSample]:
+    """Every sample of one tar, in order; UserError where it is damaged."""
+    for key, members in read_samples(path):
+        yield decode(key, members)
+
+
+def index_rows(path: Path, start: int = 0) -> Iterator[IndexRow]:
+    """The rows of an index from a byte on; UserError where it is damaged."""
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: {REMAKE}")
+    with path.open("rb") as file:
+        file.seek(start)
+        for number, line in enumerate(file, start=1):
+            yield parsed(IndexRow, line, f"{path}, line {number}")

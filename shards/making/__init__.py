@@ -1,0 +1,1 @@
+"""From a source of images to image shards: listing, decoding and resizing, splits, duplicates, writing."""

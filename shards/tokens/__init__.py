@@ -1,0 +1,17 @@
+"""Token shards as they are read: blocks of codes and positions, and the facts of the whole set."""
+
+from shards.tokens.blocks import ARRAYS, TokenBlock, read_token_shard, unpack_positions
+from shards.tokens.reading import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of
+
+__all__ = [
+    "ARRAYS",
+    "TEXT_TOKENIZER",
+    "TokenBlock",
+    "TokenFacts",
+    "TokenShards",
+    "TokenSplit",
+    "check_block",
+    "read_token_shard",
+    "sources_of",
+    "unpack_positions",
+]

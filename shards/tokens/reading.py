@@ -1,0 +1,216 @@
+"""Token shards: every image as its kept codes and where they sit, in blocks of images, in WebDataset tars.
+
+{train,val}/000000.tar    samples are blocks of B images: see `shards.tokens.blocks`
+text_tokenizer.json       of the captions, where there are any
+README.md, manifest.json  what the blocks hold, for readers without this code
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.tokens.blocks import ARRAYS, TokenBlock, read_token_shard
+from workspace.errors import UserError
+from workspace.exact.manifest import Manifest, read_manifest, validated, verify_file
+
+TEXT_TOKENIZER = "text_tokenizer.json"
+MOST_CODES = 1 << 16
+"""Codes are stored as uint16."""
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """What is true of a whole token data set; a stage-2 model takes these, never params.
+
+    Attributes:
+        grid: cells down and across; L is their product.
+        num_codes: K.
+        num_kept: N.
+        classes: class names, or None.
+        text_length: N_c, BPE codes a caption; None without captions.
+        text_vocab: how many text codes there are, the pad id 0 counted; None without captions.
+        counts: images of each split, augmented copies included.
+        mask: adaptive, random or none: how cells were ranked.
+        mqvae: fingerprint of the MQ-VAE whose codes these are.
+        sources: whether blocks say where each image came from; sets that were made before there was this do not.
+    """
+
+    grid: tuple[int, int]
+    num_codes: int
+    num_kept: int
+    classes: tuple[str, ...] | None
+    text_length: int | None
+    text_vocab: int | None
+    counts: Mapping[str, int]
+    mask: str
+    mqvae: str
+    sources: bool = False
+
+    def __post_init__(self) -> None:
+        height, width = self.grid
+        if min(height, width) < 1 or not 1 <= self.num_kept <= height * width:
+            raise ValueError(f"N = {self.num_kept} does not lie in 1 … L of a grid of {height} × {width}")
+        for name, count in (("K", self.num_codes), ("text_vocab", self.text_vocab)):
+            if count is not None and not 1 <= count <= MOST_CODES:
+                raise ValueError(f"{name} = {count:,} does not fit uint16: expected 1 … {MOST_CODES:,}")
+        if (self.text_length is None) != (self.text_vocab is None) or (self.text_length or 1) < 1:
+            raise ValueError(f"text_length is {self.text_length} and text_vocab {self.text_vocab}")
+
+    @property
+    def num_positions(self) -> int:
+        """L."""
+        return self.grid[0] * self.grid[1]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "TokenFacts":
+        """From a manifest's facts; UserError where one is missing, of another type or out of range."""
+        return validated(cls, value, "the facts of token shards")
+
+
+@dataclass(frozen=True)
+class TokenSplit(TokenBlock):
+    """A whole split in memory: its blocks, one after the other, in the order of the files."""
+
+    shard_sizes: tuple[int, ...]
+
+
+def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
+    """Check a block against the facts of its data set; `where` stands before what is wrong.
+
+    Raises:
+        UserError: a wrong shape, a code ≥ K, a row without N positions, a pad bit that is set, a class without a name,
+            captions that do not fit.
+    """
+    length, kept, count = facts.num_positions, facts.num_kept, len(block.keys)
+    expect(
+        block.codes.shape == (count, kept), where, f"codes {block.codes.shape} have not N = {kept} columns"
+    )
+    top = int(block.codes.max(initial=0))
+    expect(top < facts.num_codes, where, f"code {top} is not below K = {facts.num_codes}")
+    packed = -(-length // 8)
+    expect(
+        block.kept.shape == (count, packed), where, f"kept {block.kept.shape} has not {packed} bytes a row"
+    )
+    pad = block.kept[:, -1] & ((1 << 8 * packed - length) - 1)
+    expect(not pad.any(), where, f"a pad bit of kept is set, beyond L = {length}")
+    found = np.bitwise_count(block.kept).sum(axis=1, dtype=np.int64)
+    for row in np.flatnonzero(found != kept)[:1]:
+        raise UserError(f"{where}: row {row} of kept has {found[row]} positions, not N = {kept}")
+    expect((block.sources is not None) == facts.sources, where, "sources are not where the manifest says")
+    check_condition(block, facts, where)
+
+
+def check_condition(block: TokenBlock, facts: TokenFacts, where: str) -> None:
+    """The part of `check_block` that is about classes and captions."""
+    expect((block.cls is None) == (facts.classes is None), where, "classes are not where the manifest says")
+    if block.cls is not None and facts.classes is not None:
+        top, names = int(block.cls.max(initial=0)), len(facts.classes)
+        expect(block.cls.ndim == 1 and top < names, where, f"class {top} is not one of {names}")
+    for array in (block.text, block.caption_count):
+        expect(
+            (array is None) == (facts.text_length is None), where, "captions are not where the manifest says"
+        )
+    if block.text is None or block.caption_count is None or facts.text_vocab is None:
+        return
+    shape, top = block.text.shape, int(block.text.max(initial=0))
+    expect(
+        len(shape) == 3 and shape[2] == facts.text_length,
+        where,
+        f"text {shape} has not N_c = {facts.text_length}",
+    )
+    expect(block.caption_count.ndim == 1, where, "caption_count is not one number an image")
+    expect(top < facts.text_vocab, where, f"text code {top} is not below {facts.text_vocab}")
+    most = int(block.caption_count.max(initial=0))
+    expect(most <= shape[1], where, f"{most} captions are counted where there is room for {shape[1]}")
+
+
+def expect(holds: bool, where: str, wrong: str) -> None:
+    """Raise a UserError that says where and what is wrong, unless it holds."""
+    if not holds:
+        raise UserError(f"{where}: {wrong}: run `dvc repro tokenize`")
+
+
+@dataclass(frozen=True)
+class TokenShards:
+    """An artifact of kind `token-shards`, opened.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it says of itself.
+        facts: what is true of all its images.
+    """
+
+    folder: Path
+    manifest: Manifest
+    facts: TokenFacts
+
+    @classmethod
+    def open(cls, folder: Path) -> "TokenShards":
+        """Read and check the manifest; UserError where something is missing."""
+        manifest = read_manifest(folder, "token-shards")
+        try:
+            facts = TokenFacts.from_json(manifest.facts)
+        except UserError as error:
+            raise UserError(
+                f"the manifest of {folder} does not state {error}: run `dvc repro tokenize`"
+            ) from error
+        return cls(folder, manifest, facts)
+
+    def paths(self, split: str) -> list[Path]:
+        """The split's tars, in order."""
+        names = sorted(self.manifest.files)
+        return [
+            self.folder / name for name in names if name.startswith(f"{split}/") and name.endswith(".tar")
+        ]
+
+    @property
+    def tokenizer(self) -> Path:
+        """Of the captions, where there are any."""
+        return self.folder / TEXT_TOKENIZER
+
+    def load(self, split: str) -> TokenSplit:
+        """The whole split in memory, checked.
+
+        Raises:
+            UserError: bytes that changed since they were written, a block that does not fit the facts, a key that is
+                there twice, another count than stated; the file is named, and the block.
+        """
+        blocks, sizes = [], []
+        for path in self.paths(split):
+            verify_file(self.folder, self.manifest, path.relative_to(self.folder).as_posix())
+            found = list(read_token_shard(path))
+            for number, block in enumerate(found):
+                check_block(block, self.facts, f"{path}, block {number}")
+            blocks += found
+            sizes.append(sum(len(block.keys) for block in found))
+        where = f"{self.folder}, split {split}"
+        keys = tuple(key for block in blocks for key in block.keys)
+        twice = Counter(keys).most_common(1)[0][0] if len(set(keys)) < len(keys) else None
+        expect(twice is None, where, f"the key {twice} stands twice")
+        stated = self.facts.counts.get(split, 0)
+        expect(len(keys) == stated, where, f"{len(keys):,} images, and its manifest says {stated:,}")
+        expect(len(keys) > 0, where, "there are no images")
+        return TokenSplit(
+            keys, **_concatenated(blocks, where), sources=sources_of(blocks), shard_sizes=tuple(sizes)
+        )
+
+
+def sources_of(blocks: Sequence[TokenBlock]) -> tuple[str, ...] | None:
+    """Where the images of several blocks came from; None where none of the blocks says so, "" for images of one that does not."""
+    if all(block.sources is None for block in blocks):
+        return None
+    return tuple(name for block in blocks for name in block.sources or [""] * len(block.keys))
+
+
+def _concatenated(blocks: Sequence[TokenBlock], where: str) -> dict[str, Any]:
+    texts = {block.text.shape[1:] for block in blocks if block.text is not None}
+    expect(len(texts) <= 1, where, f"blocks have room for different numbers of captions: {sorted(texts)}")
+    found: dict[str, Any] = {}
+    for field in ARRAYS:
+        arrays = [getattr(block, field) for block in blocks]
+        found[field] = None if arrays[0] is None else np.concatenate(arrays)
+    return found

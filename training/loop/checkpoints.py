@@ -1,0 +1,152 @@
+"""Checkpoints: weights, EMA, optimiser moments and the step, as safetensors and JSON, each written whole and sealed.
+
+A checkpoint is a folder `step-000123/` (123 steps are done). All randomness of training is keyed by (seed, step,
+sample), so the step is also the state of every generator and of the data order.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from workspace.errors import UserError
+from workspace.exact.manifest import read_sealed, sha256_file, write_sealed
+from workspace.progress import say
+
+KEEP = 2
+KERNELS = ("fused", "foreach")
+STATE, TENSORS, WRITING = "state.json", "state.safetensors", ".writing-"
+
+
+def save_checkpoint(
+    folder: Path, step: int, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+) -> Path:
+    """Write `folder/step-…` atomically and remove all but the newest two.
+
+    Args:
+        folder: where the run's checkpoints are.
+        step: how many steps are done.
+        modules: name → module whose state is kept.
+        optimizers: name → optimiser whose moments are kept.
+
+    Raises:
+        UserError: a weight is not finite: such a checkpoint would push a good one out.
+    """
+    tensors: dict[str, Tensor] = {}
+    groups: dict[str, Any] = {}
+    for name, module in modules.items():
+        tensors |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
+    for name, optimizer in optimizers.items():
+        state = optimizer.state_dict()
+        groups[name] = state["param_groups"]
+        for index, values in state["state"].items():
+            tensors |= {
+                f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()
+            }
+    for name, tensor in tensors.items():
+        if name.startswith("module/") and tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(
+                f"step {step}: the weights {name.removeprefix('module/')} are not finite; lower the learning rate, or clip "
+                "gradients (the checkpoint before is kept)"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    for torn in folder.glob(f"{WRITING}*"):  # of a process that was killed
+        shutil.rmtree(torn)
+    beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSORS
+    )
+    sha256 = sha256_file(beside / TENSORS)
+    write_sealed(beside / STATE, {"step": step, "optimizers": groups, "sha256": sha256})
+    target = checkpoint_path(folder, step)
+    if target.exists():
+        shutil.rmtree(target)
+    beside.rename(target)
+    for old in list_checkpoints(folder)[:-KEEP]:
+        shutil.rmtree(old)
+    return target
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint after `step` steps lies."""
+    return folder / f"step-{step:09d}"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The whole checkpoints below `folder`, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint whose every byte is what was written, or None where there are none yet.
+
+    One that is damaged is passed over for the one before it, and told.
+
+    Raises:
+        UserError: there are checkpoints, and none is whole.
+    """
+    found = list_checkpoints(folder)
+    for path in reversed(found):
+        try:
+            _check(path)
+        except UserError as error:
+            say(f"the checkpoint {path.name} is damaged ({error}): going on from the one before it")
+        else:
+            return path
+    if found:
+        raise UserError(
+            f"no checkpoint in {folder} is whole: forget them with `python -m workspace.runs drop {folder.parent.name}` "
+            "and run again"
+        )
+    return None
+
+
+def _check(path: Path) -> dict[str, Any]:
+    """What a checkpoint's state.json says, after a look at each byte; UserError where one is another."""
+    state = read_sealed(path / STATE)
+    if not (path / TENSORS).is_file() or sha256_file(path / TENSORS) != state["sha256"]:
+        raise UserError(f"{path / TENSORS} is missing or was changed")
+    return state
+
+
+def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> int:
+    """Restore modules and optimisers in place; returns how many steps were done.
+
+    Raises:
+        UserError: a byte of it is another than was written.
+        RuntimeError: the tensors do not fit the modules.
+    """
+    state = _check(path)
+    tensors = load_file(path / TENSORS)
+    for name, module in modules.items():
+        module.load_state_dict(_under(tensors, f"module/{name}/"))
+    for name, optimizer in optimizers.items():
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in _under(tensors, f"optimizer/{name}/").items():
+            index, _, field = key.partition("/")
+            moments.setdefault(int(index), {})[field] = value
+        # which kernels step is a matter of the device here, not of the one that wrote the checkpoint
+        own = [{key: group[key] for key in KERNELS if key in group} for group in optimizer.param_groups]
+        groups = [saved | mine for saved, mine in zip(state["optimizers"][name], own, strict=True)]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        _lay_out(optimizer)
+    step: int = state["step"]
+    return step
+
+
+def _lay_out(optimizer: Optimizer) -> None:
+    """Give each moment its weight's strides: files hold contiguous tensors, fused kernels take equal strides alone."""
+    for weight, values in optimizer.state.items():
+        for field, value in values.items():
+            if value.shape == weight.shape and value.stride() != weight.stride():
+                values[field] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

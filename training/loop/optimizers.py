@@ -1,0 +1,170 @@
+"""The optimisers of both trainings: Adam(W) for everything, or Muon for matrices and convolutions and Adam(W) for the rest.
+
+Muon (Jordan et al. 2024): the momentum of a weight matrix, its singular values all brought near 1, is the update. torch's own
+class takes 2-D weights one at a time, in bf16; this one also takes convolutions (out × (in · k · k)), works on all matrices of
+one shape at once, in the weights' own precision (a CPU may have no bf16, and float64 runs are held to 1e-12), and can share them
+out over workers.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from settings.training import MOST_ITERATIONS, MuonConfig, TrainingSettings
+from training.loop.schedules import learning_rate, set_learning_rate
+
+Reduce = Callable[[Tensor], Tensor]
+"""Sums a tensor over all workers, in place."""
+
+COEFFICIENTS = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845749, 0.4188073119525673),
+)
+"""Of the odd quintics whose composition is the best of its degree at bringing singular values in [1e-3, 1] to 1: Polar Express
+(Amsel et al. 2025, Algorithm 1)."""
+assert len(COEFFICIENTS) == MOST_ITERATIONS
+SMALLEST_SIDE = 4
+"""A matrix with fewer rows or columns is left to Adam: it has too few singular values for their equality to mean anything."""
+SLACK = 1.01
+"""The largest singular value is held this far below 1, where the first polynomial is steep."""
+
+
+def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
+    """U Vᵀ of each U S Vᵀ, nearly: K matrices [O, I] with singular values brought near 1.
+
+    With X₀ = M / ‖M‖, X ← (a + b X Xᵀ + c (X Xᵀ)²) X. All of it is done on the Gram matrix G = X Xᵀ of the smaller side: each
+    polynomial P of G commutes with G, so G ← P G P, and the product of all P meets X once, at the end. For a 3 × 3
+    convolution that is less than half of the arithmetic.
+    """
+    tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
+    x_KOI = matrix_KOI.mT if tall else matrix_KOI
+    norm_K11: Tensor = torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)
+    x_KOI = x_KOI / (SLACK * norm_K11).clamp_min(1e-30)
+    gram_KOO = x_KOI @ x_KOI.mT
+    product_KOO = gram_KOO
+    for index, (a, b, c) in enumerate(COEFFICIENTS[:iterations]):
+        polynomial_KOO = torch.baddbmm(gram_KOO, gram_KOO, gram_KOO, beta=b, alpha=c)
+        polynomial_KOO.diagonal(dim1=1, dim2=2).add_(a)
+        product_KOO = polynomial_KOO @ product_KOO if index else polynomial_KOO
+        if index + 1 < iterations:
+            gram_KOO = polynomial_KOO @ gram_KOO @ polynomial_KOO
+    x_KOI = product_KOO @ x_KOI
+    return x_KOI.mT if tall else x_KOI
+
+
+class Muon(Optimizer):
+    """Muon for weights of two or more dimensions; see the module.
+
+    Args:
+        weights: each is a matrix of its first dimension × all others.
+        config: rates.
+    """
+
+    def __init__(self, weights: Iterable[nn.Parameter], config: MuonConfig) -> None:
+        super().__init__(weights, {"lr": config.learning_rate})
+        self.config = config
+        self.rank, self.workers = 0, 1
+        self.reduce: Reduce | None = None
+
+    def share(self, rank: int, workers: int, reduce: Reduce) -> None:
+        """Be one of several workers with the same weights and gradients: each orthogonalises its part of the matrices.
+
+        A direction is made by one worker and added to zeros of the others: the same bits for any number of workers.
+        """
+        self.rank, self.workers, self.reduce = rank, workers, reduce
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update all weights that have a gradient."""
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            by_shape = [
+                list(members) for _, members in groupby(sorted(weights, key=_matrix_shape), key=_matrix_shape)
+            ]
+            directions = self._directions([self._momenta(members) for members in by_shape])
+            for members, direction_KOI in zip(by_shape, directions, strict=True):
+                self._move(members, direction_KOI, group["lr"])
+
+    def _momenta(self, weights: Sequence[nn.Parameter]) -> Tensor:
+        """Nesterov's look ahead of each weight's momentum, [K, O, I]."""
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum"] = torch.zeros_like(weight)
+        momenta = [self.state[weight]["momentum"] for weight in weights]
+        torch._foreach_lerp_(momenta, gradients, 1 - self.config.momentum)
+        updates = torch._foreach_lerp(gradients, momenta, self.config.momentum)
+        return torch.stack([update.flatten(1) for update in updates])
+
+    def _directions(self, updates: Sequence[Tensor]) -> list[Tensor]:
+        """Each [K, O, I] orthogonalised, in one exchange between the workers."""
+        if self.reduce is None or self.workers == 1:
+            return [orthogonalized(update_KOI, self.config.iterations) for update_KOI in updates]
+        made = [torch.zeros_like(update_KOI) for update_KOI in updates]
+        before = 0  # matrices are dealt out in turn, over all shapes
+        for update_KOI, direction_KOI in zip(updates, made, strict=True):
+            mine = slice((self.rank - before) % self.workers, None, self.workers)
+            if len(update_KOI[mine]):
+                direction_KOI[mine] = orthogonalized(update_KOI[mine], self.config.iterations)
+            before += len(update_KOI)
+        flat = self.reduce(torch.cat([direction_KOI.flatten() for direction_KOI in made]))
+        parts = flat.split([direction_KOI.numel() for direction_KOI in made])
+        return [part.view_as(direction_KOI) for part, direction_KOI in zip(parts, made, strict=True)]
+
+    def _move(self, weights: Sequence[nn.Parameter], direction_KOI: Tensor, rate: float) -> None:
+        """Decay, then one step along each direction, longer for tall matrices (Jordan's scale)."""
+        if self.config.weight_decay:
+            torch._foreach_mul_(list(weights), 1 - rate * self.config.weight_decay)
+        rows, columns = direction_KOI.shape[1:]
+        scale = -rate * max(1.0, rows / columns) ** 0.5
+        for weight, direction_OI in zip(weights, direction_KOI, strict=True):
+            weight.add_(direction_OI.view(weight.shape), alpha=scale)
+
+
+def _matrix_shape(weight: Tensor) -> tuple[int, int]:
+    return weight.shape[0], weight[0].numel()
+
+
+def is_matrix(weight: Tensor) -> bool:
+    """Whether Muon takes this weight."""
+    return weight.ndim >= 2 and min(_matrix_shape(weight)) >= SMALLEST_SIDE
+
+
+def build_optimizers(
+    settings: TrainingSettings,
+    adam: Callable[[list[nn.Parameter]], Optimizer],
+    weights: Iterable[nn.Parameter],
+    for_muon: Callable[[nn.Parameter], bool],
+) -> dict[str, Optimizer]:
+    """A model's optimisers by name: `model`, and where the kind asks for it `muon`.
+
+    Args:
+        settings: what takes the matrices, and Muon's rates.
+        adam: makes the optimiser of all weights that are not Muon's.
+        weights: of the model.
+        for_muon: whether a weight is one of those that Muon may take; see `is_matrix` too.
+    """
+    if settings.optimizer == "adamw":
+        return {"model": adam(list(weights))}
+    chosen: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for weight in weights:
+        (chosen if is_matrix(weight) and for_muon(weight) else rest).append(weight)
+    return {"model": adam(rest), "muon": Muon(chosen, settings.muon)}
+
+
+def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSettings, step: int) -> float:
+    """Give `model` the rate of a step (0-based), and `muon` the same share of its own peak; returns the first."""
+    rate = learning_rate(
+        step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.min_lr_ratio
+    )
+    set_learning_rate(optimizers["model"], rate)
+    if "muon" in optimizers:
+        set_learning_rate(optimizers["muon"], rate / settings.learning_rate * settings.muon.learning_rate)
+    return rate

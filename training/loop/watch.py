@@ -1,0 +1,121 @@
+"""Whether all numbers of a training are finite, looked at before anything moves, without the host waiting for the device.
+
+On a CPU a number that is not finite stops the run at once, before the optimiser's step. On another device the answer
+stays there: from the first bad step on optimisers and codebook do not move, and the host learns of it at its next look
+(before a row of the curves, a validation or a checkpoint), with the step at which it began. EMA weights then only near
+weights that are finite, and nobody reads them.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from training.loop.checkpoints import list_checkpoints
+from workspace.errors import UserError
+
+Admit = Callable[[Mapping[str, Tensor]], Tensor]
+"""What a number is called → that number (scalar); returns whether all so far are finite, a bool scalar on their device."""
+
+
+class Watch:
+    """Keeps the numbers of the first step at which one was not finite.
+
+    Args:
+        device: where the numbers are.
+        folder: where the run's checkpoints are, for the error.
+    """
+
+    def __init__(self, device: torch.device, folder: Path) -> None:
+        self.folder = folder
+        self.fine = torch.ones((), dtype=torch.bool, device=device)
+        self._before = self.fine
+        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen: dict[tuple[str, ...], Tensor] = {}
+
+    def begin(self, step: int) -> None:
+        """What is admitted from now on belongs to step `step` (0-based)."""
+        self._before = self.fine
+        self._step = torch.where(self.fine, step, self._step)
+
+    def admit(self, numbers: Mapping[str, Tensor]) -> Tensor:
+        """Look at numbers of this step; see `Admit`.
+
+        Raises:
+            UserError: one is not finite, and the device is a CPU.
+        """
+        names = tuple(numbers)
+        values = torch.stack([value.detach().double() for value in numbers.values()])
+        self._seen[names] = torch.where(self._before, values, self._seen.get(names, values))
+        self.fine = self.fine & torch.isfinite(values).all()
+        if self.fine.device.type == "cpu":
+            self.look()
+        return self.fine
+
+    def look(self) -> None:
+        """Wait for the device and raise what it found.
+
+        Raises:
+            UserError: a number was not finite; step, number and the last good checkpoint are named.
+        """
+        if self.fine:
+            return
+        names = [name for group in self._seen for name in group]
+        values = torch.cat(list(self._seen.values()))
+        bad = int((~torch.isfinite(values)).nonzero()[0])
+        kept = list_checkpoints(self.folder)
+        raise UserError(
+            f"step {int(self._step) + 1}: {names[bad]} is {float(values[bad])}; lower the learning rate, or clip gradients "
+            f"(the last good checkpoint is {kept[-1] if kept else 'none yet'})"
+        )
+
+
+def unwatched(numbers: Mapping[str, Tensor]) -> Tensor:
+    """Admits everything (a step outside the loop)."""
+    return torch.ones((), dtype=torch.bool, device=next(iter(numbers.values())).device)
+
+
+def gradient_norm(*optimizers: Optimizer) -> Tensor:
+    """The norm of all gradients of some optimisers' weights, a scalar; 0 where there are none."""
+    groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
+    gradients = [weight.grad for weights in groups for weight in weights if weight.grad is not None]
+    return nn.utils.get_total_norm(gradients) if gradients else groups[0][0].new_zeros(())
+
+
+def step_if(optimizer: Optimizer, fine: Tensor) -> None:
+    """An optimiser's step where `fine`, a bool scalar on the weights' device, says so; the host does not wait for it."""
+    if fine.device.type == "cpu":  # the watch has looked
+        optimizer.step()
+    elif all(group.get("fused") for group in optimizer.param_groups):
+        _fused_step_if(optimizer, fine)
+    else:
+        _restoring_step_if(optimizer, fine)
+
+
+def _fused_step_if(optimizer: Optimizer, fine: Tensor) -> None:
+    """Fused kernels take a flag (that of `torch.amp.GradScaler`) with which they touch nothing."""
+    optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
+    try:
+        optimizer.step()
+    finally:
+        del optimizer.found_inf  # type: ignore[attr-defined]
+
+
+@torch.no_grad()
+def _restoring_step_if(optimizer: Optimizer, fine: Tensor) -> None:
+    """Step, and put the weights back. Moments are lost, which nobody reads: after a bad step every step is one."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    kept = [weight.clone() for weight in weights]
+    optimizer.step()
+    for weight, before in zip(weights, kept, strict=True):
+        weight.copy_(torch.where(fine, weight, before))
+
+
+def floats(numbers: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """Numbers on the host, in one transfer."""
+    there = {name: value for name, value in numbers.items() if isinstance(value, Tensor)}
+    moved = torch.stack([value.detach().double() for value in there.values()]).tolist() if there else []
+    here = dict(zip(there, moved, strict=True))
+    return {name: here[name] if name in here else float(value) for name, value in numbers.items()}

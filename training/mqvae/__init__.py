@@ -1,0 +1,1 @@
+"""Training an MQ-VAE: its batches and its step."""

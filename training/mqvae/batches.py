@@ -1,0 +1,100 @@
+"""Micro-batches of images: read by offset, in an order that follows from (seed, step) alone.
+
+Shapes: C = 3, H and W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from settings.mqvae import MQVAESettings
+from shards.images import ImageIndex, ImageShards
+from shards.images.pixels import to_float
+from training.loop.train import Workers
+from training.mqvae.trainee import ImageBatch
+from workspace.exact.order import batch_indices
+from workspace.exact.seeds import sample_seed
+
+GROUP = 16
+"""Shards that are mixed with each other: reading by offset stays local."""
+
+
+def augment(image_CHW: Tensor, seed: int, epoch: int, index: int, flip: bool) -> Tensor:
+    """Flip an image left to right in half of the cases, keyed by (seed, epoch, index)."""
+    if flip and sample_seed(seed, epoch, index, "flip") % 2:
+        return image_CHW.flip(-1)
+    return image_CHW
+
+
+class _MicroBatches(Dataset[ImageBatch]):
+    """Map-style: a list of requests → the micro-batch; one item of the sampler is a whole micro-batch."""
+
+    def __init__(self, index: ImageIndex, seed: int, flip: bool) -> None:
+        self.index, self.seed, self.flip = index, seed, flip
+
+    def __getitem__(self, request: tuple[int, list[tuple[int, int]]]) -> ImageBatch:
+        first, samples = request
+        images = [
+            augment(
+                torch.from_numpy(to_float(self.index.read(item).image)), self.seed, epoch, item, self.flip
+            )
+            for epoch, item in samples
+        ]
+        seeds = [sample_seed(self.seed, epoch, item, "mask") for epoch, item in samples]
+        return ImageBatch(torch.stack(images), first, seeds)
+
+
+class ImageBatches:
+    """Callable: step → this worker's micro-batches, read ahead by loader processes.
+
+    Steps are asked for in ascending order without gaps; the first may be any.
+
+    Args:
+        shards: image shards.
+        settings: seed, batch sizes, steps, and whether to flip images at random.
+        workers: whose share of each step this is.
+        loader_workers: processes that read and decode; 0 does it in this one.
+    """
+
+    def __init__(
+        self, shards: ImageShards, settings: MQVAESettings, workers: Workers, loader_workers: int
+    ) -> None:
+        self.settings, self.loader_workers = settings, loader_workers
+        self.mine = settings.mine(workers.rank, workers.size)
+        index = shards.index("train")
+        self.sizes = index.shard_sizes
+        self.data = _MicroBatches(index, settings.seed, settings.flip)
+        self._stream: Iterator[ImageBatch] | None = None
+
+    def _requests(self, start: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        settings = self.settings
+        for step in range(start, settings.steps):
+            samples = batch_indices(settings.seed, step, settings.global_batch, self.sizes, GROUP)
+            for number in self.mine:
+                first = number * settings.micro_batch
+                yield first, samples[first : first + settings.micro_batch]
+
+    def __call__(self, step: int) -> Sequence[ImageBatch]:
+        """This worker's micro-batches of a step."""
+        if self._stream is None:
+            loader: DataLoader[ImageBatch] = DataLoader(
+                self.data,
+                sampler=_Requests(self._requests(step)),
+                batch_size=None,
+                num_workers=self.loader_workers,
+                prefetch_factor=4 if self.loader_workers else None,
+            )
+            self._stream = iter(loader)
+        return [next(self._stream) for _ in self.mine]
+
+
+class _Requests:
+    """An iterable that DataLoader takes for a sampler."""
+
+    def __init__(self, requests: Iterator[tuple[int, list[tuple[int, int]]]]) -> None:
+        self.requests = requests
+
+    def __iter__(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        return self.requests

@@ -1,0 +1,266 @@
+"""One step of MQ-VAE's training: pixels + perceptual + adversarial loss, commitment, codebook (paper section 3.2).
+
+Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D features, K codes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Adam, Optimizer
+
+from models.base.moving import sent
+from models.base.precision import autocast, kernels, memory_format, weight_dtype
+from models.mqvae import MQVAE, MQVAEOutput
+from models.mqvae.discriminator import PatchDiscriminator
+from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
+from models.mqvae.masker import random_ranking
+from models.mqvae.quantizer import Reduce, Seen
+from settings.mqvae import MQVAESettings
+from training.loop.ema import Ema
+from training.loop.optimizers import build_optimizers, set_learning_rates
+from training.loop.schedules import anneal
+from training.loop.watch import Admit, gradient_norm, step_if, unwatched
+from workspace.exact.seeds import step_seed
+
+Perceptual = Callable[[Tensor, Tensor], Tensor]
+"""Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
+PICTURED = 8
+"""Held-out images that are drawn at each validation, whatever the micro-batch."""
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """A micro-batch.
+
+    Attributes:
+        image_BCHW: float32 in [-1, 1].
+        first: index of its first image in the global batch.
+        seeds: one a sample and epoch, for random rankings.
+    """
+
+    image_BCHW: Tensor
+    first: int
+    seeds: Sequence[int]
+
+
+class MQVAETrainee:
+    """An MQ-VAE in training, with its critic, optimisers and EMA (a `training.loop.train.Trainee`).
+
+    Args:
+        model: to be trained; moved to `device` and to the training's precision.
+        settings: how.
+        perceptual: the perceptual distance; needed where its weight is not 0.
+        held_out: images [n, 3, H, W] to validate on.
+        device: where to compute.
+        draw: called with (step, images, output) of the first held-out images at each validation, for pictures.
+    """
+
+    def __init__(
+        self,
+        model: MQVAE,
+        settings: MQVAESettings,
+        perceptual: Perceptual | None,
+        held_out: Tensor,
+        device: torch.device,
+        draw: Callable[[int, Tensor, MQVAEOutput], None],
+    ) -> None:
+        if settings.loss.perceptual and perceptual is None:
+            raise ValueError(
+                f"the weight of the perceptual loss is {settings.loss.perceptual}, and there is no such loss"
+            )
+        self.settings, self.perceptual = settings, perceptual
+        self.device, self.draw, self.held_out = device, draw, held_out
+        self.dtype = weight_dtype(settings.precision)
+        self.memory_format = memory_format(settings.channels_last, settings.compile, device)
+        self.model = self._place(model)
+        self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if settings.compile else self.model
+        self.ema = Ema(self.model, settings.ema_decay)
+        self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
+        betas = (settings.beta1, settings.beta2)
+        self.optimizers: dict[str, Optimizer] = build_optimizers(
+            settings,
+            lambda weights: Adam(weights, lr=settings.learning_rate, betas=betas, **kernels(device)),
+            self.model.parameters(),
+            lambda weight: True,
+        )
+        if settings.loss.adversarial:
+            self.critic = self._place(
+                PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers)
+            )
+            self.modules["critic"] = self.critic
+            self.optimizers["critic"] = Adam(
+                self.critic.parameters(),
+                lr=settings.loss.discriminator_learning_rate,
+                betas=betas,
+                **kernels(device),
+            )
+        self._seen: list[Seen] = []
+
+    def _place(self, module: Any) -> Any:
+        return module.to(device=self.device, dtype=self.dtype, memory_format=self.memory_format)
+
+    def _images(self, image_BCHW: Tensor) -> Tensor:
+        return sent(image_BCHW, self.device).to(self.dtype, memory_format=self.memory_format)
+
+    def _autocast(self) -> torch.autocast:
+        return autocast(self.settings.precision, self.device)
+
+    def micro_step(self, batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
+        """Forward and backward of one micro-batch; see `training.loop.train.Trainee`."""
+        plan, loss = self.settings.exploration, self.settings.loss
+        exploration = plan.noise * anneal(step, plan.anneal_start, plan.anneal_end)
+        image_BCHW = self._images(batch.image_BCHW)
+        with self._autocast():
+            output = self.run(
+                image_BCHW,
+                self._ranking(batch, exploration),
+                exploration,
+                bool(plan.noise) and plan.freeze_start is not None and step >= plan.freeze_start,
+                step < self.settings.quantize_start,
+            )
+        recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
+        leaf_BCHW = recovered_BCHW.detach().requires_grad_()
+        reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
+        (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
+        total = reconstruction.detach() + output.commitment.detach()
+        force = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
+        if loss.adversarial:
+            terms |= dict.fromkeys(("adversarial", "adaptive_weight", "critic"), total.new_zeros(()))
+        if force:
+            adversarial_BCHW, critics = self._adversarial_terms(image_BCHW, leaf_BCHW, share)
+            weight = self._adaptive_weight(output, gradient_BCHW, adversarial_BCHW)
+            gradient_BCHW = gradient_BCHW + force * weight * adversarial_BCHW
+            terms |= critics | {"adaptive_weight": weight}
+            total = total + force * weight * terms["adversarial"]
+        self._backward(recovered_BCHW, share * gradient_BCHW, output.commitment, share)
+        self._seen.append(Seen(batch.first, output.features_BND.detach(), output.codes_BN))
+        return (
+            {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
+        )
+
+    def _ranking(self, batch: ImageBatch, exploration: float) -> Tensor | None:
+        config = self.model.config
+        if config.mask == "random" or (config.mask == "adaptive" and exploration):
+            return self._noise(batch.seeds)
+        return None
+
+    def _noise(self, seeds: Sequence[int]) -> Tensor:
+        return sent(random_ranking(seeds, self.model.config.num_positions), self.device).to(self.dtype)
+
+    def _reconstruction_terms(
+        self, image_BCHW: Tensor, recovered_BCHW: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum of the terms that compare the two images, and each of them."""
+        loss = self.settings.loss
+        terms = {"l1": F.l1_loss(recovered_BCHW, image_BCHW), "l2": F.mse_loss(recovered_BCHW, image_BCHW)}
+        total = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
+        if loss.perceptual:
+            assert self.perceptual is not None
+            terms["perceptual"] = self.perceptual(image_BCHW, recovered_BCHW)
+            total = total + loss.perceptual * terms["perceptual"]
+        return total, terms
+
+    def _adversarial_terms(
+        self, image_BCHW: Tensor, leaf_BCHW: Tensor, share: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Both sides of the game on one pass of the critic over each picture: its weights stay until the step's end.
+
+        The critic's own gradients are accumulated; returned are the generator's gradient at the image, and the terms.
+        """
+        with self._autocast():
+            fake, real = self.critic(leaf_BCHW), self.critic(image_BCHW)
+            adversarial, critic = hinge_generator(fake), hinge_discriminator(real, fake)
+        (gradient_BCHW,) = torch.autograd.grad(adversarial, leaf_BCHW, retain_graph=True)
+        torch.autograd.backward(share * critic, inputs=list(self.critic.parameters()))
+        return gradient_BCHW, {"adversarial": adversarial.detach().to(self.dtype), "critic": critic.detach()}
+
+    def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
+        """From both losses' gradients at the image; only the last convolution is gone back through."""
+        dtype = output.reconstruction_BCHW.dtype
+        rec_at_weight, adv_at_weight = (
+            self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
+            for gradient_BCHW in (rec_BCHW, adv_BCHW)
+        )
+        return adaptive_weight(rec_at_weight, adv_at_weight, self.settings.loss.adaptive_max)
+
+    @staticmethod
+    def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
+        """The one pass back through the generator: gradients are linear in the gradient at the image."""
+        roots, gradients = [recovered_BCHW], [gradient_BCHW]
+        if commitment.requires_grad:
+            roots, gradients = [*roots, commitment], [*gradients, torch.full_like(commitment, share)]
+        torch.autograd.backward(roots, gradients)
+
+    def finish_step(
+        self, step: int, reduce: Reduce, admit: Admit = unwatched
+    ) -> Mapping[str, Tensor | float]:
+        """Clip, optimiser steps, codebook, EMA; see `training.loop.train.Trainee`."""
+        rate = set_learning_rates(self.optimizers, self.settings, step)
+        of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "critic"]
+        norms = {"model": gradient_norm(*of_model)}
+        if "critic" in self.optimizers:
+            norms["critic"] = gradient_norm(self.optimizers["critic"])
+        fine, norm = (
+            admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
+            norms["model"],
+        )
+        nn.utils.clip_grads_with_norm_(
+            self.model.parameters(), self.settings.max_grad_norm or float("inf"), norm
+        )
+        for optimizer in self.optimizers.values():
+            step_if(optimizer, fine)
+        numbers = self._update_codebook(step, reduce, admit)
+        self.ema.update(step)
+        self._seen.clear()
+        return {"gradient_norm": norm, "learning_rate": rate, **numbers}
+
+    def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
+        quantizer, config = self.model.quantizer, self.model.config
+        seed = step_seed(self.settings.seed, step)
+        if quantizer.config.kind == "ema" and step + 1 == self.settings.quantize_start:
+            quantizer.initialise(self._seen, self.settings.global_batch, seed, reduce, admit)
+        if step < self.settings.quantize_start:
+            return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
+        every = quantizer.config.restart_every
+        restart = bool(every) and (step + 1 - self.settings.quantize_start) % every == 0
+        update = quantizer.update(self._seen, self.settings.global_batch, restart, seed, reduce, admit)
+        share_K = update.count_K / update.count_K.sum()
+        entropy = -torch.xlogy(share_K, share_K).sum()
+        return {
+            "codebook_usage": (update.count_K > 0).sum().double() / config.num_codes,
+            "codebook_perplexity": entropy.exp(),
+            "codes_restarted": update.restarted,
+        }
+
+    @torch.no_grad()
+    def validate(self, step: int) -> dict[str, float]:
+        """PSNR (dB, of [0, 1] images, mean over images), L1 and codebook usage of the EMA weights on held-out images."""
+        model, config = self.ema.model, self.model.config
+        codes, errors, absolute, shown = [], [], [], list[tuple[Tensor, MQVAEOutput]]()
+        for start in range(0, len(self.held_out), self.settings.micro_batch):
+            image_BCHW = self._images(self.held_out[start : start + self.settings.micro_batch])
+            seeds = range(start, start + len(image_BCHW))
+            with self._autocast():
+                output = model(image_BCHW, self._noise(seeds) if config.mask == "random" else None)
+            if start < PICTURED:
+                shown.append((image_BCHW, output))
+            difference = (output.reconstruction_BCHW.clamp(-1, 1) - image_BCHW) / 2
+            errors.append(difference.square().mean(dim=(1, 2, 3)).double())
+            absolute.append(difference.abs().mean(dim=(1, 2, 3)).double())
+            codes.append(output.codes_BN.flatten())
+        self.draw(step, torch.cat([image_BCHW for image_BCHW, _ in shown]), joined([out for _, out in shown]))
+        used = torch.cat(codes).unique().numel() / config.num_codes
+        psnr = -10 * torch.cat(errors).clamp_min(1e-12).log10().mean()
+        return {"psnr": float(psnr), "l1": float(torch.cat(absolute).mean()), "codebook_usage": used}
+
+
+def joined(parts: Sequence[MQVAEOutput]) -> MQVAEOutput:
+    """The outputs of several batches as of one; the commitment is the first one's."""
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MQVAEOutput)}
+    return MQVAEOutput(
+        **{name: torch.cat(column) if column[0].ndim else column[0] for name, column in columns.items()}
+    )

@@ -1,0 +1,1 @@
+"""Training a Stackformer: its batches and its step."""

@@ -1,0 +1,52 @@
+"""The order of training data as a pure function of (seed, step).
+
+Shards are permuted each epoch and taken in groups; the members of a group are permuted, so that reading by offset stays
+local. The whole state of the data is the step: resume and a change of the number of workers need nothing else.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workspace.exact.seeds import sample_seed
+
+
+@lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, shard_sizes: tuple[int, ...], group: int) -> NDArray[np.int64]:
+    """The order of one epoch: every index 0 … sum(shard_sizes) - 1 once.
+
+    Args:
+        seed: of the order.
+        epoch: 0, 1, …
+        shard_sizes: samples in each shard, in order.
+        group: shards whose members are mixed.
+    """
+    generator = np.random.Generator(np.random.PCG64(sample_seed(seed, epoch, 0, "order")))
+    starts = np.concatenate([[0], np.cumsum(shard_sizes)])
+    shards = generator.permutation(len(shard_sizes))
+    parts = []
+    for first in range(0, len(shards), group):
+        members = np.concatenate([np.arange(starts[s], starts[s + 1]) for s in shards[first : first + group]])
+        parts.append(generator.permutation(members))
+    return np.concatenate(parts).astype(np.int64)
+
+
+def batch_indices(
+    seed: int, step: int, batch: int, shard_sizes: Sequence[int], group: int
+) -> list[tuple[int, int]]:
+    """The (epoch, index) of each sample of a step's global batch; batches run on across the ends of epochs.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    sizes = tuple(shard_sizes)
+    total = sum(sizes)
+    if total < 1:
+        raise ValueError("the shards hold no samples; expected at least one")
+    chosen = []
+    for number in range(step * batch, (step + 1) * batch):
+        epoch, place = divmod(number, total)
+        chosen.append((epoch, int(epoch_order(seed, epoch, sizes, group)[place])))
+    return chosen
