@@ -20,8 +20,8 @@ ROOMS = {
         "TextTokenizer",
     ),
     "inference": (
-        "encode", "TokenArrays", "decode", "reconstruct", "Reconstructed", "from_other_counts", "ImageSampler", "Conditions",
-        "conditions_of",
+        "KeyedImages", "encode", "TokenArrays", "decode", "reconstruct", "Reconstructed", "from_other_counts", "ImageSampler",
+        "Conditions", "conditions_of",
     ),
     "evaluation": (
         "Extractor", "Features", "load_extractor", "install_pretrained", "moments", "frechet_distance", "frechet_interval",
@@ -51,7 +51,7 @@ def page(root: Path = ROOT) -> str:
             if name not in found:
                 raise SystemExit(f"{room}/ has no {name}: mend the list in docs/api.py")
             path, node = found[name]
-            module = ".".join(path.relative_to(root).with_suffix("").parts)
+            module = ".".join(_home(path, name).relative_to(root).with_suffix("").parts)
             parts += ["", f"## {name}", "", f"`from {module} import {name}`", *_described(node)]
     return "\n".join(parts) + "\n"
 
@@ -61,6 +61,13 @@ def _definitions(room: Path) -> Iterator[tuple[Path, ast.ClassDef | Function]]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 yield path, node
+
+
+def _home(path: Path, name: str) -> Path:
+    """Where a name is imported from: its folder where that passes it on, else its module."""
+    package = ast.parse((path.parent / "__init__.py").read_text(encoding="utf-8")).body
+    passed_on = [alias.name for node in package if isinstance(node, ast.ImportFrom) for alias in node.names]
+    return path.parent if name in passed_on else path
 
 
 def _described(node: ast.ClassDef | Function) -> Iterator[str]:

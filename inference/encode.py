@@ -4,6 +4,7 @@ Shapes: B images, H and W pixels, N kept cells, L cells.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,29 @@ from torch import Tensor
 from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
 from models.mqvae.masker import random_ranking
+from shards.images import ImageSample
 from shards.images.pixels import to_tensor
 from workspace.exact.seeds import sample_seed
+
+
+@dataclass(frozen=True)
+class KeyedImages:
+    """What an MQ-VAE is given: a batch, and what its cells are ranked by where the mask is random.
+
+    Attributes:
+        images: uint8 [B, H, W, 3].
+        keys: of the images.
+        seed: of random masks: an image's follows from (seed, key).
+    """
+
+    images: NDArray[np.uint8]
+    keys: Sequence[str]
+    seed: int
+
+    @classmethod
+    def of(cls, samples: Sequence[ImageSample], seed: int) -> "KeyedImages":
+        """Samples of image shards as one batch."""
+        return cls(np.stack([sample.image for sample in samples]), [sample.key for sample in samples], seed)
 
 
 class TokenArrays(NamedTuple):
@@ -34,27 +56,18 @@ def encoder_on(model: MQVAE, device: torch.device) -> MQVAE:
     return model.to(device).to(memory_format=form)  # type: ignore[call-overload, no-any-return]  # its overloads lack the format
 
 
-def rankings(model: MQVAE, keys: Sequence[str], seed: int) -> Tensor | None:
-    """What decides which cells are kept where the mask is random, [B, L]: it follows from (seed, key). Else None."""
+def rankings(model: MQVAE, batch: KeyedImages) -> Tensor | None:
+    """What decides which cells are kept where the mask is random, [B, L]; else None."""
     if model.config.mask != "random":
         return None
-    seeds = [sample_seed(seed, 0, 0, f"mask/{key}") for key in keys]
+    seeds = [sample_seed(batch.seed, 0, 0, f"mask/{key}") for key in batch.keys]
     return random_ranking(seeds, model.config.num_positions).to(next(model.parameters()))
 
 
-def encode(
-    model: MQVAE, images: NDArray[np.uint8], keys: Sequence[str], seed: int, precision: Precision = "fp32"
-) -> TokenArrays:
-    """TokenArrays of a batch.
-
-    Args:
-        model: on any device.
-        images: uint8 [B, H, W, 3].
-        keys: of the images, for random masks.
-        seed: likewise.
-        precision: of the forward pass.
-    """
+def encode(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32") -> TokenArrays:
+    """Codes and positions of a batch; the model on any device, `precision` of its forward pass."""
     weight = next(model.parameters())
     with autocast(precision, weight.device):
-        found = model.tokenize(to_tensor(images, weight.device).to(weight.dtype), rankings(model, keys, seed))
+        image_BCHW = to_tensor(batch.images, weight.device).to(weight.dtype)
+        found = model.tokenize(image_BCHW, rankings(model, batch))
     return TokenArrays(found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy())

@@ -3,14 +3,13 @@
 Shapes: B images, H and W pixels, L cells, N kept.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.encode import rankings
+from inference.encode import KeyedImages, rankings
 from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
 from shards.images.pixels import to_float, to_uint8
@@ -46,21 +45,11 @@ class Reconstructed:
 
 
 @torch.inference_mode()
-def reconstruct(
-    model: MQVAE, images: NDArray[np.uint8], keys: Sequence[str], seed: int, precision: Precision = "fp32"
-) -> Reconstructed:
-    """Reconstructions of a batch.
-
-    Args:
-        model: on any device.
-        images: uint8 [B, H, W, 3].
-        keys: of the images, for random masks.
-        seed: likewise, as in `encode`.
-        precision: of the forward pass.
-    """
+def reconstruct(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32") -> Reconstructed:
+    """Reconstructions of a batch, from the cells that `encode` keeps of it; the model on any device."""
     parameter = next(model.parameters())
-    image_BCHW = torch.from_numpy(to_float(images)).to(parameter)
-    ranking_BL = rankings(model, keys, seed)
+    image_BCHW = torch.from_numpy(to_float(batch.images)).to(parameter)
+    ranking_BL = rankings(model, batch)
     with autocast(precision, parameter.device):
         output = model(image_BCHW, ranking_BL)
     return Reconstructed(

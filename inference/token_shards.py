@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.encode import TokenArrays, encode
+from inference.encode import KeyedImages, TokenArrays, encode
 from models.mqvae import MQVAE
 from settings.tokenize import Augmentation, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
@@ -118,7 +118,7 @@ class BlockMaker:
             [sample.image[:, ::-1] if augmentation.flip else sample.image for sample in samples]
         )
         keys = [key_of(sample, number) for sample in samples]
-        return encode(self.model, images, keys, self.settings.seed, self.settings.precision)
+        return encode(self.model, KeyedImages(images, keys, self.settings.seed), self.settings.precision)
 
     def _block(
         self,

@@ -30,6 +30,7 @@ from evaluation.protocol import Made
 from evaluation.reconstructions import ImageScores, score_images, summarise
 from evaluation.shapes.judged import Judged, judge_both, judged_scores
 from evaluation.shapes.shape_fit import fit_scores
+from inference.encode import KeyedImages
 from inference.reconstruct import from_other_counts, reconstruct
 from models.mqvae import MQVAE
 from reporting.figures import figure4
@@ -108,8 +109,7 @@ def reconstructing(
         judged: dict[str, list[Judged]] = {"made": [], "real": []}
         batches = in_batches(index.indices_of(job.input), settings.batch)
         for samples in made_ahead(lambda items: [index.read(item) for item in items], batches, threads):
-            images, keys = np.stack([sample.image for sample in samples]), [sample.key for sample in samples]
-            back = reconstruct(model, images, keys, settings.seed, settings.precision)
+            back = reconstruct(model, KeyedImages.of(samples, settings.seed), settings.precision)
             counts = np.bincount(back.codes.ravel(), minlength=config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))
             labels = label_images(samples, extractor.heads, shards.facts.classes)
@@ -128,11 +128,11 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     index = shards.index(settings.split)
     chosen = chosen_images(len(index), settings.examples, settings.seed)
     samples = [index.read(int(item)) for item in chosen]
-    inputs, keys = np.stack([sample.image for sample in samples]), [sample.key for sample in samples]
-    back = reconstruct(model, inputs, keys, settings.seed, settings.precision)
+    batch = KeyedImages.of(samples, settings.seed)
+    back = reconstruct(model, batch, settings.precision)
     grid = (model.config.grid, model.config.grid)
-    figure4(inputs, back.scores, back.positions, back.images, grid).save(out / "figure4.png")
-    others = from_other_counts(model, inputs, back)
+    figure4(batch.images, back.scores, back.positions, back.images, grid).save(out / "figure4.png")
+    others = from_other_counts(model, batch.images, back)
     columns = (back.scores.tolist(), back.positions.tolist(), back.codes.tolist(), back.order.tolist())
     rows = zip(samples, *columns, strict=True)
     found = [
@@ -140,7 +140,7 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
         for sample, scores, kept, codes, order in rows
     ]
     made = {examples.from_cells(count): images for count, images in others.items()}
-    pictures = {examples.INPUT: inputs, examples.RECONSTRUCTION: back.images} | made
+    pictures = {examples.INPUT: batch.images, examples.RECONSTRUCTION: back.images} | made
     examples.write_examples(out, found, pictures)
 
 

@@ -22,19 +22,10 @@ from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_o
 from workspace.exact.manifest import NAME, address_of, read_json, sha256_file, write_json
 from workspace.fingerprints import input_fingerprint
 from workspace.forced import UNDER_DVC, is_forced
+from workspace.holding import forget_others, holds, working
 from workspace.outputs import keep
 from workspace.progress import say
-from workspace.runs import (
-    LINES,
-    Identity,
-    RunFolder,
-    forget_others,
-    holds,
-    mark_done,
-    mend,
-    publish,
-    working,
-)
+from workspace.runs import LINES, Identity, RunFolder, mark_done, mend, publish
 from workspace.settings import Compute, Section, read_section
 from workspace.versions import OF_RUNS, versions
 

@@ -9,8 +9,9 @@ from contextlib import suppress
 from workflow.running import present_identity
 from workspace.errors import UserError
 from workspace.exact.manifest import address_of, read_json
+from workspace.holding import HeldError, held, locked
 from workspace.progress import say
-from workspace.runs import RUNS, HeldError, RunFolder, adopt, held, locked
+from workspace.runs import RUNS, RunFolder, adopt
 from workspace.settings import STAGES
 
 DAY = 86400.0

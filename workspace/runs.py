@@ -12,14 +12,13 @@ or copied to the outputs and renamed into place whole (docs/artifacts.md).
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -195,49 +194,6 @@ class RunFolder:
         write_json(self.root / "run.json", state | {"seconds": state["seconds"] + seconds})
 
 
-@contextmanager
-def working(stage: str, identity: Identity, keep_others: bool) -> Iterator[RunFolder]:
-    """Hold the run with this identity for this process; its folders are made if need be, and only while it is held.
-
-    Other finished runs of the stage are removed, and starts that failed before they had made anything, once they are old.
-
-    Raises:
-        HeldError: another living process holds it.
-    """
-    folder = RunFolder(RUNS / stage / identity.fingerprint)
-    forget_others(folder, keep_others)
-    with suppress(FileExistsError):  # raised too where another process removes it just then
-        folder.root.mkdir(parents=True)
-    with locked(folder):
-        for path in (folder.out, folder.metrics, folder.work):
-            path.mkdir(exist_ok=True)
-        if not (folder.root / "run.json").is_file():
-            write_json(
-                folder.root / "run.json", {"identity": asdict(identity), "seconds": 0.0, "adopted": []}
-            )
-        yield folder
-
-
-FAILED_START_SECONDS = 3600.0
-"""How long a start that made nothing is left alone: another process may just have opened it."""
-
-
-def forget_others(folder: RunFolder, keep_done: bool = False) -> None:
-    """Remove the other finished runs of a stage, and starts that failed before they had made anything, once they are old."""
-    for other in sorted(folder.root.parent.iterdir()) if folder.root.parent.is_dir() else ():
-        if other.name.startswith("."):  # what a process that was killed was forgetting
-            remove(other)
-        elif other != folder.root and _forgettable(RunFolder(other), keep_done):
-            with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it
-                RunFolder(other).forget()
-
-
-def _forgettable(run: RunFolder, keep_others: bool) -> bool:
-    if run.done:
-        return not keep_others
-    return run.empty and time.time() - run.touched > FAILED_START_SECONDS
-
-
 def remove(path: Path) -> None:
     """Remove a folder that other processes may be removing too, or still putting a lock in, as they open what it was."""
     while path.exists():
@@ -248,42 +204,6 @@ def remove(path: Path) -> None:
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
-
-
-def held(folder: RunFolder) -> str:
-    """What a second process is told."""
-    return f"{folder.root} is being worked on by another process: wait for it, or stop it"
-
-
-class HeldError(UserError):
-    """Another living process works in the run."""
-
-
-@contextmanager
-def locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run for this process.
-
-    Raises:
-        HeldError: another living process holds it.
-    """
-    path = folder.root / "lock"
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("a"))
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            same = os.path.samestat(os.fstat(file.fileno()), path.stat())
-        except (BlockingIOError, FileNotFoundError) as error:
-            raise HeldError(held(folder)) from error
-        if not same:  # it was forgotten, and begun again, since it was opened here
-            raise HeldError(held(folder))
-        yield
-
-
-def holds(folder: RunFolder, identity: os.stat_result) -> bool:
-    """Whether the run's folder is still the one of which `identity` was taken: another process may have begun it again."""
-    with suppress(FileNotFoundError):
-        return os.path.samestat(folder.root.stat(), identity)
-    return False
 
 
 def publish(source: Path, destination: Path, link: bool) -> None:

@@ -24,7 +24,8 @@ from training.loop.checkpoints import list_checkpoints
 from training.loop.train import TrainingFolder, train
 from workflow import running
 from workspace.exact.manifest import read_manifest
-from workspace.runs import RunFolder, locked
+from workspace.holding import locked
+from workspace.runs import RunFolder
 
 QUIET = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from evaluation.examples import Example, read_examples, read_picture, write_examples
-from inference.encode import encode, encoder_on
+from inference.encode import KeyedImages, encode, encoder_on
 from inference.reconstruct import from_other_counts, reconstruct
 from inference.sampling.decode import decode
 from models.mqvae import MQVAE
@@ -26,6 +26,10 @@ def images() -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), np.uint8)
 
 
+def batch(seed: int = 3) -> KeyedImages:
+    return KeyedImages(images(), KEYS, seed)
+
+
 def model(mask: MaskKind) -> MQVAE:
     torch.manual_seed(0)
     made = MQVAE(replace(CONFIG, mask=mask, mask_ratio=0.0 if mask == "none" else 0.5)).eval()
@@ -37,28 +41,28 @@ def model(mask: MaskKind) -> MQVAE:
 @pytest.mark.parametrize("mask", ["adaptive", "random", "none"])
 def test_a_reconstruction_is_what_the_decoder_makes_of_the_tokens(mask: MaskKind) -> None:
     mqvae = model(mask)
-    tokens, back = encode(mqvae, images(), KEYS, 3), reconstruct(mqvae, images(), KEYS, 3)
+    tokens, back = encode(mqvae, batch()), reconstruct(mqvae, batch())
     assert np.array_equal(tokens.codes, back.codes) and np.array_equal(tokens.positions, back.positions)
-    for batch in (1, 2, 3):
-        made = decode(mqvae, *(torch.from_numpy(part) for part in tokens), batch=batch)
+    for size in (1, 2, 3):
+        made = decode(mqvae, *(torch.from_numpy(part) for part in tokens), batch=size)
         assert np.abs(made.astype(int) - back.images).max() <= 1
 
 
 @pytest.mark.parametrize("mask", ["adaptive", "random"])
 def test_the_tokens_of_an_image_depend_on_its_key_and_seed_and_not_on_its_neighbours(mask: MaskKind) -> None:
     mqvae = model(mask)
-    together = encode(mqvae, images(), KEYS, 3)
+    together = encode(mqvae, batch())
     for row, key in enumerate(KEYS):
-        alone = encode(mqvae, images()[row : row + 1], [key], 3)
+        alone = encode(mqvae, KeyedImages(images()[row : row + 1], [key], 3))
         assert np.array_equal(alone.codes[0], together.codes[row])
         assert np.array_equal(alone.positions[0], together.positions[row])
-    other = encode(mqvae, images(), KEYS, 4)
+    other = encode(mqvae, batch(seed=4))
     assert np.array_equal(other.positions, together.positions) == (mask == "adaptive")
 
 
 def test_the_first_cells_of_the_order_are_those_that_are_kept_and_other_counts_leave_them_out() -> None:
     mqvae = model("random")
-    back = reconstruct(mqvae, images(), KEYS, 3)
+    back = reconstruct(mqvae, batch())
     kept = mqvae.config.num_kept
     assert np.array_equal(np.sort(back.order[:, :kept], axis=1), back.positions)
     assert sorted(back.order[0]) == list(range(mqvae.config.num_positions))

@@ -13,16 +13,8 @@ from workflow.runs_command import chosen, drop, find_run, list_runs, parser, sta
 from workspace.errors import UserError
 from workspace.exact.manifest import write_json
 from workspace.fingerprints import input_fingerprint, listing_fingerprint
-from workspace.runs import (
-    HeldError,
-    Identity,
-    RunFolder,
-    adopt,
-    locked,
-    mark_done,
-    publish,
-    working,
-)
+from workspace.holding import HeldError, locked, working
+from workspace.runs import Identity, RunFolder, adopt, mark_done, publish
 
 IDENTITY = Identity({"steps": 3}, {"shards": "a"}, {"models/mqvae/masker.py": "b"})
 
