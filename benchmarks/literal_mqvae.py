@@ -1,7 +1,7 @@
 """MQ-VAE's training step as VQGAN's published code does it: the reference of rows 5 and 6.
 
 Two forward passes of the generator a step (one an optimiser), swish written out, an L × L attention matrix, the adaptive
-weight by two more passes back through the losses, three passes of the critic, Adam as it comes. Weights and arithmetic
+weight by two more passes back through the losses, three passes of the discriminator, Adam as it comes. Weights and arithmetic
 are those of `models/`: tests hold the losses and gradients of both equal.
 
 Shapes: B images, C channels, H and W pixels or cells, L cells, N kept, D features.
@@ -95,24 +95,26 @@ class LiteralStep:
 
     Args:
         model: trained in place.
-        critic: trained in place.
+        discriminator: trained in place.
         loss: weights of the terms; no perceptual one.
         learning_rate: of both optimisers.
     """
 
     def __init__(
-        self, model: MQVAE, critic: PatchDiscriminator, loss: LossConfig, learning_rate: float
+        self, model: MQVAE, discriminator: PatchDiscriminator, loss: LossConfig, learning_rate: float
     ) -> None:
-        self.model, self.critic, self.loss = model, critic, loss
+        self.model, self.discriminator, self.loss = model, discriminator, loss
         self.model_adam = Adam(model.parameters(), lr=learning_rate, betas=(0.5, 0.9))
-        self.critic_adam = Adam(critic.parameters(), lr=loss.discriminator_learning_rate, betas=(0.5, 0.9))
+        self.discriminator_adam = Adam(
+            discriminator.parameters(), lr=loss.discriminator_learning_rate, betas=(0.5, 0.9)
+        )
 
-    def generator(self, image_BCHW: Tensor) -> Tensor:
+    def generator_backward(self, image_BCHW: Tensor) -> Tensor:
         """Backward of the generator's loss; returns it."""
         recovered_BCHW, commitment = forward(self.model, image_BCHW)
         reconstruction = self.loss.l1 * F.l1_loss(recovered_BCHW, image_BCHW)
         reconstruction = reconstruction + self.loss.l2 * F.mse_loss(recovered_BCHW, image_BCHW)
-        adversarial = -self.critic(recovered_BCHW).mean()
+        adversarial = -self.discriminator(recovered_BCHW).mean()
         last = self.model.decoder.last_weight
         rec_norm = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].norm()
         adv_norm = torch.autograd.grad(adversarial, last, retain_graph=True)[0].norm()
@@ -121,10 +123,10 @@ class LiteralStep:
         total.backward()
         return total.detach()
 
-    def discriminator(self, image_BCHW: Tensor) -> Tensor:
-        """Backward of the critic's loss, on a forward pass of its own; returns it."""
+    def discriminator_backward(self, image_BCHW: Tensor) -> Tensor:
+        """Backward of the discriminator's loss, on a forward pass of its own; returns it."""
         recovered_BCHW, _ = forward(self.model, image_BCHW)
-        real, fake = self.critic(image_BCHW), self.critic(recovered_BCHW.detach())
+        real, fake = self.discriminator(image_BCHW), self.discriminator(recovered_BCHW.detach())
         loss = 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
         loss.backward()
         return loss.detach()
@@ -132,9 +134,9 @@ class LiteralStep:
     def __call__(self, image_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """One step of each optimiser; returns both losses."""
         self.model_adam.zero_grad()
-        total = self.generator(image_BCHW)
+        generator_loss = self.generator_backward(image_BCHW)
         self.model_adam.step()
-        self.critic_adam.zero_grad()
-        critic = self.discriminator(image_BCHW)
-        self.critic_adam.step()
-        return total, critic
+        self.discriminator_adam.zero_grad()
+        discriminator_loss = self.discriminator_backward(image_BCHW)
+        self.discriminator_adam.step()
+        return generator_loss, discriminator_loss

@@ -10,7 +10,7 @@ from evaluation.perceptual.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
-from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.mqvae.module import ImageBatch, MQVAETrainingModule
 
 RATE = 4e-5
 QUANTIZER = QuantizerConfig(
@@ -88,25 +88,25 @@ def no_pictures(step: int, image_BCHW: Tensor, output: MQVAEOutput) -> None:
     """Nothing is drawn."""
 
 
-def trainee_of(
+def training_module_of(
     config: MQVAEConfig, training: MQVAESettings, batch: int, device: torch.device
-) -> MQVAETrainee:
+) -> MQVAETrainingModule:
     """With weights of seed 0."""
     torch.manual_seed(0)
     held_out = torch.zeros(1, 3, config.image_size, config.image_size)
     settings = training.replaced(model=config, global_batch=batch, micro_batch=batch)
-    return MQVAETrainee(MQVAE(config), settings, None, held_out, device, no_pictures)
+    return MQVAETrainingModule(MQVAE(config), settings, None, held_out, device, no_pictures)
 
 
-def one_step(trainee: MQVAETrainee, image_BCHW: Tensor) -> Callable[[], dict[str, float]]:
+def one_step(training_module: MQVAETrainingModule, image_BCHW: Tensor) -> Callable[[], dict[str, float]]:
     """A call is a step of everything: both losses, both optimisers, codebook, EMA; returns its loss terms."""
     batch = ImageBatch(image_BCHW, 0, list(range(len(image_BCHW))))
 
     def run() -> dict[str, float]:
-        for optimizer in trainee.optimizers.values():
+        for optimizer in training_module.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        terms = trainee.micro_step(batch, 0, 1.0)
-        trainee.finish_step(0, lambda tensor: tensor)
+        terms = training_module.micro_step(batch, 0, 1.0)
+        training_module.finish_step(0, lambda tensor: tensor)
         return {name: float(value.detach()) for name, value in terms.items()}
 
     return run

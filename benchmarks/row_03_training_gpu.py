@@ -14,7 +14,7 @@ from benchmarks.row_02_sampling_gpu import CONFIG
 from models.stackformer import Stackformer, StackformerConfig
 from settings.stackformer import StackformerSettings
 from training.stackformer.batches import TokenBatch
-from training.stackformer.trainee import StackformerTrainee
+from training.stackformer.module import StackformerTrainingModule
 
 BATCH, STEPS = 16, 10
 TRAINING = StackformerSettings(
@@ -90,10 +90,10 @@ def step_seconds() -> list[float]:
     device = torch.device("cuda")
     torch.manual_seed(0)
     batch = random_batch(CONFIG, BATCH)
-    trainee = StackformerTrainee(Stackformer(CONFIG), TRAINING, batch, device)
+    training_module = StackformerTrainingModule(Stackformer(CONFIG), TRAINING, batch, device)
 
     def run() -> None:
-        one_step(trainee, batch)
+        one_step(training_module, batch)
         torch.cuda.synchronize()
 
     for _ in range(3):
@@ -101,11 +101,11 @@ def step_seconds() -> list[float]:
     return [seconds(run) for _ in range(STEPS)]
 
 
-def one_step(trainee: StackformerTrainee, batch: TokenBatch) -> None:
+def one_step(training_module: StackformerTrainingModule, batch: TokenBatch) -> None:
     """Forward, backward, update."""
-    trainee.optimizers["model"].zero_grad(set_to_none=True)
-    trainee.micro_step(batch, 0, 1.0)
-    trainee.finish_step(0, lambda tensor: tensor)
+    training_module.optimizers["model"].zero_grad(set_to_none=True)
+    training_module.micro_step(batch, 0, 1.0)
+    training_module.finish_step(0, lambda tensor: tensor)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from models.mqvae import MQVAE, MQVAEConfig
 from models.stackformer import Stackformer, StackformerConfig
 from shards.tokens import TokenFacts, TokenShards
 from training.stackformer.batches import TokenBatch, TokenBatches
-from training.stackformer.trainee import StackformerTrainee
+from training.stackformer.module import StackformerTrainingModule
 from workspace.settings import read_tree
 
 COUNTS = {"train": 40960, "val": 512}
@@ -109,14 +109,14 @@ def loading(tokens: TokenShards) -> Result:
     )
     settings = TRAINING.replaced(global_batch=BATCH, micro_batch=BATCH)
     batches = TokenBatches(tokens.load("train"), SMALL, settings, Alone())
-    trainee = trainee_of(SMALL, torch.device("cpu"), batches(0)[0])
+    training_module = training_module_of(SMALL, torch.device("cpu"), batches(0)[0])
     steps = iter(range(1, 100))
 
     def share() -> float:
         began = time.perf_counter()
         [batch] = batches(next(steps))
         loaded = time.perf_counter()
-        one_step(trainee, batch)
+        one_step(training_module, batch)
         return 100 * (loaded - began) / (time.perf_counter() - began)
 
     return measured(
@@ -124,12 +124,16 @@ def loading(tokens: TokenShards) -> Result:
     )
 
 
-def trainee_of(config: StackformerConfig, device: torch.device, batch: TokenBatch) -> StackformerTrainee:
+def training_module_of(
+    config: StackformerConfig, device: torch.device, batch: TokenBatch
+) -> StackformerTrainingModule:
     """In fp32 on a CPU, in bf16 and compiled on a GPU."""
     torch.manual_seed(0)
     on_gpu = device.type == "cuda"
     plan = TRAINING if on_gpu else TRAINING.replaced(precision="fp32", compile=False)
-    return StackformerTrainee(Stackformer(config), plan.replaced(micro_batch=len(batch)), batch, device)
+    return StackformerTrainingModule(
+        Stackformer(config), plan.replaced(micro_batch=len(batch)), batch, device
+    )
 
 
 def encoding_claim(device: str) -> Claim:
@@ -151,7 +155,7 @@ def encoding(device: torch.device, small: StackformerConfig, batch: int, pairs: 
     mqvae = MQVAE(config_from_json(MQVAEConfig, preset["mqvae"]["model"])).eval().to(device)
     config = replace(small, num_positions=mqvae.config.num_positions, num_kept=mqvae.config.num_kept)
     tokens = random_batch(config, batch)
-    trainee = trainee_of(config, device, tokens)
+    training_module = training_module_of(config, device, tokens)
     image_BCHW = torch.rand(batch, 3, 256, 256, device=device) * 2 - 1
 
     @torch.no_grad()
@@ -160,7 +164,7 @@ def encoding(device: torch.device, small: StackformerConfig, batch: int, pairs: 
             mqvae.tokenize(image_BCHW)
 
     def step() -> None:
-        one_step(trainee, tokens)
+        one_step(training_module, tokens)
 
     ours, reference = timed(device, step), timed(device, encode, step)
     shapes = {"batch": batch, "pixels": 256, "N": config.num_kept, "width": config.network.width}

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 
 from benchmarks.harness import Claim, Result, alternate, at_least, main, measured, not_measured, seconds
-from benchmarks.mqvae_made import FULL, TRAINING, one_step, trainee_of
+from benchmarks.mqvae_made import FULL, TRAINING, one_step, training_module_of
 
 BATCH, STEPS, PAIRS = 8, 500, 10
 FAST = TRAINING.replaced(precision="bf16", channels_last=True, compile=True)
@@ -35,7 +35,7 @@ def measure() -> Iterable[Result]:
     device = torch.device("cuda")
     image_BCHW = torch.rand(BATCH, 3, 256, 256) * 2 - 1
     fast, plain = (
-        one_step(trainee_of(FULL, how, BATCH, device), image_BCHW.to(device)) for how in (FAST, PLAIN)
+        one_step(training_module_of(FULL, how, BATCH, device), image_BCHW.to(device)) for how in (FAST, PLAIN)
     )
     pairs = alternate(
         lambda: seconds(fast), lambda: seconds(plain), PAIRS

@@ -13,9 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.harness import Claim, Floor, Pairs, Result, alternate, at_most, main, measured, seconds
-from benchmarks.mqvae_made import SIZES, TRAINING, one_step, trainee_of
+from benchmarks.mqvae_made import SIZES, TRAINING, one_step, training_module_of
 from models.mqvae import MQVAEConfig
-from training.mqvae.trainee import MQVAETrainee
+from training.mqvae.module import MQVAETrainingModule
 
 BATCH, THREADS = 16, 2
 PAIRS = {"f8": 6, "f4": 3}
@@ -33,8 +33,10 @@ def measure_size(name: str, config: MQVAEConfig) -> Result:
     """Per cent of the step."""
     without = replace(config, mask="none", mask_ratio=0.0, demask="none")
     image_BCHW = torch.rand(BATCH, 3, config.image_size, config.image_size) * 2 - 1
-    trainees = [trainee_of(part, TRAINING, BATCH, torch.device("cpu")) for part in (config, without)]
-    floor = share(*(flops(trainee, image_BCHW) for trainee in trainees))
+    training_modules = [
+        training_module_of(part, TRAINING, BATCH, torch.device("cpu")) for part in (config, without)
+    ]
+    floor = share(*(flops(training_module, image_BCHW) for training_module in training_modules))
     claim = Claim(
         row=7,
         name=f"masking_share_{name}",
@@ -44,12 +46,12 @@ def measure_size(name: str, config: MQVAEConfig) -> Result:
         against="",
         bar=at_most(round(MOST * floor, 2)) if name == "f8" else None,
     )
-    steps = [one_step(trainee, image_BCHW) for trainee in trainees]
+    steps = [one_step(training_module, image_BCHW) for training_module in training_modules]
     took = alternate(lambda: seconds(steps[0]), lambda: seconds(steps[1]), PAIRS[name])
     shares = tuple(share(*pair) for pair in zip(took.ours, took.reference, strict=True))
     shapes = {"batch": BATCH, "L": config.num_positions, "H": config.demask_blocks, "n_z": config.code_dim}
     note = f"the bar is {MOST} times their share of the arithmetic"
-    how = "their share of the step's floating-point operations, critic included"
+    how = "their share of the step's floating-point operations, discriminator included"
     return measured(
         claim, Pairs(shares, ()), shapes | {"threads": THREADS}, note, Floor(round(floor, 2), how)
     )
@@ -75,10 +77,10 @@ class Counter(TorchDispatchMode):
         return made
 
 
-def flops(trainee: MQVAETrainee, image_BCHW: torch.Tensor) -> float:
+def flops(training_module: MQVAETrainingModule, image_BCHW: torch.Tensor) -> float:
     """Of one step, forward and backward."""
     with Counter() as counter:
-        one_step(trainee, image_BCHW)()
+        one_step(training_module, image_BCHW)()
     return counter.flops
 
 

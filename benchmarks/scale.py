@@ -41,12 +41,12 @@ def first_stage(settings: MQVAESettings) -> dict[str, float]:
     """MQ-VAE: a forward pass, a training step, and a pass of the encoder alone."""
     config: MQVAEConfig = settings.model
     with FakeTensorMode():
-        model, critic = (
+        model, discriminator = (
             MQVAE(config),
             PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers),
         )
         image_BCHW = torch.empty(BATCH, 3, config.image_size, config.image_size)
-        forward, judged = counted(model, image_BCHW), counted(critic, image_BCHW)
+        forward, judged = counted(model, image_BCHW), counted(discriminator, image_BCHW)
         with FlopCounterMode(display=False) as counter:
             model.tokenize(image_BCHW)
     perceptual = 3 * VGG if settings.perceptual.network == "vgg" else 0.0  # two images forward, one backward

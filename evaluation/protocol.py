@@ -108,7 +108,7 @@ def _told(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Made:
+class Provenance:
     """Where scored images come from: how many, under which settings and seed, from which artifacts."""
 
     count: int
@@ -131,27 +131,27 @@ def write_numbers(scores: Scores, protocol: Protocol, folder: Path) -> None:
         say(f"note: {warning}")
 
 
-def counted(scores: Scores, data: str, split: str, made: Made, folder: Path) -> None:
+def counted(scores: Scores, data: str, split: str, provenance: Provenance, folder: Path) -> None:
     """Write numbers that no feature extractor took part in, with their protocol.
 
     Args:
         scores: by name.
         data: fingerprint of the data set that they were counted on.
         split: its split.
-        made: on how many images, under which settings and seed, from which artifacts.
+        provenance: on how many images, under which settings and seed, from which artifacts.
         folder: for both files.
     """
     protocol = Protocol(
         reference=data,
         reference_split=split,
-        reference_count=made.count,
-        count=made.count,
+        reference_count=provenance.count,
+        count=provenance.count,
         resize="none",
         features="none",
         estimators={},
-        settings=made.settings,
-        seed=made.seed,
-        made_from=made.made_from,
+        settings=provenance.settings,
+        seed=provenance.seed,
+        made_from=provenance.made_from,
         versions=versions(OF_SCORES),
     )
     write_numbers(scores, protocol, folder)

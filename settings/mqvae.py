@@ -15,7 +15,7 @@ from workspace.settings import Compute
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms and the critic; a weight of 0 switches a term off.
+    """Weights of the loss terms and the discriminator; a weight of 0 switches a term off.
 
     Attributes:
         l1: of the mean absolute error of pixels (≥ 0).
@@ -23,11 +23,11 @@ class LossConfig:
         perceptual: of the perceptual distance (≥ 0).
         adversarial: of the hinge loss, times the adaptive weight (≥ 0).
         adaptive_max: highest adaptive weight (≥ 0).
-        discriminator_start: step from which the critic takes part (≥ 0).
+        discriminator_start: step from which the discriminator takes part (≥ 0).
         discriminator_ramp: steps over which its weight grows to the full (≥ 1).
-        discriminator_channels: width of the critic's first layer (≥ 1).
-        discriminator_layers: the critic's convolutions (≥ 1).
-        discriminator_learning_rate: the critic's peak rate (> 0).
+        discriminator_channels: width of the discriminator's first layer (≥ 1).
+        discriminator_layers: the discriminator's convolutions (≥ 1).
+        discriminator_learning_rate: the discriminator's peak rate (> 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}

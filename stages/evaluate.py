@@ -27,7 +27,7 @@ from evaluation.metrics.grid import Grid, border_means
 from evaluation.metrics.scores import Real, accuracy_scores, sample_scores, write_scores
 from evaluation.metrics.statistics import FEWEST
 from evaluation.neighbours import SHOWN, EvaluationFacts, Neighbours, copy_scores, nearest
-from evaluation.protocol import Made
+from evaluation.protocol import Provenance
 from evaluation.shapes.judged import Judged, judge, judged_scores, kinds_of
 from settings.evaluate import EvaluateSettings
 from shards.samples import SampleFacts, read_samples, sample_shards
@@ -80,8 +80,8 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     nearest_one, training = neighbours.distances[:, 0], facts.images["train"]
     scores |= copy_scores(facts.features, nearest_one, neighbours.held_out, training)
     made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
-    made = Made(len(rows), drawn.settings, drawn.seed, made_from)
-    write_scores(scores, reference, facts.fid_split, made, folder.metrics)
+    provenance = Provenance(len(rows), drawn.settings, drawn.seed, made_from)
+    write_scores(scores, reference, facts.fid_split, provenance, folder.metrics)
     found = EvaluationFacts(len(rows), facts.features, training)
     made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
     write_manifest(folder.out, "evaluation", asdict(found), made_from)
@@ -101,7 +101,7 @@ def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
 def extracting(
     samples: Manifest, reference: Path, settings: EvaluateSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that writes the rows of one shard of samples, and judges its images."""
+    """Made once per worker: the function that writes the rows of one shard of samples, and judges its images."""
     facts, drawn = Reference.open(reference).facts, facts_of(SampleFacts, samples)
     grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     extractor = load_extractor(reference, device_of(device), settings.torchscript_sha256)

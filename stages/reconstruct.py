@@ -26,7 +26,7 @@ from evaluation.features.rows import FeatureRows, extract
 from evaluation.metrics.grid import Grid
 from evaluation.metrics.scores import Real, accuracy_scores, reconstruction_distance, write_scores
 from evaluation.perceptual.lpips import load_lpips
-from evaluation.protocol import Made
+from evaluation.protocol import Provenance
 from evaluation.reconstructions import ImageScores, score_images, summarise
 from evaluation.shapes.judged import Judged, judge_both, judged_scores
 from evaluation.shapes.shape_fit import fit_scores
@@ -82,7 +82,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     scores |= fit_scores(originals.fits(), (), "_real") if originals.fits() else {}
     facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
     by = {"mqvae": made_by.fingerprint}
-    how = Made(len(rows), facts_of_model, settings.seed, by)
+    how = Provenance(len(rows), facts_of_model, settings.seed, by)
     write_scores(scores, reference, settings.split, how, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
     made_from = {"shards": shards.manifest.fingerprint, "reference": reference.manifest.fingerprint} | by
@@ -93,7 +93,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
 def reconstructing(
     paths: Inputs, settings: ReconstructSettings, device: str, threads: int
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that reconstructs and scores one shard."""
+    """Made once per worker: the function that reconstructs and scores one shard."""
     shards, reference = ImageShards.open(paths.shards), Reference.open(paths.reference)
     extractor = load_extractor(paths.reference, device_of(device), settings.torchscript_sha256)
     distance = load_lpips(settings.lpips, "reconstruct.lpips")

@@ -24,7 +24,7 @@ from evaluation.features.proxy import CONFIG, ProxyConfig, save_proxy, train_pro
 from evaluation.features.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
 from evaluation.features.rows import extract
 from evaluation.metrics.scores import accuracy_scores, real_distance, write_scores
-from evaluation.protocol import Made
+from evaluation.protocol import Provenance
 from settings.reference import ReferenceSettings
 from shards.images import ImageShards
 from workflow.running import run_stage
@@ -64,8 +64,8 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     reference = Reference.open(folder.out)
     scores = accuracy_scores(reference.rows("val"), list(facts.heads), facts.class_head)
     scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
-    made = Made(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
-    write_scores(scores, reference, "train", made, folder.metrics)
+    provenance = Provenance(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
+    write_scores(scores, reference, "train", provenance, folder.metrics)
 
 
 def install(
@@ -100,7 +100,7 @@ def install(
 def extracting(
     shards_folder: Path, extractor_folder: Path, settings: ReferenceSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that writes a shard's rows and the sum of its pixels."""
+    """Made once per worker: the function that writes a shard's rows and the sum of its pixels."""
     shards = ImageShards.open(shards_folder)
     extractor = load_extractor(extractor_folder, device_of(device), settings.torchscript_sha256)
 

@@ -109,7 +109,7 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
 def sampling(
     paths: Inputs, settings: SampleSettings, conditions: Conditions, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that writes the tar of one range of images."""
+    """Made once per worker: the function that writes the tar of one range of images."""
     place = device_of(device)
     models = Stackformer.from_pretrained(paths.stackformer), MQVAE.from_pretrained(paths.mqvae)
     draw = ImageSampler(*models, settings, place, free_bytes(place))

@@ -19,7 +19,7 @@ from cluster.overlap import made_ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from evaluation.codes.codebook import perplexity, usage
 from evaluation.codes.rate import raw_code_bits, raw_position_bits
-from evaluation.protocol import Made, Score, counted
+from evaluation.protocol import Provenance, Score, counted
 from inference.encode import encoder_on
 from inference.token_shards import BlockMaker, Captions, learn_captions
 from models.mqvae import MQVAE, MQVAEConfig
@@ -36,7 +36,7 @@ from workspace.links import link_or_copy
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
-Told = Sequence[dict[str, Any]]  # what a worker says of each shard
+ShardRecords = Sequence[dict[str, Any]]  # what a worker says of each shard
 
 
 @dataclass(frozen=True)
@@ -58,23 +58,23 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     make = partial(encoder, paths, settings, captions, compute.device, compute.loader_workers)
     tars = [path for split in SPLITS for path in shards.paths(split)]
     jobs = jobs_of(tars, lambda path: work / "tars" / f"{path.parent.name}-{path.name}")
-    told = map_shards(make, jobs, compute, work / "done", "tokenize", folder.progress_file)
+    records = map_shards(make, jobs, compute, work / "done", "tokenize", folder.progress_file)
     for job in jobs:
         target = folder.out / job.input.parent.name / job.input.name
         target.parent.mkdir(exist_ok=True)
         link_or_copy(job.output, target)
     if captions is not None:
         link_or_copy(captions.tokenizer, folder.out / TEXT_TOKENIZER)
-    facts = facts_of(config, shards, captions, told, made_by.fingerprint)
+    facts = facts_of(config, shards, captions, records, made_by.fingerprint)
     made_from = {"shards": shards.manifest.fingerprint, "mqvae": made_by.fingerprint}
     write_token_manifest(folder.out, facts, made_from)
-    scores = numbers(facts, told, min(max(1, compute.workers), len(jobs)))
-    made = Made(facts.counts["train"], settings.model_dump(mode="json"), settings.seed, made_from)
-    counted(scores, made_from["shards"], "train", made, folder.metrics)
+    scores = numbers(facts, records, min(max(1, compute.workers), len(jobs)))
+    provenance = Provenance(facts.counts["train"], settings.model_dump(mode="json"), settings.seed, made_from)
+    counted(scores, made_from["shards"], "train", provenance, folder.metrics)
 
 
 def facts_of(
-    config: MQVAEConfig, shards: ImageShards, captions: Captions | None, told: Told, mqvae: str
+    config: MQVAEConfig, shards: ImageShards, captions: Captions | None, records: ShardRecords, mqvae: str
 ) -> TokenFacts:
     """What is true of all the tokens; N and K are the MQ-VAE's."""
     return TokenFacts(
@@ -84,7 +84,7 @@ def facts_of(
         classes=shards.facts.classes,
         text_length=None if captions is None else captions.length,
         text_vocab=None if captions is None else captions.text.vocab,
-        counts={split: sum(job["images"] for job in told if job["split"] == split) for split in SPLITS},
+        counts={split: sum(job["images"] for job in records if job["split"] == split) for split in SPLITS},
         mask=config.mask,
         mqvae=mqvae,
         sources=True,
@@ -94,7 +94,7 @@ def facts_of(
 def encoder(
     paths: Inputs, settings: TokenizeSettings, captions: Captions | None, device: str, threads: int
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once a worker: the function that turns an image shard into a token shard."""
+    """Made once per worker: the function that turns an image shard into a token shard."""
     shards = ImageShards.open(paths.shards)
     model = encoder_on(MQVAE.from_pretrained(paths.mqvae), device_of(device))
     maker = BlockMaker(model, settings, shards.facts.classes is not None, captions)
@@ -125,11 +125,11 @@ def encoder(
     return one
 
 
-def numbers(facts: TokenFacts, told: Told, workers: int) -> dict[str, Score]:
+def numbers(facts: TokenFacts, records: ShardRecords, workers: int) -> dict[str, Score]:
     """Images, images a second of all workers together, how the training images use the codebook, bytes an image."""
-    counts = np.sum([job["code_counts"] for job in told if job["split"] == "train"], axis=0)
-    images, stored = sum(facts.counts.values()), sum(job["bytes"] for job in told)
-    rate = images * workers / sum(job["seconds"] for job in told)
+    counts = np.sum([job["code_counts"] for job in records if job["split"] == "train"], axis=0)
+    images, stored = sum(facts.counts.values()), sum(job["bytes"] for job in records)
+    rate = images * workers / sum(job["seconds"] for job in records)
     kept, cells = facts.num_kept, facts.grid[0] * facts.grid[1]
     values = {
         "images": (images, "copies included"),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cluster.training import WorkerGroup, fit
 from evaluation.perceptual.lpips import load_lpips
-from evaluation.protocol import Made, Score, counted
+from evaluation.protocol import Provenance, Score, counted
 from models.base.precision import allow_tf32
 from models.base.published import MQVAEFacts
 from models.mqvae import MQVAE, MQVAEOutput
@@ -25,7 +25,7 @@ from training.curves import Curves
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
 from training.mqvae.batches import ImageBatches
-from training.mqvae.trainee import MQVAETrainee
+from training.mqvae.module import MQVAETrainingModule
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.exact.manifest import write_manifest
@@ -47,7 +47,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerArgs:
     """What a worker is given: plain values and paths."""
 
     settings: MQVAESettings
@@ -66,8 +66,10 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     paths = TrainingFolder.of(folder, compute.checkpoints)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # a missing file is known before any work
     absolute = settings.replaced(perceptual=settings.perceptual.absolute())
-    work = Work(absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths)
-    fit(train_worker, work, compute, folder.root.absolute())
+    args = WorkerArgs(
+        absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
+    )
+    fit(train_worker, args, compute, folder.root.absolute())
     config = settings.model
     parameters = sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters())
     facts = MQVAEFacts(
@@ -83,14 +85,14 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     scores = {name: Score(value, ESTIMATORS[name]) for name, value in final.items()}
     scores["parameters"] = Score(parameters, "weights that are learned, the codebook included")
     count = min(settings.validate_images, shards.count("val"))
-    made = Made(count, settings.model_dump(mode="json"), settings.seed, {})
-    counted(scores, shards.manifest.fingerprint, "val", made, folder.metrics)
+    provenance = Provenance(count, settings.model_dump(mode="json"), settings.seed, {})
+    counted(scores, shards.manifest.fingerprint, "val", provenance, folder.metrics)
 
 
-def train_worker(work: Work, workers: WorkerGroup) -> None:
+def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     """One worker's part; rank 0 writes the published weights."""
-    settings = work.settings
-    shards = ImageShards.open(work.shards)
+    settings = args.settings
+    shards = ImageShards.open(args.shards)
     # products stay exact, for the search of the nearest code
     allow_tf32(convolutions=settings.precision in ("tf32", "bf16"), products=False)
     torch.manual_seed(settings.seed)
@@ -98,20 +100,20 @@ def train_worker(work: Work, workers: WorkerGroup) -> None:
     perceptual = load_lpips(settings.perceptual, "mqvae.perceptual")
     if perceptual is not None:
         perceptual.bf16 = settings.perceptual_precision == "bf16"
-    trainee = MQVAETrainee(
+    training_module = MQVAETrainingModule(
         model,
         settings,
         perceptual and perceptual.to(workers.device),
         held_out(shards, settings.validate_images),
         workers.device,
-        Pictures(work.folder.metrics, settings.model.grid),
+        Pictures(args.folder.metrics, settings.model.grid),
     )
-    batches = ImageBatches(shards, settings, workers, work.loader_workers)
-    train(trainee, batches, settings, workers, work.folder)
+    batches = ImageBatches(shards, settings, workers, args.loader_workers)
+    train(training_module, batches, settings, workers, args.folder)
     if workers.rank == 0:
-        published = MQVAE(settings.model).to(trainee.dtype)
-        published.load_state_dict(trainee.ema.model.state_dict())
-        published.save_pretrained(work.out)
+        published = MQVAE(settings.model).to(training_module.dtype)
+        published.load_state_dict(training_module.ema.model.state_dict())
+        published.save_pretrained(args.out)
 
 
 def held_out(shards: ImageShards, count: int) -> Tensor:

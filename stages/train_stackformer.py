@@ -14,7 +14,7 @@ import torch
 
 from cluster.training import WorkerGroup, fit
 from evaluation.codes.rate import bits_per_image
-from evaluation.protocol import Made, Score, counted
+from evaluation.protocol import Provenance, Score, counted
 from models.base.precision import allow_tf32, weight_dtype
 from models.base.published import TEXT_TOKENIZER, StackformerFacts
 from models.stackformer import Stackformer, StackformerConfig
@@ -24,7 +24,7 @@ from training.curves import Curves
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
 from training.stackformer.batches import TokenBatches, held_out
-from training.stackformer.trainee import StackformerTrainee
+from training.stackformer.module import StackformerTrainingModule
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
@@ -43,7 +43,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Work:
+class WorkerArgs:
     """What a worker is given: plain values and paths."""
 
     settings: StackformerSettings
@@ -60,8 +60,8 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     if settings.init_from is not None:
         started(Stackformer(config), settings)  # what does not fit is known before any worker starts
     paths = TrainingFolder.of(folder, compute.checkpoints)
-    work = Work(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
-    fit(train_worker, work, compute, folder.root.absolute())
+    args = WorkerArgs(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
+    fit(train_worker, args, compute, folder.root.absolute())
     if config.condition == "text":
         shutil.copyfile(tokens.tokenizer, folder.out / TEXT_TOKENIZER)
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
@@ -70,8 +70,10 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     scores |= bits_per_image(final, config.num_kept, config.num_codes, config.num_positions)
     scores["parameters"] = Score(parameters, "weights that are learned")
     count = min(settings.validate_images, tokens.facts.counts["val"])
-    made = Made(count, settings.model_dump(mode="json"), settings.seed, {"mqvae": tokens.facts.mqvae})
-    counted(scores, tokens.manifest.fingerprint, "val", made, folder.metrics)
+    provenance = Provenance(
+        count, settings.model_dump(mode="json"), settings.seed, {"mqvae": tokens.facts.mqvae}
+    )
+    counted(scores, tokens.manifest.fingerprint, "val", provenance, folder.metrics)
     facts = StackformerFacts(
         grid=tokens.facts.grid,
         num_kept=config.num_kept,
@@ -124,21 +126,21 @@ def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) ->
         raise UserError(f"stackformer.model does not fit {tokens}: {error}") from error
 
 
-def train_worker(work: Work, workers: WorkerGroup) -> None:
+def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     """One worker's part; rank 0 writes the published weights."""
-    settings, config = work.settings, work.config
-    tokens = TokenShards.open(work.tokens)
+    settings, config = args.settings, args.config
+    tokens = TokenShards.open(args.tokens)
     allow_tf32(convolutions=False, products=settings.precision == "tf32")
     torch.manual_seed(settings.seed)
     model = started(Stackformer(config), settings)
     unseen = held_out(tokens.load("val"), config, settings.validate_images)
-    trainee = StackformerTrainee(model, settings, unseen, workers.device)
+    training_module = StackformerTrainingModule(model, settings, unseen, workers.device)
     batches = TokenBatches(tokens.load("train"), config, settings, workers)
-    train(trainee, batches, settings, workers, work.folder)
+    train(training_module, batches, settings, workers, args.folder)
     if workers.rank == 0:
         published = Stackformer(config).to(weight_dtype(settings.precision))
-        published.load_state_dict(trainee.ema.model.state_dict())
-        published.save_pretrained(work.out)
+        published.load_state_dict(training_module.ema.model.state_dict())
+        published.save_pretrained(args.out)
 
 
 STAGE = Stage("train_stackformer", __doc__, StackformerSettings, Inputs, run, StackformerSettings.sources)

@@ -17,7 +17,7 @@ from benchmarks.gpu import stepping
 from benchmarks.gpu.phase import Item, Place
 from benchmarks.gpu.resuming import resumed
 from benchmarks.gpu.timing import forget_peak, wait
-from benchmarks.mqvae_made import FULL, SMALL, TRAINING, trainee_of
+from benchmarks.mqvae_made import FULL, SMALL, TRAINING, training_module_of
 from benchmarks.row_02_sampling_gpu import CONFIG
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
@@ -28,8 +28,8 @@ from models.sampling.memory import decoding_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from settings.mqvae import MQVAESettings
 from settings.stackformer import StackformerSettings
-from training.mqvae.trainee import ImageBatch
-from training.stackformer.trainee import StackformerTrainee
+from training.mqvae.module import ImageBatch
+from training.stackformer.module import StackformerTrainingModule
 
 CPU = torch.device("cpu")
 PLAIN = TRAINING.replaced(channels_last=False)
@@ -115,7 +115,7 @@ def gradients_of(module: nn.Module) -> dict[str, Tensor]:
 def mqvae_step(place: Place, device: torch.device, training: MQVAESettings, parts: int = 1) -> Step:
     """Terms and gradients of a step on four images, in so many micro-batches; the images are keyed by place, not by device."""
     config = mqvae_config(place)
-    trainee = trainee_of(config, training, 4, device)
+    training_module = training_module_of(config, training, 4, device)
     images = (
         torch.rand(4, 3, config.image_size, config.image_size, generator=torch.Generator().manual_seed(1)) * 2
         - 1
@@ -125,9 +125,9 @@ def mqvae_step(place: Place, device: torch.device, training: MQVAESettings, part
         batch = ImageBatch(
             part, number * len(part), list(range(number * len(part), (number + 1) * len(part)))
         )
-        for name, value in trainee.micro_step(batch, 0, 1 / parts).items():
+        for name, value in training_module.micro_step(batch, 0, 1 / parts).items():
             sums[name] = sums.get(name, 0.0) + float(value) / parts
-    return sums, gradients_of(trainee.model)
+    return sums, gradients_of(training_module.model)
 
 
 def stackformer_step(
@@ -137,12 +137,12 @@ def stackformer_step(
     config = stackformer_config(place)
     torch.manual_seed(0)
     model, batch = Stackformer(config), random_batch(config, 4)
-    trainee = StackformerTrainee(model, training.replaced(micro_batch=4), batch, device)
+    training_module = StackformerTrainingModule(model, training.replaced(micro_batch=4), batch, device)
     sums: dict[str, float] = {}
     for part in batch.split(4 // parts):
-        for name, value in trainee.micro_step(part, 0, 1 / parts).items():
+        for name, value in training_module.micro_step(part, 0, 1 / parts).items():
             sums[name] = sums.get(name, 0.0) + float(value) / parts
-    return sums, gradients_of(trainee.model)
+    return sums, gradients_of(training_module.model)
 
 
 def apart(one: Step, other: Step) -> dict[str, float]:
@@ -197,7 +197,7 @@ def channels_last(place: Place) -> dict[str, Any]:
 
 
 def micro_batches(place: Place) -> dict[str, Any]:
-    """A step in two parts is the step; the critic's adaptive weight belongs to a micro-batch, so there is none here."""
+    """A step in two parts is the step; the discriminator's adaptive weight belongs to a micro-batch, so there is none here."""
     device = torch.device(place.device)
     alone = PLAIN.replaced(loss=replace(PLAIN.loss, adversarial=0.0))
     mqvae = apart(mqvae_step(place, device, alone, 2), mqvae_step(place, device, alone))

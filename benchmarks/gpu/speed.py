@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from benchmarks.floors import Machine, decoding_floor, measure_machine
 from benchmarks.gpu.phase import Item, Place
 from benchmarks.gpu.timing import forget_peak, median_seconds, peak_gigabytes, wait
-from benchmarks.mqvae_made import FULL, TRAINING, one_step, trainee_of
+from benchmarks.mqvae_made import FULL, TRAINING, one_step, training_module_of
 from benchmarks.row_02_sampling_gpu import CONFIG, SETTINGS
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import one_step as stackformer_step
@@ -29,7 +29,7 @@ from models.sampling import Sampler
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from models.stackformer.transformer import Transformer
 from settings.mqvae import MQVAESettings
-from training.stackformer.trainee import StackformerTrainee
+from training.stackformer.module import StackformerTrainingModule
 
 F16 = replace(FULL, channel_multipliers=(1, 1, 2, 2, 4), code_dim=256)
 EAGER_BF16 = TRAINING.replaced(precision="bf16", channels_last=False)
@@ -169,9 +169,9 @@ def checkpointed_blocks(model: Stackformer) -> None:
                 block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def stackformer_trainee(
+def stackformer_training_module(
     place: Place, compiled: bool, checkpointed: bool
-) -> tuple[StackformerTrainee, Callable[[], None]]:
+) -> tuple[StackformerTrainingModule, Callable[[], None]]:
     """A training step in bf16, and whose it is."""
     device, config = torch.device(place.device), stackformer_config(place)
     torch.manual_seed(0)
@@ -181,8 +181,10 @@ def stackformer_trainee(
     if checkpointed:
         checkpointed_blocks(model)
     training = STACKFORMER_TRAINING.replaced(compile=compiled and not place.tiny)
-    trainee = StackformerTrainee(model, training.replaced(micro_batch=len(batch)), batch, device)
-    return trainee, partial(stackformer_step, trainee, batch)
+    training_module = StackformerTrainingModule(
+        model, training.replaced(micro_batch=len(batch)), batch, device
+    )
+    return training_module, partial(stackformer_step, training_module, batch)
 
 
 def stackformer(place: Place, compiled: bool, checkpointed: bool, times: int = 10) -> dict[str, Any]:
@@ -190,13 +192,13 @@ def stackformer(place: Place, compiled: bool, checkpointed: bool, times: int = 1
     device, config = torch.device(place.device), stackformer_config(place)
     rate = machine_of(place).flops
     forget_peak(device)
-    trainee, step = stackformer_trainee(place, compiled, checkpointed)
+    training_module, step = stackformer_training_module(place, compiled, checkpointed)
     began = time.perf_counter()
     step()
     wait(device)
     first = time.perf_counter() - began
     taken = median_seconds(step, device, 2 if place.tiny else times)
-    batch = len(trainee.held_out)
+    batch = len(training_module.held_out)
     found = {
         "batch": batch,
         "seconds_a_step": taken,
@@ -218,19 +220,19 @@ def optimisers(place: Place) -> dict[str, Any]:
         with device:
             model = Stackformer(config)
         training = STACKFORMER_TRAINING.replaced(optimizer=kind, compile=False)
-        trainee = StackformerTrainee(model, training, random_batch(config, 2), device)
+        training_module = StackformerTrainingModule(model, training, random_batch(config, 2), device)
         for weight in model.parameters():
             weight.grad = torch.randn_like(weight)
         found[f"{kind}_seconds"] = median_seconds(
-            partial(trainee.finish_step, 0, lambda tensor: tensor), device, 5
+            partial(training_module.finish_step, 0, lambda tensor: tensor), device, 5
         )
         found[f"{kind}_peak_gigabytes"] = peak_gigabytes(device)
-        del trainee, model
+        del training_module, model
     return found
 
 
 def mqvae(place: Place, config: MQVAEConfig, compiled: bool, times: int = 8) -> dict[str, Any]:
-    """A step with its critic: fp32 eager beside bf16, compiled or not."""
+    """A step with its discriminator: fp32 eager beside bf16, compiled or not."""
     device, config = torch.device(place.device), mqvae_config(place, config)
     batch = 2 if place.tiny else 8
     ways = {"fp32_eager": TRAINING.replaced(channels_last=False), "bf16": EAGER_BF16}
@@ -254,8 +256,10 @@ def mqvae_seconds(
     """Of one way: seconds a step, and peak memory."""
     forget_peak(device)
     images = torch.rand(batch, 3, config.image_size, config.image_size) * 2 - 1
-    trainee = trainee_of(config, training, batch, device)
-    taken = median_seconds(one_step(trainee, images.to(device)), device, 2 if place.tiny else times, warm=3)
+    training_module = training_module_of(config, training, batch, device)
+    taken = median_seconds(
+        one_step(training_module, images.to(device)), device, 2 if place.tiny else times, warm=3
+    )
     return {"seconds": taken, "images_per_second": batch / taken, "peak_gigabytes": peak_gigabytes(device)}
 
 
@@ -297,12 +301,12 @@ def profile_of_sampling(place: Place) -> dict[str, Any]:
 def profile_of_training(place: Place) -> dict[str, Any]:
     """Of an eager step of the Stackformer and one of the MQ-VAE at f8."""
     device, config = torch.device(place.device), mqvae_config(place, FULL)
-    _, step = stackformer_trainee(place, compiled=False, checkpointed=False)
+    _, step = stackformer_training_module(place, compiled=False, checkpointed=False)
     step()
     found: dict[str, Any] = {"stackformer": kernels(step, device)}
     batch = 2 if place.tiny else 8
     images = (torch.rand(batch, 3, config.image_size, config.image_size) * 2 - 1).to(device)
-    other = one_step(trainee_of(config, EAGER_BF16, batch, device), images)
+    other = one_step(training_module_of(config, EAGER_BF16, batch, device), images)
     other()
     return found | {"mqvae": kernels(other, device)}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.phase import Place
 from benchmarks.gpu.timing import median_seconds
-from benchmarks.mqvae_made import TRAINING, trainee_of
+from benchmarks.mqvae_made import TRAINING, training_module_of
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
 from cluster.devices import reproducible
@@ -26,8 +26,8 @@ from settings.mqvae import ExplorationConfig
 from training.loop.optimizers import COEFFICIENTS, SLACK, orthogonalized
 from training.loop.train import step_once
 from training.loop.watch import Watch
-from training.mqvae.trainee import ImageBatch
-from training.stackformer.trainee import StackformerTrainee
+from training.mqvae.module import ImageBatch
+from training.stackformer.module import StackformerTrainingModule
 from workspace.errors import UserError
 
 BATCH, STEPS = 4, 3
@@ -72,18 +72,20 @@ class Stepping:
     """A training that takes one step at a time.
 
     Attributes:
-        trainee: the model in training.
+        training_module: the model in training.
         watch: looks at its numbers.
         step: takes step i.
     """
 
-    trainee: Any
+    training_module: Any
     watch: Watch
     step: Callable[[int], dict[str, Any]]
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of all weights and of the codebook, by name."""
-        return {name: value.detach().clone() for name, value in self.trainee.model.state_dict().items()}
+        return {
+            name: value.detach().clone() for name, value in self.training_module.model.state_dict().items()
+        }
 
 
 def of_mqvae(
@@ -100,17 +102,22 @@ def of_mqvae(
         quantize_start=1,
         exploration=ExplorationConfig(noise=1.0, anneal_start=STEPS, anneal_end=STEPS, freeze_start=None),
     )
-    trainee = trainee_of(config, settings, BATCH, device)
+    training_module = training_module_of(config, settings, BATCH, device)
 
     def step(number: int) -> dict[str, Any]:
         random = torch.Generator().manual_seed(number)
         images = torch.rand(BATCH, 3, config.image_size, config.image_size, generator=random) * 2 - 1
         return step_once(
-            trainee, [ImageBatch(images, 0, range(BATCH))], number, trainee.settings, alone, watch
+            training_module,
+            [ImageBatch(images, 0, range(BATCH))],
+            number,
+            training_module.settings,
+            alone,
+            watch,
         )
 
     watch, alone = Watch(device, Path()), Alone(device)
-    return Stepping(trainee, watch, step)
+    return Stepping(training_module, watch, step)
 
 
 def of_stackformer(
@@ -122,10 +129,12 @@ def of_stackformer(
     settings = STACKFORMER_TRAINING.replaced(
         optimizer=optimizer, precision=precision, compile=False, micro_batch=BATCH, global_batch=BATCH
     )
-    trainee = StackformerTrainee(model, settings, batch, device)
+    training_module = StackformerTrainingModule(model, settings, batch, device)
     watch, alone = Watch(device, Path()), Alone(device)
     return Stepping(
-        trainee, watch, lambda number: step_once(trainee, [batch], number, settings, alone, watch)
+        training_module,
+        watch,
+        lambda number: step_once(training_module, [batch], number, settings, alone, watch),
     )
 
 
@@ -140,7 +149,7 @@ def all_kinds(
 
 def moved(stepping: Stepping) -> Tensor:
     """How far a few steps moved the learned weights, all in one vector, float64 on the CPU."""
-    learned = dict(stepping.trainee.model.named_parameters())
+    learned = dict(stepping.training_module.model.named_parameters())
     before = {name: weight.detach().clone() for name, weight in learned.items()}
     for number in range(STEPS):
         stepping.step(number)
@@ -166,7 +175,7 @@ def bad_gradients(place: Place, configs: tuple[MQVAEConfig, StackformerConfig]) 
     for name, stepping in all_kinds(configs, torch.device(place.device)):
         stepping.step(0)
         before, said = stepping.weights(), ""
-        with InfiniteGradient(stepping.trainee.model):
+        with InfiniteGradient(stepping.training_module.model):
             said = message_of(partial(stepping.step, 1))
         said = said or message_of(partial(step_and_look, stepping, 2))
         same = all(torch.equal(value, before[key]) for key, value in stepping.weights().items())

@@ -24,7 +24,7 @@ from evaluation.metrics.statistics import (
     precision_recall,
     within_class_variance,
 )
-from evaluation.protocol import Made, Protocol, Score, write_numbers
+from evaluation.protocol import Protocol, Provenance, Score, write_numbers
 from workspace.versions import OF_SCORES, versions
 
 PRECISION_ROWS = 10_000
@@ -96,7 +96,7 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
 
 
 def write_scores(
-    scores: Mapping[str, Score], reference: Reference, split: str, made: Made, folder: Path
+    scores: Mapping[str, Score], reference: Reference, split: str, provenance: Provenance, folder: Path
 ) -> None:
     """Write metrics.json, the numbers, and beside it protocol.json, how they came about.
 
@@ -104,7 +104,7 @@ def write_scores(
         scores: by name.
         reference: what the images were held against.
         split: its split.
-        made: what the images are.
+        provenance: what the images are.
         folder: for both files.
     """
     facts = reference.facts
@@ -112,15 +112,15 @@ def write_scores(
         reference=reference.manifest.fingerprint,
         reference_split=split,
         reference_count=facts.images[split],
-        count=made.count,
+        count=provenance.count,
         resize=facts.resize,
         features=facts.network,
         estimators={},
-        settings=made.settings,
-        seed=made.seed,
-        made_from=made.made_from,
+        settings=provenance.settings,
+        seed=provenance.seed,
+        made_from=provenance.made_from,
         versions=versions(OF_SCORES),
-        warnings=few_images(facts, split, made.count),
+        warnings=few_images(facts, split, provenance.count),
     )
     write_numbers(scores, protocol, folder)
 

@@ -1,4 +1,4 @@
-"""PatchGAN (Isola et al. 2017), the critic of VQGAN's adversarial loss, with GroupNorm in place of BatchNorm.
+"""PatchGAN (Isola et al. 2017), the discriminator of VQGAN's adversarial loss, with GroupNorm in place of BatchNorm.
 
 BatchNorm's statistics would make a step depend on how the batch is split over workers.
 """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Tensor:
-    """½ (E max(0, 1 - D(x)) + E max(0, 1 + D(x̂))): the critic's loss from its logits, a scalar."""
+    """½ (E max(0, 1 - D(x)) + E max(0, 1 + D(x̂))): the discriminator's loss from its logits, a scalar."""
     return 0.5 * (F.relu(1 - real).mean() + F.relu(1 + fake).mean())
 
 

@@ -71,7 +71,7 @@ class Quantized:
 
 
 @dataclass(frozen=True)
-class Seen:
+class CodebookBatch:
     """The features of one micro-batch, kept for the codebook's update at the end of the step.
 
     Attributes:
@@ -186,18 +186,18 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def initialise(
-        self, seen: Sequence[Seen], batch: int, seed: int, reduce: Reduce, admit: Admit = always
+        self, batches: Sequence[CodebookBatch], batch: int, seed: int, reduce: Reduce, admit: Admit = always
     ) -> None:
         """Take the codes from the features of one global batch (EMA codebook)."""
-        expected = batch * seen[0].features_BND.shape[1] / len(self.count_K)
-        start_KD = reduce(self._candidates(seen, batch * seen[0].features_BND.shape[1], seed))
+        expected = batch * batches[0].features_BND.shape[1] / len(self.count_K)
+        start_KD = reduce(self._candidates(batches, batch * batches[0].features_BND.shape[1], seed))
         fine = admit({"the codebook's largest number": start_KD.abs().max()})
         self._take(fine, start_KD, torch.full_like(self.count_K, expected), start_KD * expected)
 
     @torch.no_grad()
     def update(
         self,
-        seen: Sequence[Seen],
+        batches: Sequence[CodebookBatch],
         batch: int,
         restart: bool,
         seed: int,
@@ -209,7 +209,7 @@ class Quantizer(nn.Module):
         Nothing here waits for the device: no mask is turned into indices, no number is read.
 
         Args:
-            seen: this worker's micro-batches.
+            batches: this worker's micro-batches.
             batch: images in the global batch, over all workers.
             restart: whether dead codes start again from features of this batch.
             seed: decides which features; equal on all workers.
@@ -217,17 +217,17 @@ class Quantizer(nn.Module):
             admit: whether the sums may be taken.
         """
         size, dim = self.codebook_KD.shape
-        codes_R = torch.cat([part.codes_BN.reshape(-1) for part in seen])
+        codes_R = torch.cat([part.codes_BN.reshape(-1) for part in batches])
         ones_R = torch.ones_like(codes_R, dtype=self.codebook_KD.dtype)
         count_K = ones_R.new_zeros(size).index_add_(0, codes_R, ones_R)
         if self.config.kind == "simvq":
             self.codebook_KD.copy_(self.to_codes(self.start_KD))
         if self.config.kind != "ema":
             return CodebookStep(reduce(count_K), count_K.new_zeros(()))
-        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in seen]).to(count_K.dtype)
+        features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in batches]).to(count_K.dtype)
         sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)
-        total = batch * seen[0].features_BND.shape[1]
-        parts = [count_K[:, None], sum_KD] + ([self._candidates(seen, total, seed)] if restart else [])
+        total = batch * batches[0].features_BND.shape[1]
+        parts = [count_K[:, None], sum_KD] + ([self._candidates(batches, total, seed)] if restart else [])
         reduced = reduce(torch.cat(parts, dim=1))
         fine = admit({"the largest sum of a code's features": reduced.abs().max()})
         decay, seen_K = self.config.decay, reduced[:, 0]
@@ -250,13 +250,13 @@ class Quantizer(nn.Module):
         self.count_K.copy_(torch.where(fine, count_K, self.count_K))
         self.sum_KD.copy_(torch.where(fine, sum_KD, self.sum_KD))
 
-    def _candidates(self, seen: Sequence[Seen], total: int, seed: int) -> Tensor:
+    def _candidates(self, batches: Sequence[CodebookBatch], total: int, seed: int) -> Tensor:
         """K features [K, D] chosen by their index in the global batch; zeros where another worker has them."""
         size, dim = self.codebook_KD.shape
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         wanted_K = sent(order.repeat(-(-size // total))[:size], self.codebook_KD.device)
         found_KD = torch.zeros_like(self.codebook_KD)
-        for part in seen:
+        for part in batches:
             features_RD = part.features_BND.reshape(-1, dim).to(found_KD.dtype)
             row_K = wanted_K - part.first * part.features_BND.shape[1]
             mine_K = (row_K >= 0) & (row_K < len(features_RD))

@@ -8,8 +8,8 @@ import pytest
 
 from evaluation.protocol import (
     MUST_MATCH,
-    Made,
     Protocol,
+    Provenance,
     Score,
     counted,
     write_numbers,
@@ -85,7 +85,7 @@ def test_numbers_are_written_beside_their_protocol_and_its_warnings_are_said(
 
 
 def test_counted_numbers_name_the_data_they_were_counted_on(tmp_path: Path) -> None:
-    made = Made(20, {"steps": 3}, 7, {"mqvae": "def"})
+    made = Provenance(20, {"steps": 3}, 7, {"mqvae": "def"})
     counted({"psnr": Score(20.0, "decibels")}, "abc", "val", made, tmp_path)
     found = Protocol.read(tmp_path)
     assert (found.reference, found.reference_split, found.count, found.features) == ("abc", "val", 20, "none")

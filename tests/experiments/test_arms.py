@@ -14,9 +14,9 @@ from models.mqvae import MQVAE
 from models.stackformer import Stackformer, StackformerConfig
 from shards.images.pixels import to_float
 from tests.committed import ROOT
-from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.mqvae.module import ImageBatch, MQVAETrainingModule
 from training.stackformer.batches import TokenBatch
-from training.stackformer.trainee import StackformerTrainee
+from training.stackformer.module import StackformerTrainingModule
 from workflow.params import Params, load_params
 from workspace.errors import UserError
 
@@ -59,7 +59,7 @@ def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
     """The arm's MQ-VAE after 20 steps, and the L1 of each."""
     settings = params_of(arm).mqvae
     torch.manual_seed(settings.seed)
-    trainee = MQVAETrainee(
+    training_module = MQVAETrainingModule(
         MQVAE(settings.model),
         settings.replaced(global_batch=BATCH, micro_batch=BATCH),
         None,
@@ -71,10 +71,10 @@ def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
     for step in range(STEPS):
         first = step * BATCH % len(pictures())
         batch = ImageBatch(pictures()[first : first + BATCH], 0, range(step * BATCH, (step + 1) * BATCH))
-        trainee.optimizers["model"].zero_grad()
-        losses.append(float(trainee.micro_step(batch, step, 1.0)["l1"].detach()))
-        trainee.finish_step(step, lambda tensor: tensor)
-    return trainee.model.eval(), tuple(losses)
+        training_module.optimizers["model"].zero_grad()
+        losses.append(float(training_module.micro_step(batch, step, 1.0)["l1"].detach()))
+        training_module.finish_step(step, lambda tensor: tensor)
+    return training_module.model.eval(), tuple(losses)
 
 
 def stackformer_losses(arm: str) -> list[float]:
@@ -93,15 +93,15 @@ def stackformer_losses(arm: str) -> list[float]:
     batch = TokenBatch(
         tokens.codes_BN, tokens.positions_BN, torch.zeros(len(pictures()), 1, dtype=torch.int64)
     )
-    trainee = StackformerTrainee(
+    training_module = StackformerTrainingModule(
         Stackformer(config), settings.replaced(micro_batch=8), batch, torch.device("cpu")
     )
     losses = []
     for step in range(STEPS):
-        trainee.optimizers["model"].zero_grad()
-        terms = trainee.micro_step(batch, step, 1.0)
+        training_module.optimizers["model"].zero_grad()
+        terms = training_module.micro_step(batch, step, 1.0)
         losses.append(float((terms["code"] + terms["position"]).detach()))
-        trainee.finish_step(step, lambda tensor: tensor)
+        training_module.finish_step(step, lambda tensor: tensor)
     return losses
 
 

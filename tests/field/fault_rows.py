@@ -17,10 +17,10 @@ from tests.field.table import Field, Row
 from tests.hostile.table import plain
 from tests.training import test_mqvae_training as images
 from tests.training.test_watch import on_nothing, spoiling, state
-from training.loop import train
 from training.loop.checkpoints import list_checkpoints
+from training.loop.train import train
 from training.loop.watch import Watch
-from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.mqvae.module import ImageBatch, MQVAETrainingModule
 from workspace.errors import PeerLostError, UserError
 from workspace.settings import Compute
 
@@ -33,7 +33,7 @@ def bad_gradient(which: str, value: float, precision: Literal["fp32", "bf16"]) -
     """One gradient of a 14th step, with finite losses; what is told, and what moved."""
 
     def outcome(field: Field, folder: Path) -> str:
-        subject = images.trainee(images.TRAINING.replaced(precision=precision))
+        subject = images.training_module(images.TRAINING.replaced(precision=precision))
         before: list[dict[str, torch.Tensor]] = []
         spoiling(subject, 13, which, value)
         whole = subject.micro_step
@@ -70,7 +70,7 @@ def no_look(field: Field, folder: Path) -> str:
     nowhere = torch.device("meta")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
-        subject = MQVAETrainee(
+        subject = MQVAETrainingModule(
             images.MQVAE(images.CONFIG),
             training,
             None,
@@ -138,10 +138,10 @@ MIDDLES = tuple(
             bad_gradient("model", math.nan, "bf16"),
         ),
         (
-            "the same in the critic",
-            "a gradient of the critic set to inf",
-            f"step 14: the critic's gradient norm is inf{GOOD}",
-            bad_gradient("critic", math.inf, "fp32"),
+            "the same in the discriminator",
+            "a gradient of the discriminator set to inf",
+            f"step 14: the discriminator's gradient norm is inf{GOOD}",
+            bad_gradient("discriminator", math.inf, "fp32"),
         ),
         (
             "another micro_batch keeps other cells while exploring",

@@ -221,7 +221,7 @@ def killed_worker(world: World, folder: Path) -> str:
 
 
 class Turning:
-    """A trainee whose loss stops being a number at a step."""
+    """A training_module whose loss stops being a number at a step."""
 
     def __init__(self, step: int, weights: bool) -> None:
         self.model = nn.Linear(2, 1)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.mqvae.demasker import DirectionConstrainedAttention
-from models.mqvae.quantizer import Quantizer, QuantizerConfig, Seen, rotated
+from models.mqvae.quantizer import CodebookBatch, Quantizer, QuantizerConfig, rotated
 
 SIMVQ = QuantizerConfig(
     kind="simvq", estimator="straight_through", decay=0.9, commitment=0.25, restart_every=0, restart_below=0.0
@@ -64,7 +64,7 @@ def test_simvq_learns_one_map_and_its_codes_follow_it() -> None:
         optimizer.zero_grad()
         out.loss.backward()
         optimizer.step()
-        layer.update([Seen(0, z_BND, out.codes_BN)], 2, False, 0, lambda tensor: tensor)
+        layer.update([CodebookBatch(0, z_BND, out.codes_BN)], 2, False, 0, lambda tensor: tensor)
         torch.testing.assert_close(layer.codebook_KD, layer.start_KD @ layer.to_codes.weight.T)
     assert [name for name, _ in layer.named_parameters()] == ["to_codes.weight"]
     assert torch.equal(layer.start_KD, start_KD) and distances[-1] < 0.5 * distances[0]

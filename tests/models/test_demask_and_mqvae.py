@@ -231,7 +231,7 @@ def test_the_ramp_is_zero_before_its_start_and_one_after_its_length() -> None:
 
 def test_the_critic_judges_patches_one_image_at_a_time() -> None:
     torch.manual_seed(0)
-    critic = PatchDiscriminator(8, 3).double()
+    discriminator = PatchDiscriminator(8, 3).double()
     image = torch.randn(3, 3, 64, 64, dtype=torch.float64)
-    assert critic(image).shape == (3, 1, 6, 6)
-    torch.testing.assert_close(critic(image)[1:2], critic(image[1:2]))
+    assert discriminator(image).shape == (3, 1, 6, 6)
+    torch.testing.assert_close(discriminator(image)[1:2], discriminator(image[1:2]))

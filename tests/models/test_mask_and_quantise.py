@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.mqvae.masker import Masker, fill, num_kept, random_ranking, top_positions
-from models.mqvae.quantizer import Quantizer, QuantizerConfig, Seen
+from models.mqvae.quantizer import CodebookBatch, Quantizer, QuantizerConfig
 
 EMA = QuantizerConfig(
     kind="ema", estimator="straight_through", decay=0.9, commitment=0.25, restart_every=2, restart_below=0.1
@@ -174,12 +174,12 @@ def test_the_losses_are_vqgans() -> None:
         torch.testing.assert_close(out.loss, distance * (0.25 if config.kind == "ema" else 1.25))
 
 
-def seen_parts(parts: int, images: int = 8) -> list[Seen]:
+def seen_parts(parts: int, images: int = 8) -> list[CodebookBatch]:
     layer = quantizer(EMA)
     features = torch.randn(images, 5, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     size = images // parts
     return [
-        Seen(start, features[start : start + size], layer.nearest(features[start : start + size]))
+        CodebookBatch(start, features[start : start + size], layer.nearest(features[start : start + size]))
         for start in range(0, images, size)
     ]
 

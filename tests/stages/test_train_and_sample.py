@@ -121,7 +121,7 @@ def write_tokens(path: Path, mqvae: str, **changes: Any) -> None:
         block = TokenBlock(
             keys=tuple(f"{i:03d}" for i in range(count)),
             codes=generator.integers(6, size=(count, 8)).astype(np.uint16),
-            mask=pack_positions(positions, 16),
+            kept=pack_positions(positions, 16),
             cls=cls,
             text=tokenizer.encode([words[c] for c in cls], 4)[:, None],
             caption_count=np.ones(count, np.uint8),

@@ -14,7 +14,7 @@ from models.mqvae.quantizer import Quantizer
 from settings.mqvae import MQVAESettings
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
-from training.loop import train
+from training.loop.train import train
 from training.stackformer.batches import TokenBatches
 
 
@@ -24,12 +24,20 @@ def perceptual(a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
 
 
 def learned(path: Path, settings: MQVAESettings, config: images.MQVAEConfig) -> dict[str, Tensor]:
-    """Weights, averages, critic and codebook after 20 steps in float64."""
-    subject = images.trainee(config=config)
+    """Weights, averages, discriminator and codebook after 20 steps in float64."""
+    subject = images.training_module(config=config)
     subject.settings, subject.perceptual = settings, perceptual
     train(subject, images.batches(settings), settings, images.Alone(), images.folder(path))
     found = {f"{name}/{k}": v for name, m in subject.modules.items() for k, v in m.state_dict().items()}
-    terms = ("loss", "l1", "perceptual", "commitment", "critic", "codebook_perplexity", "codes_restarted")
+    terms = (
+        "loss",
+        "l1",
+        "perceptual",
+        "commitment",
+        "discriminator",
+        "codebook_perplexity",
+        "codes_restarted",
+    )
     told = {name: torch.tensor(images.losses(path, name)) for name in terms}
     shown = {name: torch.tensor(images.losses(path, name, "validation.tsv")) for name in ("psnr", "l1")}
     return found | told | {f"validation/{name}": value for name, value in shown.items()}
@@ -45,13 +53,13 @@ def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     """With exploration, perceptual and hinge loss, commitment, first codes and restarts of dead ones."""
-    monkeypatch.setattr("training.mqvae.trainee.adaptive_weight", constant_weight)
+    monkeypatch.setattr("training.mqvae.module.adaptive_weight", constant_weight)
     picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.5)
     config = dataclasses.replace(images.CONFIG, quantizer=picky)
     loss = dataclasses.replace(images.LOSS, perceptual=0.2)
     settings = images.TRAINING.replaced(loss=loss)
     found = [learned(tmp_path / str(size), settings.replaced(micro_batch=size), config) for size in (2, 8)]
-    assert found[0]["critic"][-1] > 0 and (kind != "ema" or found[0]["codes_restarted"].sum() > 0)
+    assert found[0]["discriminator"][-1] > 0 and (kind != "ema" or found[0]["codes_restarted"].sum() > 0)
     for other in found[1:]:
         torch.testing.assert_close(other, found[0], rtol=1e-6, atol=1e-9)
 
@@ -60,7 +68,7 @@ def test_thirty_steps_of_a_stackformer_do_not_depend_on_the_micro_batch(tmp_path
     found = []
     for size in (4, 8, 16):
         plan = tokens.TRAINING.replaced(precision="float64", micro_batch=size)
-        learner = tokens.trainee(plan)
+        learner = tokens.training_module(plan)
         batches = TokenBatches(tokens.tokens(), tokens.CLASSES, plan, tokens.OneOf())
         train(learner, batches, plan, tokens.OneOf(), tokens.folder(tmp_path / str(size)))
         found.append(dict(learner.ema.model.state_dict()))
@@ -118,7 +126,7 @@ def test_a_search_among_many_codes_holds_a_tile_and_not_the_matrix() -> None:
 @pytest.mark.parametrize("mask", ["adaptive", "random"])
 def test_validation_is_the_same_in_any_batches_and_draws_the_same_pictures(mask: str) -> None:
     config, seen = dataclasses.replace(images.CONFIG, mask=mask), list[tuple[Tensor, Tensor]]()
-    subject = images.trainee(config=config)
+    subject = images.training_module(config=config)
     sizes: list[int] = []
     run: Callable[..., images.MQVAEOutput] = subject.ema.model.forward
     subject.ema.model.forward = lambda image, ranking: (sizes.append(len(image)), run(image, ranking))[1]  # type: ignore[method-assign]

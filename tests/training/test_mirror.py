@@ -18,7 +18,7 @@ def learn(path: Path, mirror: str | None, steps: int = 8) -> bytes:
     """Train to `steps`; the tensors of the last checkpoint."""
     folder = TrainingFolder(path / "work", path / "metrics", path / "progress.json", mirror)
     loop = LOOP.replaced(steps=steps)
-    train(images.trainee(), images.batches(loop), loop, images.Alone(), folder)
+    train(images.training_module(), images.batches(loop), loop, images.Alone(), folder)
     return (list_checkpoints(folder.work)[-1] / "state.safetensors").read_bytes()
 
 

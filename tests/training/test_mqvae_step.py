@@ -13,7 +13,7 @@ from evaluation.perceptual.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
 from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
-from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.mqvae.module import ImageBatch, MQVAETrainingModule
 
 CONFIG = MQVAEConfig(
     image_size=16,
@@ -86,7 +86,7 @@ def everything_at_work(module: nn.Module) -> None:
             parameter.add_(0.1 * torch.randn_like(parameter))
 
 
-def pair(training: MQVAESettings) -> tuple[MQVAETrainee, LiteralStep]:
+def pair(training: MQVAESettings) -> tuple[MQVAETrainingModule, LiteralStep]:
     torch.manual_seed(0)
     model = MQVAE(training.model)
     everything_at_work(model)
@@ -94,10 +94,12 @@ def pair(training: MQVAESettings) -> tuple[MQVAETrainee, LiteralStep]:
     def nothing(step: int, image: Tensor, output: MQVAEOutput) -> None:
         """No pictures."""
 
-    trainee = MQVAETrainee(model, training, None, torch.zeros(1), torch.device("cpu"), nothing)
-    everything_at_work(trainee.critic)
-    literal = LiteralStep(copy.deepcopy(trainee.model), copy.deepcopy(trainee.critic), LOSS, 1e-3)
-    return trainee, literal
+    training_module = MQVAETrainingModule(model, training, None, torch.zeros(1), torch.device("cpu"), nothing)
+    everything_at_work(training_module.discriminator)
+    literal = LiteralStep(
+        copy.deepcopy(training_module.model), copy.deepcopy(training_module.discriminator), LOSS, 1e-3
+    )
+    return training_module, literal
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:
@@ -111,15 +113,18 @@ def test_a_step_has_the_losses_and_gradients_of_two_generator_passes(
     channels_last: bool, refine: int
 ) -> None:
     config = dataclasses.replace(CONFIG, refine=refine)
-    trainee, literal = pair(TRAINING.replaced(channels_last=channels_last, model=config))
+    training_module, literal = pair(TRAINING.replaced(channels_last=channels_last, model=config))
     image = torch.rand(4, 3, 16, 16, dtype=torch.float64) * 2 - 1
-    terms = trainee.micro_step(ImageBatch(image, 0, [0, 1, 2, 3]), 0, 1.0)
-    total = literal.generator(image)
-    literal.critic.zero_grad()
-    critic = literal.discriminator(image)
+    terms = training_module.micro_step(ImageBatch(image, 0, [0, 1, 2, 3]), 0, 1.0)
+    total = literal.generator_backward(image)
+    literal.discriminator.zero_grad()
+    discriminator_loss = literal.discriminator_backward(image)
     torch.testing.assert_close(terms["loss"], total)
-    torch.testing.assert_close(terms["critic"], critic)
-    for ours, theirs in ((trainee.model, literal.model), (trainee.critic, literal.critic)):
+    torch.testing.assert_close(terms["discriminator"], discriminator_loss)
+    for ours, theirs in (
+        (training_module.model, literal.model),
+        (training_module.discriminator, literal.discriminator),
+    ):
         assert len(gradients(ours)) == len(list(ours.parameters()))
         torch.testing.assert_close(gradients(ours), gradients(theirs), rtol=1e-8, atol=1e-12)
 
@@ -134,6 +139,6 @@ def test_a_captured_step_has_the_losses_and_gradients_of_an_eager_one(
     eager, _ = pair(TRAINING)
     compiled, _ = pair(TRAINING.replaced(compile=True))
     batch = ImageBatch(torch.rand(4, 3, 16, 16) * 2 - 1, 0, [0, 1, 2, 3])
-    terms = [trainee.micro_step(batch, 0, 1.0) for trainee in (eager, compiled)]
+    terms = [training_module.micro_step(batch, 0, 1.0) for training_module in (eager, compiled)]
     torch.testing.assert_close(terms[0], terms[1])
     torch.testing.assert_close(gradients(eager.model), gradients(compiled.model), rtol=1e-8, atol=1e-12)

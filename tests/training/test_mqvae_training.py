@@ -17,7 +17,7 @@ from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
 from training.loop.checkpoints import list_checkpoints
 from training.loop.train import TrainingFolder, train
-from training.mqvae.trainee import ImageBatch, MQVAETrainee
+from training.mqvae.module import ImageBatch, MQVAETrainingModule
 from workspace.settings import Compute
 
 CONFIG = MQVAEConfig(
@@ -116,13 +116,13 @@ def batches(settings: MQVAESettings) -> Callable[[int], Sequence[ImageBatch]]:
     return of
 
 
-def trainee(settings: MQVAESettings = TRAINING, config: MQVAEConfig = CONFIG) -> MQVAETrainee:
+def training_module(settings: MQVAESettings = TRAINING, config: MQVAEConfig = CONFIG) -> MQVAETrainingModule:
     torch.manual_seed(settings.seed)
 
     def draw(step: int, image: Tensor, output: MQVAEOutput) -> None:
         assert output.reconstruction_BCHW.shape == image.shape
 
-    return MQVAETrainee(MQVAE(config), settings, None, pictures(16), torch.device("cpu"), draw)
+    return MQVAETrainingModule(MQVAE(config), settings, None, pictures(16), torch.device("cpu"), draw)
 
 
 def folder(path: Path) -> TrainingFolder:
@@ -141,14 +141,14 @@ def newest(path: Path) -> bytes:
 def test_thirty_steps_lower_l1_on_held_out_images(tmp_path: Path) -> None:
     loss = dataclasses.replace(LOSS, adversarial=0.0)
     settings = TRAINING.replaced(steps=30, learning_rate=1e-2, max_grad_norm=0.0, loss=loss, validate_every=1)
-    train(trainee(settings), batches(settings), settings, Alone(), folder(tmp_path))
+    train(training_module(settings), batches(settings), settings, Alone(), folder(tmp_path))
     l1 = losses(tmp_path, "l1", "validation.tsv")
     assert l1[-1] < 0.8 * l1[0]
 
 
 def test_the_losses_of_twenty_steps_are_the_golden_ones(tmp_path: Path) -> None:
     """Rewrite the file on purpose with: python tests/training/test_mqvae_training.py."""
-    train(trainee(), batches(TRAINING), TRAINING, Alone(), folder(tmp_path))
+    train(training_module(), batches(TRAINING), TRAINING, Alone(), folder(tmp_path))
     golden = json.loads(GOLDEN.read_text())
     assert losses(tmp_path, "loss") == pytest.approx(golden["loss"], rel=1e-6)
 
@@ -165,10 +165,10 @@ def test_a_killed_and_resumed_run_gives_the_bits_of_an_uninterrupted_one(tmp_pat
             raise Killed("at step 13")
         return whole(step)
 
-    train(trainee(), whole, TRAINING, Alone(), folder(tmp_path / "whole"))
+    train(training_module(), whole, TRAINING, Alone(), folder(tmp_path / "whole"))
     with pytest.raises(Killed, match="at step 13"):
-        train(trainee(), broken, TRAINING, Alone(), folder(tmp_path / "killed"))
-    train(trainee(), whole, TRAINING, Alone(), folder(tmp_path / "killed"))
+        train(training_module(), broken, TRAINING, Alone(), folder(tmp_path / "killed"))
+    train(training_module(), whole, TRAINING, Alone(), folder(tmp_path / "killed"))
     assert newest(tmp_path / "killed") == newest(tmp_path / "whole")
     for name in ("loss", "l1", "codebook_perplexity"):
         assert losses(tmp_path / "killed", name) == losses(tmp_path / "whole", name)
@@ -177,12 +177,12 @@ def test_a_killed_and_resumed_run_gives_the_bits_of_an_uninterrupted_one(tmp_pat
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path: Path) -> None:
     for name, seed in (("a", 20240613123456), ("b", 20240613123456), ("c", 4)):
         settings = TRAINING.replaced(steps=5, seed=seed)
-        train(trainee(settings), batches(settings), settings, Alone(), folder(tmp_path / name))
+        train(training_module(settings), batches(settings), settings, Alone(), folder(tmp_path / name))
     assert newest(tmp_path / "a") == newest(tmp_path / "b") != newest(tmp_path / "c")
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named(tmp_path: Path) -> None:
-    subject = trainee()
+    subject = training_module()
     with torch.no_grad():
         subject.model.mask_code_D.fill_(math.inf)
     with pytest.raises(ValueError, match=r"step 1: the loss term loss is (nan|inf)"):
@@ -210,5 +210,5 @@ if __name__ == "__main__":
 
     with tempfile.TemporaryDirectory() as name:
         torch.set_num_threads(1)
-        train(trainee(), batches(TRAINING), TRAINING, Alone(), folder(Path(name)))
+        train(training_module(), batches(TRAINING), TRAINING, Alone(), folder(Path(name)))
         GOLDEN.write_text(json.dumps({"loss": losses(Path(name), "loss")}, indent=1) + "\n")

@@ -17,7 +17,7 @@ from shards.token_making.writing import pack_positions
 from shards.tokens import TokenSplit
 from training.loop.train import TrainingFolder, train
 from training.stackformer.batches import TokenBatch, TokenBatches, held_out, token_batch
-from training.stackformer.trainee import StackformerTrainee, parameter_groups
+from training.stackformer.module import StackformerTrainingModule, parameter_groups
 
 NETWORK = NetworkConfig(16, 2, 2, 1, 0.0, "ascending")
 CLASSES = StackformerConfig(NETWORK, 8, 9, 4, "class", 1, 3)
@@ -69,7 +69,7 @@ def tokens(count: int = 60) -> TokenSplit:
     return TokenSplit(
         keys=tuple(f"{i:03d}" for i in range(count)),
         codes=codes.astype(np.uint16),
-        mask=pack_positions(positions, 9),
+        kept=pack_positions(positions, 9),
         cls=cls,
         text=(np.arange(count)[:, None, None] % 5 * 3 + np.arange(3)[:, None] + np.zeros(2)).astype(
             np.uint16
@@ -79,11 +79,11 @@ def tokens(count: int = 60) -> TokenSplit:
     )
 
 
-def trainee(settings: StackformerSettings = TRAINING) -> StackformerTrainee:
+def training_module(settings: StackformerSettings = TRAINING) -> StackformerTrainingModule:
     """A fresh model in training."""
     torch.manual_seed(0)
     unseen = held_out(tokens(), CLASSES, 21)
-    return StackformerTrainee(Stackformer(CLASSES), settings, unseen, torch.device("cpu"))
+    return StackformerTrainingModule(Stackformer(CLASSES), settings, unseen, torch.device("cpu"))
 
 
 def batches(settings: StackformerSettings = TRAINING, workers: OneOf | None = None) -> TokenBatches:
@@ -104,12 +104,12 @@ def curves(path: Path) -> dict[str, list[float]]:
 
 def golden_losses(path: Path) -> dict[str, list[float]]:
     """Losses of 30 steps in float64 at every tenth step."""
-    train(trainee(TRAINING.replaced(precision="float64")), batches(), TRAINING, OneOf(), folder(path))
+    train(training_module(TRAINING.replaced(precision="float64")), batches(), TRAINING, OneOf(), folder(path))
     return {name: curves(path)[name] for name in ("code", "position")}
 
 
 def test_thirty_steps_lower_the_likelihood_loss_of_codes_and_of_positions(tmp_path: Path) -> None:
-    learner = trainee()
+    learner = training_module()
     before = learner.validate(0)
     train(learner, batches(), TRAINING, OneOf(), folder(tmp_path))
     after = learner.validate(30)
@@ -129,7 +129,7 @@ def test_the_losses_of_thirty_steps_are_the_golden_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, optimizer: OptimizerKind) -> None:
     plan = TRAINING.replaced(steps=6, checkpoint_every=2, validate_every=3, optimizer=optimizer)
-    whole = trainee(plan)
+    whole = training_module(plan)
     train(whole, batches(plan), plan, OneOf(), folder(tmp_path / "whole"))
 
     def killed(step: int) -> list[TokenBatch]:
@@ -138,8 +138,8 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, optimizer: Optimi
         return batches(plan)(step)
 
     with pytest.raises(KeyboardInterrupt):
-        train(trainee(plan), killed, plan, OneOf(), folder(tmp_path / "killed"))
-    again = trainee(plan)
+        train(training_module(plan), killed, plan, OneOf(), folder(tmp_path / "killed"))
+    again = training_module(plan)
     train(again, batches(plan), plan, OneOf(), folder(tmp_path / "killed"))
     for name, weight in whole.ema.model.state_dict().items():
         assert torch.equal(weight, again.ema.model.state_dict()[name]), name
@@ -160,7 +160,7 @@ def test_only_linear_maps_decay() -> None:
 
 def test_gradients_of_micro_batches_add_up_to_the_global_batch() -> None:
     plan = TRAINING.replaced(precision="float64")
-    parts, whole = trainee(plan), trainee(plan)
+    parts, whole = training_module(plan), training_module(plan)
     for batch in batches()(0):
         parts.micro_step(batch, 0, share=0.5)
     [together] = batches(TRAINING.replaced(micro_batch=16))(0)
@@ -217,7 +217,7 @@ def test_captions_are_drawn_from_those_an_image_has() -> None:
 
 
 def test_validation_is_the_mean_likelihood_of_the_averaged_weights_whatever_the_batch() -> None:
-    learner = trainee(TRAINING.replaced(precision="float64"))
+    learner = training_module(TRAINING.replaced(precision="float64"))
     for step in range(3):
         learner.optimizers["model"].zero_grad(set_to_none=True)
         for batch in batches()(step):
@@ -235,7 +235,7 @@ def test_validation_is_the_mean_likelihood_of_the_averaged_weights_whatever_the_
     ("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.float32), ("float64", torch.float64)]
 )
 def test_precision_settings_agree_to_their_precision(precision: str, dtype: torch.dtype) -> None:
-    learner, exact = trainee(TRAINING.replaced(precision=precision)), trainee()
+    learner, exact = training_module(TRAINING.replaced(precision=precision)), training_module()
     [batch, _] = batches()(0)
     got, expected = learner.micro_step(batch, 0, 1.0), exact.micro_step(batch, 0, 1.0)
     assert {weight.dtype for weight in learner.model.parameters()} == {dtype}
@@ -243,7 +243,7 @@ def test_precision_settings_agree_to_their_precision(precision: str, dtype: torc
 
 
 def test_clipping_bounds_the_gradient_and_the_rate_follows_the_schedule() -> None:
-    learner = trainee(TRAINING.replaced(max_grad_norm=0.01))
+    learner = training_module(TRAINING.replaced(max_grad_norm=0.01))
     for batch in batches()(0):
         learner.micro_step(batch, 0, 0.5)
     told = learner.finish_step(0, lambda tensor: tensor)
@@ -258,7 +258,7 @@ def test_dropout_is_the_same_for_the_same_step_and_another_for_the_next() -> Non
     config = replace(CLASSES, network=replace(NETWORK, dropout=0.3))
     torch.manual_seed(0)
     make: Callable[[], Stackformer] = lambda: Stackformer(config)  # noqa: E731
-    learner = StackformerTrainee(make(), TRAINING, held_out(tokens(), config, 4), torch.device("cpu"))
+    learner = StackformerTrainingModule(make(), TRAINING, held_out(tokens(), config, 4), torch.device("cpu"))
     [batch, _] = batches()(0)
     losses = []
     for seed in (1, 1, 2):

@@ -14,56 +14,59 @@ from torch.optim import SGD, Adam, Optimizer
 from models.stackformer import Stackformer
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
-from training.loop import group, train, watch
+from training.loop import group, watch
 from training.loop import train as loop
 from training.loop.checkpoints import load_checkpoint, save_checkpoint
 from training.loop.optimizers import Muon
+from training.loop.train import train
 from training.loop.watch import Watch
-from training.mqvae.trainee import ImageBatch, MQVAETrainee
-from training.stackformer.trainee import StackformerTrainee
+from training.mqvae.module import ImageBatch, MQVAETrainingModule
+from training.stackformer.module import StackformerTrainingModule
 from workspace.errors import PeerLostError, UserError
 
 
-def spoiling(trainee: MQVAETrainee | StackformerTrainee, at: int, which: str, value: float) -> None:
+def spoiling(
+    training_module: MQVAETrainingModule | StackformerTrainingModule, at: int, which: str, value: float
+) -> None:
     """Make one gradient of a module not finite at a step, after the losses were."""
-    whole = trainee.micro_step
+    whole = training_module.micro_step
 
     def micro_step(batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
         terms = whole(batch, step, share)  # type: ignore[arg-type]
         if step == at:
-            weight = list(trainee.modules[which].parameters())[1]
+            weight = list(training_module.modules[which].parameters())[1]
             assert weight.grad is not None
             weight.grad.view(-1)[0] = value
         return terms
 
-    trainee.micro_step = micro_step  # type: ignore[method-assign, assignment]
+    training_module.micro_step = micro_step  # type: ignore[method-assign, assignment]
 
 
-def state(trainee: MQVAETrainee | StackformerTrainee) -> dict[str, Tensor]:
+def state(training_module: MQVAETrainingModule | StackformerTrainingModule) -> dict[str, Tensor]:
     """All weights, averages and the codebook."""
     return {
         f"{name}/{key}": tensor.clone()
-        for name, module in trainee.modules.items()
+        for name, module in training_module.modules.items()
         for key, tensor in module.state_dict().items()
     }
 
 
 @pytest.mark.parametrize(
     ("precision", "which", "value"),
-    [("float64", "model", math.inf), ("bf16", "model", math.nan), ("bf16", "critic", -math.inf)],
+    [("float64", "model", math.inf), ("bf16", "model", math.nan), ("bf16", "discriminator", -math.inf)],
 )
 def test_one_gradient_that_is_not_finite_stops_an_mqvae_before_anything_moves(
     tmp_path: Path, precision: str, which: str, value: float
 ) -> None:
     training = images.TRAINING.replaced(precision=precision)
-    subject = images.trainee(training)
+    subject = images.training_module(training)
     plan = images.TRAINING.replaced(validate_every=20)
     spoiling(subject, 13, which, value)
     with pytest.raises(
         UserError, match=rf"^step 14: the {which}'s gradient norm is (inf|nan); .*step-000000010\)$"
     ):
         train(subject, images.batches(plan), plan, images.Alone(), images.folder(tmp_path / "bad"))
-    good = images.trainee(training)
+    good = images.training_module(training)
     short = plan.replaced(steps=13)  # the schedules' length is the training's, not the loop's
     train(good, images.batches(plan), short, images.Alone(), images.folder(tmp_path / "good"))
     torch.testing.assert_close(state(subject), state(good), rtol=0, atol=0)
@@ -72,7 +75,7 @@ def test_one_gradient_that_is_not_finite_stops_an_mqvae_before_anything_moves(
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_same_for_a_stackformer(tmp_path: Path, precision: str) -> None:
     plan = tokens.TRAINING.replaced(precision=precision)
-    subject, good = tokens.trainee(plan), tokens.trainee(plan)
+    subject, good = tokens.training_module(plan), tokens.training_module(plan)
     spoiling(subject, 2, "model", -math.inf)
     with pytest.raises(UserError, match=r"^step 3: the gradient's norm is inf; .* is none yet\)$"):
         train(subject, tokens.batches(), tokens.TRAINING, tokens.OneOf(), tokens.folder(tmp_path / "bad"))
@@ -82,13 +85,13 @@ def test_the_same_for_a_stackformer(tmp_path: Path, precision: str) -> None:
 
 
 def test_sums_of_features_that_are_not_finite_leave_the_codebook_as_it_was(tmp_path: Path) -> None:
-    subject = images.trainee()
+    subject = images.training_module()
     for step in range(6):
         subject.micro_step(images.batches(images.TRAINING)(step)[0], step, 0.5)
         subject.finish_step(step, lambda tensor: tensor)
     before = {name: tensor.clone() for name, tensor in subject.model.quantizer.state_dict().items()}
     subject.micro_step(images.batches(images.TRAINING)(6)[0], 6, 0.5)
-    subject._seen[0].features_BND[0, 0, 0] = math.nan
+    subject._codebook_batches[0].features_BND[0, 0, 0] = math.nan
     looking = Watch(torch.device("cpu"), tmp_path)
     looking.begin(6)
     with pytest.raises(UserError, match="step 7: the largest sum of a code's features is nan"):
@@ -101,9 +104,9 @@ def never(numbers: Mapping[str, Tensor]) -> Tensor:
 
 
 def test_a_codebook_moves_only_where_it_is_admitted() -> None:
-    subject = images.trainee()
+    subject = images.training_module()
     subject.micro_step(images.batches(images.TRAINING)(3)[0], 3, 0.5)
-    quantizer, seen = subject.model.quantizer, subject._seen
+    quantizer, seen = subject.model.quantizer, subject._codebook_batches
     start = quantizer.codebook_KD.clone()
     quantizer.initialise(seen, 4, 0, lambda tensor: tensor, never)
     quantizer.update(seen, 4, True, 0, lambda tensor: tensor, never)
@@ -154,11 +157,11 @@ def test_off_the_cpu_the_first_bad_step_and_number_are_kept_until_the_host_looks
         look(looking)
 
 
-def on_nothing(trainee: MQVAETrainee | StackformerTrainee) -> None:
+def on_nothing(training_module: MQVAETrainingModule | StackformerTrainingModule) -> None:
     """Optimisers that run on tensors without data; fused ones do not."""
-    trainee.optimizers = {
+    training_module.optimizers = {
         name: it if isinstance(it, Muon) else Adam(it.param_groups[0]["params"], foreach=False)
-        for name, it in trainee.optimizers.items()
+        for name, it in training_module.optimizers.items()
     }
 
 
@@ -172,10 +175,12 @@ def test_a_training_step_reads_no_number_from_its_device(
         config = dataclasses.replace(images.CONFIG, mask=mask, channels=16)
         training = images.TRAINING.replaced(precision="fp32", optimizer=optimizer)
         model = images.MQVAE(config)
-        painter = MQVAETrainee(model, training, None, torch.zeros(4, 3, 8, 8), nowhere, lambda *_: None)
+        painter = MQVAETrainingModule(
+            model, training, None, torch.zeros(4, 3, 8, 8), nowhere, lambda *_: None
+        )
         on_nothing(painter)
         looking = Watch(nowhere, tmp_path)
-        for step in (0, 3, 4, 8, 13):  # bypass, first codes, update, restart, critic
+        for step in (0, 3, 4, 8, 13):  # bypass, first codes, update, restart, discriminator
             looking.begin(step)
             for first in (0, 4):
                 batch = ImageBatch(torch.zeros(4, 3, 8, 8), first, [1, 2, 3, 4])
@@ -183,7 +188,7 @@ def test_a_training_step_reads_no_number_from_its_device(
             told = painter.finish_step(step, lambda tensor: tensor, looking.admit)
         assert isinstance(told["codes_restarted"], Tensor) and told["codes_restarted"].is_meta
     unseen = tokens.held_out(tokens.tokens(), tokens.CLASSES, 21)
-    writer = StackformerTrainee(Stackformer(tokens.CLASSES), tokens.TRAINING, unseen, nowhere)
+    writer = StackformerTrainingModule(Stackformer(tokens.CLASSES), tokens.TRAINING, unseen, nowhere)
     on_nothing(writer)
     looking = Watch(nowhere, tmp_path)
     for batch in tokens.batches()(0):
@@ -201,7 +206,13 @@ def test_numbers_leave_the_device_at_the_steps_that_ask_for_them_and_are_the_sam
     for name, every in (("each", 1), ("some", 7)):
         asked.clear()
         plan = images.TRAINING.replaced(log_every=every, validate_every=20, checkpoint_every=20)
-        train(images.trainee(), images.batches(plan), plan, images.Alone(), images.folder(tmp_path / name))
+        train(
+            images.training_module(),
+            images.batches(plan),
+            plan,
+            images.Alone(),
+            images.folder(tmp_path / name),
+        )
     assert len(asked) == 3  # after 7, 14 and 20 steps
     for name in ("loss", "gradient_norm", "codebook_perplexity", "codes_restarted"):
         each, some = (images.losses(tmp_path / which, name) for which in ("each", "some"))

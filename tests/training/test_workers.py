@@ -38,7 +38,7 @@ def test_two_runs_on_two_workers_have_the_same_bits(trained: Path, model: str) -
 
 def test_the_runs_restarted_codes_so_that_restarts_are_compared_too(trained: Path) -> None:
     found = curves(trained / "mqvae-4")
-    assert sum(found["codes_restarted"]) > 0 and found["critic"][-1] != 0
+    assert sum(found["codes_restarted"]) > 0 and found["discriminator"][-1] != 0
 
 
 @settings(max_examples=60, deadline=None)

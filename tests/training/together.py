@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
-from training.loop import train
 from training.loop.checkpoints import list_checkpoints
-from training.mqvae.trainee import ImageBatch
+from training.loop.train import train
+from training.mqvae.module import ImageBatch
 from training.stackformer.batches import TokenBatches
 
 STEPS = 50
@@ -65,7 +65,7 @@ def be_member(rank: int, groups: Sequence[Group], folder: Path) -> None:
 
 
 def learn_images(group: Group, member: Member, folder: Path) -> None:
-    """MQ-VAE with critic, exploration, late quantising and restarts of dead codes, all within the run."""
+    """MQ-VAE with discriminator, exploration, late quantising and restarts of dead codes, all within the run."""
     settings = images.TRAINING.replaced(
         steps=STEPS, micro_batch=2, validate_every=25, precision=group.precision
     )
@@ -76,7 +76,7 @@ def learn_images(group: Group, member: Member, folder: Path) -> None:
     def mine(step: int) -> list[ImageBatch]:
         return [whole(step)[number] for number in settings.mine(member.rank, member.size)]
 
-    train(images.trainee(settings, config), mine, settings, member, images.folder(folder))
+    train(images.training_module(settings, config), mine, settings, member, images.folder(folder))
 
 
 def learn_tokens(group: Group, member: Member, folder: Path) -> None:
@@ -85,7 +85,7 @@ def learn_tokens(group: Group, member: Member, folder: Path) -> None:
         steps=STEPS, micro_batch=4, log_every=1, validate_every=25, precision=group.precision
     )
     batches = TokenBatches(tokens.tokens(), tokens.CLASSES, settings, member)
-    train(tokens.trainee(settings), batches, settings, member, tokens.folder(folder))
+    train(tokens.training_module(settings), batches, settings, member, tokens.folder(folder))
 
 
 def run(groups: Sequence[Group], folder: Path) -> None:

@@ -58,7 +58,7 @@ class Workers(Protocol):
         """Where this one computes."""
 
 
-class Trainee(Protocol[Batch_contra]):
+class TrainingModule(Protocol[Batch_contra]):
     """A model in training: what the loop asks of it."""
 
     @property
@@ -108,7 +108,7 @@ class TrainingFolder:
 
 
 def train(
-    trainee: Trainee[Batch_contra],
+    training_module: TrainingModule[Batch_contra],
     batches: Callable[[int], Sequence[Batch_contra]],
     settings: TrainingSettings,
     workers: Workers,
@@ -117,7 +117,7 @@ def train(
     """Train to `settings.steps`, from the newest checkpoint in `folder.work` if there is one.
 
     Args:
-        trainee: the model in training.
+        training_module: the model in training.
         batches: step → this worker's micro-batches of that step, in the order of `settings.mine`.
         settings: how long and how often.
         workers: the group.
@@ -128,22 +128,22 @@ def train(
     """
     watch = Watch(workers.device, folder.work)
     with _alone(folder.work) if workers.rank == 0 else nullcontext():
-        start = _resume(trainee, workers, folder)
-        for optimizer in trainee.optimizers.values():
+        start = _resume(training_module, workers, folder)
+        for optimizer in training_module.optimizers.values():
             if isinstance(optimizer, Muon):
                 optimizer.share(workers.rank, workers.size, reducer(workers.size))
         recorder = _Recorder(folder, settings, start, workers.size) if workers.rank == 0 else None
         try:
             for step in range(start, settings.steps):
-                numbers = step_once(trainee, batches(step), step, settings, workers, watch)
+                numbers = step_once(training_module, batches(step), step, settings, workers, watch)
                 terms = None
                 if settings.due(step + 1):  # numbers leave the device here, and nowhere else
                     watch.look()
                     terms = floats(numbers)
                 if recorder is not None:
-                    recorder.after_step(step + 1, terms, trainee)
+                    recorder.after_step(step + 1, terms, training_module)
                 if recorder is not None and settings.keeps(step + 1):
-                    _keep(trainee, step + 1, folder)
+                    _keep(training_module, step + 1, folder)
         finally:
             if recorder is not None:
                 recorder.close()
@@ -170,7 +170,7 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _resume(trainee: Trainee[Batch_contra], workers: Workers, folder: TrainingFolder) -> int:
+def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, folder: TrainingFolder) -> int:
     """Load the newest whole checkpoint, the one that rank 0 sees, on all workers; returns how many steps were done."""
     if folder.mirror is not None:
         pull(folder.mirror, folder.work)
@@ -178,39 +178,39 @@ def _resume(trainee: Trainee[Batch_contra], workers: Workers, folder: TrainingFo
     steps = 0 if found is None else int(found.name.removeprefix("step-"))
     done = from_first(steps, workers.size, workers.device)
     path = checkpoint_path(folder.work, done)
-    return load_checkpoint(path, trainee.modules, trainee.optimizers) if done else 0
+    return load_checkpoint(path, training_module.modules, training_module.optimizers) if done else 0
 
 
-def _keep(trainee: Trainee[Batch_contra], done: int, folder: TrainingFolder) -> None:
+def _keep(training_module: TrainingModule[Batch_contra], done: int, folder: TrainingFolder) -> None:
     """Write a checkpoint, and a copy of it elsewhere where one is wanted."""
-    path = save_checkpoint(folder.work, done, trainee.modules, trainee.optimizers)
+    path = save_checkpoint(folder.work, done, training_module.modules, training_module.optimizers)
     if folder.mirror is not None:
         push(path, folder.mirror)
 
 
 def step_once(
-    trainee: Trainee[Batch_contra],
+    training_module: TrainingModule[Batch_contra],
     batches: Sequence[Batch_contra],
     step: int,
     settings: TrainingSettings,
     workers: Workers,
     watch: Watch,
 ) -> dict[str, Tensor | float]:
-    """One optimiser step over the global batch; returns loss terms (means over it) and the trainee's numbers."""
-    for optimizer in trainee.optimizers.values():
+    """One optimiser step over the global batch; returns loss terms (means over it) and the training_module's numbers."""
+    for optimizer in training_module.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     share = 1 / settings.micro_batches
     sums: dict[str, Tensor] = {}
     for index, batch in zip(settings.mine(workers.rank, workers.size), batches, strict=True):
         torch.manual_seed(micro_batch_seed(settings.seed, step, index))
-        for name, value in trainee.micro_step(batch, step, share).items():
+        for name, value in training_module.micro_step(batch, step, share).items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
     reduce = reducer(workers.size)
-    sum_gradients(trainee.optimizers, workers.size)
+    sum_gradients(training_module.optimizers, workers.size)
     totals = reduce(torch.stack([value.double() for value in sums.values()])).unbind()
     watch.begin(step)
     watch.admit({f"the loss term {name}": total for name, total in zip(sums, totals, strict=True)})
-    return dict(zip(sums, totals, strict=True)) | dict(trainee.finish_step(step, reduce, watch.admit))
+    return dict(zip(sums, totals, strict=True)) | dict(training_module.finish_step(step, reduce, watch.admit))
 
 
 class _Recorder:
@@ -227,7 +227,9 @@ class _Recorder:
         self.bar.__enter__()
         self._clock, self._counted = time.monotonic(), start
 
-    def after_step(self, done: int, terms: dict[str, float] | None, trainee: Trainee[Batch_contra]) -> None:
+    def after_step(
+        self, done: int, terms: dict[str, float] | None, training_module: TrainingModule[Batch_contra]
+    ) -> None:
         """Show, log and validate as the settings say; `terms` are there where they are due."""
         last = done == self.settings.steps
         shown = {name: value for name, value in (terms or {}).items() if name in ("loss", "code", "position")}
@@ -242,7 +244,7 @@ class _Recorder:
             self.live.add(done, "train", row)
             self._clock, self._counted = now, done
         if last or done % self.settings.validate_every == 0:
-            numbers = trainee.validate(done)
+            numbers = training_module.validate(done)
             self.validation.add(done, numbers)
             self.live.add(done, "validation", numbers)
             self._clock, self._counted = time.monotonic(), done

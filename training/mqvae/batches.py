@@ -13,7 +13,7 @@ from settings.mqvae import MQVAESettings
 from shards.images import ImageIndex, ImageShards
 from shards.images.pixels import to_float
 from training.loop.train import Workers
-from training.mqvae.trainee import ImageBatch
+from training.mqvae.module import ImageBatch
 from workspace.exact.order import batch_indices
 from workspace.exact.seeds import sample_seed
 

@@ -18,7 +18,7 @@ from models.mqvae import MQVAE, MQVAEOutput
 from models.mqvae.discriminator import PatchDiscriminator
 from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
 from models.mqvae.masker import random_ranking
-from models.mqvae.quantizer import Reduce, Seen
+from models.mqvae.quantizer import CodebookBatch, Reduce
 from settings.mqvae import MQVAESettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
@@ -47,8 +47,8 @@ class ImageBatch:
     seeds: Sequence[int]
 
 
-class MQVAETrainee:
-    """An MQ-VAE in training, with its critic, optimisers and EMA (a `training.loop.train.Trainee`).
+class MQVAETrainingModule:
+    """An MQ-VAE in training, with its discriminator, optimisers and EMA (a `training.loop.train.TrainingModule`).
 
     Args:
         model: to be trained; moved to `device` and to the training's precision.
@@ -88,17 +88,17 @@ class MQVAETrainee:
             lambda weight: True,
         )
         if settings.loss.adversarial:
-            self.critic = self._place(
+            self.discriminator = self._place(
                 PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers)
             )
-            self.modules["critic"] = self.critic
-            self.optimizers["critic"] = Adam(
-                self.critic.parameters(),
+            self.modules["discriminator"] = self.discriminator
+            self.optimizers["discriminator"] = Adam(
+                self.discriminator.parameters(),
                 lr=settings.loss.discriminator_learning_rate,
                 betas=betas,
                 **kernels(device),
             )
-        self._seen: list[Seen] = []
+        self._codebook_batches: list[CodebookBatch] = []
 
     def _place(self, module: Any) -> Any:
         return module.to(device=self.device, dtype=self.dtype, memory_format=self.memory_format)
@@ -110,7 +110,7 @@ class MQVAETrainee:
         return autocast(self.settings.precision, self.device)
 
     def micro_step(self, batch: ImageBatch, step: int, share: float) -> dict[str, Tensor]:
-        """Forward and backward of one micro-batch; see `training.loop.train.Trainee`."""
+        """Forward and backward of one micro-batch; see `training.loop.train.TrainingModule`."""
         plan, loss = self.settings.exploration, self.settings.loss
         exploration = plan.noise * anneal(step, plan.anneal_start, plan.anneal_end)
         image_BCHW = self._images(batch.image_BCHW)
@@ -127,17 +127,19 @@ class MQVAETrainee:
         reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
         (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
         total = reconstruction.detach() + output.commitment.detach()
-        force = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
+        adversarial_weight = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
         if loss.adversarial:
-            terms |= dict.fromkeys(("adversarial", "adaptive_weight", "critic"), total.new_zeros(()))
-        if force:
-            adversarial_BCHW, critics = self._adversarial_terms(image_BCHW, leaf_BCHW, share)
+            terms |= dict.fromkeys(("adversarial", "adaptive_weight", "discriminator"), total.new_zeros(()))
+        if adversarial_weight:
+            adversarial_BCHW, adversarial_terms = self._adversarial_terms(image_BCHW, leaf_BCHW, share)
             weight = self._adaptive_weight(output, gradient_BCHW, adversarial_BCHW)
-            gradient_BCHW = gradient_BCHW + force * weight * adversarial_BCHW
-            terms |= critics | {"adaptive_weight": weight}
-            total = total + force * weight * terms["adversarial"]
+            gradient_BCHW = gradient_BCHW + adversarial_weight * weight * adversarial_BCHW
+            terms |= adversarial_terms | {"adaptive_weight": weight}
+            total = total + adversarial_weight * weight * terms["adversarial"]
         self._backward(recovered_BCHW, share * gradient_BCHW, output.commitment, share)
-        self._seen.append(Seen(batch.first, output.features_BND.detach(), output.codes_BN))
+        self._codebook_batches.append(
+            CodebookBatch(batch.first, output.features_BND.detach(), output.codes_BN)
+        )
         return (
             {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
         )
@@ -167,16 +169,19 @@ class MQVAETrainee:
     def _adversarial_terms(
         self, image_BCHW: Tensor, leaf_BCHW: Tensor, share: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both sides of the game on one pass of the critic over each picture: its weights stay until the step's end.
+        """Both sides of the game on one pass of the discriminator over each picture: its weights stay until the step's end.
 
-        The critic's own gradients are accumulated; returned are the generator's gradient at the image, and the terms.
+        The discriminator's own gradients are accumulated; returned are the generator's gradient at the image, and the terms.
         """
         with self._autocast():
-            fake, real = self.critic(leaf_BCHW), self.critic(image_BCHW)
-            adversarial, critic = hinge_generator(fake), hinge_discriminator(real, fake)
+            fake, real = self.discriminator(leaf_BCHW), self.discriminator(image_BCHW)
+            adversarial, discriminator_loss = hinge_generator(fake), hinge_discriminator(real, fake)
         (gradient_BCHW,) = torch.autograd.grad(adversarial, leaf_BCHW, retain_graph=True)
-        torch.autograd.backward(share * critic, inputs=list(self.critic.parameters()))
-        return gradient_BCHW, {"adversarial": adversarial.detach().to(self.dtype), "critic": critic.detach()}
+        torch.autograd.backward(share * discriminator_loss, inputs=list(self.discriminator.parameters()))
+        return gradient_BCHW, {
+            "adversarial": adversarial.detach().to(self.dtype),
+            "discriminator": discriminator_loss.detach(),
+        }
 
     def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
         """From both losses' gradients at the image; only the last convolution is gone back through."""
@@ -198,12 +203,12 @@ class MQVAETrainee:
     def finish_step(
         self, step: int, reduce: Reduce, admit: Admit = unwatched
     ) -> Mapping[str, Tensor | float]:
-        """Clip, optimiser steps, codebook, EMA; see `training.loop.train.Trainee`."""
+        """Clip, optimiser steps, codebook, EMA; see `training.loop.train.TrainingModule`."""
         rate = set_learning_rates(self.optimizers, self.settings, step)
-        of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "critic"]
+        of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "discriminator"]
         norms = {"model": gradient_norm(*of_model)}
-        if "critic" in self.optimizers:
-            norms["critic"] = gradient_norm(self.optimizers["critic"])
+        if "discriminator" in self.optimizers:
+            norms["discriminator"] = gradient_norm(self.optimizers["discriminator"])
         fine, norm = (
             admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
             norms["model"],
@@ -215,19 +220,21 @@ class MQVAETrainee:
             step_if(optimizer, fine)
         numbers = self._update_codebook(step, reduce, admit)
         self.ema.update(step)
-        self._seen.clear()
+        self._codebook_batches.clear()
         return {"gradient_norm": norm, "learning_rate": rate, **numbers}
 
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
         seed = step_seed(self.settings.seed, step)
         if quantizer.config.kind == "ema" and step + 1 == self.settings.quantize_start:
-            quantizer.initialise(self._seen, self.settings.global_batch, seed, reduce, admit)
+            quantizer.initialise(self._codebook_batches, self.settings.global_batch, seed, reduce, admit)
         if step < self.settings.quantize_start:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every
         restart = bool(every) and (step + 1 - self.settings.quantize_start) % every == 0
-        update = quantizer.update(self._seen, self.settings.global_batch, restart, seed, reduce, admit)
+        update = quantizer.update(
+            self._codebook_batches, self.settings.global_batch, restart, seed, reduce, admit
+        )
         share_K = update.count_K / update.count_K.sum()
         entropy = -torch.xlogy(share_K, share_K).sum()
         return {

@@ -31,8 +31,8 @@ def parameter_groups(
     ]
 
 
-class StackformerTrainee:
-    """A Stackformer in training, with its optimiser and EMA (a `training.loop.train.Trainee`).
+class StackformerTrainingModule:
+    """A Stackformer in training, with its optimiser and EMA (a `training.loop.train.TrainingModule`).
 
     Args:
         model: to be trained; moved to `device` and to the training's precision.
@@ -77,7 +77,7 @@ class StackformerTrainee:
             return self.model.loss(output, tokens.codes_BN, tokens.positions_BN)
 
     def micro_step(self, batch: TokenBatch, step: int, share: float) -> dict[str, Tensor]:
-        """Forward and backward of one micro-batch, in nats a token; see `training.loop.train.Trainee`."""
+        """Forward and backward of one micro-batch, in nats a token; see `training.loop.train.TrainingModule`."""
         loss = self._loss(self.run, batch)
         torch.autograd.backward(share * loss.total)
         return {"loss": loss.total.detach(), "code": loss.code.detach(), "position": loss.position.detach()}
@@ -85,7 +85,7 @@ class StackformerTrainee:
     def finish_step(
         self, step: int, reduce: Callable[[Tensor], Tensor], admit: Admit = unwatched
     ) -> Mapping[str, Tensor | float]:
-        """Clip, optimiser step, EMA; see `training.loop.train.Trainee`."""
+        """Clip, optimiser step, EMA; see `training.loop.train.TrainingModule`."""
         rate = set_learning_rates(self.optimizers, self.settings, step)
         norm = gradient_norm(*self.optimizers.values())
         fine = admit({"the gradient's norm": norm})
