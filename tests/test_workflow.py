@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -75,32 +75,42 @@ def test_no_artifact_names_this_machine(tiny: Path) -> None:
             assert str(tiny) not in path.read_text(encoding="utf-8"), path
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "new", "expected"),
-    [
-        (
-            "models/mqvae/masker.py",
-            '"""The adaptive',
-            '"""An adaptive',
-            {"train_mqvae", "reconstruct", "tokenize", "sample"},
-        ),
-        (
-            "models/stackformer/model.py",
-            '"""Stackformer',
-            '"""A Stackformer',
-            {"train_stackformer", "sample"},
-        ),
-        ("cluster/training.py", '"""`fit`', '"""Here is `fit`', set()),
-        ("workspace/progress.py", '"""What', '"""All that', set()),
-        ("params.yaml", "workers: 0", "workers: 1", set()),
-        ("params.yaml", "guidance_scale: 3.0", "guidance_scale: 2.5", {"sample"}),
-    ],
-)
-def test_an_edit_makes_stale_what_it_can_change_and_nothing_else(
-    tiny: Path, file: str, old: str, new: str, expected: set[str]
-) -> None:
-    with edited(tiny / file, old, new):
-        assert stale(tiny) == expected
+EDITS = {
+    "models/mqvae/masker.py": ('"""The adaptive', '"""An adaptive'),
+    "shards/token_making/readme.py": ('"""What a token', '"""What each token'),
+    "evaluation/protocol.py": ('"""How a score', '"""How any score'),
+    "cluster/training.py": ('"""`fit`', '"""Here is `fit`'),
+    "workspace/progress.py": ('"""What', '"""All that'),
+    "params.yaml": ("workers: 0", "workers: 1"),
+}
+"""File → an edit."""
+CHANGED = {
+    "models/mqvae": {"train_mqvae", "reconstruct", "tokenize"},
+    "models": {"sample"},
+    "shards/token_making": {"tokenize"},
+    "evaluation/protocol.py": {"reference", "tokenize"},
+    "evaluation": {"reconstruct", "evaluate", "report"},
+}
+"""Dependency → the stages of which `dvc status` says that it was modified; tests/test_staleness.py has all other files."""
+
+
+def test_edits_make_stale_what_they_can_change_and_nothing_else(tiny: Path) -> None:
+    with ExitStack() as stack:
+        for file, (old, new) in EDITS.items():
+            stack.enter_context(edited(tiny / file, old, new))
+        said = json.loads(run(tiny, "dvc", "status", "--json"))
+    found: dict[str, set[str]] = {}
+    for stage, reasons in said.items():
+        for reason in reasons:
+            assert reason.keys() == {"changed deps"} and set(reason["changed deps"].values()) == {"modified"}
+            for dependency in reason["changed deps"]:
+                found.setdefault(dependency, set()).add(stage)
+    assert found == CHANGED
+
+
+def test_an_edit_of_a_setting_makes_its_stage_stale_and_no_other(tiny: Path) -> None:
+    with edited(tiny / "params.yaml", "guidance_scale: 3.0", "guidance_scale: 2.5"):
+        assert stale(tiny) == {"sample"}
 
 
 def test_with_a_folder_of_ones_own_draw_shapes_does_not_run(tiny: Path) -> None:
