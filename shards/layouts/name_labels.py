@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shards.layouts.cells import label_text
-from shards.layouts.names import PARTS, begins_like_split, stem_of, words_of
+from shards.layouts.names import PARTS, begins_like_split, words_of
 from shards.layouts.tars import MASK_WORDS
 
 FRONT = re.compile(r"(.+?)(?:[\W_]+(\d+)\W*|(?<=[^\W\d_])(\d+))")
@@ -68,13 +68,17 @@ def labels_in_names(names: Iterable[str]) -> NameLabels | None:
     return max(found, key=lambda guess: (not guess.doubt, len(guess.labels)), default=None)
 
 
+def _stem(name: str) -> str:
+    return name.rpartition("/")[2].rpartition(".")[0]
+
+
 def _front(names: list[str]) -> NameLabels | None:
-    labels = {name: match[1] for name in names if (match := FRONT.fullmatch(stem_of(name)))}
+    labels = {name: match[1] for name in names if (match := FRONT.fullmatch(_stem(name)))}
     return _judged(labels, len(names))
 
 
 def _back(names: list[str]) -> NameLabels | None:
-    found = {name: match for name in names if (match := BACK.fullmatch(stem_of(name)))}
+    found = {name: match for name in names if (match := BACK.fullmatch(_stem(name)))}
     numbers = Counter(match[1] for match in found.values())
     labels = {name: match[2] for name, match in found.items()}
     if 2 * sum(count for count in numbers.values() if count > 1) <= len(found):
@@ -84,8 +88,9 @@ def _back(names: list[str]) -> NameLabels | None:
 
 
 def _judged(found: Mapping[str, str], total: int) -> NameLabels | None:
-    cleaned = {name: label_text(label.strip(" ._-"), name, "") or "" for name, label in found.items()}
-    labels = {name: label for name, label in cleaned.items() if _may_be_label(label)}
+    cleaned = {label: label_text(label.strip(" ._-"), "", "") or "" for label in set(found.values())}
+    good = {label: clean for label, clean in cleaned.items() if _may_be_label(clean)}
+    labels = {name: good[label] for name, label in found.items() if label in good}
     counts = Counter(labels.values())
     shared = sum(count for count in counts.values() if count > 1)
     if len(counts) < 2 or len(labels) < SEEN * total or shared < SHARED * len(labels):
