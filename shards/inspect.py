@@ -77,7 +77,12 @@ def inspected(asked: Asked) -> list[str]:
     if asked.duplicates:
         lines.append(told_duplicates(twins_of(found.images)) or "no duplicates")
     lines += [f"note: {note}" for note in found.notes]
-    return [*lines, *_settings(asked, made)]
+    return [_one_line(line) for line in (*lines, *_settings(asked, made))]
+
+
+def _one_line(text: str) -> str:
+    """A line, whatever the names in it hold."""
+    return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
 def _made(asked: Asked) -> Guess:

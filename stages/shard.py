@@ -13,6 +13,7 @@ from settings.shard import ShardSettings
 from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path
 from shards.layouts.formats import told_passed_over
 from shards.layouts.listed import Source, SourceImage
+from shards.layouts.names import counted
 from shards.layouts.tars import tars_of
 from shards.layouts.webdataset import names_beside
 from shards.making.duplicates import Twin, duplicates_of, told_duplicates, without_duplicates
@@ -30,6 +31,7 @@ from shards.making.writing import (
 from workflow.across import check_source
 from workflow.running import run_stage
 from workflow.stage import Stage
+from workspace.errors import UserError
 from workspace.exact.manifest import write_json
 from workspace.links import link_or_copy
 from workspace.progress import say
@@ -70,6 +72,8 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         folder.progress_file,
         [run.work for run in folder.earlier()],
     )
+    kept = kept_images(plans, written)
+    check_classes(source, kept["train"], folder.work / SKIPPED)
     for plan in plans:
         made = shard_path(folder.out, plan.split, plan.number)
         made.parent.mkdir(exist_ok=True)
@@ -83,7 +87,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     write_image_manifest(folder.out, facts, source.made_from)
     found = {"seen": len(source.images) + len(dropped), **facts.counts, "skipped": len(skipped)}
     assert found["seen"] == sum(facts.counts.values()) + found["skipped"], found
-    twins = duplicates_of(kept_images(plans, written), written.marks)
+    twins = duplicates_of(kept, written.marks)
     say_all(source, written, dropped, twins)
     counted = {
         "passed_over": sum(source.passed_over.values()),
@@ -91,6 +95,18 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         "duplicates_across_splits": sum(len({twin.split for twin in group}) > 1 for group in twins),
     }
     write_json(folder.metrics / "metrics.json", found | counted)
+
+
+def check_classes(source: Source, kept: Sequence[SourceImage], skipped: Path) -> None:
+    """UserError where no training image of a class can be read: it would be a class, and sampled, all the same."""
+    trained = {image.cls for image in kept}
+    lost = [name for number, name in enumerate(source.classes or ()) if number not in trained]
+    if lost:
+        count = f"{len(lost):,} of {len(source.classes or ()):,} classes"
+        raise UserError(
+            f"{count} have no training image that can be read: {counted(lost)}; see {skipped}. Mend the files, "
+            f"or leave them out, shard.roles: {{{lost[0]}: skip}}"
+        )
 
 
 def kept_images(plans: Sequence[ShardPlan], written: Written) -> dict[str, list[SourceImage]]:

@@ -7,12 +7,13 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from shards.layouts.cells import captions_of, label_text
+from shards.layouts.class_names import MAPS
 from shards.layouts.formats import PICTURES
 from shards.layouts.name_index import NameIndex
 from shards.layouts.names import counted
 from shards.layouts.reading import ColumnUse, Reading
 from shards.layouts.split_lists import FLAGS, Lists, are_splits, split_of_file, split_text
-from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, read_table
+from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, how_to_take, read_table
 from shards.layouts.texts import TEXTS, captions_in, hold_numbers, texts_beside
 from shards.layouts.walking import Files, check_inside
 from workspace.errors import UserError
@@ -28,7 +29,8 @@ LABELS = (
     "classid", "label_id", "target", "species", "breed", "identity", "y",
 )  # fmt: skip
 CAPTIONS = (
-    "caption", "captions", "text", "texts", "prompt", "description", "sentence", "sentences", "comment", "title",
+    "caption", "captions", "text", "texts", "txt", "prompt", "description", "sentence", "sentences", "comment", "alt",
+    "alt_text", "caption_en", "caption_text", "title",
 )  # fmt: skip
 SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset", *FLAGS)
 KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS, "split": SPLITS}
@@ -144,6 +146,7 @@ def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: 
             if name.lower().endswith(SUFFIXES)
             and not NO_TABLES.search(name.rpartition("/")[2])
             and name not in texts
+            and name.rpartition("/")[2].lower() not in MAPS
             and name.rpartition(".")[0] not in images
             and files.size(name) <= MOST_UNASKED
         ]
@@ -180,17 +183,20 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
         _take_list(table, uses["image"], folder, split, index, found)
         if len(uses) == 1:
             found.lists.only.append(name)
-            return
     if len(uses) == 1:
         if rest:
-            found.warnings.append(f"{name} names images, and no column of it is read: {_how(rest)}")
+            found.warnings.append(
+                f"{name} names images, and no column of it is read: {how_to_take(rest, table)}"
+            )
         return
     for row in table.rows:
         _take_row(row, uses, index, folder, table, found)
     found.read.append(name)
     found.columns.update((use, table.columns[number]) for use, number in uses.items())
     shown = ", ".join(f"{use} from {table.columns[number]}" for use, number in uses.items())
-    found.notes.append(f"{name}: {shown}" + (f"; not read: {_how(rest)}" if rest and table.header else ""))
+    found.notes.append(
+        f"{name}: {shown}" + (f"; not read: {how_to_take(rest, table)}" if rest and table.header else "")
+    )
 
 
 def _take_list(table: Table, column: int, folder: str, split: str, index: NameIndex, found: Beside) -> None:
@@ -216,10 +222,6 @@ def _ambiguous(table: Table, index: NameIndex) -> str | None:
 
 def _columns(table: Table | None) -> str:
     return "none" if table is None else counted(list(table.columns))
-
-
-def _how(columns: list[str]) -> str:
-    return f"{counted(columns)} (shard.columns: {{label: {columns[0]}}} takes one)"
 
 
 def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse, int] | None:

@@ -6,7 +6,8 @@ Nothing that is named like a split becomes a class unless `shard.roles` says so.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from unicodedata import normalize
 
 from shards.layouts.beside import Beside, read_beside
 from shards.layouts.flat_labels import find_labels
@@ -15,6 +16,7 @@ from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.names import PARTS, begins_like_split, counted, ending_like_splits, split_of
 from shards.layouts.reading import (
+    FOLDER,
     SKIPPED_BY_ROLE,
     Level,
     Part,
@@ -62,15 +64,22 @@ def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
         UserError: an image in no class folder, a folder whose part is unclear, a validation image without a label.
     """
     found = Found(read=[files.listing] if files.listing else [])
-    beside = read_beside(files, files.names, reading, source) if reading.tables else Beside()
+    plain = replace(reading, columns={use: name for use, name in reading.columns.items() if name != FOLDER})
+    beside = read_beside(files, files.names, plain, source) if reading.tables else Beside()
     splits = beside.splits or beside.lists.splits
     check_roles(reading, files.names, splits.values(), source)
     names = without_skipped(files.names, reading)
     if len(names) < len(files.names):
         add(found.passed_over, SKIPPED_BY_ROLE, len(files.names) - len(names))
     _take_parts(divided(names, reading, source, classes=True), names, reading, source, found)
+    if reading.columns.get("label") == FOLDER:
+        found.rows = {name: (split, _inner(name) or cls) for name, (split, cls) in found.rows.items()}
+    else:
+        found.notes += _nested(found.rows)
+    # one name may be written in two Unicode forms, by a Mac and by others
+    found.rows = {name: (split, normalize("NFC", cls)) for name, (split, cls) in found.rows.items()}
     classes = tuple(sorted({cls for _, cls in found.rows.values()}))
-    found.notes += [*_doubtful(classes, reading, source), *_nested(found.rows)]
+    found.notes += _doubtful(classes, reading, source)
     _take_flat(files, classes, reading, found)
     found.captions = beside.captions
     found.read += beside.read
@@ -165,10 +174,16 @@ def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str
     ]
 
 
-def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
-    """What to say of folders within a class's folder that may be classes themselves: `animals/cat`, `animals/dog`."""
+def _inner(name: str) -> str | None:
+    """The folder in which an image lies, passing over splits and parts: `animals/cat/images/0.png` lies in cat."""
+    folders = name.split("/")[-2::-1]
+    return next((folder for folder in folders if folder.lower() not in PARTS and not split_of(folder)), None)
+
+
+def folders_within(classes: Mapping[str, str]) -> dict[str, set[str]]:
+    """Class → the folders within its own that may be classes themselves, of images by name and class."""
     inner: dict[str, set[str]] = {}
-    for name, (_, cls) in rows.items():
+    for name, cls in classes.items():
         below = name.split("/")[:-1]
         deeper = below[below.index(cls) + 1 :] if cls in below else []
         if (
@@ -178,13 +193,19 @@ def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
             and not split_of(deeper[0])
         ):
             inner.setdefault(cls, set()).add(deeper[0])
+    return inner
+
+
+def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
+    """What to say of folders within a class's folder that may be classes themselves: `animals/cat`, `animals/dog`."""
+    inner = folders_within({name: cls for name, (_, cls) in rows.items()})
     several = {cls: sorted(names) for cls, names in inner.items() if len(names) > 1}
     if not several:
         return []
     cls, names = next(iter(several.items()))
     return [
-        f"the images in folders of {cls}/ ({counted(names, 3)}) are of the class {cls}; were these the classes, a table of paths "
-        "and labels would say so (kind metadata)"
+        f"the images in folders of {cls}/ ({counted(names, 3)}) are of the class {cls}: shard.kind: class_folder with "
+        f"shard.columns: {{label: {FOLDER}}} makes the inner folders the classes"
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from shards.layouts.class_folder import LooseImagesError, list_class_folder
+from shards.layouts.class_folder import LooseImagesError, folders_within, list_class_folder
 from shards.layouts.coco import caption_files, list_coco
 from shards.layouts.file_names import list_file_names
 from shards.layouts.folder import list_folder
@@ -15,7 +15,7 @@ from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import NameLabels, labels_in_names
 from shards.layouts.names import PARTS, counted, stem_of
-from shards.layouts.reading import Reading, UnknownRoleError
+from shards.layouts.reading import FOLDER, Reading, UnknownRoleError
 from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, texts_beside
 from shards.layouts.walking import Files, walk
@@ -174,6 +174,7 @@ def _no_classes(found: Source, source: str) -> str | None:
             f"shard.source {source}: the folders {counted(sorted(classes))} look like parts of one data set, not like classes; "
             f"leave out what is no photograph, shard.roles: {{{_part_to_skip(classes)}: skip}}, or set shard.kind"
         )
+    _check_inner(found, source)
     stems: dict[str, list[str]] = defaultdict(list)
     for image in found.images:
         if image.cls is not None:
@@ -183,6 +184,21 @@ def _no_classes(found: Source, source: str) -> str | None:
     if _are_chunks(stems):
         return f"its folders are numbered after their images ({counted(sorted(classes), 3)})"
     return None
+
+
+def _check_inner(found: Source, source: str) -> None:
+    """UserError where all class folders hold the same folders, `fold1/{cat,dog}`, `fold2/{cat,dog}`: which are the classes?"""
+    classes = found.classes or ()
+    inner = folders_within(
+        {image.name: classes[image.cls] for image in found.images if image.cls is not None}
+    )
+    same = next(iter(inner.values()), set())
+    if len(inner) == len(classes) and len(same) > 1 and all(names == same for names in inner.values()):
+        tops, inside = counted(sorted(classes), 3), counted(sorted(same), 3)
+        raise UserError(
+            f"shard.source {source}: the folders {tops} each hold the folders {inside}, so either may be the classes; set "
+            f"shard.kind: class_folder for the first, and shard.columns: {{label: {FOLDER}}} too for the second"
+        )
 
 
 def _part_to_skip(classes: Sequence[str]) -> str:

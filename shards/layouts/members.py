@@ -10,7 +10,7 @@ from shards.layouts.cells import captions_of
 from shards.layouts.formats import PICTURES
 from shards.layouts.listed import Location, clean_caption
 from shards.layouts.names import counted
-from shards.layouts.reading import Reading
+from shards.layouts.reading import FOLDER, Reading
 from shards.layouts.tables import lines_of
 from shards.layouts.tars import MASK_WORDS
 from workspace.errors import UserError
@@ -24,8 +24,8 @@ JSON_LABELS = ("label", "class", "cls", "class_name", "label_name")
 JSON_CAPTIONS = ("caption", "captions", "text", "txt")
 LOOKED_AT = 50
 """Members json by which their fields are known."""
-FOLDER, NAME = "folder", "name"
-"""`shard.columns: {label: folder}` takes the folder in which a key lies, `{label: name}` what the key itself says."""
+NAME = "name"
+"""`shard.columns: {label: name}` takes what the key itself says for its label."""
 DEEPEST, SHOWN = 4, 3
 """Objects within objects that are looked into; fields that are named."""
 

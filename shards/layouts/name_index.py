@@ -4,11 +4,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from urllib.parse import unquote, urlsplit
 
 from shards.layouts.formats import PICTURES
 
 FRAGMENT = re.compile(r"#\d+$")
 """Flickr's `NAME.jpg#0`: the number of a caption."""
+WEB = re.compile(r"[a-z][a-z0-9+]{1,9}://[^\t,;|]+", re.IGNORECASE)
 Found = dict[str, str | None]
 """A name's form → the image, None where several images have it."""
 
@@ -33,7 +35,7 @@ class NameIndex:
         """The image that a table in `folder` calls so; None where there is none, or several."""
         if isinstance(text, bool) or not isinstance(text, (str, int)):
             return None
-        path = FRAGMENT.sub("", str(text).strip().replace("\\", "/")).removeprefix("./")
+        path = FRAGMENT.sub("", _address(str(text).strip()).replace("\\", "/")).removeprefix("./")
         for whole in (self._aliases.get(path), folder + path, path):
             if whole in self.names:
                 return whole
@@ -82,6 +84,11 @@ class NameIndex:
             if stem.isdecimal():
                 found[int(stem)] = None if int(stem) in found else name
         return found
+
+
+def _address(text: str) -> str:
+    """Of an address on the web the path, without what follows `?` or `#`, `%20` written out; any other text is itself."""
+    return unquote(urlsplit(text).path) if WEB.fullmatch(text) else text
 
 
 def _put(found: Found, key: str, name: str) -> None:

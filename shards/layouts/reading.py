@@ -11,6 +11,8 @@ Role = Literal["train", "val", "test", "class", "skip"]
 ColumnUse = Literal["image", "label", "caption", "split", "mask"]
 SPLIT_ROLES = ("train", "val", "test")
 SKIPPED_BY_ROLE = "left out by shard.roles"
+FOLDER = "folder"
+"""`shard.columns: {label: folder}`: the class is the folder in which an image, or a tar's key, lies."""
 KEPT_APART = "of the test split, kept apart"
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
+from shards.layouts.names import counted
 from workspace.errors import UserError
 from workspace.exact.manifest import parse_json
 
@@ -132,8 +133,10 @@ def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table |
     lines = lines_of(text)
     if len(lines) > 1 and lines[0].strip().isdigit() and not lines[1].strip().isdigit():
         lines = lines[1:]  # CelebA's text files begin with the number of their rows
+    lines, comment = _without_comments(lines, is_image)
     cells, by_space = _cut(lines, PurePosixPath(name).suffix.lower(), is_image)
     rows = [row for row in cells if any(row)]
+    rows = _with_header(comment, rows, PurePosixPath(name).suffix.lower(), is_image)
     if not rows:
         return None
     first, second = rows[0], rows[min(1, len(rows) - 1)]
@@ -146,6 +149,24 @@ def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table |
     columns = tuple(cell.strip() for cell in first) if header else tuple(map(str, range(width)))
     body = rows[1:] if header else rows
     return Table(name, columns, [_fitted(row, width) for row in body], header)
+
+
+def _without_comments(lines: list[str], is_image: Callable[[str], bool]) -> tuple[list[str], str]:
+    """The lines without comments before them (`# made by hand`), and the last of these, which may be the header."""
+    first = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
+    first = 0 if is_image(lines[0].strip()) else first
+    return lines[first:], lines[first - 1].lstrip("# ") if first else ""
+
+
+def _with_header(
+    comment: str, rows: list[list[str]], suffix: str, is_image: Callable[[str], bool]
+) -> list[list[str]]:
+    """The rows, with a comment before them as their header where it has as many cells: `#Image CLASS-ID SPECIES`."""
+    if not comment or not rows or not any(map(is_image, rows[0])):
+        return rows
+    cut = [row for cells, _ in [_cut([comment, *[""]], suffix, is_image)] for row in cells][:1]
+    headers = [*cut, comment.split()]
+    return [*[header for header in headers if len(header) == len(rows[0]) > 1][:1], *rows]
 
 
 def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:
@@ -185,3 +206,12 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def how_to_take(columns: list[str], table: Table) -> str:
+    """Names of columns that are not read, and the setting that takes the first; of several words a caption."""
+    place = table.columns.index(columns[0])
+    cells = [row[place] for row in table.rows[: 10 * SNIFFED] if row[place] is not None]
+    texts = [isinstance(cell, list) or len(str(cell).split()) > 2 for cell in cells]
+    use = "caption" if 2 * sum(texts) > len(texts) else "label"
+    return f"{counted(columns)} (shard.columns: {{{use}: {columns[0]}}} takes one)"

@@ -12,6 +12,7 @@ from shards.layouts.reading import KEPT_APART, Reading
 from shards.layouts.split_lists import disagreeing, is_named_like_splits
 from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, hold_numbers, texts_beside
+from shards.layouts.unread_files import speaking
 from shards.layouts.walking import Files
 from workspace.errors import UserError
 
@@ -27,9 +28,9 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     """
     if reading.tables is not None:
         return []
-    notes = [*_sidecars(files, found), *_tars(files)]
+    notes = [*_sidecars(files, found), *_archives(files)]
     if kind == "metadata":
-        return [*notes, *_splits(files, found)]
+        return [*notes, *_splits(files, found), *speaking(files, found, notes)]
     texts = texts_beside(files, files.names)
     if texts and not any(name in texts for name in found.read) and not hold_numbers(files, texts):
         notes.append(f"{len(texts):,} texts beside the images are not read by kind {kind}{_how(kind, TEXTS)}")
@@ -47,7 +48,8 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     warnings = [
         line for line in beside.warnings if not any(line.startswith(f"{name} ") for name in found.read)
     ]
-    return [*notes, *_splits(files, found, beside.read), *warnings]
+    notes += [*_splits(files, found, beside.read), *warnings]
+    return [*notes, *speaking(files, found, [*notes, *beside.read, *beside.notes])]
 
 
 def _how(kind: str, name: str) -> str:
@@ -57,10 +59,12 @@ def _how(kind: str, name: str) -> str:
     return ": shard.kind: metadata takes labels, captions or splits from it"
 
 
-def _tars(files: Files) -> list[str]:
-    """Tars beside pictures: the archive from which these come, or the data set itself."""
+def _archives(files: Files) -> list[str]:
+    """Archives beside pictures: those from which these come, or the data set itself."""
     tars = [name for name in files.others if name.lower().endswith(TARS)]
-    return (
+    zips = [name for name in files.others if name.lower().endswith(".zip")]
+    told = [f"{counted(zips, 3)} beside the pictures not read: unpack it, or name it alone"] if zips else []
+    return told + (
         [f"{counted(tars, 3)} beside the pictures not read: shard.kind: webdataset reads tars alone"]
         if tars
         else []

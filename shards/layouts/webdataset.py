@@ -13,7 +13,6 @@ from shards.images import MOST_CLASSES
 from shards.layouts.formats import OTHERS, PassedOver, add, is_picture
 from shards.layouts.listed import Location, Source, SourceImage, clean_caption
 from shards.layouts.members import (
-    FOLDER,
     NAME,
     Roles,
     field_of,
@@ -25,7 +24,7 @@ from shards.layouts.members import (
 )
 from shards.layouts.name_labels import labels_in_names
 from shards.layouts.names import counted, split_of, splits_of
-from shards.layouts.reading import KEPT_APART, SKIPPED_BY_ROLE, Reading, check_roles, divided
+from shards.layouts.reading import FOLDER, KEPT_APART, SKIPPED_BY_ROLE, Reading, check_roles, divided
 from shards.layouts.tars import tar_samples, tars_of
 from workspace.errors import UserError
 

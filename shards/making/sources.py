@@ -3,12 +3,12 @@
 Bytes are read later, by the processes that make the shards.
 """
 
-from collections import Counter
 from dataclasses import replace
 from typing import Literal
 
 from shards.images import MOST_CLASSES
 from shards.layouts.class_folder import list_class_folder
+from shards.layouts.class_names import told_classes, with_class_names
 from shards.layouts.coco import list_coco
 from shards.layouts.file_names import list_file_names
 from shards.layouts.folder import list_folder
@@ -18,7 +18,7 @@ from shards.layouts.listed import Source, shown_name
 from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import labels_in_names, masks_among, told_names
 from shards.layouts.names import counted
-from shards.layouts.reading import Reading
+from shards.layouts.reading import FOLDER, Reading
 from shards.layouts.shapes import list_shapes
 from shards.layouts.tables import TO_FILES
 from shards.layouts.unread import unread
@@ -94,7 +94,8 @@ def _check_settings(kind: Kind, reading: Reading) -> None:
             f"shard.tables is {list(reading.tables)}, and shard.kind {kind} reads no tables; expected metadata for labels, "
             "class_folder or file_names for captions and splits, or null"
         )
-    unused = ("folder", "coco", "shapes", *(() if reading.tables else ("class_folder",)))
+    inner = reading.columns == {"label": FOLDER}
+    unused = ("folder", "coco", "shapes", *(() if reading.tables or inner else ("class_folder",)))
     if reading.columns and kind in unused:
         raise UserError(
             f"shard.columns is {dict(reading.columns)}, and shard.kind {kind} reads no columns; expected metadata, webdataset or "
@@ -120,7 +121,14 @@ def guessed(source: str, reading: Reading = PLAIN) -> Guess:
 
 
 def _with_unread(files: Files, found: Source, kind: str, reading: Reading, source: str) -> Source:
-    notes = (*found.notes, *unread(files, found, kind, reading, source), *_alike(found))
+    zips = [name for name in files.others if name.lower().endswith(".zip")]
+    if zips and not found.images:
+        raise UserError(
+            f"shard.source {source} holds no images but {counted(zips, 3)}: unpack it, or name it, shard.source: "
+            f"{source}/{zips[0]}"
+        )
+    found = with_class_names(files, found)
+    notes = (*found.notes, *unread(files, found, kind, reading, source), *told_classes(found.classes or ()))
     notes = (*notes, *_by_names(kind, found))
     if files.empty and found.images:
         notes = (*notes, f"empty folders: {counted(list(files.empty))}")
@@ -139,13 +147,6 @@ def _by_names(kind: str, found: Source) -> list[str]:
     if kind in UNLABELLED and found.classes is None and (line := told_names(labels_in_names(names))):
         told.append(line)
     return told
-
-
-def _alike(found: Source) -> list[str]:
-    """What to say of classes whose names differ by case alone."""
-    forms = Counter(name.casefold() for name in found.classes or ())
-    alike = [name for name in found.classes or () if forms[name.casefold()] > 1]
-    return [f"classes whose names differ by case alone: {counted(alike)}"] if alike else []
 
 
 def _instead(found: Source) -> str:

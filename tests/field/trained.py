@@ -128,7 +128,7 @@ def labels_of(folder: Path) -> dict[str, Token]:
 def drawn(folder: Path, mqvae: Path, tokens: Path, condition: str) -> str:
     """Train on the tokens, draw two images of each class: the classes that the samples were asked for."""
     made_of = TokenShards.open(tokens).facts.classes
-    drop = {} if condition == "class" else {"condition_drop": 0.0}
+    drop = {} if condition == "class" else {"cfg_dropout": 0.0}
     chosen = StackformerSettings.model_validate(settings()["stackformer"] | {"condition": condition} | drop)
     model = a_run(folder / "stackformer")
     train_stackformer.run(chosen, HERE, train_stackformer.Inputs(tokens), model)
@@ -136,7 +136,7 @@ def drawn(folder: Path, mqvae: Path, tokens: Path, condition: str) -> str:
     assert (learned.classes, learned.condition) == (made_of, condition)
     count = 2 * len(made_of or (0,))
     prompts = {"prompts": ["a cat"]} if condition == "text" else {}
-    one = {"num_images": count, "batch": count, "samples_per_shard": count, "guidance": 1.0}
+    one = {"num_images": count, "batch": count, "samples_per_shard": count, "guidance_scale": 1.0}
     asked = SampleSettings.model_validate(settings()["sample"] | one | prompts)
     run = a_run(folder / "samples")
     sample.run(asked, HERE, sample.Inputs(model.out, mqvae), run)

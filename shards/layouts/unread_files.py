@@ -1,0 +1,76 @@
+"""Files of no form that is read which speak of the images all the same: an annotation's JSON, a YAML, a spreadsheet, an array."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import PurePosixPath
+
+from shards.layouts.beside import NO_TABLES
+from shards.layouts.listed import Source, SourceImage
+from shards.layouts.names import counted
+from shards.layouts.walking import Files
+
+TEXTS = (
+    ".json",
+    ".jsonl",
+    ".ndjson",
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".lst",
+    ".xml",
+    ".yaml",
+    ".yml",
+    ".toml",
+    ".md",
+    ".data",
+)
+SHEETS = (".xlsx", ".xls", ".ods", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".sqlite3", ".feather",
+          ".arrow", ".rds", ".mat", ".pt", ".pth")  # fmt: skip
+"""Extensions of tables and arrays that are not opened."""
+TOLD = re.compile(
+    r"label|class|caption|categor|annotation|metadata|target|attribute|ground.?truth|(?<![a-z])(meta|gt|y)(?![a-z])",
+    re.IGNORECASE,
+)
+"""In names of files that say what the images show."""
+LOOKED_FOR, LOOKED_INTO = 20, 50
+"""Images whose names are looked for in a text, and texts."""
+MOST_BYTES = 1 << 26
+HOW = "a table of names and labels or captions would be (metadata.csv, metadata.jsonl)"
+
+
+def speaking(files: Files, found: Source, told: Iterable[str]) -> list[str]:
+    """What to say of files that nothing read and no note names, and that name the images or are named after labels."""
+    said = " ".join(told)
+    left = [
+        name
+        for name in files.others
+        if name not in found.read and name not in said and not NO_TABLES.search(name.rpartition("/")[2])
+    ]
+    images = {name.rpartition(".")[0] for name in files.names}
+    texts = (name for name in left if _suffix(name) in TEXTS and name.rpartition(".")[0] not in images)
+    sheets = [name for name in left if _suffix(name) in SHEETS and TOLD.search(PurePosixPath(name).stem)]
+    named = list(_naming(files, islice(texts, LOOKED_INTO), found.images))
+    notes = [f"{counted(named, 3)}: names these images, and is not read; {HOW}"] if named else []
+    if sheets:
+        notes.append(f"{counted(sheets, 3)}: named after labels, and not read; {HOW}")
+    return notes
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _naming(files: Files, texts: Iterable[str], images: list[SourceImage]) -> Iterator[str]:
+    """The texts in which at least half of some images' names stand, with an extension or as whole words."""
+    step = max(1, len(images) // LOOKED_FOR)
+    bases = [image.name.rpartition("/")[2] for image in images[::step]]
+    patterns = [
+        re.compile(rb"(?<!\w)" + re.escape(base.encode("utf-8", "surrogateescape"))) for base in bases
+    ]
+    for name in texts:
+        if files.size(name) > MOST_BYTES:
+            continue
+        data = files.locate(name).read()
+        if 2 * sum(pattern.search(data) is not None for pattern in patterns) >= len(patterns):
+            yield name
