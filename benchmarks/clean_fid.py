@@ -24,7 +24,7 @@ def load_clean_fid() -> ModuleType:
 
 
 def load_torchvision() -> ModuleType:
-    """torchvision, whatever torch it stands beside."""
+    """torchvision, whatever version of torch is installed."""
     with contextlib.suppress(RuntimeError):
         return importlib.import_module("torchvision")
     _declared.append(torch.library.Library("torchvision", "DEF"))

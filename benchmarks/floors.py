@@ -15,7 +15,7 @@ class Machine:
     """Measured rates.
 
     Attributes:
-        bandwidth: bytes a second, read (CPU) or copied (GPU: read + written).
+        bandwidth: bytes per second, read (CPU) or copied (GPU: read + written).
         flops: floating-point operations a second of a large matrix product.
     """
 

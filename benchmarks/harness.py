@@ -84,7 +84,7 @@ class Claim:
         unit: of ours, the reference and the floor.
         better: whether a lower figure is better, or a higher one; decides which way the ratio is taken.
         against: what the reference is; "" where there is none.
-        bar: what must be reached; None for a figure beside a row, told without a verdict.
+        bar: what must be reached; None for a figure beside a row, reported without a verdict.
     """
 
     row: int
@@ -98,7 +98,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Floor:
-    """The best that this machine could do: a figure in the claim's unit, and how it was reckoned."""
+    """The best that this machine could do: a figure in the claim's unit, and how it was computed."""
 
     value: float
     how: str

@@ -38,7 +38,7 @@ class SuppressStdoutStderr:
 
 
 def resize(data: bytes, image_size: int) -> bytes:
-    """`Resizer(image_size, "center_crop", False)` on the bytes of a file; ValueError where it is no image."""
+    """`Resizer(image_size, "center_crop", False)` on the bytes of a file; ValueError where it is not an image."""
     with SuppressStdoutStderr():
         cv2.setNumThreads(1)
         img = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -2,7 +2,7 @@
 
 Against full recomputation in fp32 (benchmarks/literal_sampling.py): both transformers on the whole prefix, code and position
 separately. A run of it takes up to twenty minutes, so steps are timed at four prefix lengths and integrated; ours runs in full.
-The faster precision carries the bar, the other is told beside it.
+The faster precision carries the bar, the other is reported beside it.
 """
 
 import statistics
@@ -82,7 +82,7 @@ def measure() -> Iterable[Result]:
             bound = decoding_floor(CONFIG, batch, DTYPES[name].itemsize, machines[name])
             floor = Floor(
                 bound,
-                f"weights and keys + values read once a step, or its arithmetic; {machines[name].text()}",
+                f"weights and keys + values read once per step, or its arithmetic; {machines[name].text()}",
             )
             note = f"the reference is timed at prefixes of {', '.join(map(str, KNOTS))} and integrated; ours in full"
             if name != faster:
@@ -91,7 +91,7 @@ def measure() -> Iterable[Result]:
 
 
 def shapes(batch: int) -> dict[str, Any]:
-    """What was run."""
+    """The run's settings."""
     network = CONFIG.network
     layers = f"{network.code_layers} + {network.position_layers}"
     sizes = {"K": CONFIG.num_codes, "L": CONFIG.num_positions, "N": CONFIG.num_kept}

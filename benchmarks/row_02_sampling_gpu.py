@@ -1,6 +1,6 @@
 """Row 2: sampling on a GPU, Stackformer 1,024 wide, 18 + 6 layers, N = 768, bf16, steps captured as CUDA graphs.
 
-Against the floor: weights, and keys and values so far, once a step over the measured copy bandwidth. Needs a CUDA GPU; the
+Against the floor: weights, and keys and values so far, once per step over the measured copy bandwidth. Needs a CUDA GPU; the
 same steps without capture are tested against the plain ones on the CPU (tests/models/test_decoding.py).
 """
 

@@ -25,7 +25,7 @@ def measure() -> Iterable[Result]:
 
 
 def measure_size(name: str) -> Result:
-    """Seconds a step."""
+    """Seconds per step."""
     config = SIZES[name]
     claim = Claim(
         row=5,

@@ -36,7 +36,7 @@ def measure() -> Iterable[Result]:
 
 
 def tokenizing(folder: Path) -> Result:
-    """Images a second."""
+    """Images per second."""
     claim = Claim(
         row=8,
         name="tokenize",

@@ -84,7 +84,7 @@ def make_photographs(folder: Path, size: tuple[int, int]) -> None:
     folder.mkdir()
     for number, path in enumerate(sorted(FLOWERS.rglob("*.jpg"))[:IMAGES]):
         image = ImageOps.fit(Image.open(path).convert("RGB"), size, Image.Resampling.BICUBIC)
-        image.info.clear()  # a quarter of the sources have a profile or a comment, which alone would make them anew
+        image.info.clear()  # a quarter of the sources have a profile or a comment, which alone would make a copy
         image.save(folder / f"{number:05d}.jpg", quality=92)
 
 
@@ -130,7 +130,7 @@ def resizer(photographs: Path, size: int, processes: int) -> Callable[[], float]
 
 
 def against_resizer(photographs: Path, size: int, processes: int, claim: Claim, folder: Path) -> Result:
-    """Images a second."""
+    """Images per second."""
     pairs = alternate(
         ours(photographs, size, processes, folder), resizer(photographs, size, processes), PAIRS
     )
@@ -138,7 +138,7 @@ def against_resizer(photographs: Path, size: int, processes: int, claim: Claim, 
 
 
 def passed_through(photographs: Path, folder: Path) -> Result:
-    """Images a second where the source has the size; the floor is libjpeg's reading of each coefficient."""
+    """Images per second where the source has the size; the floor is libjpeg's reading of each coefficient."""
     claim = claim_of("same_size", 8.0, ", which have the size already")
     pairs = alternate(ours(photographs, 256, 1, folder), resizer(photographs, 256, 1), PAIRS)
     data = [path.read_bytes() for path in sorted(photographs.iterdir())]
@@ -173,7 +173,7 @@ def two_against_one(photographs: Path, folder: Path) -> Result:
         bar=at_least(1.9),
     )
     two, one = ours(photographs, 256, 2, folder), ours(photographs, 256, 1, folder)
-    return measured(claim, alternate(two, one, 5), {"images": IMAGES, "images a shard": SHARD})
+    return measured(claim, alternate(two, one, 5), {"images": IMAGES, "images per shard": SHARD})
 
 
 def quality(photographs: Path, size: int) -> Result:

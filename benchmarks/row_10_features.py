@@ -46,7 +46,7 @@ def ours(extractor: InceptionExtractor, paths: list[Path]) -> Features:
 
 
 def rate(work: Callable[[], Features]) -> float:
-    """Images a second."""
+    """Images per second."""
     return IMAGES / seconds(work)
 
 

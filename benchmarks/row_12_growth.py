@@ -101,7 +101,7 @@ def stage_peaks(folder: Path, images: int) -> dict[str, int]:
     """Run every stage in a folder of its own; the highest resident size of each, MiB.
 
     Raises:
-        UserError: a stage failed; its last line is told.
+        UserError: a stage failed; the error has its last line.
     """
     (folder / "demo").mkdir()
     for name in ("dvc.yaml", "demo/dvc.yaml"):

@@ -22,7 +22,7 @@ def row_modules(only: list[int]) -> list[str]:
 
 
 def main() -> None:
-    """Exit status 1 where a row's process failed; a missed bar is no failure, the tables tell it."""
+    """Exit status 1 where a row's process failed; a missed bar is not a failure, the tables tell it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

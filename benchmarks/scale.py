@@ -25,7 +25,7 @@ from workflow.params import load_params
 
 RESULT = Path("benchmarks/results/scale.json")
 PRESETS = {"imagenet": (1, 1000), "coco": (32, 16_384)}
-"""Preset → codes a condition, and how many there are."""
+"""Preset → codes per condition, and how many there are."""
 VGG = 2 * 15.5e9 * (256 / 224) ** 2
 BATCH = 2
 

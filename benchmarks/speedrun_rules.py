@@ -219,5 +219,5 @@ def line(found: Mapping[str, Any]) -> str:
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise UserError(f"{root} is no git repository: a record names a commit")
+        raise UserError(f"{root} is not a git repository: a record names a commit")
     return done.stdout

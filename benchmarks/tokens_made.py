@@ -16,8 +16,8 @@ def write_random_tokens(folder: Path, facts: TokenFacts, block: int, shard: int)
     Args:
         folder: where.
         facts: sizes and counts; its classes are drawn too.
-        block: images a block.
-        shard: images a tar.
+        block: images per block.
+        shard: images per tar.
     """
     generator = np.random.default_rng(0)
     for split, count in facts.counts.items():

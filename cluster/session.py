@@ -1,4 +1,4 @@
-"""Connecting to Ray, checking that it can do what is asked, shipping the code, and stopping what was started here."""
+"""Connecting to Ray, checking that it can do what is asked, shipping the code, and stopping whatever this process started."""
 
 import os
 import platform
@@ -96,7 +96,7 @@ def session(compute: Compute, folder: Path) -> Iterator[Granted]:
 
 
 def environment(compute: Compute) -> dict[str, Any]:
-    """The runtime environment of workers: on this machine the code where it lies, elsewhere a copy of it."""
+    """The runtime environment of workers: on this machine the code in its place, elsewhere a copy of it."""
     if compute.ray_address == "local":
         return {"env_vars": {"PYTHONPATH": str(ROOT)} | QUIET}
     modules = [str(ROOT / name) for name in PACKAGES]
@@ -107,7 +107,7 @@ def _checked(address: str) -> str:
     """An address to connect to, after a look at whether anybody is there (Ray itself tries for half a minute).
 
     Raises:
-        UserError: it is no HOST:PORT, or nobody is there.
+        UserError: not HOST:PORT, or nothing is listening.
     """
     if address == "auto":
         return address
@@ -183,7 +183,7 @@ def takes_gpus(compute: Compute, gpus: int) -> bool:
     name, why = next(iter(broken.items()))
     told = f"this Ray cluster has {counted(gpus, 'GPU')}, which torch cannot use on node {name} ({why})"
     if compute.device == "cuda" or len(broken) < len(answers):
-        raise UserError(f"{told}: mend that, or set compute.device: cpu")
+        raise UserError(f"{told}: fix that, or set compute.device: cpu")
     say(f"{told}: computing on CPUs")
     return False
 
@@ -222,7 +222,7 @@ def require_room(compute: Compute, gpu: bool) -> int:
     if have < 1:
         raise UserError(
             f"compute.workers = {compute.workers} needs {compute.workers} {kind}s, and the Ray cluster has lost its nodes: "
-            f"{have} are left. Mend it and run the same command again; what is finished is kept."
+            f"{have} are left. Fix it and run the same command again; what is finished is kept."
         )
     return min(have, compute.workers)
 
@@ -301,7 +301,7 @@ def check_node(name: str, there: dict[str, str] | None, here: dict[str, str], fo
         UserError: it said nothing, does not reach the folder, or has another version.
     """
     if there is None:
-        raise UserError(f"node {name} does not answer within {ANSWER_SECONDS:.0f} s: remove it, or mend it")
+        raise UserError(f"node {name} does not answer within {ANSWER_SECONDS:.0f} s: remove it, or fix it")
     if there["probe"] != here["probe"]:
         raise UserError(
             f"node {name} does not reach {folder}: the project's folder must lie on storage that every node has "

@@ -121,7 +121,7 @@ def map_shards(
     title: str,
     progress_file: Path,
 ) -> SideFiles:
-    """Run the function that `make` returns on every job; `make` is called once a worker (it loads the model).
+    """Run the function that `make` returns on every job; `make` is called once per worker (it loads the model).
 
     Args:
         make: importable (a function or a partial of one).

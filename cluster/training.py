@@ -96,7 +96,7 @@ def _fit_on_ray(
                 ) from error
             size = require_room(compute, gpu)
             say(
-                f"a training worker died ({_told(error)}): {size} of {compute.workers} workers go on from the last checkpoint"
+                f"a training worker died ({_told(error)}): {size} of {compute.workers} workers continue from the last checkpoint"
             )
         else:
             return
@@ -151,7 +151,7 @@ def _newest_checkpoint(folder: Path) -> str:
 
 
 def _causes(error: Exception) -> list[BaseException]:
-    """What the workers raised, and what lies under it."""
+    """What the workers raised, and the error that caused it."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     chains = ((one, getattr(one, "cause", None), one.__cause__) for one in failures.values())
     return [found for chain in chains for found in chain if found is not None and not is_relayed(found)]

@@ -40,7 +40,7 @@ class Drawing:
     """How pictures are drawn.
 
     Attributes:
-        image_size: pixels a side.
+        image_size: pixels per side.
         radius: smallest and largest radius of the object, as shares of the side.
         texture_contrast: of a texture, as a share of the full contrast.
         rotation: largest rotation either way, in degrees.

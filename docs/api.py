@@ -49,7 +49,7 @@ def page(root: Path = ROOT) -> str:
         found = {node.name: (path, node) for path, node in _definitions(root / room)}
         for name in names:
             if name not in found:
-                raise SystemExit(f"{room}/ has no {name}: mend the list in docs/api.py")
+                raise SystemExit(f"{room}/ has no {name}: fix the list in docs/api.py")
             path, node = found[name]
             module = ".".join(_home(path, name).relative_to(root).with_suffix("").parts)
             parts += ["", f"## {name}", "", f"`from {module} import {name}`", *_described(node)]

@@ -1,6 +1,6 @@
 """How near reconstructed images are to their originals, pixel by pixel.
 
-Conventions: uint8 images [B, H, W, 3] are taken to [0, 1]; every function gives one float64 number an image,
+Conventions: uint8 images [B, H, W, 3] are taken to [0, 1]; every function gives one float64 number per image,
 [B], and a score of a data set is the mean of those (so PSNR is a mean of decibels, not decibels of a mean).
 """
 
@@ -13,7 +13,7 @@ from torch import Tensor
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
-CONVENTION = "RGB in [0, 1]; one number an image, then the mean over images"
+CONVENTION = "RGB in [0, 1]; one number per image, then the mean over images"
 LOWEST_MSE = 1e-10
 """Equal images get 100 dB rather than infinity."""
 WINDOW, SIGMA = 11, 1.5
@@ -40,7 +40,7 @@ def ssim(a: Images, b: Images) -> Floats:
         ValueError: images smaller than the window.
     """
     if min(a.shape[1:3]) < WINDOW:
-        raise ValueError(f"SSIM of {a.shape[1]}×{a.shape[2]} images; its window has {WINDOW} pixels a side")
+        raise ValueError(f"SSIM of {a.shape[1]}×{a.shape[2]} images; its window has {WINDOW} pixels per side")
     x, y = (torch.from_numpy(_unit(images)).permute(0, 3, 1, 2).flatten(0, 1)[:, None] for images in (a, b))
     mean_x, mean_y = _blur(x), _blur(y)
     var_x, var_y = _blur(x * x) - mean_x**2, _blur(y * y) - mean_y**2

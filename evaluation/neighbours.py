@@ -1,7 +1,7 @@
 """The nearest training images of generated ones, in feature space: does the generator repeat what it was shown?
 
-A distance alone says little, so the same is measured for held-out images, which nobody can have copied: samples that lie
-about as far from the training images as those do are no copies.
+A distance alone says little, so the same is measured for held-out images, which nobody can have copied: samples that are
+about as far from the training images as those do are not copies.
 
 Shapes: n images, m training images, D features, k neighbours.
 """
@@ -25,7 +25,7 @@ SPARE = 8
 """So many more are looked at again in float64, since the search itself is in float32."""
 ROWS, COLUMNS = 1024, 2048
 CLOSE = 0.01
-"""A sample is a close copy if this share of the held-out images lies no farther from a training image."""
+"""A sample is a close copy if this share of the held-out images is no farther from a training image."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Protocol:
         reference_split: train or val.
         reference_count: real images behind the reference.
         count: images that were scored.
-        resize: what was done to them before the network.
+        resize: how they were resized before the network.
         features: the network and the SHA-256 of its weights; "none" where pixels or codes alone were compared.
         estimators: name of each number → how it was estimated.
         settings: what made the images (sampling, reconstruction or training settings).
@@ -78,7 +78,7 @@ class Protocol:
         return cls(**{**values, "warnings": tuple(values["warnings"])})
 
     def conflicts(self, other: "Protocol", numbers: frozenset[str]) -> list[str]:
-        """Why the named numbers of two protocols may not be compared, a line a reason; none if they may."""
+        """Why the named numbers of two protocols may not be compared, one line per reason; none if they may."""
         found: list[str] = []
         for name in MUST_MATCH:
             mine, others = getattr(self, name), getattr(other, name)

@@ -23,7 +23,7 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What is kept of each image, one entry an image.
+    """What is kept of each image, one entry per image.
 
     Attributes:
         psnr: decibels, against the original.
@@ -136,7 +136,7 @@ def summarise(found: ImageScores, codes: Floats, lpips: str) -> dict[str, Score]
 
 
 def _auc_scores(name: str, found: ImageScores) -> dict[str, Score]:
-    """Mean AUC for each sort of background, or for all images where they are not told apart."""
+    """Mean AUC for each sort of background, or for all images where backgrounds are not distinguished."""
     groups: Mapping[str, list[float]] = defaultdict(list)
     for auc, background in zip(getattr(found, name), found.background, strict=True):
         if auc is not None:

@@ -2,7 +2,7 @@
 
 python -m experiments.arm --base shapes --arm random-50 --seed 1 train_mqvae --shards … --out … then reconstruct …
 
-What stands after a stage's name is its own command line. The stages run one after the other in this process, so that they share
+What follows a stage's name is its own command line. The stages run one after the other in this process, so that they share
 the import of torch; what holds for a stage (resuming, errors, exit status) holds here.
 """
 
@@ -42,7 +42,7 @@ def settings_of(catalogue: Path, base: str, arm: str, seed: int) -> list[str]:
 
 
 def changes_of(bases: Mapping[str, Sequence[str]], name: str) -> list[str]:
-    """A base's changes; an entry without `=` names another base, whose changes stand in its place."""
+    """A base's changes; an entry without `=` names another base, whose changes are put in its place."""
     found: list[str] = []
     for entry in bases[name]:
         found += [entry] if "=" in entry else changes_of(bases, entry)
@@ -53,7 +53,7 @@ def command_lines(words: Sequence[str], options: Sequence[str]) -> list[list[str
     """Stage by stage: its name, its own words, the options that all take.
 
     Raises:
-        UserError: a name that is no stage.
+        UserError: a name that is not a stage.
     """
     parts = [list(part) for is_then, part in groupby(words, THEN.__eq__) if not is_then]
     for part in parts:

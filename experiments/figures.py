@@ -54,7 +54,7 @@ def codebook(folder: Path, title: str) -> tuple[str, dict[str, float]]:
 
 
 def first_rows(figure: Path, out: Path) -> None:
-    """The first ROWS rows of a `reporting.figures.figure4`, whose images are 16, 32, 64 or 128 pixels a side."""
+    """The first ROWS rows of a `reporting.figures.figure4`, whose images are 16, 32, 64 or 128 pixels per side."""
     with Image.open(figure) as image:
         height = min(image.height, MARGIN + TEXT + ROWS * (PANEL + GAP))
         image.crop((0, 0, image.width, height)).save(out)
@@ -120,7 +120,7 @@ def draw_curves(runs: Path, long: Path, seed: int, out: Path) -> None:
     ]
     groups = [
         chart("(a) NLL, nats a code", "optimiser steps", curves, pairs=True),
-        chart("(b) images a second, one CPU thread", "mask ratio, %", rates, pairs=False),
+        chart("(b) images per second, one CPU thread", "mask ratio, %", rates, pairs=False),
     ]
     (out / "figure6.svg").write_text(side_by_side(groups, WIDTH, HEIGHT + 4), encoding="utf-8")
     value = {

@@ -1,4 +1,4 @@
-"""Images a second against the mask ratio, with and without caches (paper Figure 6 b).
+"""Images per second against the mask ratio, with and without caches (paper Figure 6 b).
 
 Shapes: B images, N kept codes.
 """
@@ -25,7 +25,7 @@ class Speed:
     """Images a second of one model, medians over repetitions.
 
     Attributes:
-        num_kept: N, codes an image.
+        num_kept: N, codes per image.
         cached: with keys and values kept.
         uncached: the whole past through both transformers at each step.
     """

@@ -70,7 +70,7 @@ class Arm:
         name: as in arms.yaml.
         title: as shown.
         params: parameters of each model that was trained.
-        values: column → one value a seed.
+        values: column → one value per seed.
         paper: column → the paper's number.
     """
 
@@ -88,7 +88,7 @@ class Ordering:
     Attributes:
         text: the sentence.
         verdict: held, not held, not resolved.
-        differences: by how much the arm that should be better is, one a seed; > 0 is the right way round.
+        differences: by how much the arm that should be better is, one per seed; > 0 is the right way round.
         paper: whether the paper's own numbers have it so; None where it has none.
     """
 

@@ -44,7 +44,7 @@ def numbers_of(runs: Path, guidance: float) -> dict[str, float]:
 
 
 def verdicts(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
-    """Whether guided samples show what was asked in 60 %, and more often than unguided ones."""
+    """Whether guided samples show the requested class in 60 %, and more often than unguided ones."""
     unguided = next(one for one in found if one["guidance"] == 1)["values"][BOTH]
     guided = max((one for one in found if one["guidance"] != 1), key=lambda one: one["values"][BOTH])[
         "values"

@@ -29,8 +29,8 @@ class Captions:
 
     Attributes:
         tokenizer: a file.
-        most: captions an image, room for so many.
-        length: codes a caption.
+        most: captions per image, room for so many.
+        length: codes per caption.
     """
 
     tokenizer: Path
@@ -87,7 +87,7 @@ class BlockMaker:
     captions: Captions | None
 
     def batches(self, samples: Iterator[Encoded]) -> Iterator[list[Encoded]]:
-        """The images in batches, none of which lies in two blocks."""
+        """The images in batches, none of which is in two blocks."""
         taken = 0
         while batch := list(islice(samples, min(self.settings.batch, self.settings.block - taken))):
             taken = (taken + len(batch)) % self.settings.block

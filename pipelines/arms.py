@@ -1,8 +1,8 @@
 """The arms of a sweep: what each sets, its workspace, and which stages several of them share.
 
-An arm's workspace is a clone of this one in `.runs/sweep/NAME`, with the files as they stand here, on the same DVC cache:
+An arm's workspace is a clone of this one in `.runs/sweep/NAME`, with the files as they are here, on the same DVC cache:
 so DVC links what is made already, and takes from its run cache what another arm has made. It stays, so that an arm that was
-stopped goes on from its last checkpoint when the same sweep is started again.
+stopped continues from its last checkpoint when the same sweep is started again.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def arms_of(grid: Sequence[str], arms: Sequence[str], common: Sequence[str]) -> 
         common: settings of all arms.
 
     Raises:
-        RefusedError: none, or the same one twice, or a text that is no setting.
+        RefusedError: none, or the same one twice, or a text that is not a setting.
     """
     axes = [[f"{key}={value}" for value in _values(text)] for key, text in map(split, grid)]
     listed = [tuple(shlex.split(text)) for text in arms] or [()]
@@ -78,7 +78,7 @@ def arms_of(grid: Sequence[str], arms: Sequence[str], common: Sequence[str]) -> 
         raise RefusedError("a sweep needs a grid (`stackformer.model.width=64,128`) or a list of arms")
     twice = [arm.name for arm in made if made.count(arm) > 1]
     if twice:
-        raise RefusedError(f"the arm {twice[0]} stands twice")
+        raise RefusedError(f"the arm {twice[0]} appears twice")
     return made
 
 
@@ -86,7 +86,7 @@ def _values(text: str) -> list[str]:
     """`a,[1, 2],b` → its three values as text; commas inside brackets and quotes divide nothing."""
     parts = re.findall(r"(?:\[[^\]]*\]|\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,\[{\"'])+", text)
     if not parts or len(parts) != len(parse(f"[{text}]")):
-        raise RefusedError(f"the grid's values {text} cannot be told apart; expected value,value,…")
+        raise RefusedError(f"the grid's values {text} cannot be distinguished; expected value,value,…")
     return [part.strip() for part in parts]
 
 
@@ -161,7 +161,7 @@ def _run(place: Path, *command: str) -> str:
 
 
 def _copy_files(root: Path, folder: Path) -> None:
-    """Every file that git knows or would take, as it stands in `root`; what is gone there goes here."""
+    """Every file that git knows or would take, as it is in `root`; what is gone there goes here."""
     here = _listed(root, "--cached", "--others", "--exclude-standard")
     for name in _listed(folder, "--cached", "--others", "--exclude-standard") - here:
         (folder / name).unlink(missing_ok=True)

@@ -52,7 +52,7 @@ def read_dag(root: Path, targets: Sequence[str] = (), among: Collection[str] | N
         among: addresses of the stages that are asked about; of the others it is known that they are fresh. None asks of all.
 
     Raises:
-        RefusedError: dvc.yaml has no such stage, or DVC cannot say how things stand.
+        RefusedError: dvc.yaml has no such stage, or DVC cannot tell their state.
     """
 
     def choose(stages: list[Any]) -> list[Any]:
@@ -71,7 +71,7 @@ def read_experiments(root: Path, tables: Sequence[str]) -> list[Step]:
     """The stages of `experiments/TABLE/dvc.yaml` for the tables that are named (none: all), and what they need.
 
     Raises:
-        RefusedError: there is no such table, or DVC cannot say how things stand.
+        RefusedError: there is no such table, or DVC cannot tell their state.
     """
     known = sorted(path.parent.name for path in root.glob("experiments/*/dvc.yaml"))
     unknown = sorted(set(tables) - set(known))

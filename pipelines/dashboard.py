@@ -287,7 +287,7 @@ def write(path: Path, state: Mapping[str, object]) -> None:
 def port_number(text: str) -> int:
     """A port as it is typed; 0 takes a free one."""
     if not text.isdecimal() or int(text) > MOST:
-        raise argparse.ArgumentTypeError(f"{text} is no port; expected 1 … {MOST}, or 0 for any free one")
+        raise argparse.ArgumentTypeError(f"{text} is not a port; expected 1 … {MOST}, or 0 for any free one")
     return int(text) or free_port()
 
 

@@ -2,4 +2,4 @@
 
 
 class RefusedError(ValueError):
-    """A user's mistake in one line, told without a traceback."""
+    """A user's mistake in one line, printed without a traceback."""

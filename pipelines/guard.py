@@ -55,7 +55,7 @@ def end_tree(mark: str, leader: int | None = None) -> None:
     """End all that has the mark: politely, the leader last, so that it puts its house in order; then by force.
 
     Args:
-        mark: what was given to `guard.py`.
+        mark: the value given to `guard.py`.
         leader: DVC's process: it sees its command end, and unlocks. It gets SIGINT alone, which it minds only where
             it runs no command.
     """

@@ -60,7 +60,7 @@ def mark_crashed(api: str, lost: Sequence[UUID]) -> None:
 
 
 def take_up(api: str, last_seen: float | None) -> list[str]:
-    """Schedule again what the end of the last dashboard interrupted; what was being cancelled is cancelled.
+    """Schedule again the runs that the end of the last dashboard interrupted; runs that were being cancelled are cancelled.
 
     Args:
         api: the server's API.

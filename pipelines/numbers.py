@@ -1,7 +1,7 @@
 """The numbers of metrics/, now and as the last run left them.
 
-A run that ends well keeps a copy of what it leaves; a run that is stopped leaves the copy alone, so that the one which goes
-on from it is still compared with the last whole one. Whether two numbers may be compared at all is `reporting.compare`'s to say.
+A run that ends well keeps a copy of what it leaves; a run that is stopped leaves the copy alone, so that the one which resumes
+it is still compared with the last whole one. Whether two numbers may be compared at all is `reporting.compare`'s to say.
 """
 
 import json

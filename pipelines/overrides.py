@@ -2,8 +2,8 @@
 
     python -m pipelines.overrides        take back what a run left that was killed together with everything around it
 
-DVC reads params.yaml and nothing else, and dvc.lock must record what was used. So a run's settings are written there, value by
-value, and a journal says what stood in each place. What the user writes meanwhile stays: only a value that is still the run's is
+DVC reads params.yaml and nothing else, and dvc.lock must record the values used. So a run's settings are written there, value by
+value, and a journal records the value before. What the user writes meanwhile stays: only a value that is still the run's is
 taken back. A keeper, a process of its own, waits for the workspace's lock and takes them back when the run was killed.
 """
 
@@ -92,7 +92,7 @@ def _write_journal(root: Path, journal: Sequence[tuple[str, str, str]]) -> None:
 
 
 def take_back(root: Path) -> list[str]:
-    """Put back what stood in params.yaml before, wherever the run's value still stands; the workspace's lock is held.
+    """Put back the values that params.yaml had before, wherever the run's value is still there; the workspace's lock is held.
 
     Returns:
         The settings that were taken back.
@@ -113,7 +113,7 @@ def take_back(root: Path) -> list[str]:
 
 
 def restore(root: Path) -> list[str]:
-    """Take back what a run left that is dead; nothing, where one lives. Returns what was taken back."""
+    """Take back what a run left that is dead; nothing, where one lives. Returns the settings that were put back."""
     with lock(root / WORKSPACE) as file:
         return take_back(root) if file is not None else []
 

@@ -75,7 +75,7 @@ def check(root: Path, changes: Sequence[str]) -> None:
 
 
 def with_value(text: str, change: str) -> tuple[str, str, str]:
-    """A file's text with another value of one key, all else as it was; what was after the key's colon, what is there now.
+    """A file's text with another value of one key, all else as it was; the text after the key's colon before, and now.
 
     Raises:
         RefusedError: the file has no such key, or its value is shared by an anchor, so that no edit changes it alone.
@@ -104,7 +104,7 @@ def with_value(text: str, change: str) -> tuple[str, str, str]:
 
 
 def span(text: str, key: str) -> tuple[int, int]:
-    """Where the value of a key stands: from behind its colon to its end, comments after it left out.
+    """Where the value of a key is: from behind its colon to its end, comments after it left out.
 
     Raises:
         RefusedError: not YAML.
@@ -116,7 +116,7 @@ def span(text: str, key: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value stands in a file.
+    """Where a value is in a file.
 
     Attributes:
         start: behind its key's colon.
@@ -146,7 +146,7 @@ class Place:
 
 
 def _find(text: str, key: str) -> Place:
-    """Where a key's value stands.
+    """Where a key's value is.
 
     Raises:
         RefusedError: not YAML.
@@ -179,7 +179,7 @@ def _in_a_line(value: Any) -> str:
 
 
 def _unshared(value: Any) -> Any:
-    """A tree in which no part stands twice, as it can where YAML has aliases."""
+    """A tree in which no part appears twice, as it can where YAML has aliases."""
     if isinstance(value, dict):
         return {key: _unshared(inner) for key, inner in value.items()}
     return [_unshared(inner) for inner in value] if isinstance(value, list) else value

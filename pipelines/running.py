@@ -158,7 +158,7 @@ class Output:
         return own[-1] if own else "no output"
 
     def close(self, failed: bool) -> None:
-        """After the last line; where the stage failed, its last lines are told whatever the rate."""
+        """After the last line; where the stage failed, its last lines are printed whatever the rate."""
         unsaid = self.tail[-self.left_out :] if self.left_out else []
         self.say_left_out()
         for line in unsaid if failed else ():
@@ -228,7 +228,7 @@ def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Out
 
 
 def forget_finished_runs(step: Step, root: Path) -> None:
-    """Drop what the stage has finished, which it would publish again instead of running; what is unfinished goes on."""
+    """Drop what the stage has finished, which it would publish again instead of running; what is unfinished is continued."""
     for done in root.glob(f".runs/{step.module}/*/done.json"):
         name = f"{step.module}/{done.parent.name}"
         subprocess.run(

@@ -24,17 +24,17 @@ MOST_DIFFERENCES = 60
 
 
 def escaped(text: object) -> str:
-    """Text that stands in Markdown as it is: no HTML, no link, no table cell ends in it."""
+    """Text that Markdown shows as it is: no HTML, no link, no table cell ends in it."""
     safe = html.escape(" ".join(str(text).split()))
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", safe)
 
 
-def show_results(title: str, told: Mapping[str, str], steps: Sequence[Step], root: Path) -> None:
+def show_results(title: str, outcomes: Mapping[str, str], steps: Sequence[Step], root: Path) -> None:
     """Make the artifacts of a run.
 
     Args:
         title: the flow's name; it begins their keys.
-        told: what became of each stage, by name.
+        outcomes: what became of each stage, by name.
         steps: the stages.
         root: the workspace.
     """
@@ -45,7 +45,9 @@ def show_results(title: str, told: Mapping[str, str], steps: Sequence[Step], roo
         url, name = address(root, picture), picture.as_posix()
         create_image_artifact(url, key=key(title, *picture.with_suffix("").parts[-2:]), description=name)
     create_markdown_artifact(
-        summary(title, told, steps, numbers, root), key=key(title, "summary"), description=f"{title}: summary"
+        summary(title, outcomes, steps, numbers, root),
+        key=key(title, "summary"),
+        description=f"{title}: summary",
     )
 
 
@@ -79,11 +81,11 @@ def address(root: Path, picture: Path) -> str:
 
 
 def summary(
-    title: str, told: Mapping[str, str], steps: Sequence[Step], numbers: Sequence[Row], root: Path
+    title: str, outcomes: Mapping[str, str], steps: Sequence[Step], numbers: Sequence[Row], root: Path
 ) -> str:
     """The Markdown of a run: stages, where its report and its logs are, and which numbers moved."""
     lines = [f"# {escaped(title)}", "", "| stage | |", "|---|---|"]
-    lines += [f"| {escaped(name)} | {escaped(what)} |" for name, what in told.items()]
+    lines += [f"| {escaped(name)} | {escaped(what)} |" for name, what in outcomes.items()]
     lines += ["", *_report(steps, root)]
     lines += [*settings(root), ""]
     lines += [f"Whole output: `{root.resolve() / '.runs' / 'logs' / str(flow_run.get_name() or 'run')}`", ""]

@@ -196,7 +196,7 @@ def _numbers(steps: Sequence[Step], folder: Path) -> dict[str, float]:
 
 
 def _summary(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], plan: Plan) -> str:
-    """Markdown: a row an arm, with its settings, what became of it and its report."""
+    """Markdown: one row per arm, with its settings, what became of it and its report."""
     lines = ["# Sweep", "", "| arm | | report |", "|---|---|---|"]
     pages = [out / "index.html" for step in plan.steps for out in step.outs]
     for arm, folder, state in zip(arms, folders, states, strict=True):

@@ -35,7 +35,7 @@ class Axis:
     ticks: list[Tick]
 
     def place(self, value: float) -> float:
-        """Where a value stands, to a hundredth."""
+        """Where a value is on the axis, to a hundredth."""
         return round(_place(value, self.low, self.high, self.start, self.end, self.logarithmic), 2)
 
 

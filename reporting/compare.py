@@ -4,7 +4,7 @@
     python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision against now
 
 Numbers of another reference, count, resize, features or estimator are refused with a list of what differs;
-other settings, seeds and versions are told under the table. The exit status is 1 if anything was refused.
+other settings, seeds and versions are listed under the table. The exit status is 1 if anything was refused.
 """
 
 import argparse

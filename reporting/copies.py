@@ -21,7 +21,7 @@ BINS = 36
 CLOSEST = 8
 """Samples that come nearest to a training image, shown with it."""
 OUTERMOST = 0.995
-"""The histogram reaches to this quantile; what lies beyond is counted in its last bin."""
+"""The histogram reaches to this quantile; what is beyond is counted in its last bin."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Pictures of images: grids, importance heat maps, the paper's Figure 4 (input, importance, kept, result).
 
 Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. A cell is shown
-as the pixels that lie in it, never smoothed: what is drawn is what the model decided on.
+as the pixels that are in it, never smoothed: what is drawn is what the model decided on.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ GAP = 6
 MARGIN = 12
 TEXT = 12
 FADED, FOG = 0.2, 122
-"""A masked cell keeps this share of its grey picture, before a flat grey: told apart from dark and bright."""
+"""A masked cell keeps this share of its grey picture, before a flat grey: distinct from dark and bright."""
 HEAT = 0.62
 """Share of the heat map over the grey input."""
 PANEL = 128
-"""Pixels a side that a small image is enlarged to in `figure4`, about."""
+"""Pixels per side that a small image is enlarged to in `figure4`, about."""
 COLUMNS = ("input", "importance", "kept", "reconstruction")
 
 _MAGMA = "000004 140e36 3b0f70 641a80 8c2981 b73779 de4968 f7705c fe9f6d fecf92 fcfdbf"
@@ -88,9 +88,9 @@ def image_grid(images: Pixels, columns: int, scale: int, labels: Sequence[str] |
 
     Args:
         images: uint8 [n, H, W, 3], n ≥ 1.
-        columns: images a row, ≥ 1.
+        columns: images per row, ≥ 1.
         scale: whole enlargement, ≥ 1.
-        labels: one an image, cut to the image's width; or None.
+        labels: one per image, cut to the image's width; or None.
 
     Raises:
         ValueError: no images, or another number of labels.
@@ -117,7 +117,7 @@ def image_grid(images: Pixels, columns: int, scale: int, labels: Sequence[str] |
 def figure4(
     inputs: Pixels, scores: Floats, kept: Integers, reconstructions: Pixels, grid: tuple[int, int]
 ) -> Image.Image:
-    """One row an image, as in the paper's Figure 4: input | importance | kept | reconstruction, captioned.
+    """One row per image, as in the paper's Figure 4: input | importance | kept | reconstruction, captioned.
 
     Args:
         inputs: uint8 [n, H, W, 3].

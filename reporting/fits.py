@@ -24,7 +24,7 @@ class Ends:
 
 
 def read_ends(folder: Path, manifest: Manifest) -> Ends:
-    """From an evaluation artifact; empty where its samples are no drawn shapes.
+    """From an evaluation artifact; empty where its samples are not drawn shapes.
 
     Raises:
         UserError: the file of fits was changed.

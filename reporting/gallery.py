@@ -16,10 +16,10 @@ from shards.samples import read_stored, sample_shards
 from workspace.exact.manifest import Manifest
 
 SHARP = 64
-"""Images up to so many pixels a side are kept as PNG and drawn with hard pixels; larger ones become JPEG."""
+"""Images up to so many pixels per side are kept as PNG and drawn with hard pixels; larger ones become JPEG."""
 JPEG_QUALITY = 86
 SIDE, THUMBNAIL = 192, 128
-"""Pixels a side, at most, of pictures in the viewer and on the wall, and of neighbours: the page stays small."""
+"""Pixels per side, at most, of pictures in the viewer and on the wall, and of neighbours: the page stays small."""
 DECIMALS = 4
 
 
@@ -159,7 +159,7 @@ def data_uri(image: Image.Image, side: int = SIDE) -> str:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A sample as it lies in a tar, the row-th of all."""
+    """A sample as it is in a tar, the row-th of all."""
 
     row: int
     index: int

@@ -1,4 +1,4 @@
-"""Line charts that stand alone, as SVG: what experiments and benchmarks commit. The page draws its own, which answer a reader."""
+"""Self-contained line charts, as SVG: what experiments and benchmarks commit. The page draws its own, which answer a reader."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numbers of the stages as they stand in metrics/: each with what it means and how it came about."""
+"""Numbers of the stages as they are in metrics/: each with what it means and how it came about."""
 
 import json
 import re
@@ -51,8 +51,8 @@ _MEANINGS: tuple[tuple[str, str, Better], ...] = (
     (r"shape_edge_fit_\w+", "overlap of the rims, of one kind", "higher"),
     (r"(within_class_)?variance_ratio", "variety beside real images (1 = alike)", ""),
     (r"(\w+_)?(nll|nats|loss)(_\w+)?", "", "lower"),
-    (r"(code_|position_)?bits_per_image", "NLL in bits an image", "lower"),
-    (r"(code_|position_)?bits_per_image_(raw|stored)", "bits an image without a model", ""),
+    (r"(code_|position_)?bits_per_image", "NLL in bits per image", "lower"),
+    (r"(code_|position_)?bits_per_image_(raw|stored)", "bits per image without a model", ""),
     (r".*per_second.*", "", "higher"),
     (r"parameters", "weights that are learned", ""),
 )
@@ -159,7 +159,7 @@ def flat_values(tree: Any, where: str, prefix: str = "") -> dict[str, float]:
 
 
 def read_stage(folder: Path, stage: str) -> StageNumbers:
-    """Numbers, protocol and run facts in metrics/STAGE; what was not written is empty."""
+    """Numbers, protocol and run facts in metrics/STAGE; what is missing is empty."""
     numbers, run = folder / "metrics.json", folder / "run.json"
     return StageNumbers(
         stage=stage,

@@ -1,4 +1,4 @@
-"""The report's first words: what was trained on what, how much is kept, how good it is."""
+"""The report's first words: which model, which data, how much is kept, how good it is."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from reporting.numbers import StageNumbers, meaning, shown
 from shards.images import ImageFacts
 
 HEADLINES = {"reconstruct": (r"psnr", r"(.*_)?r(fd|fid)"), "evaluate": (r"(.*_)?(fd|fid)", r"proxy_accuracy")}
-"""Stage → names of the scores that stand first."""
+"""Stage → names of the scores that come first."""
 DRAWN = "images_per_second_of_a_worker"
 
 
@@ -98,7 +98,7 @@ def groups(
         Group(
             "Stackformer",
             [
-                Fact("condition", two.condition, "what it is told before it draws"),
+                Fact("condition", two.condition, "the condition it is given"),
                 Fact("parameters", millions(two.parameters), f"{two.parameters:,}"),
                 *_rate("trained, images/s", rates.get("train_stackformer")),
             ],

@@ -80,7 +80,7 @@ def edges(stages: Sequence[Stage]) -> list[tuple[int, int]]:
 
 
 def _within(read: str, write: str) -> bool:
-    """Whether one path is the other, or lies below it."""
+    """Whether one path is the other, or is below it."""
     a, b = Path(read), Path(write)
     return a == b or b in a.parents or a in b.parents
 

@@ -11,7 +11,7 @@ class EvaluateSettings(Section):
 
     SECTION = "evaluate"
     num_images: PositiveInt | None = Field(description="score the first so many samples; null takes all")
-    batch: PositiveInt = Field(description="images a forward pass")
+    batch: PositiveInt = Field(description="images per forward pass")
     seed: Seed = Field(description="of the subsets of KID, precision and recall, and of resamples")
     torchscript_sha256: Sha256 | None = Field(
         description="of the Inception that the reference carries: the same as reference.torchscript_sha256"

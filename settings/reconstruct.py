@@ -14,7 +14,7 @@ class ReconstructSettings(Section):
     """Of the stage reconstruct."""
 
     SECTION = "reconstruct"
-    batch: PositiveInt = Field(description="images a forward pass")
+    batch: PositiveInt = Field(description="images per forward pass")
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
     )

@@ -17,7 +17,7 @@ class ProxySettings(Settings):
     """The little classifier behind `features: proxy`."""
 
     width: PositiveInt = Field(description="channels of its first level; its features have 4 × width")
-    batch: PositiveInt = Field(description="images a training step")
+    batch: PositiveInt = Field(description="images per training step")
     steps: PositiveInt = Field(description="training steps")
     learning_rate: PositiveFloat = Field(description="peak of AdamW's rate")
     softened: NonNegativeFloat = Field(description="share of training images that are blurred a little", le=1)
@@ -36,7 +36,7 @@ class ReferenceSettings(Section):
     max_images: PositiveInt | None = Field(
         description="images of a split at most, drawn by seed; null takes all"
     )
-    batch: PositiveInt = Field(description="images a forward pass")
+    batch: PositiveInt = Field(description="images per forward pass")
     seed: Seed = Field(description="of the proxy's weights and order, and of the draw of images")
     proxy: ProxySettings
 

@@ -9,6 +9,6 @@ class ReportSettings(Section):
     """Of the stage report."""
 
     SECTION = "report"
-    title: str = Field(description="what stands at the top of the page")
+    title: str = Field(description="the page's title")
     samples: PositiveInt = Field(description="generated images shown, at most")
     examples: PositiveInt = Field(description="reconstructions shown, at most")

@@ -21,7 +21,9 @@ class SampleSettings(Section):
     decode_batch: PositiveInt = Field(
         default=64, description="images that the decoder takes at a time; lowered likewise"
     )
-    samples_per_shard: PositiveInt = Field(description="images a tar, a multiple of batch; the unit of work")
+    samples_per_shard: PositiveInt = Field(
+        description="images per tar, a multiple of batch; the unit of work"
+    )
     seed: Seed = Field(description="image i's randomness follows from (seed, i)")
     classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
     prompts: list[str] | None = Field(description="captions; images cycle through them")
@@ -43,5 +45,5 @@ class SampleSettings(Section):
         """A shard holds whole batches."""
         if self.samples_per_shard % self.batch:
             raise UserError(
-                f"{where}.samples_per_shard {self.samples_per_shard} is no multiple of batch {self.batch}"
+                f"{where}.samples_per_shard {self.samples_per_shard} is not a multiple of batch {self.batch}"
             )

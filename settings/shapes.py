@@ -12,7 +12,7 @@ class ShapesSettings(Section):
 
     SECTION = "shapes"
     seed: Seed = Field(description="of every picture")
-    image_size: PositiveInt = Field(description="pixels a side")
+    image_size: PositiveInt = Field(description="pixels per side")
     train: PositiveInt = Field(description="training pictures")
     val: PositiveInt = Field(description="validation pictures")
     radius: tuple[PositiveFloat, PositiveFloat] = Field(

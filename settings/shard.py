@@ -20,14 +20,14 @@ class ShardSettings(Section):
     SECTION = "shard"
     kind: Kind = Field(description="layout of the source; auto takes what `python -m shards.inspect` finds")
     source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
-    image_size: PositiveInt = Field(description="pixels a side: short side resized, centre cropped")
+    image_size: PositiveInt = Field(description="pixels per side: short side resized, centre cropped")
     format: Format = Field(description="png (exact) or jpg")
     quality: PositiveInt = Field(description="of jpg", le=95)
     val_fraction: NonNegativeFloat = Field(
         description="held out where the source has no validation set: of each class, else by hash of the name",
         lt=1,
     )
-    samples_per_shard: PositiveInt = Field(description="images a tar")
+    samples_per_shard: PositiveInt = Field(description="images per tar")
     max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
     duplicates: Duplicates = Field(
         default="keep", description="images with another's bytes: keep (counted) or drop"

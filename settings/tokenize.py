@@ -19,7 +19,7 @@ class TokenizeSettings(Section):
     """Of the stage tokenize."""
 
     SECTION = "tokenize"
-    batch: PositiveInt = Field(description="images a forward pass")
+    batch: PositiveInt = Field(description="images per forward pass")
     precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
     )
@@ -28,7 +28,7 @@ class TokenizeSettings(Section):
         description="versions of each training image; the first is the plain one", min_length=1
     )
     text_vocab: NonNegativeInt = Field(description="BPE codes of captions; 0 stores no captions", le=65535)
-    text_length: NonNegativeInt = Field(description="codes a caption")
+    text_length: NonNegativeInt = Field(description="codes per caption")
     seed: Seed = Field(description="of random masks")
 
     def check(self, where: str, compute: Compute) -> None:

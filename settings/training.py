@@ -51,8 +51,8 @@ class TrainingSettings(Section):
     steps: PositiveInt = Field(description="optimiser steps")
     learning_rate: PositiveFloat = Field(description="Adam's peak rate")
     seed: Seed = Field(description="of everything random: weights, order, noise, what is dropped")
-    global_batch: PositiveInt = Field(description="images a step, over all workers")
-    micro_batch: PositiveInt = Field(description="images a forward pass; divides global_batch")
+    global_batch: PositiveInt = Field(description="images per step, over all workers")
+    micro_batch: PositiveInt = Field(description="images per forward pass; divides global_batch")
     optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")
     muon: MuonConfig = MuonConfig()
     warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
@@ -73,7 +73,7 @@ class TrainingSettings(Section):
 
     @property
     def micro_batches(self) -> int:
-        """Micro-batches a step, over all workers."""
+        """Micro-batches per step, over all workers."""
         return self.global_batch // self.micro_batch
 
     def sources(self) -> list[Path]:
@@ -116,13 +116,13 @@ class TrainingSettings(Section):
 
 
 def require_folder(folder: Path | None, setting: str) -> None:
-    """Refuse a folder that is not there; None is no folder.
+    """Refuse a folder that is not there; None means no folder.
 
     Raises:
         UserError: it is missing.
     """
     if folder is not None and not folder.is_dir():
         raise UserError(
-            f"{setting} is {folder}, which is no folder; expected one with model.safetensors and config.json (DVC removes a "
+            f"{setting} is {folder}, which is not a folder; expected one with model.safetensors and config.json (DVC removes a "
             "stage's own artifact before it runs: start from a copy of it elsewhere), or null"
         )

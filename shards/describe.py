@@ -61,12 +61,12 @@ def _folders(manifest: Manifest) -> Iterator[str]:
 
 
 def _tokens(shards: TokenShards) -> Iterator[str]:
-    """Bytes an image, and the first training image: its grid, its codes, its class or captions."""
+    """Bytes per image, and the first training image: its grid, its codes, its class or captions."""
     facts = shards.facts
     tars = sum(entry.bytes for name, entry in shards.manifest.files.items() if name.endswith(".tar"))
     plain = facts.num_kept * 2 + -(-facts.num_positions // 8)
     images = sum(facts.counts.values())
-    yield f"  {tars / images:,.1f} bytes an image in tars, of which {plain:,} are codes and bitmask"
+    yield f"  {tars / images:,.1f} bytes per image in tars, of which {plain:,} are codes and bitmask"
     path = shards.paths("train")[0]
     block = next(read_token_shard(path))
     check_block(block, facts, f"{path}, block 0")

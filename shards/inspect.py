@@ -166,7 +166,7 @@ def _yaml(text: str) -> str:
 
 
 def folders_of(source: str) -> list[str]:
-    """What lies at the top of a source that no layout fits: folders and how many images each has."""
+    """What is at the top of a source that no layout fits: folders and how many images each has."""
     files = files_of(source)
     here = level(files.names, "")
     lines = [

@@ -24,7 +24,7 @@ def write_listing(folder: Path, out: Path) -> int:
         UserError: no such folder, no images in it, or a name that a line cannot hold.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; expected a folder of images")
+        raise UserError(f"{folder} is not a folder; expected a folder of images")
     root = folder.resolve()
     files = walk(root)
     names = files.names

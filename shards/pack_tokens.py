@@ -7,11 +7,11 @@ CODES.npy      whole numbers [images, N], 0 … K-1: the code of each kept cell
 POSITIONS.npy  whole numbers [images, N], 0 … L-1 in raster order (row * width + column), N different ones a row; they need
                not ascend: codes and positions are put in raster order together
 LABELS.npy     whole numbers [images], 0 … classes-1
-NAMES.txt      a class's name a line; without it classes are called 0000, 0001, …
-KEYS.txt       an image's key a line, unique; without it images are called 0000000, 0000001, …
-SOURCES.txt    the name a line by which your own tables know an image: cat/001.jpg
-CAPTIONS.txt   an image's caption a line, empty where it has none; CAPTIONS.jsonl: a text or a list of texts a line. They become
-               BPE codes, learned on the training captions, or those of --text-tokenizer, the text_tokenizer.json of another set
+NAMES.txt      one class name per line; without it classes are called 0000, 0001, …
+KEYS.txt       one image key per line, unique; without it images are called 0000000, 0000001, …
+SOURCES.txt    one name per line, by which your own tables know an image: cat/001.jpg
+CAPTIONS.txt   one caption per line, empty where an image has none; CAPTIONS.jsonl: one text or list of texts per line. They
+               become BPE codes, learned on the training captions or taken from --text-tokenizer, another set's tokenizer
 """
 
 import argparse
@@ -51,7 +51,7 @@ def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is no npy file: {' '.join(str(error).split())[:160]}") from error
+        raise UserError(f"{path} is not an npy file: {' '.join(str(error).split())[:160]}") from error
     if not isinstance(array, np.ndarray) or array.ndim != dimensions:
         raise UserError(
             f"{path} has shape {getattr(array, 'shape', None)}; expected {dimensions} dimensions of {what}"
@@ -130,7 +130,7 @@ class Text:
 
     Attributes:
         vocab: BPE codes at most, learned on the training captions; not used with a tokenizer.
-        length: codes a caption.
+        length: codes per caption.
         tokenizer: text_tokenizer.json of another set, so that the two can be merged; None learns one.
     """
 
@@ -140,7 +140,7 @@ class Text:
 
 
 def captions_of(path: Path, count: int) -> list[tuple[str, ...]]:
-    """The captions of each image: of a `.jsonl` a text or a list of texts a line, else a caption a line; an empty one is none.
+    """The captions of each image: of a `.jsonl` one text or list of texts per line, else one caption per line; "" is none.
 
     Raises:
         UserError: not a line for each image, no JSON, or no texts in it.
@@ -243,7 +243,7 @@ def pack(
         captions: CAPTIONS.txt or CAPTIONS.jsonl.
         text: how captions become codes.
         val_fraction: share that is held out.
-        tokenizer: what decodes the codes, any file; its SHA-256 stands in the manifest.
+        tokenizer: what decodes the codes, any file; its SHA-256 goes into the manifest.
 
     Raises:
         UserError: what is wrong, with its place.
@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument(
         "--text-vocab", type=int, default=Text.vocab, help="BPE codes, learned on training captions (8192)"
     )
-    parser.add_argument("--text-length", type=int, default=Text.length, help="BPE codes a caption (64)")
+    parser.add_argument("--text-length", type=int, default=Text.length, help="BPE codes per caption (64)")
     parser.add_argument(
         "--text-tokenizer",
         type=Path,

@@ -30,7 +30,7 @@ class SampleFacts:
         settings: that they were drawn under.
         condition: none, class or text.
         classes: class names that the model knows, or null.
-        image_size: pixels a side.
+        image_size: pixels per side.
         cell_pixels: pixels a side of a cell of the grid.
         stem_pixels: pixels a side of what the decoder's last layer makes at once.
     """

@@ -30,7 +30,7 @@ def captions_of(path: Path) -> Iterator[tuple[str, ...]]:
             try:
                 yield tuple(members["txt"].decode().splitlines())
             except UnicodeDecodeError as error:
-                raise UserError(f"{path}: {key}.txt is no UTF-8: run `dvc repro shard`") from error
+                raise UserError(f"{path}: {key}.txt is not UTF-8: run `dvc repro shard`") from error
 
 
 def _untrained() -> Tokenizer:
@@ -52,7 +52,7 @@ def _check_pipeline(value: Any, path: Path) -> None:
         name: value for name, value in ours["model"].items() if name not in learned
     }
     if not same:
-        raise UserError(f"{path} is no text tokenizer of ours: run `dvc repro tokenize`")
+        raise UserError(f"{path} is not one of our text tokenizers: run `dvc repro tokenize`")
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class TextTokenizer:
         try:
             return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
         except Exception as error:  # tokenizers raises nothing narrower
-            raise UserError(f"{path} is no text tokenizer: {error}") from error
+            raise UserError(f"{path} is not a text tokenizer: {error}") from error
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""

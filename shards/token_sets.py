@@ -82,7 +82,9 @@ def write_set(
                 )
             name, count = Counter(block.keys).most_common(1)[0]
             if count > 1:
-                raise UserError(f"the key {name} stands {count} times in {split}; keys are unique in a split")
+                raise UserError(
+                    f"the key {name} appears {count} times in {split}; keys are unique in a split"
+                )
             blocks = list(blocks_of(block))
             for number, first in enumerate(range(0, len(blocks), BLOCKS)):
                 group = blocks[first : first + BLOCKS]
@@ -191,8 +193,8 @@ class Choice:
     Attributes:
         classes: names of classes; all where there are none.
         count: of each split at most, chosen by hash of the key.
-        keys: a text file, a key a line.
-        sources: a text file, a source name a line; all copies of an image are taken.
+        keys: a text file, one key per line.
+        sources: a text file, one source name per line; all copies of an image are taken.
     """
 
     classes: Sequence[str] = ()
@@ -306,8 +308,8 @@ def main() -> None:
     choosing.add_argument("folder", type=Path, help="a token set")
     choosing.add_argument("--classes", default="", help="names of classes, with commas between")
     choosing.add_argument("--count", type=int, help="images of each split at most, chosen by hash of the key")
-    choosing.add_argument("--keys", type=Path, help="a text file, a key a line")
-    choosing.add_argument("--sources", type=Path, help="a text file, a source name a line: cat/001.png")
+    choosing.add_argument("--keys", type=Path, help="a text file, one key per line")
+    choosing.add_argument("--sources", type=Path, help="a text file, one source name per line: cat/001.png")
     naming = commands.add_parser(
         "names", help="a table of split, key, source name and class, with tabs between"
     )

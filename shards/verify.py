@@ -26,7 +26,7 @@ FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 def verify(folder: Path) -> str:
-    """Check an artifact of shards; returns one line about what was found whole.
+    """Check an artifact of shards; returns one line about what it checked.
 
     Raises:
         UserError: what is wrong, and where.
@@ -105,10 +105,10 @@ def same(one: ImageSample, other: ImageSample) -> bool:
 
 
 def check_unique(keys: Iterable[str], where: str) -> None:
-    """UserError where a key stands twice."""
+    """UserError where a key appears twice."""
     twice = next((key for key, count in Counter(keys).items() if count > 1), None)
     if twice is not None:
-        raise UserError(f"{where}: the key {twice} stands twice: {REMAKE}")
+        raise UserError(f"{where}: the key {twice} appears twice: {REMAKE}")
 
 
 def verify_tokens(shards: TokenShards) -> str:

@@ -1,4 +1,4 @@
-"""One file a stage; each is a worker that takes plain values, and a `main` that reads one section of params.yaml."""
+"""One file per stage; each is a worker that takes plain values, and a `main` that reads one section of params.yaml."""
 
 import gc
 import sys

@@ -21,7 +21,7 @@ from workspace.settings import Compute
 
 
 def sources(settings: ReportSettings) -> Sequence[Path]:
-    """The page's template, style and script: they decide the result, and are no Python."""
+    """The page's template, style and script: they decide the result, and are not Python."""
     return PARTS
 
 

@@ -81,8 +81,8 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     for split in SPLITS:
         write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
     write_lines(folder.out / SKIPPED, skipped := written.skipped + dropped)
-    if written.told:
-        folder.say_when_published(f"{written.told}; see {{out}}/{SKIPPED}")
+    if written.summary:
+        folder.say_when_published(f"{written.summary}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)
     write_image_manifest(folder.out, facts, source.made_from)
     found = {"seen": len(source.images) + len(dropped), **facts.counts, "skipped": len(skipped)}
@@ -121,7 +121,7 @@ def kept_images(plans: Sequence[ShardPlan], written: Written) -> dict[str, list[
 def say_all(
     source: Source, written: Written, dropped: Sequence[object], twins: Sequence[Sequence[Twin]]
 ) -> None:
-    """What a user should know of the source, a line each: files passed over, guesses, duplicates, what was saved."""
+    """What a user should know of the source, a line each: files passed over, guesses, duplicates, and the result."""
     guessed = ", ".join(f"{count:,} {note}" for note, count in sorted(written.notes.items()))
     for line in (
         told_passed_over(dict(source.passed_over)),

@@ -126,7 +126,7 @@ def encoder(
 
 
 def numbers(facts: TokenFacts, records: ShardRecords, workers: int) -> dict[str, Score]:
-    """Images, images a second of all workers together, how the training images use the codebook, bytes an image."""
+    """Images, images per second of all workers together, how the training images use the codebook, bytes per image."""
     counts = np.sum([job["code_counts"] for job in records if job["split"] == "train"], axis=0)
     images, stored = sum(facts.counts.values()), sum(job["bytes"] for job in records)
     rate = images * workers / sum(job["seconds"] for job in records)

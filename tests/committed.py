@@ -44,7 +44,7 @@ def git(*words: str) -> bytes:
 
 
 def head() -> str | None:
-    """The commit that is checked out; None where this is no repository of its own (an unpacked archive), or has no commit."""
+    """The commit that is checked out; None where this is not a repository of its own (an unpacked archive), or has no commit."""
     try:
         top = git("rev-parse", "--show-toplevel").decode().strip()
         return git("rev-parse", "HEAD").decode().strip() if Path(top) == ROOT else None
@@ -56,7 +56,9 @@ def needs_a_commit() -> str:
     """The commit that is checked out; skips the test where there is none."""
     commit = head()
     if commit is None:
-        pytest.skip("this tree is no git repository with a commit of its own: what is committed is not known")
+        pytest.skip(
+            "this tree is not a git repository with a commit of its own: what is committed is not known"
+        )
     return commit
 
 

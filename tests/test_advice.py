@@ -99,7 +99,7 @@ def text_of(node: ast.expr) -> str:
 
 
 def named(path: Path) -> Iterator[str]:
-    """The commands in a file's strings that are no docstrings."""
+    """The commands in a file's strings that are not docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}

@@ -51,7 +51,7 @@ class LiveView:
     """The same numbers through DVCLive (its folder layout is what `dvc plots` and the VS Code extension read).
 
     Without dvclive installed, or in a Git repository without a first commit (where it cannot start), this writes nothing.
-    A resumed run's folder is made anew from the curves.
+    A resumed run's folder is rebuilt from the curves.
     """
 
     def __init__(self, folder: Path, train: Curves, validation: Curves) -> None:

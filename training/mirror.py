@@ -1,7 +1,7 @@
 """A second place for checkpoints: any URL that fsspec knows (s3://, gs://, abfs://, sftp://, file://).
 
 The run's own folder stays the first place. A machine that lost it, or never had it, takes the newest checkpoint from here.
-An object store has no rename, so `state.json` is written last and removed first: a folder without it is no checkpoint.
+An object store has no rename, so `state.json` is written last and removed first: a folder without it is not a checkpoint.
 """
 
 import shutil

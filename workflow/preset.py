@@ -207,7 +207,7 @@ def _place_of(source: str) -> dict[str, str]:
 
 
 def folder_and_pattern(source: str) -> tuple[str, str] | None:
-    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`: DVC watches folders, and no patterns; None for what is no pattern."""
+    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`: DVC watches folders, not patterns; None: not a pattern."""
     found = PATTERN.fullmatch(source)
     return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
 

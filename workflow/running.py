@@ -43,7 +43,9 @@ def run_stage(name: str) -> None:
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # a second one says nothing new
-        say(f"[{name}] stopped; what is finished is kept: `dvc repro {address_of(name)}` goes on from there")
+        say(
+            f"[{name}] stopped; what is finished is kept: `dvc repro {address_of(name)}` continues from there"
+        )
         sys.exit(130)
     except Exception as error:
         told = told_in_a_line(error)
@@ -64,7 +66,7 @@ MACHINE = (
 
 
 def told_in_a_line(error: Exception) -> str | None:
-    """What a user is told of an error that is no mistake of the program; None where it may be one."""
+    """What to tell a user of an error that is not the program's own; None where it may be."""
     if isinstance(error, UserError):
         return str(error)
     if is_out_of_space(error):
@@ -137,7 +139,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
         damage = mend(folder) if folder.done else ""
         if damage:
             say(
-                f"[{name}] {damage}, and so does {folder.root}, which shares its files: what was lost is made again"
+                f"[{name}] {damage}, and so does {folder.root}, which shares its files: lost files are made again"
             )
         done_before = folder.done
         if done_before:
@@ -206,7 +208,7 @@ def _forgotten_if_empty(folder: RunFolder) -> Iterator[None]:
 def let_dvc_in(folder: Path) -> None:
     """Let DVC track outputs in a folder that is a link to another disk.
 
-    DVC looks for a `.gitignore` beside an output and refuses one whose real place lies outside of the repository. A link
+    DVC looks for a `.gitignore` beside an output and refuses one whose real place is outside the repository. A link
     to the repository's own, which ignores the folder, satisfies it.
     """
     ours = Path(".gitignore").absolute()

@@ -29,7 +29,7 @@ class Options:
 
     Attributes:
         help: option → what it does.
-        changes: what was asked for, by option → `section.key=value` each.
+        changes: the values given, by option → `section.key=value` each.
     """
 
     help: Mapping[str, str] = field(default_factory=dict)

@@ -1,10 +1,10 @@
 """Which first-party files decide a stage's result, and how dvc.yaml names them: by folder.
 
-They are the stage's import closure, less what cannot change a result. A file that lies beside a module and that the module
+They are the stage's import closure, less what cannot change a result. A file beside a module that the module
 names in a string (a page's template) counts as imported by it.
 
-A folder in a room is a dependency as a whole, since its files are needed together; a file that lies in a room itself is
-one alone. Where every file of a room that decides anything is needed, the room is named.
+A folder in a room is one dependency, since its files are needed together; a file directly in a room is one by itself. Where
+a stage needs every file of a room that can change a result, the room itself is named.
 
 python -m workspace.code           check that dvc.yaml names them
 python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
@@ -67,7 +67,7 @@ EXCLUDED = (
 workspace's mechanics, logging, copies of checkpoints."""
 
 DECIDING = "workspace/exact/"
-"""What can, though it lies there."""
+"""What can, though it is there."""
 
 EXCLUDED_IN_TRAINING = ("reporting/", "evaluation/protocol.py", "evaluation/codes/")
 """And in the training stages what draws pictures of a run on its way, and what its numbers say of themselves."""
@@ -125,7 +125,7 @@ def _is_prose(path: Path) -> bool:
 
 
 def folder_of(path: Path) -> str:
-    """What dvc.yaml names a file by: the folder in a room that holds it, or the file where that lies in the room itself."""
+    """What dvc.yaml names a file by: the folder in a room that holds it, or the file where it is directly in the room."""
     return "/".join(path.parts[:2])
 
 
@@ -151,7 +151,7 @@ def _is_complete(room: str, needed: set[str]) -> bool:
 
 
 def _files(module: str) -> Iterator[Path]:
-    """The file of a module, and the `__init__.py` of its packages; nothing for a name that is no module of ours."""
+    """The file of a module, and the `__init__.py` of its packages; nothing for a name that is not one of our modules."""
     names = module.split(".")
     if names[0] not in PACKAGES:
         return
@@ -193,7 +193,7 @@ def code_deps(stage: dict[str, Any]) -> list[str]:
 
 
 def is_code(dependency: Any) -> bool:
-    """Whether an entry of a stage's deps is a first-party file or folder (no input lies in a package)."""
+    """Whether an entry of a stage's deps is a first-party file or folder (no input is in a package)."""
     return isinstance(dependency, str) and dependency.split("/")[0] in PACKAGES
 
 

@@ -4,7 +4,7 @@ import errno
 
 
 class UserError(ValueError):
-    """A user's mistake: one line that says what, which value, what was expected and what to type.
+    """A user's mistake: one line that says what, which value, what is expected and what to type.
 
     A stage's `main` prints it without a traceback and exits with status 1.
     """
@@ -14,7 +14,7 @@ FULL = "No space left on device"
 
 
 def is_out_of_space(error: BaseException) -> bool:
-    """Whether an error, here or told of a worker elsewhere, says that a disk or a quota is full."""
+    """Whether an error, here or reported by a worker elsewhere, says that a disk or a quota is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return FULL in str(error)
@@ -33,7 +33,7 @@ OUT_OF_MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memor
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error, here or told of a worker elsewhere, says that memory ran out."""
+    """Whether an error, here or reported by a worker elsewhere, says that memory ran out."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 

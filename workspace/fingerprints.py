@@ -41,7 +41,7 @@ def input_fingerprint(path: Path) -> str:
 
 
 def _artifact_fingerprint(folder: Path, listing: str) -> str | None:
-    """SHA-256 of the manifest of a published artifact; None where it is no such thing, or was altered."""
+    """SHA-256 of the manifest of a published artifact; None where it is not one, or was altered."""
     known = (
         VERIFIED / hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
     )
@@ -85,7 +85,7 @@ def listing_fingerprint(path: Path) -> str:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Every file below a folder, in a fixed order; a link to a folder that it lies in is not followed."""
+    """Every file below a folder, in a fixed order; a link to a folder that contains it is not followed."""
     for place, names, files in os.walk(folder, followlinks=True):
         above = {os.path.realpath(parent) for parent in (place, *map(str, Path(place).parents))}
         names[:] = sorted(name for name in names if os.path.realpath(os.path.join(place, name)) not in above)

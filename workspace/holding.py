@@ -16,7 +16,7 @@ FAILED_START_SECONDS = 3600.0
 
 
 def held(folder: RunFolder) -> str:
-    """What a second process is told."""
+    """The error that a second process gets."""
     return f"{folder.root} is being worked on by another process: wait for it, or stop it"
 
 

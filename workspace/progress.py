@@ -30,7 +30,7 @@ class Progress:
         title: what is being done.
         total: how many units there are.
         unit: what is counted, in the plural ("images", "steps").
-        file: where to write `{title, done, total, rate, seconds_left, shown}`, at most once a second.
+        file: where to write `{title, done, total, rate, seconds_left, shown}`, at most once per second.
         start: how many were done before (a resumed run), left out of the rate.
     """
 

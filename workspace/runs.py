@@ -164,7 +164,7 @@ class RunFolder:
         return sorted(same, key=lambda other: (other.root / "done.json").stat().st_mtime_ns, reverse=True)
 
     def clear(self) -> None:
-        """Forget what was done here, the checkpoints elsewhere too; the run itself and its lock stay."""
+        """Forget the work done here, the checkpoints elsewhere too; the run itself and its lock stay."""
         self._forget_mirror()
         going = [self.work, self.out, self.metrics]
         aside = [path.with_name(f".{path.name}.{os.getpid()}") for path in going]  # swept, if this is killed
@@ -230,13 +230,13 @@ def publish(source: Path, destination: Path, link: bool) -> None:
 
 
 def mend(folder: RunFolder) -> str:
-    """Look at each byte of a finished run's artifact; forget what was changed, so that the stage makes it again.
+    """Look at each byte of a finished run's artifact; forget a changed one, so that the stage makes it again.
 
     The artifact in the workspace shares its files with the run by hard links, and so their damage; checkpoints and
     finished shards that are whole are kept.
 
     Returns:
-        What was wrong, or "".
+        What is wrong, or "".
     """
     if not (folder.out / NAME).is_file():
         return ""  # numbers alone: evaluate
@@ -254,7 +254,7 @@ def mend(folder: RunFolder) -> str:
 
 
 def adopt(folder: RunFolder, identity: Identity) -> RunFolder:
-    """Let a run, a finished one too, go on under another identity; both fingerprints are recorded.
+    """Let a run, a finished one too, continue under another identity; both fingerprints are recorded.
 
     Raises:
         UserError: there is a run under that identity already.

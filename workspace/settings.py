@@ -256,7 +256,7 @@ def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
         message = first["msg"].replace("Input should be", "expected")
         text = f"{name} is {json.dumps(at)}: {message[0].lower()}{message[1:]}{_hint(at)}"
     others = len(problems) - 1
-    return text + (f" (and {others} more to mend)" if others else "")
+    return text + (f" (and {others} more to fix)" if others else "")
 
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")

@@ -52,7 +52,7 @@ class Knob:
 def settings_text(kind: type[Section], params: Path) -> str:
     """The settings of a section and of `compute`, with their values in a params file where it has them.
 
-    A file that is missing or wrong is told in a line; the settings are listed all the same.
+    A file that is missing or wrong gets one line; the settings are listed all the same.
     """
     values, note = _values(kind, params)
     parts = [

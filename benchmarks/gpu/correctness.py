@@ -292,7 +292,7 @@ def tokens(place: Place) -> dict[str, Any]:
 
 @torch.no_grad()
 def memory(place: Place) -> dict[str, Any]:
-    """What is reckoned before sampling and decoding, against what the allocator gave; a CPU's does not tell."""
+    """What is estimated before sampling and decoding, against what the allocator gave; a CPU's does not tell."""
     device, batch = torch.device(place.device), 16
     drawn, decoded = CONFIG, FULL  # so large that libraries' workspaces are small beside them
     if place.tiny:

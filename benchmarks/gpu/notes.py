@@ -55,7 +55,7 @@ class Notes:
     """The file of one phase; each change is read, made and written at once, so that two processes may take turns.
 
     Args:
-        folder: where the file lies.
+        folder: where the file is.
         phase: its name.
     """
 

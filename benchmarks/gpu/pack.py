@@ -84,7 +84,7 @@ def main() -> None:
         metavar="NAME[=FOLDER]",
         help="data sets (faces flowers, below data/)",
     )
-    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="pixels a side (64 128)")
+    parser.add_argument("--sizes", nargs="+", type=int, default=list(SIZES), help="pixels per side (64 128)")
     parser.add_argument(
         "--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads (weights/)"
     )

@@ -29,7 +29,7 @@ class Portrait:
 
     Attributes:
         data: name of the image shards.
-        size: their pixels a side.
+        size: their pixels per side.
         preset: of presets/.
         changes: to it.
     """

@@ -1,4 +1,4 @@
-"""That a training which goes on from a checkpoint ends where an uninterrupted one ends, through the stage itself."""
+"""A training resumed from a checkpoint ends where an uninterrupted one ends, through the stage itself."""
 
 import shutil
 from pathlib import Path
@@ -20,7 +20,7 @@ STEPS, HALF = 6, 3
 
 
 def resumed(place: Place) -> dict[str, Any]:
-    """Six steps at once, and from the checkpoint after three; equal bits are told, closeness is asked for."""
+    """Six steps at once, and from the checkpoint after three; equal bits are reported, closeness is required."""
     facts = TokenFacts(
         (8, 8), 128, 32, ("a", "b"), None, None, {"train": 64, "val": 16}, "adaptive", "0" * 64
     )

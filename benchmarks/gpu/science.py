@@ -207,7 +207,7 @@ def chosen_steps(place: Place, ended: Mapping[str, Ended], steps: int, width: in
 
 
 def rate_of(metrics: Path) -> float:
-    """Steps a second at the end of a training, as its curves tell."""
+    """Steps per second at the end of a training, as its curves tell."""
     with (metrics / "curves.tsv").open(encoding="utf-8") as file:
         last = list(csv.DictReader(file, delimiter="\t"))[-1]
     batch = read_json(metrics / "protocol.json")["settings"]["global_batch"]

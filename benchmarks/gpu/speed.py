@@ -93,7 +93,7 @@ def mqvae_config(place: Place, config: MQVAEConfig) -> MQVAEConfig:
 
 @cache
 def machine_of(place: Place) -> Machine:
-    """Measured once a process: other rates than a minute ago would make other shares."""
+    """Measured once per process: other rates than a minute ago would make other shares."""
     return measure_machine(torch.device(place.device), torch.bfloat16, 256 if place.tiny else 8192)
 
 
@@ -108,7 +108,7 @@ def barred(name: str, found: dict[str, Any]) -> dict[str, Any]:
 
 @torch.no_grad()
 def sampling(place: Place, batch: int) -> dict[str, Any]:
-    """A whole batch, bf16, against weights once a step and keys and values so far over the copy bandwidth."""
+    """A whole batch, bf16, against weights once per step and keys and values so far over the copy bandwidth."""
     device, config = torch.device(place.device), stackformer_config(place)
     machine = machine_of(place)
     forget_peak(device)
@@ -253,7 +253,7 @@ def mqvae(place: Place, config: MQVAEConfig, compiled: bool, times: int = 8) -> 
 def mqvae_seconds(
     place: Place, config: MQVAEConfig, training: MQVAESettings, batch: int, device: torch.device, times: int
 ) -> dict[str, Any]:
-    """Of one way: seconds a step, and peak memory."""
+    """Of one way: seconds per step, and peak memory."""
     forget_peak(device)
     images = torch.rand(batch, 3, config.image_size, config.image_size) * 2 - 1
     training_module = training_module_of(config, training, batch, device)

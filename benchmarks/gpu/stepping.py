@@ -170,7 +170,7 @@ def as_on_the_cpu(place: Place, configs: tuple[MQVAEConfig, StackformerConfig]) 
 
 
 def bad_gradients(place: Place, configs: tuple[MQVAEConfig, StackformerConfig]) -> dict[str, Any]:
-    """A gradient that is not finite moves nothing, at its step and after it, and the host is told which step it was."""
+    """A gradient that is not finite moves nothing, at its step and after it, and the host learns which step it was."""
     found: dict[str, Any] = {}
     for name, stepping in all_kinds(configs, torch.device(place.device)):
         stepping.step(0)
@@ -245,7 +245,7 @@ def waits_of(work: Callable[[], object]) -> list[str]:
 
 
 def repeatable(place: Place, configs: tuple[MQVAEConfig, StackformerConfig]) -> dict[str, Any]:
-    """`deterministic: true` gives the same bits twice; whether they come out alike without it is told, not judged."""
+    """`deterministic: true` gives the same bits twice; whether they come out alike without it is reported, not judged."""
     found: dict[str, Any] = {}
     for wanted in (True,) if place.tiny else (True, False):
         with reproducible(wanted), warnings.catch_warnings(record=True) as seen:

@@ -23,7 +23,7 @@ from shards.images.pixels import to_tensor, to_uint8
 from workspace.exact.tar import iterate_tar
 
 COLUMNS, CELL, GAP, BETWEEN, MARGIN = 8, 96, 5, 28, 14
-"""New images a row; pixels of each picture, about, and of what lies between."""
+"""New images per row; pixels of each picture, about, and of the gap between."""
 LABELS, HEADS = 92, 62
 """Pixels left of the rows for the classes' names, and above them for the columns'."""
 PANEL, ARROW, BAND, NUMBER = 208, 124, 292, 12

@@ -1,4 +1,4 @@
-"""Bits an image: what its codes and their places take as they are, and what a model of them needs (its NLL).
+"""Bits per image: what its codes and their places take as they are, and what a model of them needs (its NLL).
 
 An image is N codes out of K, and which N of its L cells they sit in.
 """
@@ -49,7 +49,7 @@ def bits_per_image(
         "bits_per_image_raw": (sum(raw), "N log₂ K + log₂ (L choose N)"),
         "bits_per_image_stored": (
             stored_bits(num_kept, num_positions),
-            "16 bits a code, a bitmask over the cells",
+            "16 bits per code, a bitmask over the cells",
         ),
     }
     return {name: Score(float(value), words) for name, (value, words) in values.items()}

@@ -74,7 +74,7 @@ def soften(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def training_batches(
     shards: ImageShards, heads: Heads, batch: int, steps: int, seed: int, softened: float
 ) -> Iterator[LabelledImages]:
-    """Batches of the training split in an order that follows from the seed, one a step.
+    """Batches of the training split in an order that follows from the seed, one per step.
 
     The share `softened` of the images is softened, chosen by (seed, epoch, image), so that a classifier trained on them
     judges what is seen and not how sharp its edges are. Images are decoded once where they fit into `KEPT_BYTES` of memory.

@@ -45,10 +45,10 @@ def expected_values(
 
 
 def expected_of_prompt(heads: Heads, prompt: str) -> list[int]:
-    """The label of each head that a caption asks for: the value whose words stand in it, if only one does.
+    """The label of each head that a caption asks for: the value whose words are in it, if only one is.
 
     Heads may share values ("a red ring on a striped blue background" with colour and background_colour): the one named after a
-    thing takes the value that stands last before that thing, and the other heads look at the rest.
+    thing takes the last value before that thing, and the other heads look at the rest.
     """
     taken = {name: _of_thing(name, heads, prompt) for name in heads if _describes_a_thing(name, heads)}
     spans = [span for span in taken.values() if span is not None]
@@ -70,7 +70,7 @@ def _describes_a_thing(name: str, heads: Heads) -> bool:
 
 
 def _of_thing(name: str, heads: Heads, prompt: str) -> tuple[str, int] | None:
-    """The last of the head's values before the thing that it describes ("background"), and where it stands."""
+    """The last of the head's values before the thing that it describes ("background"), and where it is."""
     place = re.search(rf"\b{re.escape(name.partition('_')[0])}\b", prompt, re.IGNORECASE)
     before = [
         found for found in _named(heads[name], prompt) if place is not None and found[1] < place.start()
@@ -79,7 +79,7 @@ def _of_thing(name: str, heads: Heads, prompt: str) -> tuple[str, int] | None:
 
 
 def _named(values: Sequence[str], prompt: str) -> list[tuple[str, int]]:
-    """Values whose words stand in a caption, and where."""
+    """Values whose words are in a caption, and where."""
     return [
         (value, found.start())
         for value in values

@@ -24,7 +24,7 @@ from workspace.exact.manifest import read_json, sha256_file, write_json
 
 CONFIG, WEIGHTS = "extractor.json", "extractor.safetensors"
 SIDE = 32
-"""Pixels a side that larger images are brought to, by the mean over areas."""
+"""Pixels per side that larger images are brought to, by the mean over areas."""
 MAIN = 3.0
 """Weight of the main head's loss: the kind of shape then reads 99.7 % of held-out images instead of 95.4 %."""
 
@@ -88,7 +88,7 @@ def train_proxy(
     learning_rate: float,
     seed: int,
     device: torch.device,
-    told: Callable[[int], None],
+    on_step: Callable[[int], None],
 ) -> Proxy:
     """Train a proxy by its heads' cross-entropies, the main head's times three: AdamW, one cycle of the rate.
 
@@ -102,7 +102,7 @@ def train_proxy(
         learning_rate: the peak.
         seed: of the weights' start.
         device: where to train.
-        told: called with the number of steps done.
+        on_step: called with the number of steps done.
 
     Returns:
         The proxy on the CPU, in eval mode.
@@ -122,7 +122,7 @@ def train_proxy(
         (losses * weights).sum().backward()
         optimizer.step()
         schedule.step()
-        told(done)
+        on_step(done)
     return proxy.to("cpu").eval()
 
 

@@ -44,7 +44,7 @@ class ReferenceFacts:
         heads: head name → names of its values; empty where the extractor knows no labels of this data.
         class_head: the head whose values are the classes, or null.
         classes: class names, or null.
-        image_size: pixels a side.
+        image_size: pixels per side.
         images: split → number of images behind the features.
         drawn_from: split → number of images in the shards.
         seed: of the draw of images.
@@ -170,7 +170,7 @@ class PixelSum:
 
 
 def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path) -> None:
-    """Merge the shards' rows into one file a split, with its moments, and write the mean training image.
+    """Merge the shards' rows into one file per split, with its moments, and write the mean training image.
 
     Args:
         shards: split → files of rows, in order, each with its pixel sum beside it.

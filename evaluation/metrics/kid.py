@@ -1,6 +1,6 @@
 """KID (Bińkowski et al. 2018): squared maximum mean discrepancy of two sets of features, with its error, in float64.
 
-Features are [n, D] arrays, one row an image.
+Features are [n, D] arrays, one row per image.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numbers with their estimators: how a set of images stands against the reference."""
+"""Numbers with their estimators: how a set of images compares with the reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -130,7 +130,7 @@ def few_images(facts: ReferenceFacts, split: str, count: int) -> list[str]:
     sides = {"scored images": count, f"real images ({split})": facts.images[split]}
     return [
         f"{images:,} {side} against {facts.dim:,} feature dimensions: the covariance is singular, and the Fréchet distance "
-        "lies too high; compare at equal counts only"
+        "is too high; compare at equal counts only"
         for side, images in sides.items()
         if images <= facts.dim
     ]
@@ -153,7 +153,7 @@ def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
 
 
 def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -> dict[str, Score]:
-    """How often the proxy reads what was asked: `proxy_accuracy` of the class, `proxy_accuracy_HEAD` else."""
+    """How often the proxy reads the requested label: `proxy_accuracy` of the class, `proxy_accuracy_HEAD` else."""
     found = {}
     for name, value in rows.accuracy(heads).items():
         title = "proxy_accuracy" if name == main else f"proxy_accuracy_{name}"

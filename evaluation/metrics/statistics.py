@@ -1,6 +1,6 @@
-"""How two sets of features stand to each other, in float64: Fréchet distance, Inception score, precision and recall.
+"""How two sets of features compare, in float64: Fréchet distance, Inception score, precision and recall.
 
-Features are [n, D] arrays, one row an image. KID is in kid.py.
+Features are [n, D] arrays, one row per image. KID is in kid.py.
 """
 
 from contextlib import suppress
@@ -38,7 +38,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a number lies with 95 % confidence."""
+    """The range that a number is in with 95 % confidence."""
 
     low: float
     high: float
@@ -171,7 +171,7 @@ def precision_recall(
 
 
 def _covered(points: Floats, centres: Floats, neighbours: int) -> float:
-    """Share of the points that lie in at least one centre's ball, whose radius reaches its k-th neighbour."""
+    """Share of the points that are in at least one centre's ball, whose radius reaches its k-th neighbour."""
     radii = np.concatenate(
         [
             np.partition(_squared_distances(centres[at : at + ROWS], centres), neighbours, axis=1)[

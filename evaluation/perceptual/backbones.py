@@ -2,7 +2,7 @@
 
 The networks are our own copies of the architectures (Iandola et al. 2016, Simonyan & Zisserman 2015) with torchvision's key
 names, so that no torchvision is needed. Weights come from a safetensors file, or from the published file, which is read only
-when its SHA-256 is the one that stands here, and as tensors only.
+when its SHA-256 is the one given here, and as tensors only.
 """
 
 from dataclasses import dataclass

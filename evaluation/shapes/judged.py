@@ -103,7 +103,7 @@ def judged_scores(
     grid: Grid,
     kinds: Sequence[str],
 ) -> dict[str, Score]:
-    """Does the grid show, and of drawn shapes: are they what was asked for.
+    """Does the grid show, and of drawn shapes: do they show the requested shape.
 
     Args:
         judged: the images.

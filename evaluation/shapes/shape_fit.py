@@ -68,7 +68,7 @@ def fit_shapes(images: Images, kinds: Sequence[str], outlines: Mapping[str, Insi
 
 
 def _brought_down(images: Images) -> Images:
-    """Pictures of 32 to 63 pixels a side from larger ones; what does not fill a block is cut off."""
+    """Pictures of 32 to 63 pixels per side from larger ones; what does not fill a block is cut off."""
     block = max(1, images.shape[1] // SIDE)
     if block == 1:
         return images
@@ -147,7 +147,7 @@ class _Climb:
             self._take(tried, overlaps)
 
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Go on with these rows alone."""
+        """Continue with these rows alone."""
         for name in ("covered", "placings", "found", "step"):
             setattr(self, name, getattr(self, name)[rows])
 

@@ -89,7 +89,7 @@ def load_pretrained(kind: type[M], config_kind: Any, folder: Path) -> M:
     try:
         config = config_from_json(config_kind, values)
     except (TypeError, AttributeError) as error:  # another program's JSON
-        raise ValueError(f"{folder / CONFIG} is no {config_kind.__name__}: {error}") from error
+        raise ValueError(f"{folder / CONFIG} is not a {config_kind.__name__}: {error}") from error
     model: M = kind(config)
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if torch.float64 in dtypes:

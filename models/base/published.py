@@ -30,7 +30,7 @@ class MQVAEFacts(TrainedFacts):
     """Of an MQ-VAE.
 
     Attributes:
-        image_size: pixels a side.
+        image_size: pixels per side.
     """
 
     image_size: int

@@ -99,8 +99,8 @@ class Encoder(nn.Sequential):
     Args:
         patch_size: space-to-depth factor before the first convolution (1 is VQGAN's).
         channels: ch; level i has `channels * channel_multipliers[i]`.
-        channel_multipliers: one a level.
-        blocks: ResBlocks a level.
+        channel_multipliers: one per level.
+        blocks: ResBlocks per level.
         attention: whether the last level and the middle attend over the grid.
         dim: D.
     """

@@ -121,7 +121,7 @@ class Masker(nn.Module):
 
 
 def fill(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:
-    """Put features back where they sat; the mask code stands everywhere else: [B, N, D] → [B, L, D]."""
+    """Put features back where they sat; the mask code is put everywhere else: [B, N, D] → [B, L, D]."""
     batch, _, dim = features_BND.shape
     grid_BLD = mask_code_D.to(features_BND.dtype).expand(batch, num_positions, dim)
     return grid_BLD.scatter(1, positions_BN[..., None].expand(-1, -1, dim), features_BND)

@@ -25,11 +25,11 @@ class MQVAEConfig:
     """Everything that shapes an MQ-VAE.
 
     Attributes:
-        image_size: pixels a side, a multiple of f (≥ 1).
+        image_size: pixels per side, a multiple of f (≥ 1).
         patch_size: space-to-depth factor before the first convolution; 1 is VQGAN's encoder (≥ 1).
         channels: ch, width of the first level (≥ 1).
-        channel_multipliers: of `channels`, one a level; f = patch_size · 2^(levels - 1) (each ≥ 1).
-        res_blocks: ResBlocks a level (≥ 1).
+        channel_multipliers: of `channels`, one per level; f = patch_size · 2^(levels - 1) (each ≥ 1).
+        res_blocks: ResBlocks per level (≥ 1).
         attention: whether the grid's level attends over the grid, in encoder and decoder.
         code_dim: n_z, features of a cell and of a code (≥ 1).
         num_codes: K, codes of the codebook (≥ 2, ≤ 65536).
@@ -99,12 +99,12 @@ class MQVAEConfig:
 
     @property
     def downsampling(self) -> int:
-        """f, pixels a cell and side."""
+        """f, pixels per side of a cell."""
         return self.patch_size << (len(self.channel_multipliers) - 1)
 
     @property
     def grid(self) -> int:
-        """Cells a side."""
+        """Cells per side."""
         return self.image_size // self.downsampling
 
     @property

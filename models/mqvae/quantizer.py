@@ -122,7 +122,7 @@ def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
 class Quantizer(nn.Module):
     """A codebook of K codes of D features.
 
-    Distances and averages are at least float32, whatever the autocast. `update` is called once a step with the features
+    Distances and averages are at least float32, whatever the autocast. `update` is called once per step with the features
     of the whole global batch (over workers), so that the codebook does not depend on how the batch was split.
     """
 

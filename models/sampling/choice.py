@@ -1,6 +1,6 @@
 """The choice of one entry of a distribution: truncated, then by the inverse of its cumulative distribution.
 
-An image's randomness is two uniform numbers a step from a generator of its own seed: so it depends neither on the batch nor
+An image's randomness is two uniform numbers per step from a generator of its own seed: so it depends neither on the batch nor
 on the device.
 
 Shapes: B images, V entries of some vocabulary (K or L).
@@ -52,10 +52,10 @@ def draw_uniform(seeds: Sequence[int], steps: int) -> Tensor:
 
 
 def draw(logits_BV: Tensor, truncation: Truncation, uniform_B: Tensor) -> Tensor:
-    """Choose an entry a row: temperature, top-k, top-p of what top-k left, then the inverse distribution.
+    """Choose an entry per row: temperature, top-k, top-p of what top-k left, then the inverse distribution.
 
     Args:
-        logits_BV: -inf where an entry must not be chosen; one finite entry a row at least.
+        logits_BV: -inf where an entry must not be chosen; one finite entry per row at least.
         truncation: how to sharpen.
         uniform_B: float64 in [0, 1); the entries lie along it from the likeliest to the least likely, equal ones in their order
             (CUDA's sorts are stable at every size: in-block up to 4,096 entries, radix above, none of which waits for the host).

@@ -214,7 +214,7 @@ class DecodingTransformer:
         """
         if (
             mask_S is not None
-        ):  # once a step; each block's attention would turn a bool mask into this by itself
+        ):  # once per step; each block's attention would turn a bool mask into this by itself
             zeros_S = torch.zeros(reach, dtype=self.kept_as, device=u_RMD.device)
             mask_S = zeros_S.masked_fill(~mask_S, -math.inf)
         if isinstance(self.transformer, Transformer):

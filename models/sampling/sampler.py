@@ -87,11 +87,11 @@ class Sampler:
         self._graphs = StepGraphs(self.device) if (on_gpu if capture is None else capture) else None
 
     def __call__(self, condition_BC: Tensor, seeds: Sequence[int]) -> Sampled:
-        """Draw one image a condition.
+        """Draw one image per condition.
 
         Args:
-            condition_BC: int64, one row an image.
-            seeds: one an image; the image's noise depends on it alone.
+            condition_BC: int64, one row per image.
+            seeds: one per image; the image's noise depends on it alone.
 
         Raises:
             ValueError: not one seed an image, or another number of images than `batch`.

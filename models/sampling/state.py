@@ -18,7 +18,7 @@ from models.stackformer.model import (
 
 
 class CachedStackformer:
-    """A Stackformer in the middle of its sequences: gives the next logits, takes what was drawn from them.
+    """A Stackformer in the middle of its sequences: gives the next logits, takes the entries drawn from them.
 
     Args:
         model: in eval mode; later changes of its weights are not seen.
@@ -73,7 +73,7 @@ class CachedStackformer:
         return self._guide(self._code_head(self._h_c_RD))
 
     def position_logits(self, code_B: Tensor) -> Tensor:
-        """Of that code's position, [B, L], guided, not yet masked; once a step."""
+        """Of that code's position, [B, L], guided, not yet masked; once per step."""
         u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
         _, reach = self.reaches(self.step)
         mask = self._mask(self.step_1, reach)
@@ -81,7 +81,7 @@ class CachedStackformer:
         return self._guide(self._position_head(h_p_R1D[:, 0]))
 
     def advance(self, code_B: Tensor, position_B: Tensor) -> None:
-        """Go on to the next step."""
+        """Advance to the next step."""
         time_1, (reach, _) = self.step_1 + self._first, self.reaches(self.step + 1)
         times_1D = self.model.e_t(time_1)
         self._place_R1.copy_(self._rows(position_B))
@@ -138,7 +138,7 @@ class PositionMemory:
         return unused_support(self._used_at_BL, self._step_1)[:, 0]
 
     def take(self, position_B: Tensor) -> None:
-        """Remember the step's positions and go on to the next step."""
+        """Remember the step's positions and advance to the next step."""
         self._previous_B1.copy_(position_B[:, None])
         self._used_at_BL.scatter_(1, self._previous_B1, self._step_1.expand(len(position_B), 1))
         self._step_1 += 1

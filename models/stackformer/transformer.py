@@ -3,8 +3,8 @@
 Two kinds of block. `gpt` is the paper's: pre-LN, GELU. `modern` is what the field has since found to learn faster:
 RMSNorm without weights, queries and keys normalised (QK-norm), rotary places in two dimensions, values mixed with those of
 the first block (value residual learning, Zhou et al. 2024), squared ReLU, no biases, every block the identity at its start.
-A token's place is the cell of the code that it carries: attention sees how far apart two cells lie on the grid, whatever
-lies between them in the sequence.
+A token's place is the cell of the code that it carries: attention sees how far apart two cells are on the grid, whatever
+is between them in the sequence.
 
 Shapes: B sequences, M tokens, D width, H heads, E = D / H, P = E / 2 pairs of features that are turned, L cells.
 """
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 BlockKind = Literal["gpt", "modern"]
 LONGEST_TURN = 100.0
-"""Ratio of the slowest rotary frequency to the fastest: grids have at most some 64 cells a side."""
+"""Ratio of the slowest rotary frequency to the fastest: grids have at most some 64 cells per side."""
 
 
 class Turns(NamedTuple):
@@ -32,7 +32,7 @@ class Turns(NamedTuple):
 def place_turns(num_positions: int, pairs: int) -> Turns:
     """Cosine and sine of each pair's angle at each cell, float32 [L + 1, P]; the last row is <sos>, above and left of the grid.
 
-    Half of the pairs turn with the row, half with the column (axial rotary embedding, Heo et al. 2024). Where L is no
+    Half of the pairs turn with the row, half with the column (axial rotary embedding, Heo et al. 2024). Where L is not a
     square number, cells are counted along one line.
     """
     side = math.isqrt(num_positions)

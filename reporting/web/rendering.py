@@ -107,7 +107,7 @@ def page_data(report: Report) -> dict[str, Any]:
 
 
 def protocol_fields(protocol: Protocol) -> list[tuple[str, str]]:
-    """What stands under a table of scores."""
+    """The text under a table of scores."""
     return [
         ("images scored", f"{protocol.count:,}"),
         ("real images", f"{protocol.reference_count:,} ({protocol.reference_split})"),

@@ -15,7 +15,7 @@ const wall = () => {
     return item;
   };
 
-  /** A line in the histogram of distances where the chosen sample stands. */
+  /** A line in the histogram of distances at the chosen sample. */
   const mark = (distance) => {
     const { high, start, end } = data.histogram;
     const x = start + ((end - start) * Math.min(distance, high)) / high;

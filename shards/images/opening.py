@@ -22,7 +22,7 @@ NO_IMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What PIL raises at bytes that are no picture, or a broken one."""
+"""What PIL raises at bytes that are not an image, or a broken one."""
 
 
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -1,8 +1,8 @@
 """Image shards: WebDataset tars of images of one size, with classes, captions, attributes and masks where known.
 
     {train,val}/000000.tar      KEY.png or KEY.jpg, KEY.cls, KEY.txt, KEY.attributes.json, KEY.mask.png
-    {train,val}.index.jsonl     a line a sample: key, tar, each member's offset, length and CRC-32, source
-    skipped.jsonl               a line a file that was passed over: source and reason
+    {train,val}.index.jsonl     one line per sample: key, tar, each member's offset, length and CRC-32, source
+    skipped.jsonl               one line per file that was passed over: source and reason
     manifest.json               facts: see `ImageFacts`
 
 Shapes: H and W pixels.
@@ -36,7 +36,7 @@ class ImageFacts:
 
     Attributes:
         kind: the source's type.
-        image_size: pixels a side.
+        image_size: pixels per side.
         format: png or jpg.
         classes: class names; a sample's `cls` is an index into them; None where there are no classes.
         captions: whether samples have captions.
@@ -145,7 +145,7 @@ class IndexRow:
 
     def __post_init__(self) -> None:
         if any(offset < 0 or length < 0 for offset, length, _ in self.members.values()):
-            raise ValueError(f"{self.key} lies at a negative place")
+            raise ValueError(f"{self.key} is at a negative offset")
 
 
 class ImageIndex:
@@ -288,7 +288,7 @@ class ImageShards:
 
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
-    """Where a split's tar lies."""
+    """Where a split's tar is."""
     return folder / split / f"{number:06d}.tar"
 
 

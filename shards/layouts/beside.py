@@ -41,7 +41,7 @@ NO_TABLES = re.compile(
 )
 """In names of files that speak of images and say neither what they show nor what they are called."""
 LEAST_LABELS = 20
-"""Rows from which on a column with a value of its own in each is no label: a checksum, a number."""
+"""Rows from which on a column with a value of its own in each is not a label: a checksum, a number."""
 SPOKEN_OF = 0.5
 """Share of a column that must name images, and of the images that tables must speak of, or they are of another set."""
 SAMPLED = 200
@@ -156,7 +156,7 @@ def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: 
             there = [other for other in files.others if other.lower().endswith(SUFFIXES)]
             raise UserError(
                 f"shard.tables names {name}, which shard.source {source} does not have; it has {counted(there) or 'no tables'} "
-                "(a table lies below the source, so that DVC notices its changes)"
+                "(a table must be below the source, so that DVC notices its changes)"
             )
     return asked
 

@@ -33,7 +33,7 @@ from workspace.errors import UserError
 
 
 class LooseImagesError(UserError):
-    """Images that lie in no class folder."""
+    """Images that are in no class folder."""
 
 
 @dataclass
@@ -144,7 +144,7 @@ def _check_level(here: Level, prefix: str, reading: Reading, source: str) -> Non
     if here.loose:
         beside = f" (the folders beside it: {counted(sorted(here.folders))})" if here.folders else ""
         raise LooseImagesError(
-            f"{source}/{here.loose[0]} lies in no class folder; expected {prefix}CLASS/NAME.jpg{beside}, "
+            f"{source}/{here.loose[0]} is in no class folder; expected {prefix}CLASS/NAME.jpg{beside}, "
             "or kind folder for unlabelled images"
         )
     for cls in here.folders:
@@ -210,7 +210,7 @@ def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
 
 
 def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Found) -> None:
-    """Label the validation images that lie in no class folders."""
+    """Label the validation images that are in no class folders."""
     for prefix, names in found.flat.items():
         flat = find_labels(files, names, classes, reading, prefix)
         found.rows.update((name, ("val", cls)) for name, cls in flat.labels.items())
@@ -235,6 +235,6 @@ def _numbered(classes: Sequence[str], source: str) -> dict[str, int]:
             name.encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"shard.source {source}: the class folder '{shown_name(name)}' is no UTF-8 text: rename it"
+                f"shard.source {source}: the class folder '{shown_name(name)}' is not UTF-8 text: rename it"
             ) from None
     return {name: index for index, name in enumerate(classes)}

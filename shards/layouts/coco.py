@@ -123,7 +123,7 @@ def _rows(
 
 
 def _place(base: str, folder: str, name: str, there: frozenset[str]) -> str:
-    """Where an image lies: in its split's folder, below images/ or beside all."""
+    """Where an image is: in its split's folder, below images/ or beside all."""
     places = [f"{base}{folder}/{name}", f"{base}images/{folder}/{name}", f"{base}images/{name}", base + name]
     return next((place for place in places if place in there), places[0])
 

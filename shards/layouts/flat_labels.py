@@ -1,4 +1,4 @@
-"""Labels of validation images that lie in no class folders: from a table, a list in their order, or ImageNet's devkit."""
+"""Labels of validation images that are in no class folders: from a table, a list in their order, or ImageNet's devkit."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -160,5 +160,7 @@ def load_mat(data: bytes, name: str) -> dict[str, Any]:
     try:
         value: dict[str, Any] = loadmat(io.BytesIO(data), squeeze_me=True)
     except Exception as error:  # loadmat has no one class of errors for damage
-        raise UserError(f"{name} is no MATLAB file of version 7 or less ({type(error).__name__})") from error
+        raise UserError(
+            f"{name} is not a MATLAB file of version 7 or less ({type(error).__name__})"
+        ) from error
     return value

@@ -69,7 +69,7 @@ def entered(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
 
 
 def _above(parts: Sequence[Part]) -> str:
-    """The folder in which the split folders lie."""
+    """The folder that the split folders are in."""
     folder = parts[0].prefix.rstrip("/").rpartition("/")[0]
     if parts[0].cls is not None:
         folder = folder.rpartition("/")[0]

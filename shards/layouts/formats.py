@@ -73,7 +73,7 @@ def why_no_picture(folder: str | None, name: str) -> str | None:
 
 
 def _head(path: Path) -> bytes:
-    """A file's first 16 bytes; none where it is no plain file or may not be read."""
+    """A file's first 16 bytes; none where it is not a plain file or may not be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -153,7 +153,7 @@ def _more(classes: Source, beside: Source) -> list[str]:
 
 
 def _tables(files: Files, beside: Source) -> tuple[str, ...]:
-    """What was read, as `shard.tables` names it."""
+    """What is read, as `shard.tables` names it."""
     texts = texts_beside(files, files.names)
     named = [name for name in beside.read if name not in texts]
     named = list(dict.fromkeys(named))
@@ -161,7 +161,7 @@ def _tables(files: Files, beside: Source) -> tuple[str, ...]:
 
 
 def _no_classes(found: Source, source: str) -> str | None:
-    """Why folders are no classes; None where they may be.
+    """Why folders are not classes; None where they may be.
 
     Raises:
         UserError: they are parts of one data set, pictures and masks.
@@ -172,7 +172,7 @@ def _no_classes(found: Source, source: str) -> str | None:
     if all(name.lower() in PARTS for name in classes):
         raise UserError(
             f"shard.source {source}: the folders {counted(sorted(classes))} look like parts of one data set, not like classes; "
-            f"leave out what is no photograph, shard.roles: {{{_part_to_skip(classes)}: skip}}, or set shard.kind"
+            f"leave out what is not a photograph, shard.roles: {{{_part_to_skip(classes)}: skip}}, or set shard.kind"
         )
     _check_inner(found, source)
     stems: dict[str, list[str]] = defaultdict(list)

@@ -34,7 +34,7 @@ class Location:
         """The bytes.
 
         Raises:
-            OSError: there is no such file, it may not be read, it is no plain file (a FIFO would be waited for without
+            OSError: there is no such file, it may not be read, it is not a plain file (a FIFO would be waited for without
                 end), it is larger than 512 MiB, or damaged in its zip.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -93,7 +93,7 @@ class Source:
         classes: class names, sorted.
         attributes: attribute name → its values.
         made_from: name → fingerprint, where the source is an artifact.
-        passed_over: why files of the source (of tars: samples) that are no images of it were passed over → how many.
+        passed_over: why files of the source (of tars: samples) that are not its images were passed over → how many.
         kind: the layout that was read (what `auto` found).
         read: files that were read for labels, captions or splits: neither images nor passed over.
         notes: what a person should know before training on it, a line each.
@@ -110,9 +110,9 @@ class Source:
 
 
 def clean_caption(text: str) -> str:
-    """A caption as one line: control characters and line ends become spaces, what is no Unicode becomes U+FFFD.
+    """A caption as one line: control characters and line ends become spaces, what is not Unicode becomes U+FFFD.
 
-    Bytes that were no UTF-8 (`surrogateescape`) are read as Windows-1252, as which older tables are written.
+    Bytes that were not UTF-8 (`surrogateescape`) are read as Windows-1252, as which older tables are written.
     """
     if ESCAPED.search(text):
         text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
@@ -121,5 +121,5 @@ def clean_caption(text: str) -> str:
 
 
 def shown_name(name: str) -> str:
-    r"""A file's name as text: bytes that are no UTF-8 are written `\xe9`."""
+    r"""A file's name as text: bytes that are not UTF-8 are written `\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

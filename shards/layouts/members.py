@@ -115,7 +115,7 @@ def field_of(value: Any, role: str) -> Any:
 
 
 def json_of(location: Location, key: str) -> Mapping[str, Any]:
-    """A member json; empty where it is no object."""
+    """A member json; empty where it is not an object."""
     value = parse_json(location.read(), f"{location.path}: {key}.json")
     return value if isinstance(value, dict) else {}
 
@@ -126,7 +126,7 @@ def wants_json(roles: Roles) -> bool:
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
-    """The captions of a text, one a line, or of a list of texts or of objects that hold them."""
+    """The captions of a text, one per line, or of a list of texts or of objects that hold them."""
     if isinstance(value, str):
         return tuple(filter(None, map(clean_caption, lines_of(value))))
     return (
@@ -137,7 +137,7 @@ def texts_of(value: Any) -> tuple[str, ...]:
 
 
 def _fields(value: Mapping[str, Any], prefix: str = "json", depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """Each field of a json that is no object, as `shard.columns` names it."""
+    """Each field of a json that is not an object, as `shard.columns` names it."""
     for name, inner in value.items():
         if isinstance(inner, dict) and depth < DEEPEST:
             yield from _fields(inner, f"{prefix}.{name}", depth + 1)

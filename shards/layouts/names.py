@@ -1,4 +1,4 @@
-"""What names of files and folders say: splits, system folders, parts of a data set that are no classes."""
+"""What names of files and folders say: splits, system folders, parts of a data set that are not classes."""
 
 import re
 from collections.abc import Iterable

@@ -46,7 +46,7 @@ class Part:
         prefix: the folder, "" or "a/b/".
         split: train, val, test, or None where the source has none.
         names: of its images.
-        cls: the class, where the split folders lie in class folders.
+        cls: the class, where the split folders are in class folders.
     """
 
     prefix: str
@@ -57,7 +57,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Level:
-    """What lies directly in a folder: folders with the names below each, and loose files."""
+    """What is directly in a folder: folders with the names below each, and loose files."""
 
     folders: Mapping[str, list[str]]
     loose: list[str]
@@ -142,7 +142,7 @@ def _mixed(source: str, prefix: str, splits: Sequence[str], plain: Sequence[str]
     roles = "train, val, test, class or skip" if classes else "train, val, test or skip"
     return (
         f"shard.source {source}: {counted([f'{name}/' for name in splits])} {'is' if len(splits) == 1 else 'are'} named like "
-        f"a split, and beside {'it' if len(splits) == 1 else 'them'} {'lies' if len(plain) == 1 else 'lie'} "
+        f"a split, and beside {'it' if len(splits) == 1 else 'them'} {'is' if len(plain) == 1 else 'are'} "
         f"{counted(sorted(plain))}; say what each is ({roles}), such as shard.roles: "
         f"{{{prefix}{splits[0]}: {'class' if classes else 'train'}}} or {{{prefix}{sorted(plain)[0].rstrip('/')}: skip}}"
     )

@@ -95,7 +95,7 @@ def by_table(
     Where no training images are named, they are those that nothing names.
 
     Raises:
-        UserError: a value that is no split.
+        UserError: a value that is not a split.
     """
     roles = {value: reading.roles.get(value) or split_value(value) for value in set(splits.values())}
     odd = sorted(value for value, role in roles.items() if role not in (*SPLIT_ROLES, "skip"))
@@ -130,10 +130,10 @@ def by_table(
 
 
 def disagreeing(splits: Mapping[str, str], folders: Mapping[str, str | None]) -> list[str]:
-    """What to say of images that lie in another split's folder than a table or list says."""
+    """What to say of images that are in another split's folder than a table or list says."""
     torn = [name for name, value in splits.items() if folders.get(name) not in (None, split_value(value))]
     return (
-        [f"{len(torn):,} images lie in the folder of another split than a table says, such as {torn[0]}"]
+        [f"{len(torn):,} images are in the folder of another split than a table says, such as {torn[0]}"]
         if torn
         else []
     )

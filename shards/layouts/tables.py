@@ -52,7 +52,7 @@ def read_table(data: bytes, name: str, is_image: Callable[[str], bool]) -> Table
     Args:
         data: the bytes.
         name: of the file, whose extension decides how it is read.
-        is_image: whether a text names an image of the source: so a first row of values is told from a header.
+        is_image: whether a text names an image of the source: so a first row of values is distinguished from a header.
 
     Raises:
         UserError: too large, or damaged.
@@ -119,7 +119,7 @@ def _parquet(data: bytes, name: str) -> Table:
     try:
         table = arrow.parquet.read_table(arrow.BufferReader(data))
     except (arrow.ArrowException, OSError) as error:
-        raise UserError(f"{name} is no Parquet file: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{name} is not a Parquet file: {' '.join(str(error).split())[:200]}") from error
     for field in table.schema:
         if arrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
             raise UserError(

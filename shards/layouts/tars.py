@@ -90,7 +90,7 @@ def _below(folder: str, pattern: str) -> list[str]:
     """A folder's pattern with its braces written out, as globs."""
     if not Path(folder).is_dir():
         raise UserError(
-            f"shard.tars is {pattern}, which chooses from a folder of tars, and shard.source {folder} is no folder; expected "
+            f"shard.tars is {pattern}, which chooses from a folder of tars, and shard.source {folder} is not a folder; expected "
             "shard.source: FOLDER, or shard.tars: null"
         )
     if PurePosixPath(pattern).is_absolute() or ".." in pattern.split("/"):
@@ -122,7 +122,7 @@ def _is_tar(path: Path) -> bool:
 
 
 def folder_and_pattern(source: str) -> tuple[str, str] | None:
-    """`data/train/{000..099}.tar` → data/train and {000..099}.tar, as DVC can watch them; None for what is no pattern."""
+    """`data/train/{000..099}.tar` → data/train and {000..099}.tar, as DVC can watch them; None for what is not a pattern."""
     parts = source.split("/")
     first = next((number for number, part in enumerate(parts) if PATTERN.search(part)), None)
     if first is None or Path(source).exists():
@@ -206,7 +206,7 @@ def tar_samples(path: Path, passed_over: PassedOver | None = None) -> dict[str, 
         key, extension = key_of(name)
         found = samples.setdefault(key, {})
         if extension in found:
-            raise UserError(f"{path}: the member {name!r} stands twice: one of them would be lost")
+            raise UserError(f"{path}: the member {name!r} appears twice: one of them would be lost")
         found[extension] = location
     return samples
 
@@ -221,4 +221,4 @@ def members(path: Path) -> Iterator[tuple[str, Location]]:
                 count += 1
             check_end(tar, path, f"after {count:,} members")
     except BROKEN as error:
-        raise UserError(f"{path} is no plain tar: {error}") from error
+        raise UserError(f"{path} is not a plain tar: {error}") from error

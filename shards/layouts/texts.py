@@ -13,7 +13,7 @@ TEXTS = "*.txt"
 EXTENSIONS = ("txt", "caption")
 """Of such texts: trainers of diffusion models write `.caption`."""
 TEXTS_LOOKED_AT = 50
-"""Texts by which boxes are told from captions."""
+"""Words that mark boxes rather than captions."""
 
 
 def texts_beside(files: Files, names: Iterable[str]) -> dict[str, str]:
@@ -36,6 +36,6 @@ def hold_numbers(files: Files, texts: Mapping[str, str]) -> str:
 
 
 def captions_in(files: Files, name: str) -> list[str]:
-    """A text's captions, one a line."""
+    """A text's captions, one per line."""
     text = files.locate(name).read().decode("utf-8-sig", "surrogateescape")
     return [caption for line in lines_of(text) if (caption := clean_caption(line))]

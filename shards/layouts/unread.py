@@ -1,4 +1,4 @@
-"""Labels, captions and splits beside the images that the chosen layout does not read: told, so that nobody misses them."""
+"""Labels, captions and splits beside the images that the chosen layout does not read: reported, so that nobody misses them."""
 
 from collections import Counter
 from collections.abc import Sequence

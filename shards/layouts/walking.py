@@ -22,7 +22,7 @@ class Files:
     Attributes:
         root: the folder, or the archive.
         names: of pictures, relative to the root, sorted.
-        others: names of the other files → why they are no pictures; some may be read for labels or captions.
+        others: names of the other files → why they are not pictures; some may be read for labels or captions.
         hidden: why files that nothing reads are passed over → how many.
         members: name → where its bytes are, in an archive; else None.
         listing: the name among `others` of the list that names the pictures, where the source is one.
@@ -67,7 +67,7 @@ class Files:
 
 
 def walk(root: Path) -> Files:
-    """The files below a folder; a link to a folder that it lies in is not followed.
+    """The files below a folder; a link to a folder that contains it is not followed.
 
     Raises:
         UserError: a folder that cannot be listed: its images would be missing without a word.
@@ -203,7 +203,7 @@ def _listing(path: Path) -> Files:
 def check_inside(name: str, source: str) -> None:
     """UserError where a name that a source lists leads out of it."""
     if PurePosixPath(name).is_absolute() or ".." in name.split("/") or "\0" in name:
-        raise UserError(f"shard.source {source} lists {name[:200]!r}, which lies outside of it: refused")
+        raise UserError(f"shard.source {source} lists {name[:200]!r}, which is outside it: refused")
 
 
 def below(names: Iterable[str], prefix: str) -> Iterator[str]:

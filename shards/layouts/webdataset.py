@@ -29,9 +29,9 @@ from shards.layouts.tars import tar_samples, tars_of
 from workspace.errors import UserError
 
 NAMES = ("classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json")
-"""Files beside tars with a class's name a line."""
+"""Files beside tars with one class name per line."""
 LEFT_OUT = {"test": KEPT_APART, "skip": SKIPPED_BY_ROLE}
-"""Splits whose samples are no images of the source → why."""
+"""Splits whose samples are not images of the source → why."""
 NUMBERED = re.compile(r"[\d_.-]+(tar)?$")
 NAMED_TAR = re.compile(r"\.t[a-z0-9]+(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
@@ -50,7 +50,7 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
     """Tars of a folder, a glob or braces.
 
     Raises:
-        UserError: a tar is damaged, labels are there for some samples alone, or are no class.
+        UserError: a tar is damaged, labels are there for some samples alone, or are not a class.
     """
     paths = tars_of(source, reading.tars)
     root = root_of(source, paths)
@@ -88,7 +88,7 @@ def _notes(
         {key.rpartition("/")[0].rpartition("/")[2] for keys in samples.values() for key in keys} - {"", "."}
     )
     if roles.label is None and len(folders) > 1:
-        yield f"keys lie in folders ({counted(folders, 3)}): shard.columns: {{label: folder}} makes them classes"
+        yield f"keys are in folders ({counted(folders, 3)}): shard.columns: {{label: folder}} makes them classes"
     names = None if labelled else labels_in_names(image.name for image in read.images)
     if names is not None and names.doubt not in ("splits", "parts"):
         yield f"keys look like labels ({names.counts()}): shard.columns: {{label: {NAME}}} makes them classes"
@@ -138,7 +138,7 @@ def tar_splits(shown: Sequence[str], reading: Reading) -> dict[str, str | None]:
 
 
 def key_splits(tars: Iterable[Mapping[str, Any]], reading: Reading, source: str) -> dict[str, str | None]:
-    """The split of each key by the folders in which keys lie: `train/cat/001`, where no tar says it.
+    """The split of each key by the folders that keys are in: `train/cat/001`, where no tar says it.
 
     Raises:
         UserError: folders named like splits beside others.

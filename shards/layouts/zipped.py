@@ -30,7 +30,7 @@ def files_of_zip(path: Path) -> Files:
                     continue
                 _check(info, name, path)
                 if name in members:
-                    raise UserError(f"{path}: the member {name!r} stands twice: one would be lost")
+                    raise UserError(f"{path}: the member {name!r} appears twice: one would be lost")
                 file.seek(info.header_offset)
                 signature, named, extra = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
                 offset = info.header_offset + LOCAL_HEADER.size + named + extra
@@ -41,7 +41,7 @@ def files_of_zip(path: Path) -> Files:
     except (zipfile.BadZipFile, struct.error, NotImplementedError, OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is no whole zip ({error}): fetch it again") from error
+        raise UserError(f"{path} is not a complete zip ({error}): fetch it again") from error
     return sorted_by_kind(path, members, members)
 
 

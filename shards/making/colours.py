@@ -1,6 +1,6 @@
 """A picture of any mode as 8-bit sRGB: bits, ranges, palettes, transparency, profiles.
 
-Each function that guesses says so in `notes`, whole phrases that are counted and told after the run.
+Each function that guesses says so in `notes`, whole phrases that are counted and reported after the run.
 """
 
 import io
@@ -28,7 +28,7 @@ def to_srgb(image: Image.Image, data: bytes, notes: set[str]) -> Image.Image:
     Args:
         image: decoded.
         data: its file's bytes.
-        notes: what was guessed is added.
+        notes: guesses are added.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return Image.fromarray(grey_of(np.asarray(image), notes)).convert("RGB")

@@ -1,4 +1,4 @@
-"""Images whose files hold the same bytes: counted, named where they lie in both splits, and left out where that is asked.
+"""Images whose files hold the same bytes: counted, named where they are in both splits, and left out where that is asked.
 
 A file's length and the CRC-32 of its end tell nearly all files apart at no cost; those that they do not are read again and
 compared by SHA-256.
@@ -38,7 +38,7 @@ def mark_of(data: bytes) -> Mark:
 
 
 def groups(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """Items of equal keys, where there are several; None is no key."""
+    """Items of equal keys, where there are several; None means no key."""
     found: dict[Hashable, list[Item]] = defaultdict(list)
     for item in items:
         found[key(item)].append(item)

@@ -32,7 +32,7 @@ TURNS = {
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images are stored: pixels a side, png or jpg, quality of jpg (1-95)."""
+    """How images are stored: pixels per side, png or jpg, quality of jpg (1-95)."""
 
     image_size: int
     format: Format
@@ -46,7 +46,7 @@ def square(
 
     Args:
         image: as decoded.
-        size: pixels a side.
+        size: pixels per side.
         resample: the filter.
         extent: width and height of the picture in pixels of `image`: a JPEG of odd sides that is decoded at half of them
             ends inside its last pixel.
@@ -63,7 +63,7 @@ def square(
 def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None) -> bytes:
     """Any picture → a square sRGB png or jpg; one of `NO_IMAGE` where it is none.
 
-    Turned as its EXIF says; of an animation the first frame; what is transparent lies on white; more than 8 bits become 8
+    Turned as its EXIF says; of an animation the first frame; transparent parts are put on white; more than 8 bits become 8
     by the range that is there; colours of an embedded profile become sRGB's. Bytes that are such a picture already, and
     nothing else, are passed through. A JPEG of many times the size is decoded at 1/2, 1/4 or 1/8, as its format offers, but
     never at less than twice the size, so that the filter has the say.
@@ -71,7 +71,7 @@ def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None)
     Args:
         data: the file's bytes.
         encoding: what is made.
-        notes: what was guessed or left out is added, in phrases that are counted over all pictures.
+        notes: guesses and omissions are added, in phrases that are counted over all pictures.
     """
     image, size, notes = opened(data), encoding.image_size, set() if notes is None else notes
     if _is_made(image, data, encoding):

@@ -32,7 +32,7 @@ class Known:
         places: extension → offset, length and CRC-32, the first two in bytes.
         stamp: of its source then.
         mark: of its source's bytes, see `shards.making.duplicates`.
-        notes: what was guessed of it.
+        notes: guesses about it.
     """
 
     tar: Path

@@ -1,4 +1,4 @@
-"""Making image shards: each picture square and of one size, packed in tars; bad files are told, not hidden."""
+"""Making image shards: each picture square and of one size, packed in tars; bad files are reported, not hidden."""
 
 import json
 import zlib
@@ -88,7 +88,7 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
 def members_of(
     image: SourceImage, encoding: Encoding, known: Known | None = None
 ) -> tuple[dict[str, bytes], Mark, tuple[str, ...]]:
-    """A sample's members by extension, in the order in which they are stored; its source's mark; what was guessed of it.
+    """A sample's members by extension, in the order in which they are stored; its source's mark; guesses about it.
 
     Args:
         image: the source.
@@ -120,7 +120,7 @@ def write_shard(
 ) -> dict[str, Any]:
     """Write one tar below `work` and, last, its side file; returns what the side file says.
 
-    The tar stands at `shard_path(work, …)`; a file that cannot be read or decoded is skipped and told.
+    The tar is written to `shard_path(work, …)`; a file that cannot be read or decoded is skipped and reported.
 
     Args:
         plan: what goes in.
@@ -198,16 +198,16 @@ def reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """What was made of all plans.
+    """The result of all plans.
 
     Attributes:
         rows: split → index rows.
         sizes: split → samples in each tar.
         skipped: rows of skipped.jsonl.
         marks: split → the mark of each sample's source (see `shards.making.duplicates`).
-        notes: what was guessed of pictures → of how many.
+        notes: guesses about pictures → of how many.
         reused: pictures that an earlier run had made.
-        told: a line about what was skipped, "" where nothing was.
+        summary: one line about skipped files, "" where there are none.
     """
 
     rows: Mapping[str, list[dict[str, Any]]]
@@ -216,7 +216,7 @@ class Written:
     marks: Mapping[str, list[Mark]]
     notes: Mapping[str, int]
     reused: int
-    told: str = ""
+    summary: str = ""
 
 
 def write_shards(
@@ -262,7 +262,7 @@ def write_shards(
         if not found:
             raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
     counted = {split: tuple(found) for split, found in sizes.items()}
-    return replace(written, sizes=counted, notes=dict(notes), reused=reused, told=line)
+    return replace(written, sizes=counted, notes=dict(notes), reused=reused, summary=line)
 
 
 def _in_processes(
@@ -294,7 +294,7 @@ def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: 
     text = f"skipped {len(skipped):,} of {total:,} images ({len(skipped) / total:.1%}): {told}"
     if len(skipped) > most * total:
         raise UserError(
-            f"{text}; see {work / SKIPPED}. More than shard.max_bad_fraction = {most}: mend the files, or raise it"
+            f"{text}; see {work / SKIPPED}. More than shard.max_bad_fraction = {most}: fix the files, or raise it"
         )
     return text
 

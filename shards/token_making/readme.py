@@ -11,7 +11,7 @@ MEMBERS = {
     "keys.json": "B strings, unique in a split; augmented copies of KEY are KEY+1, KEY+2, …",
     "sources.json": 'B strings: where each image came from, a path relative to its source; "" where nobody knows',
 }
-"""Extension of each member of a block → dtype, shape and meaning; it stands in the manifest too."""
+"""Extension of each member of a block → dtype, shape and meaning; also written to the manifest."""
 
 NAMED = '[name for block in blocks for name in json.loads(files[f"{block}.%s.json"])]'
 LINES = {

@@ -51,7 +51,7 @@ def pack_positions(positions_BN: NDArray[np.integer], num_positions: int) -> NDA
     kept_BL = np.zeros((len(positions_BN), num_positions), np.bool_)
     np.put_along_axis(kept_BL, positions_BN, True, axis=1)
     if (kept_BL.sum(axis=1) != positions_BN.shape[1]).any():
-        raise ValueError("a position stands twice in a row, expected N different ones")
+        raise ValueError("a position appears twice in a row, expected N different ones")
     return np.packbits(kept_BL, axis=1, bitorder="big")
 
 

@@ -31,7 +31,7 @@ class TokenFacts:
         num_codes: K.
         num_kept: N.
         classes: class names, or None.
-        text_length: N_c, BPE codes a caption; None without captions.
+        text_length: N_c, BPE codes per caption; None without captions.
         text_vocab: how many text codes there are, the pad id 0 counted; None without captions.
         counts: images of each split, augmented copies included.
         mask: adaptive, random or none: how cells were ranked.
@@ -53,7 +53,7 @@ class TokenFacts:
     def __post_init__(self) -> None:
         height, width = self.grid
         if min(height, width) < 1 or not 1 <= self.num_kept <= height * width:
-            raise ValueError(f"N = {self.num_kept} does not lie in 1 … L of a grid of {height} × {width}")
+            raise ValueError(f"N = {self.num_kept} is not in 1 … L of a grid of {height} × {width}")
         for name, count in (("K", self.num_codes), ("text_vocab", self.text_vocab)):
             if count is not None and not 1 <= count <= MOST_CODES:
                 raise ValueError(f"{name} = {count:,} does not fit uint16: expected 1 … {MOST_CODES:,}")
@@ -79,7 +79,7 @@ class TokenSplit(TokenBlock):
 
 
 def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
-    """Check a block against the facts of its data set; `where` stands before what is wrong.
+    """Check a block against the facts of its data set; `where` is put before what is wrong.
 
     Raises:
         UserError: a wrong shape, a code ≥ K, a row without N positions, a pad bit that is set, a class without a name,
@@ -87,13 +87,15 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     """
     length, kept, count = facts.num_positions, facts.num_kept, len(block.keys)
     expect(
-        block.codes.shape == (count, kept), where, f"codes {block.codes.shape} have not N = {kept} columns"
+        block.codes.shape == (count, kept), where, f"codes {block.codes.shape} do not have N = {kept} columns"
     )
     top = int(block.codes.max(initial=0))
     expect(top < facts.num_codes, where, f"code {top} is not below K = {facts.num_codes}")
     packed = -(-length // 8)
     expect(
-        block.kept.shape == (count, packed), where, f"kept {block.kept.shape} has not {packed} bytes a row"
+        block.kept.shape == (count, packed),
+        where,
+        f"kept {block.kept.shape} does not have {packed} bytes per row",
     )
     pad = block.kept[:, -1] & ((1 << 8 * packed - length) - 1)
     expect(not pad.any(), where, f"a pad bit of kept is set, beyond L = {length}")
@@ -120,9 +122,9 @@ def check_condition(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     expect(
         len(shape) == 3 and shape[2] == facts.text_length,
         where,
-        f"text {shape} has not N_c = {facts.text_length}",
+        f"text {shape} does not have N_c = {facts.text_length}",
     )
-    expect(block.caption_count.ndim == 1, where, "caption_count is not one number an image")
+    expect(block.caption_count.ndim == 1, where, "caption_count is not one number per image")
     expect(top < facts.text_vocab, where, f"text code {top} is not below {facts.text_vocab}")
     most = int(block.caption_count.max(initial=0))
     expect(most <= shape[1], where, f"{most} captions are counted where there is room for {shape[1]}")
@@ -190,7 +192,7 @@ class TokenShards:
         where = f"{self.folder}, split {split}"
         keys = tuple(key for block in blocks for key in block.keys)
         twice = Counter(keys).most_common(1)[0][0] if len(set(keys)) < len(keys) else None
-        expect(twice is None, where, f"the key {twice} stands twice")
+        expect(twice is None, where, f"the key {twice} appears twice")
         stated = self.facts.counts.get(split, 0)
         expect(len(keys) == stated, where, f"{len(keys):,} images, and its manifest says {stated:,}")
         expect(len(keys) > 0, where, "there are no images")

@@ -97,7 +97,7 @@ def test_a_recipe_that_is_not_the_committed_one_and_too_few_seeds_are_told(tmp_p
 
 
 def test_outside_of_git_there_is_no_record(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no git repository: a record names a commit"):
+    with pytest.raises(UserError, match="is not a git repository: a record names a commit"):
         broken(tmp_path)
 
 

@@ -115,13 +115,13 @@ NONE, OLD = "", "too old a driver"
         ("auto", 2, 1, 0, [], (1, False), "has 1 CPU: 1 worker"),
         ("auto", 2, 8, 1, [OLD], (2, False), "1 GPU, which torch cannot use on node 0 (too old a driver): computing on CPUs"),
         ("auto", 2, 0, 0, [], None, "compute.workers = 2 needs 2 CPUs; this Ray cluster has 0. Lower compute.workers."),
-        ("auto", 2, 8, 2, [NONE, OLD], None, "cannot use on node 1 (too old a driver): mend that, or set compute.device: cpu"),
+        ("auto", 2, 8, 2, [NONE, OLD], None, "cannot use on node 1 (too old a driver): fix that, or set compute.device: cpu"),
         ("cpu", 2, 8, 4, [OLD], (2, False), ""),
         ("cpu", 8, 2, 4, [NONE], None, "compute.workers = 8 needs 8 CPUs; this Ray cluster has 2. Lower compute.workers."),
         ("cuda", 2, 8, 2, [NONE], (2, True), ""),
         ("cuda", 2, 8, 1, [NONE], None, "2 GPUs; this Ray cluster has 1. Lower compute.workers, or set compute.device: auto."),
         ("cuda", 2, 8, 0, [], None, "compute.device is cuda, and this Ray cluster has no GPU; set compute.device: cpu, or auto"),
-        ("cuda", 1, 8, 1, [OLD], None, "cannot use on node 0 (too old a driver): mend that, or set compute.device: cpu"),
+        ("cuda", 1, 8, 1, [OLD], None, "cannot use on node 0 (too old a driver): fix that, or set compute.device: cpu"),
     ],
 )  # fmt: skip
 def test_what_a_cluster_grants(

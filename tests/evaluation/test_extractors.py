@@ -41,7 +41,7 @@ def batches(count: int) -> Iterator[LabelledImages]:
 
 def trained(seed: int = 0, steps: int = 100) -> Proxy:
     return train_proxy(
-        CONFIG, "colour", batches(steps), steps, learning_rate=1e-2, seed=seed, device=CPU, told=steps_told
+        CONFIG, "colour", batches(steps), steps, learning_rate=1e-2, seed=seed, device=CPU, on_step=steps_told
     )
 
 

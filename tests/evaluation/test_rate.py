@@ -1,4 +1,4 @@
-"""Laws of bits an image."""
+"""Laws of bits per image."""
 
 import math
 from itertools import combinations

@@ -117,7 +117,7 @@ ROWS: tuple[Row, ...] = (
     Row("--help without params.yaml", HELP, "no params.yaml",
         "params.yaml does not exist: take one with `cp presets/shapes.yaml params.yaml`; mqvae.steps; whole number, ≥ 1",
         helped(None, "mqvae.steps")),
-    Row("--help with a params.yaml that is no YAML", HELP, "`mqvae: [`",
+    Row("--help with a params.yaml that is not YAML", HELP, "`mqvae: [`",
         "params.yaml is not YAML", helped("mqvae: [", "mqvae.steps")),
     Row("--help with a slip in params.yaml", HELP, "`mqvae: {stpes: 3}`",
         "mqvae.stpes is not a setting. Did you mean steps", helped("mqvae: {stpes: 3}", "mqvae.steps")),

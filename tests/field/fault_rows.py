@@ -225,7 +225,7 @@ MACHINES = tuple(
         (
             "the same with device: cuda",
             "a driver too old",
-            "torch cannot use on node 10.0.0.1 (the driver is too old): mend that, or set compute.device: cpu",
+            "torch cannot use on node 10.0.0.1 (the driver is too old): fix that, or set compute.device: cpu",
             granted(2, "the driver is too old", "cuda"),
         ),
     )

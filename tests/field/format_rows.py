@@ -157,7 +157,7 @@ MANY = {
 ROWS: tuple[Row, ...] = (
     Row("tif, avif, jfif, jpe, jp2, tga, ppm, ico files are passed over", AREA, "one of each beside four", "seen 13 =", beside_good(MANY)),
     Row("pictures without an extension, or with one that says nothing", AREA, "photo, photo.jpg.1, photo.download", "seen 7 =", beside_good({"photo": picture_bytes(50, "jpeg"), "photo.jpg.1": picture_bytes(51, "jpeg"), "photo.download": picture_bytes(52)})),
-    Row("files that are no pictures are uncounted", AREA, "csv, mp4, zip, a sidecar, no extension", "5 passed over", beside_good(dict.fromkeys(("a.csv", "b.mp4", "c.zip", "000.xmp", "README"), b"not a picture"))),
+    Row("files that are not pictures are uncounted", AREA, "csv, mp4, zip, a sidecar, no extension", "5 passed over", beside_good(dict.fromkeys(("a.csv", "b.mp4", "c.zip", "000.xmp", "README"), b"not a picture"))),
     Row("a camera's raw files are read as their thumbnails", AREA, "TIFF bytes named .dng, .nef", "2 passed over", beside_good({"a.dng": GREY_12, "b.nef": GREY_12})),
     Row("HEIC without its package", AREA, "the first bytes of a HEIC", "HEIC: `pip install pillow-heif` to read it", without_heif),
     Row("HEIC from phones", AREA, "with pillow-heif: .HEIC, .heif turned, HEIC named .jpg, without an extension, torn", "seen 9 = 5 train + 3 val + 1 skipped; 0 passed over; 4 of 4 white above and black below; True", phones),

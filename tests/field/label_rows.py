@@ -81,7 +81,7 @@ ROWS: tuple[Row, ...] = (
             "train/metadata.csv": "file_name,label\n"
             + "".join(f"train_00{n}.png,{'cat' if n % 2 else 'dog'}\n" for n in range(4)),
             "test/metadata.csv": "file_name,label\ntest_000.png,cat\ntest_001.png,dog\n"})),
-    Row("several captions an image, as lists", AREA, "metadata.jsonl: image, captions [a, b]",
+    Row("several captions per image, as lists", AREA, "metadata.jsonl: image, captions [a, b]",
         "4 captioned (a cat | a pet); seen 4",
         beside(FOUR, {"metadata.jsonl": json_lines(*({"image": n, "captions": ["a cat", "a pet"]} for n in FOUR))})),
     Row("a text beside each image", AREA, "0.png and 0.txt …",
@@ -174,7 +174,7 @@ ROWS: tuple[Row, ...] = (
     Row("class folders with a text beside each image", AREA, "kind auto: both are taken",
         "class_folder: cat 1+1, dog 1+1; 4 captioned (pet); seen 4",
         beside(PETS, PET_TEXTS)),
-    Row("credits beside the photographs", AREA, "LICENSE.txt, sources.txt with links, md5sums.txt: a name and a text a line",
+    Row("credits beside the photographs", AREA, "LICENSE.txt, sources.txt with links, md5sums.txt: a name and one text per line",
         "class_folder: cat 12+12, dog 12+12; seen 48 = 24 train + 24 val + 0 skipped; 3 passed over: 3 .txt: not a picture",
         beside([*some("cat", 24), *some("dog", 24)], {
             "LICENSE.txt": "".join(f"cat/cat_{n:03d}.png CC-BY by somebody else\n" for n in range(24)),

@@ -147,7 +147,7 @@ ROWS: tuple[Row, ...] = (
         "ILSVRC/Data/CLS-LOC/ holds everything and was entered; were it a class, say so by shard.roles: {ILSVRC/Data/CLS-LOC",
         shards(*some("ILSVRC/Data/CLS-LOC/a", 2), *some("ILSVRC/Data/CLS-LOC/b", 2))),
     Row("a real class called train, with folders in it", AREA, "apple/, bear/, train/steam/, train/diesel/",
-        "train/ is named like a split, and beside it lie apple/, bear/; say what each is (train, val, test, class or skip), "
+        "train/ is named like a split, and beside it are apple/, bear/; say what each is (train, val, test, class or skip), "
         "such as shard.roles: {train: class} or {apple: skip}",
         refuses(*some("apple", 1), *some("bear", 1), *some("train/steam", 1), *some("train/diesel", 1))),
     Row("the same, said by a role", AREA, "shard.roles: {train: class}", "class_folder: apple 1+1, bear 1+1, train 2+2; seen 8",
@@ -165,7 +165,7 @@ ROWS: tuple[Row, ...] = (
         "cat/test/ is named like a split inside a class folder, and not every class is so divided",
         refuses(*some("cat/train", 2), *some("cat/test", 2), *some("dog", 2), kind="class_folder")),
     Row("a folder beside the splits that is none", AREA, "train/, val/ and extra/",
-        "train/, val/ are named like a split, and beside them lies extra/; say what each is",
+        "train/, val/ are named like a split, and beside them is extra/; say what each is",
         refuses(*CATS_AND_DOGS, *some("val/cat", 1), *some("extra", 2))),
     Row("the same folder left out by a role", AREA, "shard.roles: {extra: skip}",
         "class_folder: cat 3+1, dog 3+1; seen 8 = 6 train + 2 val + 0 skipped; 2 passed over: 2 left out by shard.roles",
@@ -189,7 +189,7 @@ ROWS: tuple[Row, ...] = (
         "has no images to train on: its folders are test, val; say which is for training, shard.roles: {test: train}",
         refuses(*some("test/cat", 1), *some("val/cat", 1))),
     Row("images loose among class folders", AREA, "cat/, dog/ and cover.png, kind class_folder",
-        "data/cover.png lies in no class folder; expected CLASS/NAME.jpg (the folders beside it: cat, dog), or kind folder",
+        "data/cover.png is in no class folder; expected CLASS/NAME.jpg (the folders beside it: cat, dog), or kind folder",
         refuses(*some("cat", 1), *some("dog", 1), "cover.png", kind="class_folder")),
     Row("notebooks and thumbnails among the classes", AREA, ".ipynb_checkpoints, .thumbnails, @eaDir with pictures in them",
         "class_folder: cat 1+2, dog 1+2; seen 6 = 2 train + 4 val + 0 skipped; 4 passed over: 2 in the system folder @eaDir, "
@@ -199,7 +199,7 @@ ROWS: tuple[Row, ...] = (
         "cat 1+2, dog 1+2; seen 6 = 2 train + 4 val + 0 skipped; 4 passed over: 3 hidden file, 1 in the system folder __MACOSX",
         trees("__MACOSX/cat/._a", "cat/._a", ".DS_Store", "dog/Thumbs.db")),
     Row("images and their masks in two folders", AREA, "images/*.png, masks/*.png",
-        "the folders images, masks look like parts of one data set, not like classes; leave out what is no photograph, "
+        "the folders images, masks look like parts of one data set, not like classes; leave out what is not a photograph, "
         "shard.roles: {masks: skip}", refuses(*some("images", 2), *some("masks", 2))),
     Row("FFHQ's numbered folders", AREA, "00000/00000.png …, 01000/01000.png …",
         "folder: no classes; seen 6 = ", shards(*(f"{n // 1000 * 1000:05d}/{n:05d}.png" for n in (0, 1, 2, 1000, 1001, 1999)))),

@@ -29,7 +29,7 @@ def refuses(images: list[str], texts: Texts | None = None, **changes: object) ->
 
 
 def lines(*names: str) -> str:
-    """A name a line."""
+    """A name per line."""
     return "".join(f"{name}\n" for name in names)
 
 
@@ -155,14 +155,14 @@ ROWS: tuple[Row, ...] = (
     Row("fastai's is_valid", AREA, "labels.csv: name, label, is_valid with True and False", "metadata: k0 2+0, k1 1+1; seen 4 = 3 train + 1 val",
         made(FOUR, {"labels.csv": "name,label,is_valid\n" + "".join(f"{n},k{i % 2},{i == 3}\n" for i, n in enumerate(FOUR))})),
     Row("a split column that says another split than the folder", AREA, "train/ and val/; metadata.csv moves one image",
-        "1 images lie in the folder of another split than a table says, such as train/train_000.png",
+        "1 images are in the folder of another split than a table says, such as train/train_000.png",
         made([*some("train", 3), *some("val", 1)], {"metadata.csv": "file_name,split\ntrain/train_000.png,val\ntrain/train_001.png,train\n"
                                                  "train/train_002.png,train\nval/val_000.png,val\n"})),
     Row("cars_train and cars_test", AREA, "folders that share a word and differ in the split's",
         "folder: no classes; seen 4 = 2 train + 2 val + 0 skipped; 2 passed over: 2 of the test split, kept apart",
         made([*some("cars_train", 4), *some("cars_test", 2)])),
-    Row("seg_train, seg_test and seg_pred", AREA, "the same, and a third folder that is no split",
-        "seg_test/, seg_train/ are named like a split, and beside them lies seg_pred/; say what each is",
+    Row("seg_train, seg_test and seg_pred", AREA, "the same, and a third folder that is not a split",
+        "seg_test/, seg_train/ are named like a split, and beside them is seg_pred/; say what each is",
         refuses([*some("seg_train/sea", 2), *some("seg_test/sea", 2), *some("seg_pred", 2)])),
     Row("a class and a split in a folder's name", AREA, "horse_train, horse_test, zebra_train, zebra_test",
         "the folders horse_test, horse_train, zebra_test, zebra_train begin or end like splits, and would be classes; say what each is",
@@ -187,8 +187,8 @@ ROWS: tuple[Row, ...] = (
     Row("a class folder with nothing in it", AREA, "bird/adult/ beside cat/, dog/", "empty folders: bird/adult/", emptied),
     Row("links in circles, to themselves, to nothing", AREA, "cat/up → the source, self.png → self.png, gone.png → nowhere",
         "class_folder: cat 2+2, dog 1+3; seen 10 = 3 train + 5 val + 2 skipped", looped),
-    Row("file names that are no UTF-8", AREA, "caf\\xe9_0.png", "folder: no classes; seen 4 = 3 train + 1 val + 0 skipped", not_utf8),
-    Row("a class folder's name that is no UTF-8", AREA, "caf\\xe9/", "the class folder 'caf\\xe9' is no UTF-8 text: rename it", folders_not_utf8),
+    Row("file names that are not UTF-8", AREA, "caf\\xe9_0.png", "folder: no classes; seen 4 = 3 train + 1 val + 0 skipped", not_utf8),
+    Row("a class folder's name that is not UTF-8", AREA, "caf\\xe9/", "the class folder 'caf\\xe9' is not UTF-8 text: rename it", folders_not_utf8),
     Row("extensions in capitals", AREA, "cat/A.PNG, cat/B.JPG, dog/C.Jpeg, dog/D.PnG", "class_folder: cat 1+1, dog 1+1; seen 4",
         made(["cat/A.PNG", "cat/B.JPG", "dog/C.Jpeg", "dog/D.PnG"])),
     Row("pandas' row numbers beside the names", AREA, "a column without a name: 0 … 3; image_id: 3 … 0; the pictures are 0.png … 3.png",
@@ -211,7 +211,7 @@ ROWS: tuple[Row, ...] = (
     Row("base names that several folders share", AREA, "a/0.png, b/0.png; labels.csv says 0.png",
         "labels.csv calls images '0.png', and several are called so: give their paths below the source",
         made([f"{folder}/{number}.png" for folder in "ab" for number in range(3)], {"labels.csv": labels("0.png", "1.png", "2.png")})),
-    Row("texts that are no UTF-8", AREA, "captions and labels in Windows-1252", "metadata: café 1+2; 3 captioned (déjà vu); seen 3",
+    Row("texts that are not UTF-8", AREA, "captions and labels in Windows-1252", "metadata: café 1+2; 3 captioned (déjà vu); seen 3",
         made(FOUR[:3], {f"{n}.txt": "déjà vu".encode("cp1252") for n in range(3)}
              | {"labels.csv": ("file,label\n" + "".join(f"{name},café\n" for name in FOUR[:3])).encode("cp1252")})),
     Row("captions in .caption files", AREA, "10_dog/0.png and 10_dog/0.caption, as trainers of LoRAs have them", "4 captioned (a dog); seen 4",

@@ -1,4 +1,4 @@
-"""Sources that are no folder of images: zips, lists, tars, nothing; real layouts; conditions that the data cannot serve."""
+"""Sources that are not a folder of images: zips, lists, tars, nothing; real layouts; conditions that the data cannot serve."""
 
 import io
 import json
@@ -204,9 +204,9 @@ ROWS: tuple[Row, ...] = (
     Row("a zip of class folders", AREA, "packed (deflated), in a folder of its own, with a Mac's leftovers",
         "class_folder: cat 1+1, dog 1+1; seen 4 = 2 train + 2 val + 0 skipped; 1 passed over: 1 in the system folder __MACOSX",
         from_zip(zipped([f"pets/{name}" for name in PETS], {"__MACOSX/pets/cat/._a.png": "x"}, zipfile.ZIP_DEFLATED))),
-    Row("half a zip", AREA, "cut in the middle", "is no whole zip (File is not a zip file): fetch it again",
+    Row("half a zip", AREA, "cut in the middle", "is not a complete zip (File is not a zip file): fetch it again",
         bad_zip(zipped(PETS)[:400])),
-    Row("a zip that names files outside", AREA, "../../cat.png", "lists '../../cat.png', which lies outside of it: refused",
+    Row("a zip that names files outside", AREA, "../../cat.png", "lists '../../cat.png', which is outside it: refused",
         bad_zip(zipped(["../../cat.png"]))),
     Row("a list of paths", AREA, "list.txt beside cat/, dog/: a path a line", "class_folder: cat 1+1, dog 1+1; seen 4",
         listed(lambda folder: "".join(f"{name}\n" for name in PETS))),
@@ -218,7 +218,7 @@ ROWS: tuple[Row, ...] = (
         listed(lambda folder: "".join(f"{name} {n % 2}\n" for n, name in enumerate(PETS)), kind="metadata")),
     Row("a list with a name that is gone", AREA, "one of five paths has no file", "seen 5 = 2 train + 2 val + 1 skipped",
         listed(lambda folder: "".join(f"{name}\n" for name in [*PETS, "cat/gone.png"]), kind="folder")),
-    Row("a text that is no list", AREA, "notes.txt",
+    Row("a text that is not a list", AREA, "notes.txt",
         "notes.txt is a file and no list of images: no column of it holds paths", no_list),
     Row("a .tar.gz under a kind that reads folders", AREA, "class folders in data.tar.gz",
         "data.tar.gz is a tar: WebDataset's samples are read by shard.kind webdataset, other tars once unpacked: `mkdir",

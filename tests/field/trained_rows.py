@@ -42,7 +42,7 @@ def by_folder(*names: str) -> dict[str, str]:
 
 
 def within(folder: str, *names: str) -> list[str]:
-    """Those of the names that lie in a folder."""
+    """Those of the names that are in a folder."""
     return [name for name in names if name.startswith(f"{folder}/")]
 
 

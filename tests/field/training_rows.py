@@ -79,7 +79,7 @@ FEW = (
         flow(5, 4, sample__num_images=3),
     ),
     small(
-        "one validation image a class, fewer samples than classes",
+        "one validation image per class, fewer samples than classes",
         "10 + 5 pictures of 5 classes, 4 samples",
         DONE,
         flow(10, 5, 5),
@@ -230,7 +230,7 @@ STARTS = (
         ),
     ),
     start(
-        "another grid at the same weights is no mistake",
+        "another grid at the same weights is not a mistake",
         "`mask_ratio: 0.25`",
         "refused: workers start",
         starting("train_mqvae", "mqvae.model.mask_ratio=0.25", make=the("mqvae")),
@@ -238,7 +238,7 @@ STARTS = (
     start(
         "a folder that is not there",
         "`init_from: nowhere`",
-        "mqvae.init_from is nowhere, which is no folder; expected one with model.safetensors and config.json",
+        "mqvae.init_from is nowhere, which is not a folder; expected one with model.safetensors and config.json",
         starting("train_mqvae", make=lambda world, folder: Path("nowhere")),
     ),
     start(

@@ -195,7 +195,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "the dashboard with a port that is none", AREA, "--port 99999",
-        "99999 is no port; expected 1 … 65535, or 0 for any free one (exit 2)",
+        "99999 is not a port; expected 1 … 65535, or 0 for any free one (exit 2)",
         lambda field, folder: command(folder, "dashboard", "--port", "99999").rpartition("error: ")[2],
     ),
     Row(

@@ -295,7 +295,7 @@ def vanished_output(world: World, folder: Path) -> str:
 def cases() -> list[Case]:
     """Every accident."""
     group = "accidents"
-    stopped = "stopped; what is finished is kept: `dvc repro train_mqvae` goes on from there, checkpoint kept, no artifact"
+    stopped = "stopped; what is finished is kept: `dvc repro train_mqvae` continues from there, checkpoint kept, no artifact"
     return [
         Case("one run, two processes", group, "a lock that is held", "is being worked on by another process: wait for it, or stop it", two_at_once),
         Case("two `shard` at once", group, "two processes, one output", "the same artifact", two_stages),

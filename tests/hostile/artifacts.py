@@ -259,7 +259,7 @@ def cases() -> list[Case]:
         Case("a Stackformer of another grid", group, "2 × 2, sealed anew", "draws grid (2, 2), and artifacts/mqvae decodes (8, 8)", other_grid),
         Case("tokens of more codes than uint16 holds", group, "K = 70,000, sealed anew", "K = 70,000 does not fit uint16", beyond_uint16),
         Case("params of more codes than uint16 holds", group, "num_codes=70000", "(codes are stored as uint16)", codebook_beyond_uint16),
-        Case("N beyond the grid", group, "num_kept = 65 of 64, sealed anew", "N = 65 does not lie in 1 … L", told_otherwise("tokens", facts(num_kept=65))),
+        Case("N beyond the grid", group, "num_kept = 65 of 64, sealed anew", "N = 65 is not in 1 … L", told_otherwise("tokens", facts(num_kept=65))),
         Case("facts of another type", group, "grid: 'big', sealed anew", "facts of token shards: grid", told_otherwise("tokens", facts(grid="big"))),
         Case("another count than the blocks hold", group, "val: 1, honest otherwise", "images, and its manifest says 1", short_split),
         Case("a manifest that names a file outside", group, "../../secret, sealed anew", "leaves the artifact's folder",

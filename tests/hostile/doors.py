@@ -234,7 +234,7 @@ def shell_in_a_path(world: World, folder: Path) -> str:
 
 
 def head_is_loopback(world: World, folder: Path) -> str:
-    """Which address is asked for when a Ray head is started, and that its token is no argument."""
+    """Which address is asked for when a Ray head is started, and that its token is not an argument."""
     text = (ROOT / "cluster" / "head.py").read_text(encoding="utf-8")
     return (
         "loopback, with a token"
@@ -283,7 +283,7 @@ def cases() -> list[Case]:
     """Every door."""
     group = "no way in"
     plain, leaves = (
-        "is no plain file (a link, a device, sparse): refused",
+        "is not a plain file (a link, a device, sparse): refused",
         "has a path that leaves its folder: refused",
     )
     command = "is a URL or a command, which webdataset would run in a shell: refused"
@@ -308,16 +308,16 @@ def cases() -> list[Case]:
         Case("JSON nested 100,000 deep", group, "in an artifact", "is nested deeper than 32 levels", text_json("[" * 100_000)),
         Case("JSON nested 40 deep", group, "what Python would still read", "is nested deeper than 32 levels", text_json("[" * 40 + "]" * 40)),
         Case("JSON with a number of 10,000 digits", group, "9999…", "is not JSON", text_json("9" * 10_000)),
-        Case("JSON with NaN", group, "NaN", "NaN is no JSON number", text_json("[NaN]")),
+        Case("JSON with NaN", group, "NaN", "NaN is not a JSON number", text_json("[NaN]")),
         Case("YAML that builds an object", group, "!!python/object/apply:os.system", "is not YAML", guarded(params("kind: shapes ", "kind: !!python/object/apply:os.system ['touch {folder}/ran'] "))),
         Case("YAML of a billion laughs", group, "aliases of aliases", "holds more than 100,000 values", params("shapes:  ", LAUGHS + "shapes:  ")),
         Case("YAML that holds itself", group, "&a [*a]", "nests them deeper", params("kind: shapes ", "kind: &a [*a] ")),
         Case("params of 300 kB", group, "a comment", "expected at most 262,144", huge_params),
         Case("a rate that is not finite", group, "learning_rate: .inf", "holds a number that is not finite", params("learning_rate: 1.0e-3", "learning_rate: .inf")),
         Case("a decompression bomb in a shard", group, "20000 × 20000 pixels", "is damaged (DecompressionBombError: Image size (400000000 pixels)", bomb_in_a_shard),
-        Case("a text tokenizer with a pattern of its own", group, "a Split by a regular expression", "is no text tokenizer of ours",
+        Case("a text tokenizer with a pattern of its own", group, "a Split by a regular expression", "is not one of our text tokenizers",
              tokenizer(lambda value: value.update(pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}))),
-        Case("a text tokenizer that is no BPE", group, "a WordLevel model", "is no text tokenizer of ours",
+        Case("a text tokenizer that is not a BPE", group, "a WordLevel model", "is not one of our text tokenizers",
              tokenizer(lambda value: value.update(model={"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}))),
         Case("markup in class names and title", group, "<script>, <img onerror>, <svg onload>", "no script but the page's own, no inline script allowed, loud: []", shown_names),
         Case("TorchScript in an artifact", group, "another file than clean-fid's", "refused: ", stranger),

@@ -198,7 +198,7 @@ FILES = [
     Dirty("PNG of the right size that is torn inside", "16×16, right CRCs, half of its stream", "skipped: truncated",
           data("x.png", png([b"\0" + NOISE[row : row + 48] for row in range(16)], 16, 16, 8, 2, share=0.5))),
     Dirty("zero bytes", "an empty file", "skipped: not an image", data("x.jpg", b"")),
-    Dirty("text named .jpg", "a sentence", "skipped: not an image", data("x.jpg", b"this is no image")),
+    Dirty("text named .jpg", "a sentence", "skipped: not an image", data("x.jpg", b"this is not an image")),
     Dirty("PNG named .jpg", "wrong extension", UPRIGHT, data("x.jpg", PNG)),
     Dirty("JPEG named .png", "wrong extension", UPRIGHT, data("x.png", JPEG)),
     Dirty("PNG with alpha", "left half transparent over black", "kept: white G / white Y", data("x.png", saved(half_clear(), "png"))),
@@ -225,7 +225,7 @@ FILES = [
     Dirty("ICC profile, damaged", "noise for a profile", UPRIGHT, data("x.png", saved(picture(), "png", icc_profile=b"\x07" * 200))),
     Dirty("unicode name", "ünï ☂ 東京.png", UPRIGHT, data("ünï ☂ 東京.png", PNG)),
     Dirty("newline in the name", "a\\nb.png", UPRIGHT, data("a\nb.png", PNG)),
-    Dirty("name that is no UTF-8", "caf\\xe9.png", UPRIGHT, data("caf\udce9.png", PNG)),
+    Dirty("name that is not UTF-8", "caf\\xe9.png", UPRIGHT, data("caf\udce9.png", PNG)),
     Dirty("name of 255 bytes", "251 letters and .png", UPRIGHT, data("n" * 251 + ".png", PNG)),
     Dirty("quotes, dollar and backtick in the name", "$(touch x)`'\".png", UPRIGHT, data("$(touch x)`'\".png", PNG)),
     Dirty("unreadable file", "mode 0, read as another user", "skipped: permission denied", _unreadable),
@@ -240,7 +240,7 @@ FILES = [
 
 
 def settings(source: Path, **changes: object) -> ShardSettings:
-    """Section `shard` for a folder of 16 pixels a side."""
+    """Section `shard` for a folder of 16 pixels per side."""
     values = {
         "kind": "folder", "source": str(source), "image_size": 16, "format": "png", "quality": 95, "val_fraction": 0.3,
         "samples_per_shard": 100, "max_bad_fraction": 0.5, "duplicates": "keep", "seed": 0,

@@ -35,9 +35,9 @@ def test_a_grid_is_every_combination_and_a_list_is_taken_as_it_is() -> None:
     [
         ([], [], "a sweep needs a grid"),
         (["a.x"], [], "expected KEY=VALUE"),
-        (["a.x="], [], "cannot be told apart"),
+        (["a.x="], [], "cannot be distinguished"),
         ([], ["a.x"], "expected KEY=VALUE"),
-        (["a.x=1,1"], [], "the arm x=1 stands twice"),
+        (["a.x=1,1"], [], "the arm x=1 appears twice"),
     ],
 )
 def test_what_is_no_sweep_is_told(grid: list[str], arms: list[str], message: str) -> None:

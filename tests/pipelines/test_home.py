@@ -74,7 +74,7 @@ def test_a_lock_is_its_holders_and_free_when_that_is_killed(tmp_path: Path) -> N
         assert file is None
     os.kill(holder.pid, signal.SIGKILL)
     holder.communicate()
-    assert not locked(path) and path.is_file(), "the file that a kill leaves is no obstacle"
+    assert not locked(path) and path.is_file(), "the file that a kill leaves is not an obstacle"
     with lock(path) as file:
         assert file is not None
 
@@ -114,5 +114,5 @@ def test_a_port_that_something_else_has_or_that_is_none_is_told(tmp_path: Path) 
         done = command(tmp_path, "dashboard", f"--port={wrong}")
         assert (
             done.returncode == 2
-            and f"{wrong} is no port; expected 1 … 65535, or 0 for any free one" in done.stderr
+            and f"{wrong} is not a port; expected 1 … 65535, or 0 for any free one" in done.stderr
         )

@@ -108,7 +108,7 @@ def test_inspect_shows_what_is_there_where_it_cannot_say_what_it_is(
 ) -> None:
     write_pictures(tmp_path, ["train/1.png", "extra/2.png", "extra/3.png"])
     monkeypatch.setattr(sys, "argv", ["inspect", str(tmp_path)])
-    with pytest.raises(SystemExit, match="train/ is named like a split, and beside it lies extra/") as ended:
+    with pytest.raises(SystemExit, match="train/ is named like a split, and beside it is extra/") as ended:
         inspect.main()
     assert str(ended.value).splitlines()[1:] == ["there are:", "  extra/ 2 images", "  train/ 1 images"]
 
@@ -130,7 +130,7 @@ def test_a_link_to_nothing_is_listed_so_that_it_is_told_later(tmp_path: Path) ->
 
 
 def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:
-    with pytest.raises(UserError, match="nowhere is no folder"):
+    with pytest.raises(UserError, match="nowhere is not a folder"):
         listing.write_listing(tmp_path / "nowhere", tmp_path / "l")
     with pytest.raises(UserError, match="holds no images"):
         listing.write_listing(tmp_path, tmp_path / "l")
@@ -248,7 +248,7 @@ def test_a_key_that_stands_twice_is_noticed(labelled: ImageShards) -> None:
             tar.add(name, data)
     index.write_text(index.read_text().replace('"0000004"', '"0000001"'))
     write_image_manifest(labelled.folder, labelled.facts, {})
-    with pytest.raises(UserError, match="split train: the key 0000001 stands twice"):
+    with pytest.raises(UserError, match="split train: the key 0000001 appears twice"):
         verify.verify(labelled.folder)
 
 

@@ -65,7 +65,7 @@ def test_split_folders_above_the_class_folders_are_kept(tmp_path: Path, val: str
 def test_a_class_may_be_called_test_where_the_user_says_so(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["test/1.png", "other/2.png"])
     with pytest.raises(
-        UserError, match=r"test/ is named like a split, and beside it lies other/.*\{test: class\}"
+        UserError, match=r"test/ is named like a split, and beside it is other/.*\{test: class\}"
     ):
         list_source("class_folder", str(tmp_path))
     found = list_source("class_folder", str(tmp_path), Reading(roles={"test": "class"}))
@@ -74,7 +74,7 @@ def test_a_class_may_be_called_test_where_the_user_says_so(tmp_path: Path) -> No
 
 def test_an_image_in_no_class_folder_is_named(tmp_path: Path) -> None:
     write_pictures(tmp_path, ["a/1.png", "loose.png"])
-    with pytest.raises(UserError, match=r"loose\.png lies in no class folder; expected CLASS/NAME\.jpg"):
+    with pytest.raises(UserError, match=r"loose\.png is in no class folder; expected CLASS/NAME\.jpg"):
         list_source("class_folder", str(tmp_path))
 
 
@@ -194,7 +194,7 @@ def test_a_torn_tar_of_the_source_is_told(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for cut in (second + 100, second + 600):
         path.write_bytes(whole[:cut])
-        with pytest.raises(UserError, match=r"0\.tar is (no plain tar|truncated)"):
+        with pytest.raises(UserError, match=r"0\.tar is (not a plain tar|truncated)"):
             list_source("webdataset", str(path))
 
 

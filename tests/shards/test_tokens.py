@@ -105,7 +105,7 @@ def test_bit_l_of_the_mask_counted_from_the_high_end_is_cell_l_and_pad_bits_are_
 
 @pytest.mark.parametrize(
     ("positions", "message"),
-    [([[0, 13]], "0 … 13, expected 0 … 12"), ([[-1, 3]], "-1 … 3"), ([[5, 5]], "stands twice in a row")],
+    [([[0, 13]], "0 … 13, expected 0 … 12"), ([[-1, 3]], "-1 … 3"), ([[5, 5]], "appears twice in a row")],
 )
 def test_positions_that_are_no_set_of_cells_are_not_packed(positions: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
@@ -163,18 +163,18 @@ def short_row(mask: NDArray[Any]) -> NDArray[Any]:
     ("change", "message"),
     [
         (with_("codes", put(7, 1, 2)), r"code 7 is not below K = 7"),
-        (with_("codes", lambda codes: codes[:, :-1]), r"codes \(3, 3\) have not N = 4 columns"),
+        (with_("codes", lambda codes: codes[:, :-1]), r"codes \(3, 3\) do not have N = 4 columns"),
         (
             with_("codes", lambda codes: codes[:-1]),
             r"codes.npy has shape \(2, 4\); expected 3 rows",
         ),
         (with_("kept", pad_bit), r"a pad bit of kept is set, beyond L = 13"),
         (with_("kept", short_row), r"row 2 of kept has 3 positions, not N = 4"),
-        (with_("kept", lambda mask: mask[:, :1]), r"kept \(3, 1\) has not 2 bytes a row"),
+        (with_("kept", lambda mask: mask[:, :1]), r"kept \(3, 1\) does not have 2 bytes per row"),
         (with_("cls", put(2, 0)), r"class 2 is not one of 2"),
         (with_("cls", lambda cls: None), r"classes are not where the manifest says"),
         (with_("text", put(300, 0, 0, 0)), r"text code 300 is not below 300"),
-        (with_("text", lambda text: text[:, :, :4]), r"text \(3, 2, 4\) has not N_c = 5"),
+        (with_("text", lambda text: text[:, :, :4]), r"text \(3, 2, 4\) does not have N_c = 5"),
         (with_("text", lambda text: text[:, :1].repeat(3, axis=1)), r"different numbers of captions"),
         (with_("text", lambda text: None), r"captions are not where the manifest says"),
         (lambda block: replace(block, sources=None), r"sources are not where the manifest says"),
@@ -182,7 +182,7 @@ def short_row(mask: NDArray[Any]) -> NDArray[Any]:
         (with_("caption_count", put(3, 0)), r"3 captions are counted where there is room for 2"),
         (
             lambda block: replace(block, keys=("b000", "a001", "b002")),
-            r"split train: the key a001 stands twice",
+            r"split train: the key a001 appears twice",
         ),
     ],
 )

@@ -25,7 +25,7 @@ from workspace.settings import Compute
 
 COMPUTE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 PNG = Encoding(8, "png", 95)
-BAD = {"empty.png": b"", "text.jpg": b"this is no image", "torn.png": encoded(picture(1, (40, 40)))[:900]}
+BAD = {"empty.png": b"", "text.jpg": b"this is not an image", "torn.png": encoded(picture(1, (40, 40)))[:900]}
 
 
 def settings_of(source: object, **changes: object) -> ShardSettings:

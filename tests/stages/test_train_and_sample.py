@@ -340,7 +340,7 @@ def test_tokens_that_lack_what_is_asked_for_are_refused(
     [
         (training_of(micro_batch=3), "global_batch 8 is not a multiple of micro_batch 3"),
         (training_of(condition="none"), "cfg_dropout is 0.1; expected 0"),
-        (settings_of(batch=3), "samples_per_shard 4 is no multiple of batch 3"),
+        (settings_of(batch=3), "samples_per_shard 4 is not a multiple of batch 3"),
     ],
 )
 def test_settings_of_a_section_that_contradict_each_other_are_refused(section: Section, message: str) -> None:

@@ -112,6 +112,6 @@ def test_a_folder_that_is_damaged_or_of_something_else_is_refused_in_a_line(
 
 def test_a_folder_that_is_not_there_is_told_with_what_removes_it(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match="^mqvae.init_from is .*nowhere, which is no folder; .* a copy of it elsewhere"
+        UserError, match="^mqvae.init_from is .*nowhere, which is not a folder; .* a copy of it elsewhere"
     ):
         taken(tmp_path / "nowhere")

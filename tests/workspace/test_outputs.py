@@ -136,7 +136,7 @@ def wait_for(repository: Path, process: "subprocess.Popen[str]") -> Path:
 
 
 def test_nothing_is_put_back_that_dvc_does_not_know(repository: Path) -> None:
-    """An artifact that was changed by hand is no artifact of dvc.lock; and what was never there does not come."""
+    """An artifact that was changed by hand is not an artifact of dvc.lock; and what was never there does not come."""
     command = commands(repository)["evaluate"]
     lines = [
         "import sys, os",

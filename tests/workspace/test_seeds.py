@@ -1,4 +1,4 @@
-"""Laws of seeds: any seed in range will do, no two places share one, what is no seed is refused, old ones stay."""
+"""Laws of seeds: any seed in range will do, no two places share one, what is not a seed is refused, old ones stay."""
 
 import argparse
 from itertools import product

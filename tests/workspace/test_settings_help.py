@@ -25,7 +25,7 @@ BOUND = re.compile(r"([≥>≤<]) ([0-9.]+)")
 
 
 def leaves(value: Any, name: str) -> list[str]:
-    """Dotted names of everything in a params file that is no mapping of settings."""
+    """Dotted names of everything in a params file that is not a mapping of settings."""
     if not isinstance(value, dict) or not value:
         return [name]
     return [
@@ -99,5 +99,5 @@ def test_help_needs_neither_params_nor_pipeline(tmp_path: Path) -> None:
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "  report.title\n      text: what stands at the top of the page" in done.stdout
+    assert "  report.title\n      text: the page's title" in done.stdout
     assert "--samples SAMPLES" in done.stdout

@@ -74,7 +74,7 @@ def save_checkpoint(
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps lies."""
+    """Where the checkpoint after `step` steps is."""
     return folder / f"step-{step:09d}"
 
 
@@ -84,9 +84,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint whose every byte is what was written, or None where there are none yet.
+    """The newest checkpoint whose every byte is as written, or None where there are none yet.
 
-    One that is damaged is passed over for the one before it, and told.
+    One that is damaged is skipped for the one before it, with a message.
 
     Raises:
         UserError: there are checkpoints, and none is whole.
@@ -96,7 +96,7 @@ def newest_whole(folder: Path) -> Path | None:
         try:
             _check(path)
         except UserError as error:
-            say(f"the checkpoint {path.name} is damaged ({error}): going on from the one before it")
+            say(f"the checkpoint {path.name} is damaged ({error}): continuing from the one before it")
         else:
             return path
     if found:

@@ -2,7 +2,7 @@
 
 A step is a set of micro-batches of fixed size, dealt out to the workers in turn, so that its result does not depend on how
 many workers there are but for the order of sums. Everything random is keyed by (seed, step, micro-batch) or by the
-sample, so a run that was killed and goes on gives the bits of one that was not (one worker, CPU).
+sample, so a resumed run is bit-identical to an uninterrupted one (one worker, CPU).
 """
 
 import fcntl
@@ -37,7 +37,7 @@ from workspace.runs import RunFolder
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 LINGERING_SECONDS = 60.0
-"""How long a worker of a driver that was killed may go on writing before its successor gives up."""
+"""How long a worker of a driver that was killed may keep writing before its successor gives up."""
 ATTEMPTS = "attempts.jsonl"
 """A line each time that training (re)starts: the steps that were done, and the workers."""
 

@@ -39,7 +39,7 @@ class ImageBatch:
     Attributes:
         image_BCHW: float32 in [-1, 1].
         first: index of its first image in the global batch.
-        seeds: one a sample and epoch, for random rankings.
+        seeds: one per sample and epoch, for random rankings.
     """
 
     image_BCHW: Tensor

@@ -1,7 +1,7 @@
 """What an artifact says of itself: kind, facts, what it was made from, and a checksum for each of its files.
 
 Every artifact folder holds a `manifest.json` (docs/artifacts.md). Equal inputs give equal bytes, so no time, host or
-absolute path stands in it; its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
+absolute path is in it; its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
 The manifest is sealed: it carries the SHA-256 of its own content, so that a flipped byte in it is noticed too.
 """
 
@@ -55,7 +55,9 @@ class FileEntry:
 
     def __post_init__(self) -> None:
         if self.bytes < 0 or not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"{self.bytes} bytes with SHA-256 {self.sha256[:80]!r} is no entry of a file")
+            raise ValueError(
+                f"{self.bytes} bytes with SHA-256 {self.sha256[:80]!r} is not an entry of a file"
+            )
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class Manifest:
 
 
 def address_of(stage: str) -> str:
-    """How `dvc repro` takes a stage at the root: the demo's own lies in another folder's dvc.yaml."""
+    """How `dvc repro` takes a stage at the root: the demo's own is in another folder's dvc.yaml."""
     return next(address for address in PRODUCER.values() if address.rpartition(":")[2] == stage)
 
 
@@ -127,7 +129,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # after the block: some writers make the file anew
+        temporary.chmod(0o644)  # after the block: some writers replace the file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -183,7 +185,7 @@ def _inside(value: Any) -> Iterable[Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ END = 1 << 63
 Seed = Annotated[int, Field(ge=0, lt=END)]
 """A setting that is a seed."""
 STEPS, MICRO_BATCHES = 1_000_003, 1_009
-"""Below these a step's seed is its numbers in one: so it was always, and older checkpoints must go on with the same bits."""
+"""Below these a step's seed is its numbers in one: so it was always, and older checkpoints must resume with the same bits."""
 
 
 def require_seed(seed: int) -> int:

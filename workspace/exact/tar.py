@@ -22,7 +22,7 @@ SAME = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "encoder": False}
 BUFFER = 1 << 17
 """Bytes that go to and come from the disk at once: `tarfile` takes 10 KB at a time, each a call of the system otherwise."""
 BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
-"""What `tarfile` raises at bytes that are no tar."""
+"""What `tarfile` raises at bytes that are not a tar."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]
             continue
         if not info.isreg() or info.issparse():
             raise UserError(
-                f"{path}: the member {info.name!r} is no plain file (a link, a device, sparse): refused"
+                f"{path}: the member {info.name!r} is not a plain file (a link, a device, sparse): refused"
             )
         if leaves(info.name):
             raise UserError(f"{path}: the member {info.name!r} has a path that leaves its folder: refused")
@@ -163,7 +163,7 @@ class _Reading:
         damaged = f"{self.path} is truncated or damaged after {self.last}"
         if kind not in PLAIN:
             self.wrong = (
-                f"{self.path}: the member {found!r} is no plain file (a link, a device, sparse): refused"
+                f"{self.path}: the member {found!r} is not a plain file (a link, a device, sparse): refused"
             )
         elif kind == TORN and self.last == "none":
             self.wrong = f"{self.path} is missing or damaged ({found}); the last whole member is none"

@@ -1,0 +1,115 @@
+"""The product's prose is plain English: words that read like a translation do not come back.
+
+Checked are comments, docstrings and strings of Python, comments of YAML, JavaScript and the Makefile, templates and pages;
+code is not.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+
+import pytest
+
+from tests.committed import ROOT, working_names
+
+COUNTED = (
+    "images?|codes?|bytes|bits|threads?|features|shards?|lines?|micro-batches|ResBlocks|pixels|captions?|cells|steps|rows?|values?|"
+    "numbers?|tasks|one|once|blocks?|levels?|layers?|workers?|seconds|entry|channels|weights|file"
+)
+PER = (
+    "image|second|worker|step|side|level|batch|caption|code|row|line|cell|stage|shard|block|class|epoch|tar|pass|forward|run|name|task|"
+    "sample|arm|split|minute|pixel|layer|micro-batch|reason|page|process|GPU|core|training|kind|seed"
+)
+BANNED = {
+    "stands": r"\b(stands?|stood)\b(?! (for|in for|out)\b)(?!-)",
+    "told": r"\b(told|retold)\b",
+    "goes on": r"\b(goes|go|gone|went|going) on\b",
+    "anew": r"\banew\b",
+    "is no": r"(?<!there )(?<!\bhere )\b(is|are|was|were) no\b(?! (longer|more|less|fewer|larger|smaller|farther)\b)",
+    "what was": r"\bwhat (was|were)\b",
+    "reckoned": r"\breckon(s|ed|ing)?\b",
+    "lies": r"\b(lies|lain)\b|\bthey lie\b",
+    "mend": r"\bmend(s|ed|ing)?\b",
+    "a for per": rf"\b({COUNTED}) an? ({PER})s?\b(?! of)",
+}
+"""What is not written → how it is found."""
+NOT_PROSE = (
+    "tests/",
+    "docs/results",
+    "docs/log.md",
+    "docs/decisions/",
+    "docs/robustness.md",
+    "metrics/",
+    "benchmarks/results",
+)
+"""Tests, what programs wrote, and what was said at its time."""
+SPAN = re.compile(r"```.*?```|`[^`]*`|\{\{.*?\}\}|\{%.*?%\}|\]\([^)]*\)", re.DOTALL)
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """File and text of every piece of prose."""
+    for name in working_names():
+        if name.startswith(NOT_PROSE) or not (ROOT / name).is_file():
+            continue
+        if name.endswith((".py", ".md", ".yaml", ".j2", ".js")) or name == "Makefile":
+            text = (ROOT / name).read_text(encoding="utf-8")
+            yield from ((name, piece) for piece in pieces(name, text))
+
+
+def pieces(name: str, text: str) -> Iterator[str]:
+    if name.endswith(".py"):
+        yield from of_python(text)
+    elif name.endswith((".md", ".j2")):
+        yield text
+    elif name.endswith(".js"):
+        yield from re.findall(r"/\*.*?\*/|//[^\n]*", text, re.DOTALL)
+    else:
+        yield from re.findall(r"#[^\n]*|desc: [^\n]*", text)
+
+
+def of_python(text: str) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    inner: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.JoinedStr):
+            inner |= {id(part) for part in node.values}
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in inner:
+            yield node.value if " " in node.value else ""
+
+
+@pytest.mark.parametrize("word", BANNED)
+def test_no_prose_has_it(word: str) -> None:
+    pattern = re.compile(BANNED[word], re.IGNORECASE)
+    found = []
+    for name, text in texts():
+        plain = " ".join(SPAN.sub("…", text).split())
+        found += [
+            f"{name}: {plain[max(0, match.start() - 60) : match.end() + 40]}"
+            for match in pattern.finditer(plain)
+        ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("stands", "its SHA-256 stands in the manifest"), ("told", "a file is skipped and told"),
+        ("goes on", "a run that goes on"),
+        ("anew", "made anew"), ("is no", "it is no HOST:PORT"), ("what was", "what was made"), ("reckoned", "memory is reckoned"),
+        ("lies", "where it lies"), ("mend", "3 more to mend"), ("a for per", "torch threads a worker"),
+    ],
+)  # fmt: skip
+def test_each_is_found_where_it_is_and_not_in_code(word: str, text: str) -> None:
+    pattern = re.compile(BANNED[word], re.IGNORECASE)
+    assert pattern.search(" ".join(pieces("x.py", f'"""{text}"""\n')))
+    assert pattern.search(" ".join(pieces("x.py", f"x = 1  # {text}\n")))
+    assert not pattern.search(
+        "there is no room for one image, which is no longer read; the row stands for a class"
+    )
+    told = "told = what_was(stands, reckon=1)\n"
+    assert not pattern.search(" ".join(pieces("x.py", told)))
