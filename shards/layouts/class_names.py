@@ -20,7 +20,7 @@ FILES = frozenset({
     "class_to_idx.json", "label2id.json", "cat_to_name.json",
 })  # fmt: skip
 MAPS = FILES - {"labels.txt", "labels.json", "names.txt"}
-"""Those that are no tables of images, whose names may be numbers too."""
+"""Those that are not tables of images, whose names may be numbers too."""
 NUMBERED = re.compile(r"(\d+)[\s,;:]+(.+)")
 """A line of a number and a name."""
 MOST_BYTES = 1 << 24
