@@ -175,7 +175,7 @@ def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str
 
 
 def _inner(name: str) -> str | None:
-    """The folder in which an image lies, passing over splits and parts: `animals/cat/images/0.png` lies in cat."""
+    """The folder that an image is in, passing over splits and parts: `animals/cat/images/0.png` is in cat."""
     folders = name.split("/")[-2::-1]
     return next((folder for folder in folders if folder.lower() not in PARTS and not split_of(folder)), None)
 

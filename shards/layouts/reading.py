@@ -12,7 +12,7 @@ ColumnUse = Literal["image", "label", "caption", "split", "mask"]
 SPLIT_ROLES = ("train", "val", "test")
 SKIPPED_BY_ROLE = "left out by shard.roles"
 FOLDER = "folder"
-"""`shard.columns: {label: folder}`: the class is the folder in which an image, or a tar's key, lies."""
+"""`shard.columns: {label: folder}`: the class is the folder that an image, or a tar's key, is in."""
 KEPT_APART = "of the test split, kept apart"
 
 

@@ -62,7 +62,7 @@ def _suffix(name: str) -> str:
 
 
 def _naming(files: Files, texts: Iterable[str], images: list[SourceImage]) -> Iterator[str]:
-    """The texts in which at least half of some images' names stand, with an extension or as whole words."""
+    """The texts in which at least half of some images' names appear, with an extension or as whole words."""
     step = max(1, len(images) // LOOKED_FOR)
     bases = [image.name.rpartition("/")[2] for image in images[::step]]
     patterns = [

@@ -152,7 +152,7 @@ ROWS: tuple[Row, ...] = (
     Row("a class folder on another disk", AREA, "dog/ is a link", "2 classes of 4 images: cat 4, dog 4; splits: train 7, val 1", linked),
     Row("a zip beside the class folders", AREA, "cat/, dog/, images.zip", "images.zip beside the pictures not read: unpack it, or name it alone", with_zip(PETS, tried)),
     Row("the same picture in train and val", AREA, "--duplicates", "1 duplicates: images with the bytes of another one; 1 lie in both splits", twice),
-    Row("a class in whose folder every file is torn", AREA, "bird/: three torn files, max_bad_fraction 1", "1 of 3 classes have no training image that can be read: bird; see run/work/skipped.jsonl. Mend the files, or leave them out, shard.roles: {bird: skip}", torn_class(1.0)),
+    Row("a class in whose folder every file is torn", AREA, "bird/: three torn files, max_bad_fraction 1", "1 of 3 classes have no training image that can be read: bird; see run/work/skipped.jsonl. Fix the files, or leave them out, shard.roles: {bird: skip}", torn_class(1.0)),
     Row("the same, left out", AREA, "shard.roles: {bird: skip}", "class_folder: cat 2+2, dog 2+2; seen 8 = 4 train + 4 val + 0 skipped; 3 passed over: 3 left out by shard.roles", torn_class(0.0, roles={"bird": "skip"})),
     Row("an empty class folder in train", AREA, "train/bird/ with nothing in it", "empty folders: train/bird/", lambda field, folder: emptied(folder)),
 )  # fmt: skip
