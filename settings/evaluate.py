@@ -7,12 +7,14 @@ from workspace.settings import Section, Sha256
 
 
 class EvaluateSettings(Section):
-    """Of the stage evaluate."""
+    """Settings of the stage evaluate."""
 
     SECTION = "evaluate"
-    num_images: PositiveInt | None = Field(description="score the first so many samples; null takes all")
+    num_images: PositiveInt | None = Field(
+        description="how many samples to score, from the first on; null scores all"
+    )
     batch: PositiveInt = Field(description="images per forward pass")
-    seed: Seed = Field(description="of the subsets of KID, precision and recall, and of resamples")
+    seed: Seed = Field(description="seed of the subsets for KID, precision and recall, and of the bootstrap")
     torchscript_sha256: Sha256 | None = Field(
-        description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
+        description="SHA-256 of the Inception weights; must equal reference.torchscript_sha256"
     )

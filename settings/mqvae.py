@@ -15,19 +15,19 @@ from workspace.settings import Compute
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the loss terms and the discriminator; a weight of 0 switches a term off.
+    """Weights of the loss terms, and the discriminator; a weight of 0 switches a term off.
 
     Attributes:
-        l1: of the mean absolute error of pixels (≥ 0).
-        l2: of the mean squared error of pixels (≥ 0).
-        perceptual: of the perceptual distance (≥ 0).
-        adversarial: of the hinge loss, times the adaptive weight (≥ 0).
-        adaptive_max: highest adaptive weight (≥ 0).
-        discriminator_start: step from which the discriminator takes part (≥ 0).
-        discriminator_ramp: steps over which its weight grows to the full (≥ 1).
-        discriminator_channels: width of the discriminator's first layer (≥ 1).
-        discriminator_layers: the discriminator's convolutions (≥ 1).
-        discriminator_learning_rate: the discriminator's peak rate (> 0).
+        l1: weight of the mean absolute pixel error (≥ 0).
+        l2: weight of the mean squared pixel error (≥ 0).
+        perceptual: weight of the perceptual distance (LPIPS) (≥ 0).
+        adversarial: weight of the hinge loss, multiplied by the adaptive weight (≥ 0).
+        adaptive_max: upper limit of the adaptive weight (≥ 0).
+        discriminator_start: step at which adversarial training starts (≥ 0).
+        discriminator_ramp: steps over which its weight then grows from 0 to full (≥ 1).
+        discriminator_channels: channels of the discriminator's first layer (≥ 1).
+        discriminator_layers: strided convolutions of the discriminator (≥ 1).
+        discriminator_learning_rate: the discriminator's learning rate (> 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -92,24 +92,26 @@ class ExplorationConfig:
 
 
 class MQVAESettings(TrainingSettings):
-    """Of the stage train_mqvae."""
+    """Settings of the stage train_mqvae."""
 
     SECTION = "mqvae"
     channels_last: ChannelsLast = Field(
-        description="memory format of the convolutions; auto: the device's faster one"
+        description="memory format of the convolutions; auto picks the faster one for the device"
     )
     flip: bool = Field(description="flip images left to right at random")
-    quantize_start: NonNegativeInt = Field(description="step before which features pass through unquantised")
+    quantize_start: NonNegativeInt = Field(
+        description="first step with quantisation; before it, features pass through unquantised"
+    )
     perceptual: LPIPSConfig
     perceptual_precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the perceptual loss's convolutions"
+        default="fp32", description="precision of the perceptual loss's convolutions"
     )
     loss: LossConfig
     exploration: ExplorationConfig
     model: MQVAEConfig
 
     def check(self, where: str, compute: Compute) -> None:
-        """As every training; and there is something to quantise with, and a network where its distance is asked for."""
+        """The checks of every training; quantisation must start within the run, a perceptual weight needs its network."""
         super().check(where, compute)
         if self.quantize_start >= self.steps:
             raise UserError(

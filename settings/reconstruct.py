@@ -11,17 +11,17 @@ from workspace.settings import Section, Sha256
 
 
 class ReconstructSettings(Section):
-    """Of the stage reconstruct."""
+    """Settings of the stage reconstruct."""
 
     SECTION = "reconstruct"
     batch: PositiveInt = Field(description="images per forward pass")
     precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
+        default="fp32", description="precision of the MQ-VAE: fp32, or bf16 (autocast)"
     )
-    split: Split = Field(description="which images to reconstruct")
-    examples: PositiveInt = Field(description="images kept as pictures")
-    seed: Seed = Field(description="of the draw of examples, of random masks, of resamples")
+    split: Split = Field(description="split to reconstruct")
+    examples: PositiveInt = Field(description="reconstructions kept as images, for the report")
+    seed: Seed = Field(description="seed of the choice of examples, of random masks and of the bootstrap")
     lpips: LPIPSConfig
     torchscript_sha256: Sha256 | None = Field(
-        description="of the Inception that the reference carries: the same as reference.torchscript_sha256"
+        description="SHA-256 of the Inception weights; must equal reference.torchscript_sha256"
     )

@@ -1,4 +1,4 @@
-"""Section `reference`: what real images are described by."""
+"""Section `reference`: features of the real images that generated ones are scored against."""
 
 from pathlib import Path
 
@@ -14,30 +14,32 @@ from workspace.settings import Compute, Section, Settings, Sha256
 
 
 class ProxySettings(Settings):
-    """The little classifier behind `features: proxy`."""
+    """The small classifier behind `features: proxy`."""
 
-    width: PositiveInt = Field(description="channels of its first level; its features have 4 × width")
+    width: PositiveInt = Field(description="channels of its first level; features have 4 × width dimensions")
     batch: PositiveInt = Field(description="images per training step")
     steps: PositiveInt = Field(description="training steps")
-    learning_rate: PositiveFloat = Field(description="peak of AdamW's rate")
-    softened: NonNegativeFloat = Field(description="share of training images that are blurred a little", le=1)
+    learning_rate: PositiveFloat = Field(description="peak learning rate (AdamW)")
+    softened: NonNegativeFloat = Field(description="share of training images that are slightly blurred", le=1)
 
 
 class ReferenceSettings(Section):
-    """Of the stage reference."""
+    """Settings of the stage reference."""
 
     SECTION = "reference"
     features: FeaturesName = Field(description="proxy (small labelled data), inception (FID), squeezenet")
-    weights: Path | None = Field(description="the network's weights; null downloads them; not for proxy")
-    torchscript_sha256: Sha256 | None = Field(
-        description="of Inception's weights, a program that is loaded only if its SHA-256 is this"
+    weights: Path | None = Field(
+        description="path of the network's weights; null downloads them; must be null for proxy"
     )
-    fid_split: Split = Field(description="real images that samples are compared with")
+    torchscript_sha256: Sha256 | None = Field(
+        description="SHA-256 that the Inception weights (TorchScript) must have to be loaded"
+    )
+    fid_split: Split = Field(description="split of the real images that samples are compared with")
     max_images: PositiveInt | None = Field(
-        description="images of a split at most, drawn by seed; null takes all"
+        description="most images per split, chosen by seed; null takes all"
     )
     batch: PositiveInt = Field(description="images per forward pass")
-    seed: Seed = Field(description="of the proxy's weights and order, and of the draw of images")
+    seed: Seed = Field(description="seed of the proxy's weights and data order, and of the choice of images")
     proxy: ProxySettings
 
     def check(self, where: str, compute: Compute) -> None:

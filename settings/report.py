@@ -6,9 +6,9 @@ from workspace.settings import Section
 
 
 class ReportSettings(Section):
-    """Of the stage report."""
+    """Settings of the stage report."""
 
     SECTION = "report"
-    title: str = Field(description="the page's title")
+    title: str = Field(description="title of the page")
     samples: PositiveInt = Field(description="generated images shown, at most")
     examples: PositiveInt = Field(description="reconstructions shown, at most")

@@ -11,38 +11,40 @@ from workspace.settings import Compute, Section
 
 
 class SampleSettings(Section):
-    """Of the stage sample."""
+    """Settings of the stage sample."""
 
     SECTION = "sample"
-    num_images: PositiveInt = Field(description="how many images to make")
+    num_images: PositiveInt = Field(description="images to generate")
     batch: PositiveInt = Field(
-        description="images at a time; the last batch is padded to it; lowered where a GPU has no room"
+        description="images drawn at a time (the last batch is padded); lowered if GPU memory is short"
     )
     decode_batch: PositiveInt = Field(
-        default=64, description="images that the decoder takes at a time; lowered likewise"
+        default=64, description="images decoded at a time; lowered if GPU memory is short"
     )
     samples_per_shard: PositiveInt = Field(
-        description="images per tar, a multiple of batch; the unit of work"
+        description="images per tar, a multiple of batch; one tar is one job"
     )
-    seed: Seed = Field(description="image i's randomness follows from (seed, i)")
-    classes: Literal["all"] | list[str] = Field(description="all, or names; images cycle through them")
-    prompts: list[str] | None = Field(description="captions; images cycle through them")
+    seed: Seed = Field(description="seed; image i depends on (seed, i) alone")
+    classes: Literal["all"] | list[str] = Field(
+        description="all, or a list of class names; images cycle through them"
+    )
+    prompts: list[str] | None = Field(description="captions to draw; images cycle through them")
     guidance_scale: NonNegativeFloat = Field(
-        description="g in null + g · (conditioned - null); 1 is unguided"
+        description="g in null + g · (conditional - null) on logits; 1 turns guidance off"
     )
     code: Truncation
     position: Truncation
-    precision: Literal["fp32", "bf16"] = Field(description="of the Stackformer")
+    precision: Literal["fp32", "bf16"] = Field(description="precision of the Stackformer")
     cache: Literal["fp32", "bf16"] = Field(
-        default="bf16", description="of keys and values on a GPU; CPUs keep fp32"
+        default="bf16", description="precision of the key-value cache on a GPU; on a CPU it is fp32"
     )
     decode_precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the decoder: fp32, or bf16 (autocast)"
+        default="fp32", description="precision of the decoder: fp32, or bf16 (autocast)"
     )
-    png_files: bool = Field(description="also write each image as a file below png/")
+    png_files: bool = Field(description="also write each image as a file in png/")
 
     def check(self, where: str, compute: Compute) -> None:
-        """A shard holds whole batches."""
+        """A shard must hold whole batches."""
         if self.samples_per_shard % self.batch:
             raise UserError(
                 f"{where}.samples_per_shard {self.samples_per_shard} is not a multiple of batch {self.batch}"

@@ -8,20 +8,20 @@ from workspace.settings import Compute, Section
 
 
 class ShapesSettings(Section):
-    """Of the stage draw_shapes."""
+    """Settings of the stage draw_shapes."""
 
     SECTION = "shapes"
-    seed: Seed = Field(description="of every picture")
+    seed: Seed = Field(description="seed of every image")
     image_size: PositiveInt = Field(description="pixels per side")
-    train: PositiveInt = Field(description="training pictures")
-    val: PositiveInt = Field(description="validation pictures")
+    train: PositiveInt = Field(description="training images")
+    val: PositiveInt = Field(description="validation images")
     radius: tuple[PositiveFloat, PositiveFloat] = Field(
-        description="smallest and largest, as shares of the side"
+        description="smallest and largest radius of the object, as shares of the side"
     )
     texture_contrast: NonNegativeFloat = Field(
-        description="of textured backgrounds, of the full contrast", le=1
+        description="contrast of textured backgrounds, as a share of the full contrast", le=1
     )
-    rotation: NonNegativeFloat = Field(description="largest rotation either way, degrees", le=180)
+    rotation: NonNegativeFloat = Field(description="largest rotation in either direction, in degrees", le=180)
 
     def check(self, where: str, compute: Compute) -> None:
         """The radius must leave room for the object."""

@@ -15,24 +15,26 @@ from workspace.settings import Compute, Section
 
 
 class ShardSettings(Section):
-    """Of the stage shard."""
+    """Settings of the stage shard."""
 
     SECTION = "shard"
     kind: Kind = Field(description="layout of the source; auto takes what `python -m shards.inspect` finds")
     source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
     image_size: PositiveInt = Field(description="pixels per side: short side resized, centre cropped")
     format: Format = Field(description="png (exact) or jpg")
-    quality: PositiveInt = Field(description="of jpg", le=95)
+    quality: PositiveInt = Field(description="JPEG quality, where format is jpg", le=95)
     val_fraction: NonNegativeFloat = Field(
         description="held out where the source has no validation set: of each class, else by hash of the name",
         lt=1,
     )
     samples_per_shard: PositiveInt = Field(description="images per tar")
-    max_bad_fraction: NonNegativeFloat = Field(description="share of bad files that stops the stage", le=1)
-    duplicates: Duplicates = Field(
-        default="keep", description="images with another's bytes: keep (counted) or drop"
+    max_bad_fraction: NonNegativeFloat = Field(
+        description="largest share of unreadable files; the stage stops above it", le=1
     )
-    seed: Seed = Field(description="of split and order")
+    duplicates: Duplicates = Field(
+        default="keep", description="images whose bytes equal another's: keep (they are counted) or drop"
+    )
+    seed: Seed = Field(description="seed of the split and of the order")
     roles: dict[str, Role] = Field(
         default_factory=dict,  # these three: older params files stay valid
         description="what a folder, file or value of a split column is, where its name misleads: {test: val, extra: skip}",
@@ -59,7 +61,7 @@ class ShardSettings(Section):
         return Reading(self.roles, tables, self.columns, self.tars)
 
     def check(self, where: str, compute: Compute) -> None:
-        """The source is named, and is not this repository."""
+        """The source is given, and does not contain this repository."""
         if not self.source.strip():
             raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
         here = Path.cwd()

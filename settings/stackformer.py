@@ -9,18 +9,20 @@ from workspace.settings import Compute
 
 
 class StackformerSettings(TrainingSettings):
-    """Of the stage train_stackformer."""
+    """Settings of the stage train_stackformer."""
 
     SECTION = "stackformer"
-    weight_decay: NonNegativeFloat = Field(description="of linear maps; norms, biases, embeddings have none")
-    condition: Condition = Field(description="what an image is asked for by: none, class or text")
+    weight_decay: NonNegativeFloat = Field(
+        description="weight decay of linear layers; norms, biases and embeddings have none"
+    )
+    condition: Condition = Field(description="what generation is conditioned on: none, class or text")
     cfg_dropout: NonNegativeFloat = Field(
-        description="share of samples that learn without it, for guidance", lt=1
+        description="share of samples whose condition is dropped, for classifier-free guidance", lt=1
     )
     model: NetworkConfig
 
     def check(self, where: str, compute: Compute) -> None:
-        """As every training; and where there is no condition, none is dropped."""
+        """The checks of every training; also that an unconditional model drops no condition."""
         super().check(where, compute)
         if self.condition == "none" and self.cfg_dropout:
             raise UserError(f"{where}.cfg_dropout is {self.cfg_dropout}; expected 0 where condition is none")

@@ -10,32 +10,35 @@ from workspace.settings import Compute, Section, Settings
 
 
 class Augmentation(Settings):
-    """One version of each training image."""
+    """How one version of each training image is made."""
 
-    flip: bool = Field(description="mirrored left to right")
+    flip: bool = Field(description="mirror the image left to right")
 
 
 class TokenizeSettings(Section):
-    """Of the stage tokenize."""
+    """Settings of the stage tokenize."""
 
     SECTION = "tokenize"
     batch: PositiveInt = Field(description="images per forward pass")
     precision: Literal["fp32", "bf16"] = Field(
-        default="fp32", description="of the MQ-VAE: fp32, or bf16 (autocast)"
+        default="fp32", description="precision of the MQ-VAE: fp32, or bf16 (autocast)"
     )
-    block: PositiveInt = Field(description="images a block of the token shards")
+    block: PositiveInt = Field(description="images per block of the token shards")
     augmentations: list[Augmentation] = Field(
-        description="versions of each training image; the first is the plain one", min_length=1
+        description="versions of each training image to tokenize; the first must be the image itself",
+        min_length=1,
     )
-    text_vocab: NonNegativeInt = Field(description="BPE codes of captions; 0 stores no captions", le=65535)
-    text_length: NonNegativeInt = Field(description="codes per caption")
-    seed: Seed = Field(description="of random masks")
+    text_vocab: NonNegativeInt = Field(
+        description="size of the BPE vocabulary for captions; 0 stores no captions", le=65535
+    )
+    text_length: NonNegativeInt = Field(description="BPE codes per caption; longer captions are cut")
+    seed: Seed = Field(description="seed of random masks (mqvae.model.mask: random)")
 
     def check(self, where: str, compute: Compute) -> None:
-        """The first copy is the image itself; captions need a length."""
+        """The first version is the image itself; captions need a length."""
         if self.augmentations[0].flip:
             raise UserError(
-                f"{where}.augmentations starts with a flipped copy; expected {{flip: false}} first"
+                f"{where}.augmentations starts with a flipped version; expected {{flip: false}} first"
             )
         if bool(self.text_vocab) != bool(self.text_length):
             raise UserError(

@@ -1,4 +1,4 @@
-"""What both trainings share, defined once: params.yaml's sections inherit it, and the training loop reads it."""
+"""Settings that both trainings share: both sections of params.yaml inherit them, and the training loop reads them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ MOST_ITERATIONS = 5
 
 @dataclass(frozen=True)
 class MuonConfig:
-    """Muon's settings, read where `optimizer` is muon.
+    """Settings of Muon, used where `optimizer` is muon.
 
     Attributes:
-        learning_rate: peak rate of the matrices; its schedule has the shape of the other weights' (> 0).
-        momentum: of the gradients' average, Nesterov (0 ≤ x < 1).
-        weight_decay: decoupled, of the matrices (≥ 0).
-        iterations: of Newton-Schulz (≥ 1, ≤ 5).
+        learning_rate: peak learning rate of the matrices; its schedule has the same shape as that of the other weights (> 0).
+        momentum: Nesterov momentum of the gradients (0 ≤ x < 1).
+        weight_decay: decoupled weight decay of the matrices (≥ 0).
+        iterations: Newton-Schulz iterations (≥ 1, ≤ 5).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -46,27 +46,36 @@ class MuonConfig:
 
 
 class TrainingSettings(Section):
-    """How long, how fast, how often, on how much at a time."""
+    """Length, optimiser, batch sizes, precision, and how often to log, validate and checkpoint."""
 
     steps: PositiveInt = Field(description="optimiser steps")
-    learning_rate: PositiveFloat = Field(description="Adam's peak rate")
-    seed: Seed = Field(description="of everything random: weights, order, noise, what is dropped")
+    learning_rate: PositiveFloat = Field(description="peak learning rate (Adam)")
+    seed: Seed = Field(description="seed of everything random: initial weights, data order, noise, dropout")
     global_batch: PositiveInt = Field(description="images per step, over all workers")
     micro_batch: PositiveInt = Field(description="images per forward pass; divides global_batch")
-    optimizer: OptimizerKind = Field(default="adamw", description="adamw, or muon for the matrices")
-    muon: MuonConfig = MuonConfig()
-    warmup_steps: NonNegativeInt = Field(description="steps of linear warm-up")
-    min_lr_ratio: NonNegativeFloat = Field(
-        description="share of the peak rate at the end of the cosine", le=1
+    optimizer: OptimizerKind = Field(
+        default="adamw",
+        description="adamw; or muon, which trains the weight matrices, with AdamW for the rest",
     )
-    beta1: NonNegativeFloat = Field(description="of Adam", lt=1)
-    beta2: NonNegativeFloat = Field(description="of Adam", lt=1)
-    max_grad_norm: NonNegativeFloat = Field(description="highest gradient norm; 0 does not clip")
-    ema_decay: NonNegativeFloat = Field(description="of the published weights", lt=1)
-    precision: Precision = Field(description="fp32, tf32 (rounded products, GPU), bf16 (autocast), float64")
+    muon: MuonConfig = MuonConfig()
+    warmup_steps: NonNegativeInt = Field(description="steps of linear learning-rate warm-up")
+    min_lr_ratio: NonNegativeFloat = Field(
+        description="final learning rate of the cosine schedule, as a share of the peak", le=1
+    )
+    beta1: NonNegativeFloat = Field(description="β₁ of Adam", lt=1)
+    beta2: NonNegativeFloat = Field(description="β₂ of Adam", lt=1)
+    max_grad_norm: NonNegativeFloat = Field(description="gradients are clipped to this norm; 0 does not clip")
+    ema_decay: NonNegativeFloat = Field(
+        description="decay of the moving average of the weights, which is what is published", lt=1
+    )
+    precision: Precision = Field(
+        description="fp32, tf32 (GPU: matrix products in TF32), bf16 (autocast) or float64"
+    )
     compile: bool = Field(description="run the model through torch.compile")
-    init_from: Path | None = Field(description="folder with published weights to start from")
-    log_every: PositiveInt = Field(description="steps between rows of the curves")
+    init_from: Path | None = Field(
+        description="folder of a trained model to start from; null starts from random weights"
+    )
+    log_every: PositiveInt = Field(description="steps between logged rows of the curves")
     validate_every: PositiveInt = Field(description="steps between validations")
     validate_images: PositiveInt = Field(description="held-out images to validate on")
     checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
@@ -77,11 +86,11 @@ class TrainingSettings(Section):
         return self.global_batch // self.micro_batch
 
     def sources(self) -> list[Path]:
-        """What decides the result beside inputs and settings: the weights that the training starts from."""
+        """Files that decide the result besides inputs and settings: the weights to start from."""
         return [] if self.init_from is None else [self.init_from]
 
     def due(self, done: int) -> bool:
-        """Whether numbers are wanted after `done` steps: for the curves, a validation or a checkpoint."""
+        """Whether numbers are due after `done` steps, for the curves, a validation or a checkpoint."""
         every = (self.log_every, self.validate_every, self.checkpoint_every)
         return done == self.steps or any(done % steps == 0 for steps in every)
 
@@ -90,7 +99,7 @@ class TrainingSettings(Section):
         return done == self.steps or done % self.checkpoint_every == 0
 
     def mine(self, rank: int, size: int) -> range:
-        """Indices of the micro-batches of a step that worker `rank` of `size` takes; any size up to their number will do.
+        """Indices of the micro-batches of a step that worker `rank` of `size` takes; at most one worker per micro-batch.
 
         Raises:
             UserError: fewer micro-batches than workers.
@@ -99,7 +108,7 @@ class TrainingSettings(Section):
         return range(rank, self.micro_batches, size)
 
     def check(self, where: str, compute: Compute) -> None:
-        """The weights to start from are there, and micro-batches can be dealt out."""
+        """The weights to start from exist, and the micro-batches can be divided among the workers."""
         require_folder(self.init_from, f"{where}.init_from")
         if self.global_batch % self.micro_batch:
             raise UserError(
@@ -116,7 +125,7 @@ class TrainingSettings(Section):
 
 
 def require_folder(folder: Path | None, setting: str) -> None:
-    """Refuse a folder that is not there; None means no folder.
+    """Check that a folder exists; None means no folder.
 
     Raises:
         UserError: it is missing.

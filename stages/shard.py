@@ -104,7 +104,7 @@ def check_classes(source: Source, kept: Sequence[SourceImage], skipped: Path) ->
     if lost:
         count = f"{len(lost):,} of {len(source.classes or ()):,} classes"
         raise UserError(
-            f"{count} have no training image that can be read: {counted(lost)}; see {skipped}. Mend the files, "
+            f"{count} have no training image that can be read: {counted(lost)}; see {skipped}. Fix the files, "
             f"or leave them out, shard.roles: {{{lost[0]}: skip}}"
         )
 

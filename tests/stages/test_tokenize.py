@@ -334,7 +334,7 @@ def test_a_damaged_image_shard_is_named_and_the_others_are_kept(
     [
         (
             {"augmentations": [FLIPPED]},
-            r"tokenize\.augmentations starts with a flipped copy; expected \{flip: false\} first",
+            r"tokenize\.augmentations starts with a flipped version; expected \{flip: false\} first",
         ),
         ({"text_vocab": 300}, r"tokenize\.text_vocab is 300 and text_length 0; expected both 0 or both > 0"),
         ({"text_length": 8}, r"text_vocab is 0 and text_length 8"),

@@ -99,5 +99,5 @@ def test_help_needs_neither_params_nor_pipeline(tmp_path: Path) -> None:
         cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "  report.title\n      text: the page's title" in done.stdout
+    assert "  report.title\n      text: title of the page" in done.stdout
     assert "--samples SAMPLES" in done.stdout
