@@ -3,49 +3,25 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
 from typing import Any
 
 from shards.layouts.cells import captions_of, label_text
 from shards.layouts.class_names import MAPS
-from shards.layouts.formats import PICTURES
+from shards.layouts.columns import SAMPLED, SPOKEN_OF, UNNAMED, how_to_take, is_path, uses_of
 from shards.layouts.name_index import NameIndex
 from shards.layouts.names import counted
 from shards.layouts.reading import ColumnUse, Reading
-from shards.layouts.split_lists import FLAGS, Lists, are_splits, split_of_file, split_text
-from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, how_to_take, read_table
+from shards.layouts.split_lists import Lists, of_split, split_of_file, split_text
+from shards.layouts.tables import SUFFIXES, MissingPackageError, Table, read_table
 from shards.layouts.texts import TEXTS, captions_in, hold_numbers, texts_beside
 from shards.layouts.walking import Files, check_inside
 from workspace.errors import UserError
 
-IMAGES = frozenset({
-    "image", "images", "image_id", "image_name", "image_path", "img", "img_id", "img_name", "img_path", "imageid", "imagename",
-    "file", "file_name", "filename", "file_path", "filepath", "path", "name", "id", "photo", "picture",
-})  # fmt: skip
-UNNAMED = re.compile(r"(unnamed.*|index|\d*)", re.IGNORECASE)
-"""Columns of row numbers, as pandas writes them."""
-LABELS = (
-    "label", "labels", "class", "class_name", "classname", "class_label", "category", "category_name", "cls", "class_id",
-    "classid", "label_id", "target", "species", "breed", "identity", "y",
-)  # fmt: skip
-CAPTIONS = (
-    "caption", "captions", "text", "texts", "txt", "prompt", "description", "sentence", "sentences", "comment", "alt",
-    "alt_text", "caption_en", "caption_text", "title",
-)  # fmt: skip
-SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset", *FLAGS)
-KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS, "split": SPLITS}
-"""Use → names of its columns, the likeliest first."""
 NO_TABLES = re.compile(
     r"licen[cs]e|readme|credit|attribution|copyright|notice|checksum|md5|sha\d+|urls?\b|changelog|submission",
     re.IGNORECASE,
 )
 """In names of files that speak of images and say neither what they show nor what they are called."""
-LEAST_LABELS = 20
-"""Rows from which on a column with a value of its own in each is not a label: a checksum, a number."""
-SPOKEN_OF = 0.5
-"""Share of a column that must name images, and of the images that tables must speak of, or they are of another set."""
-SAMPLED = 200
-"""Rows by which a column of names is found."""
 MOST_UNASKED = 1 << 28
 """Bytes of a file that is looked into unasked: boxes of a large set have more."""
 
@@ -128,7 +104,7 @@ def _without_torn_lists(found: Beside, asked: bool, source: str) -> Beside:
 
 def _is_name(text: str, index: NameIndex) -> bool:
     return (
-        _is_path(text) or index.find(text) is not None
+        is_path(text) or index.find(text) is not None
     )  # a whole line of Flickr's, NAME#0 and a caption, is none
 
 
@@ -164,6 +140,9 @@ def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: 
 def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, found: Beside) -> None:
     """Take what a table says of images; one that speaks of none is passed over."""
     uses = None if table is None else uses_of(table, index, reading)
+    if table is not None and uses is None and _ambiguous(table, index):
+        index = NameIndex(of_split(index.names, split_of_file(name)))
+        uses = uses_of(table, index, reading)
     if table is None or uses is None:
         several = None if table is None else _ambiguous(table, index)
         if several:
@@ -171,7 +150,7 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
             found.warnings.append(wrong)
         if reading.tables:
             why = found.warnings or [
-                f"{name}: no column holds the images' names; its columns are {_columns(table)}"
+                f"{name}: no column holds the images' names; its columns are {counted(list(table.columns)) if table else 'none'}"
             ]
             raise UserError(why[-1])
         return
@@ -218,76 +197,6 @@ def _ambiguous(table: Table, index: NameIndex) -> str | None:
         if len(cells) > SPOKEN_OF * len(sample):
             return cells[0]
     return None
-
-
-def _columns(table: Table | None) -> str:
-    return "none" if table is None else counted(list(table.columns))
-
-
-def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse, int] | None:
-    """Use → number of the column; None where no column names images."""
-    folder = table.name.rpartition("/")[0]
-    folder = f"{folder}/" if folder else ""
-    step = max(1, len(table.rows) // SAMPLED)
-    sample = table.rows[::step]
-    asked = {use: table.columns.index(name) for use, name in reading.columns.items() if name in table.columns}
-    if "image" not in asked:
-        column = _names_column(table, sample, index, folder)
-        if column is None:
-            return None
-        asked["image"] = column
-    rest = [number for number in range(len(table.columns)) if number not in asked.values()]
-    guessed = _by_header(table, rest) if table.header else _by_content(table, rest)
-    found: dict[ColumnUse, int] = {"image": asked.pop("image")}
-    return found | {use: number for use, number in guessed.items() if use not in asked} | asked
-
-
-def _names_column(table: Table, sample: Sequence[Sequence[Any]], index: NameIndex, folder: str) -> int | None:
-    """The column that names images; of several the one of paths, then one that is called so: row numbers may be names too."""
-    ranks = []
-    for number, column in enumerate(table.columns):
-        cells = [row[number] for row in sample if index.find(row[number], folder) is not None]
-        if cells and len(cells) >= SPOKEN_OF * len(sample):
-            paths = 2 * sum(_is_path(str(cell).partition("#")[0]) for cell in cells) > len(cells)
-            called = table.header and re.sub(r"\W+", "_", column.strip().lower()) in IMAGES
-            ranks.append((paths, called, len(cells), not UNNAMED.fullmatch(column.strip()), -number))
-    return -max(ranks)[-1] if ranks else None
-
-
-def _is_path(text: str) -> bool:
-    return PurePosixPath(text).suffix.lower() in PICTURES
-
-
-def _by_header(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
-    named = {re.sub(r"\W+", "_", table.columns[number].strip().lower()): number for number in rest}
-    found: dict[ColumnUse, int] = {}
-    for use, known in KNOWN.items():
-        number = next((named[name] for name in known if name in named), None)
-        if number is not None and (use != "split" or _are_splits(table, number)):
-            found[use] = number
-    return found
-
-
-def _by_content(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
-    """Of a table of two columns without a header: what its name says, else captions where there are words."""
-    if len(rest) != 1:
-        return {}
-    words = set(re.findall("[a-z]+", table.name.lower()))
-    if words & {"partition", "partitions", "split", "splits"} and _are_splits(table, rest[0]):
-        return {"split": rest[0]}
-    if words & {"label", "labels", "class", "classes", "identity"}:
-        return {"label": rest[0]}
-    values = [row[rest[0]] for row in table.rows]
-    if any("://" in str(value) for value in values):
-        return {}
-    if any(isinstance(value, list) or len(str(value).split()) > 2 for value in values):
-        return {"caption": rest[0]}
-    own = len(values) > LEAST_LABELS and len({str(value) for value in values}) == len(values)
-    return {} if own else {"label": rest[0]}
-
-
-def _are_splits(table: Table, number: int) -> bool:
-    return are_splits(table.columns[number], (row[number] for row in table.rows))
 
 
 def _take_row(

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -39,7 +39,7 @@ def with_class_names(files: Files, found: Source) -> Source:
             or files.size(name) > MOST_BYTES
         ):
             continue
-        names = _names(files.locate(name).read(), name, numbers)
+        names = names_of(files.locate(name).read(), name, numbers)
         chosen = [names.get(number, "") for number in numbers]
         if all(chosen) and len(set(chosen)) == len(chosen):
             return _named(files, found, name, tuple(chosen))
@@ -59,8 +59,15 @@ def _named(files: Files, found: Source, name: str, chosen: tuple[str, ...]) -> S
     )
 
 
-def _names(data: bytes, name: str, numbers: Sequence[int]) -> Mapping[int, str]:
-    """Number → name; empty where the file says something else, or where its first line may be 0 or 1."""
+def names_of(data: bytes, name: str, numbers: Collection[int], from_zero: bool = False) -> Mapping[int, str]:
+    """Number → name; empty where the file says something else.
+
+    Args:
+        data: of a list, of lines of a number and a name, or of a JSON of either.
+        name: of the file.
+        numbers: of the classes: where 0 is none of them, and the last is the number of lines, these begin with 1.
+        from_zero: whether other lists begin with 0; else they are not read.
+    """
     if name.lower().endswith(".json"):
         try:
             value = parse_json(data, name)
@@ -78,7 +85,8 @@ def _names(data: bytes, name: str, numbers: Sequence[int]) -> Mapping[int, str]:
     pairs_of_lines = [NUMBERED.fullmatch(row) for row in rows]
     if rows and all(pairs_of_lines):
         return {int(match[1]): match[2] for match in pairs_of_lines if match}
-    first = 0 if 0 in numbers else 1 if max(numbers) == len(rows) else -1
+    otherwise = 0 if from_zero else -1
+    first = 0 if 0 in numbers else 1 if max(numbers) == len(rows) else otherwise
     return dict(enumerate(rows, first)) if first >= 0 else {}
 
 

@@ -166,6 +166,12 @@ def unread_fields(tars: Any, roles: Roles) -> list[str]:
     if roles.label is None:
         found = {name: own for name, own in values.items() if _are_labels(own)}
         notes += _told("what may be labels", "label", {name: str(own[0]) for name, own in found.items()})
+    if values and not notes and not wants_json(roles) and roles.caption is None:
+        names = [name.removeprefix("json.") for name in values]
+        notes.append(
+            f"json has the fields {counted(names, 2 * SHOWN)}, none of which is read: shard.columns: "
+            f"{{caption: {next(iter(values))}}} or {{label: …}} takes one"
+        )
     return notes
 
 

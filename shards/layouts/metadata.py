@@ -6,7 +6,8 @@ with a column of names. `shard.tables` and `shard.columns` say which, where that
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from shards.layouts.beside import SPOKEN_OF, Beside, read_beside
+from shards.layouts.beside import Beside, read_beside
+from shards.layouts.columns import SPOKEN_OF
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Source, SourceImage

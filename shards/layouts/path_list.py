@@ -57,11 +57,16 @@ def _is_path(text: str) -> bool:
 def _paths(table: Table) -> list[str]:
     """The column that holds the most paths of pictures, each path once."""
     columns = [
-        [str(row[number]).strip().partition("#")[0] for row in table.rows if row[number] is not None]
+        [_plain(str(row[number])) for row in table.rows if row[number] is not None]
         for number in range(len(table.columns))
     ]
     best = max(columns, key=lambda values: sum(map(_is_path, values[:200])), default=[])
     return list(dict.fromkeys(filter(_is_path, best)))
+
+
+def _plain(text: str) -> str:
+    """A path without Flickr's number of a caption; one that Windows wrote has slashes."""
+    return text.strip().partition("#")[0].replace("\\", "/")
 
 
 def _base(path: Path, listed: list[str]) -> Path:

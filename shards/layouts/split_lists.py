@@ -63,6 +63,12 @@ def split_of_file(name: str) -> str | None:
     return split_of(" ".join(words))
 
 
+def of_split(names: Iterable[str], split: str | None) -> list[str]:
+    """Names in folders of a split, `trainLabels.csv` speaks of train/; without one all but those of a test split."""
+    folders = {name: {split_of(part) for part in name.split("/")[:-1]} for name in names}
+    return [name for name, own in folders.items() if (split in own if split else "test" not in own)]
+
+
 def is_named_like_splits(name: str) -> bool:
     """Whether a file's name speaks of splits: `train_test_split.txt`, `setid.mat`."""
     return SPLIT_NAMED.search(PurePosixPath(name).stem) is not None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from shards.layouts.names import counted
 from workspace.errors import UserError
 from workspace.exact.manifest import parse_json
 
@@ -180,7 +179,8 @@ def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:
 def _cut(lines: list[str], suffix: str, is_image: Callable[[str], bool]) -> tuple[Iterable[list[str]], bool]:
     """Lines → cells, by the first delimiter that cuts the first lines alike, else by white space (True), else whole."""
     sample = [line for line in lines if line.strip()][:SNIFFED]
-    if any(is_image(line.strip()) for line in sample):
+    # a tab is in no name, but `a caption TAB https://…/0.png` ends as one
+    if any(is_image(line.strip()) and "\t" not in line.strip() for line in sample):
         return ([line] for line in lines), False
     for delimiter in DELIMITERS.get(suffix, ","):
         widths = [len(row) for row in _reader(sample, delimiter)]
@@ -206,12 +206,3 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def how_to_take(columns: list[str], table: Table) -> str:
-    """Names of columns that are not read, and the setting that takes the first; of several words a caption."""
-    place = table.columns.index(columns[0])
-    cells = [row[place] for row in table.rows[: 10 * SNIFFED] if row[place] is not None]
-    texts = [isinstance(cell, list) or len(str(cell).split()) > 2 for cell in cells]
-    use = "caption" if 2 * sum(texts) > len(texts) else "label"
-    return f"{counted(columns)} (shard.columns: {{{use}: {columns[0]}}} takes one)"

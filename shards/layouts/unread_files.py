@@ -1,7 +1,7 @@
 """Files of no form that is read which speak of the images all the same: an annotation's JSON, a YAML, a spreadsheet, an array."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import PurePosixPath
 
@@ -50,8 +50,10 @@ def speaking(files: Files, found: Source, told: Iterable[str]) -> list[str]:
     images = {name.rpartition(".")[0] for name in files.names}
     texts = (name for name in left if _suffix(name) in TEXTS and name.rpartition(".")[0] not in images)
     sheets = [name for name in left if _suffix(name) in SHEETS and TOLD.search(PurePosixPath(name).stem)]
-    named = list(_naming(files, islice(texts, LOOKED_INTO), found.images))
+    named, as_many = _looked_into(files, islice(texts, LOOKED_INTO), found.images)
     notes = [f"{counted(named, 3)}: names these images, and is not read; {HOW}"] if named else []
+    if as_many:
+        notes.append(f"{counted(as_many, 3)}: a line for each image and no names, and not read; {HOW}")
     if sheets:
         notes.append(f"{counted(sheets, 3)}: named after labels, and not read; {HOW}")
     return notes
@@ -61,16 +63,27 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _naming(files: Files, texts: Iterable[str], images: list[SourceImage]) -> Iterator[str]:
-    """The texts in which at least half of some images' names appear, with an extension or as whole words."""
+def _looked_into(
+    files: Files, texts: Iterable[str], images: Sequence[SourceImage]
+) -> tuple[list[str], list[str]]:
+    """The texts in which at least half of some images' names appear; those with a line for each image instead."""
     step = max(1, len(images) // LOOKED_FOR)
     bases = [image.name.rpartition("/")[2] for image in images[::step]]
     patterns = [
         re.compile(rb"(?<!\w)" + re.escape(base.encode("utf-8", "surrogateescape"))) for base in bases
     ]
+    named, as_many = [], []
     for name in texts:
         if files.size(name) > MOST_BYTES:
             continue
         data = files.locate(name).read()
-        if 2 * sum(pattern.search(data) is not None for pattern in patterns) >= len(patterns):
-            yield name
+        lines = data.rstrip().count(b"\n") + 1
+        if patterns and 2 * sum(pattern.search(data) is not None for pattern in patterns) >= len(patterns):
+            named.append(name)
+        elif (
+            len(images) > 1
+            and lines in (len(images), len(images) + 1)
+            and TOLD.search(PurePosixPath(name).stem)
+        ):
+            as_many.append(name)
+    return named, as_many

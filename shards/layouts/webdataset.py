@@ -1,16 +1,16 @@
 """WebDataset tars as a source: which members are image, label, caption and mask is guessed, shown, and a setting."""
 
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shards.images import MOST_CLASSES
-from shards.layouts.formats import OTHERS, PassedOver, add, is_picture
+from shards.layouts.class_names import names_of
+from shards.layouts.formats import OTHERS, PassedOver, add, is_picture, why_no_picture
 from shards.layouts.listed import Location, Source, SourceImage, clean_caption
 from shards.layouts.members import (
     NAME,
@@ -23,12 +23,16 @@ from shards.layouts.members import (
     wants_json,
 )
 from shards.layouts.name_labels import labels_in_names
-from shards.layouts.names import counted, split_of, splits_of
+from shards.layouts.names import counted, hidden_part, split_of, splits_of
 from shards.layouts.reading import FOLDER, KEPT_APART, SKIPPED_BY_ROLE, Reading, check_roles, divided
 from shards.layouts.tars import tar_samples, tars_of
+from shards.layouts.walking import HIDDEN_FILE
 from workspace.errors import UserError
 
-NAMES = ("classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json")
+NAMES = (
+    "classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json", "cat_to_name.json", "id2label.json",
+    "label_map.json", "class_to_idx.json",
+)  # fmt: skip
 """Files beside tars with one class name per line."""
 LEFT_OUT = {"test": KEPT_APART, "skip": SKIPPED_BY_ROLE}
 """Splits whose samples are not images of the source → why."""
@@ -75,8 +79,18 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
         raise UserError(
             f"shard.source {source}: shard.columns says label: {roles.label}, and no sample has one label there"
         )
+    if Path(source).is_dir() and reading.tars is None:
+        _count_others(Path(source), {*paths, *names_beside(source, paths)}, read.passed_over)
     notes = [*_notes(samples, roles, read, labelled=classes is not None), *_unread(read)]
     return Source(images, classes, passed_over=read.passed_over, notes=tuple(notes))
+
+
+def _count_others(folder: Path, read: Collection[Path], passed_over: PassedOver) -> None:
+    """Count the files beside the tars that nothing reads: img2dataset's Parquets, a README, pictures."""
+    for path in folder.rglob("*"):
+        if path.is_file() and path not in read:
+            hidden = HIDDEN_FILE if hidden_part(path.relative_to(folder).as_posix()) else ""
+            add(passed_over, hidden or why_no_picture(None, path.name) or "a picture beside the tars")
 
 
 def _notes(
@@ -245,28 +259,27 @@ def _labelled(
             raise UserError(
                 f"shard.source {source}: a label says {top}; expected a class number, 0 … {MOST_CLASSES - 1}"
             )
-        names = _class_names(beside, top) or tuple(f"{number:04d}" for number in range(top + 1))
-        chosen = [int(label) for label in labels]
+        named = _class_names(beside, frozenset(map(int, labels))) or {n: f"{n:04d}" for n in range(top + 1)}
+        place = {number: index for index, number in enumerate(sorted(named))}
+        names = tuple(named[number] for number in sorted(named))
+        chosen = [place[int(label)] for label in labels]
     else:
         names = tuple(sorted(set(labels)))
-        place = {name: number for number, name in enumerate(names)}
-        chosen = [place[label] for label in labels]
+        of = {name: number for number, name in enumerate(names)}
+        chosen = [of[label] for label in labels]
     return [
         SourceImage(image.name, image.data, image.split, cls, image.captions, image.attributes, image.mask)
         for image, cls in zip(read.images, chosen, strict=True)
     ], names
 
 
-def _class_names(beside: Sequence[Path], top: int) -> tuple[str, ...] | None:
-    """Class names from the first of some files; None without one, UserError where it has too few."""
+def _class_names(beside: Sequence[Path], numbers: frozenset[int]) -> dict[int, str]:
+    """Number → name from the first of some files; empty without one, UserError where it lacks some."""
     if not beside:
-        return None
-    path = beside[0]
-    text = path.read_text(encoding="utf-8", errors="replace")
-    rows: Sequence[str] = json.loads(text) if path.suffix == ".json" else text.splitlines()
-    names = tuple(str(row).strip() for row in rows if str(row).strip())
-    if len(names) <= top:
+        return {}
+    path, top = beside[0], max(numbers)
+    names = names_of(path.read_bytes(), path.name, numbers, from_zero=True)
+    if not numbers <= names.keys():
         raise UserError(f"{path} names {len(names):,} classes, and labels go to {top}")
-    return (
-        names if len(set(names)) == len(names) else tuple(f"{n:04d} {name}" for n, name in enumerate(names))
-    )
+    several = len(set(names.values())) < len(names)
+    return {number: f"{number:04d} {name}" if several else name for number, name in names.items()}

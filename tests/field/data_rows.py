@@ -3,7 +3,7 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests.field.label_rows import json_lines, parquet
 from tests.field.laid_out import Texts, lay, some, taken, tried, turned_away
 from tests.field.place import picture_bytes, write
 from tests.field.table import Field, Row
+from tests.field.tar_rows import jpg, tar
 
 AREA = "Data: what newcomers bring"
 Outcome = Callable[[Field, Path], str]
@@ -90,6 +91,28 @@ def odd_line(field: Field, folder: Path) -> str:
     return next(line for line in lines if "classes of" in line)
 
 
+def path_list(field: Field, folder: Path) -> str:
+    """A table of paths, slashes and line ends of Windows."""
+    lay(folder / "data", FOUR)
+    text = rows("data\\{name},{k}", "path,label\n").replace("\n", "\r\n")
+    return tried(write(folder / "list.csv", text.encode()), folder)
+
+
+def of_tars(names: Mapping[str, bytes], classes_from: int = 0) -> Outcome:
+    """A folder with a tar of four samples and these files."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        members = {}
+        for n in range(4):
+            members |= {f"{n:03d}.jpg": jpg(n), f"{n:03d}.cls": str(n % 2 + classes_from).encode()}
+        tar(folder / "t" / "0.tar", members)
+        for name, data in names.items():
+            write(folder / "t" / name, data)
+        return tried(folder / "t", folder)
+
+    return outcome
+
+
 COCO = json.dumps({
     "images": [{"id": n, "file_name": name} for n, name in enumerate(FOUR)],
     "annotations": [{"image_id": n, "category_id": n % 2, "bbox": [0, 0, 9, 9]} for n in range(4)],
@@ -154,6 +177,21 @@ ROWS: tuple[Row, ...] = (
     Row("the same picture in train and val", AREA, "--duplicates", "1 duplicates: images with the bytes of another one; 1 lie in both splits", twice),
     Row("a class in whose folder every file is torn", AREA, "bird/: three torn files, max_bad_fraction 1", "1 of 3 classes have no training image that can be read: bird; see run/work/skipped.jsonl. Fix the files, or leave them out, shard.roles: {bird: skip}", torn_class(1.0)),
     Row("the same, left out", AREA, "shard.roles: {bird: skip}", "class_folder: cat 2+2, dog 2+2; seen 8 = 4 train + 4 val + 0 skipped; 3 passed over: 3 left out by shard.roles", torn_class(0.0, roles={"bird": "skip"})),
+    Row("species beside breed", AREA, "species is the same for all", "label from breed; not read: species", made(FOUR, {"l.csv": rows("{name},dog,{k}", "file,species,breed\n")})),
+    Row("labels in the images' order, without names", AREA, "labels.txt: k0, k1, k0, k1", "labels.txt: a line for each image and no names, and not read", made(FOUR, {"labels.txt": rows("{k}")})),
+    Row("Kaggle's CIFAR-10", AREA, "train/1.png …, test/1.png …, trainLabels.csv: id,label: names that both folders have",
+        f"metadata: k0 1+1, k1 1+1; {HALF}; 4 passed over: 3 of the test split, kept apart, 1 .csv", made(
+            [*(f"train/{n}.png" for n in range(1, 5)), *(f"test/{n}.png" for n in range(1, 4))],
+            {"trainLabels.csv": "id,label\n1,k0\n2,k1\n3,k0\n4,k1\n", "sampleSubmission.csv": "id,label\n1,k0\n2,k0\n3,k0\n"})),
+    Row("captions and addresses with a tab between", AREA, "Conceptual Captions: a cat TAB http://x/0.png", "4 captioned (a cat on mat 0 | a cat on mat 1", made(FOUR, {"Train_GCC.tsv": rows("a cat on mat {n}\thttp://x/{name}")})),
+    Row("a label of its own for each image", AREA, "30 ids in a column label", "labels.csv names images, and no column of it is read: label", made(
+        [f"{n}.png" for n in range(30)], {"labels.csv": "file,label\n" + "".join(f"{n}.png,id{n}\n" for n in range(30))})),
+    Row("captions in a column called label", AREA, "label: a photo of a cat 0", "no column of it is read: label (shard.columns: {caption: label} takes one)", made(FOUR, {"m.csv": rows("{name},a photo of a cat {n}", "file,label\n")})),
+    Row("folds in a column called split", AREA, "split: 0 … 3", "not read: split (shard.columns: {split: split} takes one)", made(FOUR, {"m.csv": rows("{name},{k},{n}", "file,label,split\n")})),
+    Row("a list of paths that Windows wrote", AREA, r"list.csv: path,label: data\\0.png", f"metadata: k0 1+1, k1 1+1; {HALF}", path_list),
+    Row("tars with classes from 1 on", AREA, "cls 1, 2; classnames.txt of two lines", "webdataset: tench 1+1, goldfish 1+1; seen 4", of_tars(classes_from=1, names={"classnames.txt": b"tench\ngoldfish\n"})),
+    Row("tars with the names of classes in a JSON object", AREA, 'cls 0, 1; classes.json: {"0": "tench", "1": "goldfish"}', "webdataset: tench 1+1, goldfish 1+1; seen 4", of_tars(names={"classes.json": b'{"0": "tench", "1": "goldfish"}'})),
+    Row("other files beside the tars", AREA, "img2dataset's 00000.parquet, 00000_stats.json", "2 passed over: 1 .json: not a picture, 1 .parquet: not a picture", of_tars(names={"00000.parquet": b"PAR1", "00000_stats.json": b"{}"})),
     Row("an empty class folder in train", AREA, "train/bird/ with nothing in it", "empty folders: train/bird/", lambda field, folder: emptied(folder)),
 )  # fmt: skip
 
