@@ -32,7 +32,7 @@ def device_of(name: str) -> torch.device:
 
 @cache
 def gpu_trouble() -> str:
-    """Why torch cannot compute on a GPU in this process, or "". It is tried: a driver too old shows only then."""
+    """Why torch cannot compute on a GPU in this process, or "". A kernel is run: a driver that is too old fails only then."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built without CUDA"
     try:
@@ -44,14 +44,14 @@ def gpu_trouble() -> str:
 
 @contextmanager
 def reproducible(wanted: bool) -> Iterator[None]:
-    """Within the block torch takes algorithms that give the same bits each time; it warns where it has none.
+    """Use deterministic algorithms of torch within the block; torch warns where it has none.
 
     On a GPU sums of `index_add_` and the gradients of gathered rows else depend on which thread comes first.
     """
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first call
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic = True
@@ -63,7 +63,7 @@ def reproducible(wanted: bool) -> Iterator[None]:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Bytes that are free on a GPU, what this process holds and does not use included; None on a CPU."""
+    """Free bytes on a GPU, including memory that this process's allocator holds unused; None on a CPU."""
     if device.type != "cuda":
         return None
     unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -71,5 +71,5 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def use_threads(count: int) -> None:
-    """Compute with this many threads (Ray would set one a CPU asked for)."""
+    """Compute with this many threads (Ray would set one per requested CPU)."""
     torch.set_num_threads(count)

@@ -29,12 +29,12 @@ STATE, LOG, TOKEN = Path(".runs/ray_head.json"), Path(".runs/ray_head.log"), Pat
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
 HEAD_SETTINGS = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", "RAY_worker_niceness": "0"}
-"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for what does; and workers have the
+"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for running work; and workers have the
 priority of the command that started the head (Ray would give them 15 less: beside other work they starve)."""
 
 
 def token_environment() -> dict[str, str]:
-    """What a process must have in its environment, before it imports Ray, to talk to the head: its token."""
+    """Environment variables that a process needs, before it imports Ray, to talk to the head: its token."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(TOKEN.resolve())}
 
 
@@ -54,7 +54,7 @@ def running_head() -> str | None:
 
 
 def answers(address: str) -> bool:
-    """Whether anybody listens at HOST:PORT."""
+    """Whether something listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host, int(port)), timeout=1.0).close()
@@ -64,7 +64,7 @@ def answers(address: str) -> bool:
 
 
 def start() -> str:
-    """Start a head, wait until it answers, and return its address; one that answers is taken as it is.
+    """Start a head, wait until it answers, and return its address; a running head is reused.
 
     Raises:
         UserError: Ray is not installed, or it did not come up; its log is named.

@@ -66,7 +66,7 @@ def remove_dead(of: int | None = None) -> int:
 
 
 def _tidy(folder: Path) -> None:
-    """The place itself goes with its last session."""
+    """Remove the place itself with its last session."""
     if not sessions():
         for name in ("session_latest", "ray_current_cluster"):
             (folder / name).unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def _starter(session: Path) -> int:
 
 
 def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
-    """Whether its starter lives, or any process that was given its folder."""
+    """Whether the process that started the session is alive, or any process with its folder in the environment."""
     if any(os.fsencode(session) in command for command in commands):
         return True
     starter = _starter(session)
@@ -97,7 +97,7 @@ def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
 
 
 def _command_lines() -> list[bytes]:
-    """Of every process, where the system tells."""
+    """Command lines of all processes that may be read."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):

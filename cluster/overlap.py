@@ -13,7 +13,7 @@ _END: Any = object()
 
 
 def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-    """The items, in order, each made in one other thread while the caller works on those before it.
+    """The items, in order, produced by one other thread while the caller works on earlier ones.
 
     Decoding, PNG compression and a device's work leave Python's lock free, so they overlap.
 
@@ -30,7 +30,7 @@ def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
 
 
 def made_ahead(make: Callable[[T], Made], items: Iterable[T], threads: int) -> Iterator[Made]:
-    """`make` of each item, in order, in some other threads while the caller works on those before it.
+    """`make` of each item, in order, in several other threads while the caller works on earlier ones.
 
     Args:
         make: called from several threads at once; what it raises is raised here, at its item's place.

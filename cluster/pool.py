@@ -12,9 +12,9 @@ from workspace.errors import UserError
 
 Job = TypeVar("Job")
 LASTING = {"max_restarts": -1, "max_task_retries": 2}
-"""What Ray is asked of an actor: to live again wherever there is room, and to try what it was doing three times in all."""
+"""Options of an actor: Ray restarts it wherever there is room, and tries its task three times in all."""
 PATIENCE_SECONDS = 60.0
-"""How long nothing may end before the cluster is looked at."""
+"""Seconds without a finished job after which the cluster is checked."""
 
 
 def results(
@@ -49,7 +49,7 @@ def results(
                 yield _outcome(ref)
             if (job := next(jobs, None)) is not None:
                 busy[actor.run.remote(job)] = actor
-            del actor  # without a job it ends here, and leaves its room to one that must restart
+            del actor  # an idle actor ends here, so that one that must restart has room
 
 
 def _require_started(ref: Any) -> None:
@@ -59,7 +59,7 @@ def _require_started(ref: Any) -> None:
     try:
         mistake = ray.get(ref)
     except ray.exceptions.RayError as error:
-        if is_relayed(error):  # it would meet every actor
+        if is_relayed(error):  # every actor would fail the same way
             raise getattr(error, "cause", None) or error from None
         raise UserError(f"workers die while they start: {first_line(error)}") from error
     if mistake:
@@ -67,7 +67,7 @@ def _require_started(ref: Any) -> None:
 
 
 def _outcome(ref: Any) -> str:
-    """What went wrong with a job, or ""."""
+    """Why a job failed, or ""."""
     import ray
 
     try:

@@ -22,7 +22,7 @@ from workspace.versions import OF_NODES, versions
 ROOT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 100_000_000
 ANSWER_SECONDS = 60.0
-"""How long a node may take to answer."""
+"""Seconds that a node has to answer."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
@@ -37,7 +37,7 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Granted:
-    """What a cluster gives.
+    """Resources of a cluster that a run uses.
 
     Attributes:
         compute: as asked for, with the workers that there are.
@@ -50,7 +50,7 @@ class Granted:
 
 @contextmanager
 def session(compute: Compute, folder: Path) -> Iterator[Granted]:
-    """Be connected to Ray within the block, with what it grants.
+    """Connect to Ray within the block; gives the resources to use.
 
     `ray_address: local` takes the head that `python -m cluster.head start` left, else starts a Ray of its own and stops
     it at the end; `auto` and addresses connect to what is there, send the code along and look at every node.
@@ -104,7 +104,7 @@ def environment(compute: Compute) -> dict[str, Any]:
 
 
 def _checked(address: str) -> str:
-    """An address to connect to, after a look at whether anybody is there (Ray itself tries for half a minute).
+    """An address to connect to, after a check that something listens there (Ray itself would try for half a minute).
 
     Raises:
         UserError: not HOST:PORT, or nothing is listening.
@@ -137,7 +137,7 @@ def _ray() -> Any:
 
 
 def granted_of(compute: Compute, resources: Mapping[str, float]) -> Granted:
-    """What is used of what there is: as asked for; `device: auto` makes do with less.
+    """The resources to use: those requested; `device: auto` accepts fewer.
 
     Raises:
         UserError: more workers than GPUs or CPUs, where a device is named; both numbers are named.
@@ -165,7 +165,7 @@ def counted(number: int, what: str) -> str:
 
 
 def takes_gpus(compute: Compute, gpus: int) -> bool:
-    """Whether workers get a GPU each: asked for, or auto, Ray has some and torch can use them.
+    """Whether each worker gets a GPU: requested, or auto where Ray has some that torch can use.
 
     Raises:
         UserError: cuda is asked for, and torch cannot use one; or it can on some nodes only.
@@ -201,14 +201,14 @@ def gpu_answers() -> dict[str, str]:
 
 
 def ask_torch(_: str) -> dict[str, str]:
-    """What a node with a GPU is asked: why torch cannot compute on it."""
+    """Runs on a node with a GPU: why torch cannot compute on it, or ""."""
     if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):  # Ray hides them from a task that holds none
         del os.environ["CUDA_VISIBLE_DEVICES"]
     return {"why": gpu_trouble()}
 
 
 def require_room(compute: Compute, gpu: bool) -> int:
-    """How many of the workers the nodes that answer have room for, after some were lost.
+    """How many workers the remaining nodes have room for, after some were lost.
 
     Raises:
         UserError: not for a single one; both numbers are named.
@@ -228,7 +228,7 @@ def require_room(compute: Compute, gpu: bool) -> int:
 
 
 def require_living(granted: Granted) -> None:
-    """Where Ray counts no node that could hold a worker, ask them all.
+    """Ask all nodes, where Ray knows none that could hold a worker.
 
     Raises:
         UserError: as `require_room` does.
@@ -247,11 +247,11 @@ def _nothing(path: str) -> dict[str, str]:
 def answering_nodes(
     question: Any, argument: str = "", only: Container[str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """What each living node, or some, say to `question(argument)`, by their ids; who says nothing in time is left out."""
+    """Node id → `question(argument)` run there, for all living nodes or some; nodes that do not answer in time are left out."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(question)  # its process lets go of the GPU
+    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(question)  # so that its process releases the GPU
     asked = {}
     for node in ray.nodes():
         if node["Alive"] and (only is None or node["NodeID"] in only):
@@ -269,13 +269,13 @@ def answering_nodes(
 
 
 def describe_node(probe: str) -> dict[str, str]:
-    """What a node is asked before work: its versions, and what it reads in a file of the run's folder."""
+    """Runs on a node before work: its versions, and the content of a file in the run's folder."""
     seen = Path(probe).read_text(encoding="utf-8") if Path(probe).is_file() else ""
     return versions(OF_NODES) | {"Python": platform.python_version(), "probe": seen}
 
 
 def check_nodes(folder: Path) -> None:
-    """Look at every node: it answers, reaches the run's folder, and has the driver's versions.
+    """Check every node: it answers, reaches the run's folder, and has the driver's versions.
 
     Raises:
         UserError: one does not; it is named by its address.
@@ -295,7 +295,7 @@ def check_nodes(folder: Path) -> None:
 
 
 def check_node(name: str, there: dict[str, str] | None, here: dict[str, str], folder: Path) -> None:
-    """Hold what a node said against what holds here.
+    """Compare a node's answer with the driver's own values.
 
     Raises:
         UserError: it said nothing, does not reach the folder, or has another version.

@@ -24,7 +24,7 @@ from workspace.progress import Progress
 from workspace.settings import Compute
 
 NAMED = 5
-"""Failed shards that an error names; of more it says how many there are."""
+"""Failed shards that an error names; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,17 @@ class Task:
 
     @property
     def side(self) -> Path:
-        """Its facts, written when it is done."""
+        """The file of its facts, written when it is done."""
         return self.work / f"{self.job.output.name}.json"
 
     @property
     def done(self) -> bool:
-        """Whether it was done, and its output is still there."""
+        """Whether it is done and its output still exists."""
         return self.side.is_file() and self.job.output.is_file()
 
     @property
     def trace(self) -> Path:
-        """Why it failed last, in full."""
+        """The file with the full traceback of its last failure."""
         return self.work / f"{self.job.output.name}.error.txt"
 
     @property
@@ -90,13 +90,13 @@ class Task:
 
 
 class SideFiles(Sequence[Facts]):
-    """The facts of jobs, in their order, read from their side files when they are asked for."""
+    """The facts of jobs, in order, read from their side files on access."""
 
     def __init__(self, jobs: Sequence[ShardJob], work: Path) -> None:
         self.jobs, self.work = jobs, work
 
     def __len__(self) -> int:
-        """Jobs."""
+        """Number of jobs."""
         return len(self.jobs)
 
     @overload
@@ -106,7 +106,7 @@ class SideFiles(Sequence[Facts]):
     def __getitem__(self, index: slice) -> list[Facts]: ...
 
     def __getitem__(self, index: int | slice) -> Facts | list[Facts]:
-        """Of one job, or of some."""
+        """Facts of one job, or of a slice."""
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         facts: Facts = read_json(Task(self.jobs[index], self.work).side)
@@ -158,7 +158,7 @@ def map_shards(
 def _errors(
     make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
 ) -> Generator[str, None, None]:
-    """Do the `count` tasks; for each, as it ends, what went wrong in one line, or ""."""
+    """Run the `count` tasks; yields for each, as it ends, its failure in one line, or ""."""
     if not count:
         return
     if compute.workers:
@@ -171,7 +171,7 @@ def _errors(
 
 
 def attempt(one: OneShard, task: Task) -> str:
-    """Do a task and write its side file. An error is not tried again: only a worker that died is worth that.
+    """Run a task and write its side file. Only the death of a worker is retried, not an error.
 
     Returns:
         What went wrong, or "".
@@ -193,14 +193,14 @@ def attempt(one: OneShard, task: Task) -> str:
 
 
 class Mapper:
-    """What a Ray actor holds: the mapped function, made once, in the driver's folder."""
+    """The Ray actor: holds the mapped function, made once, in the driver's folder."""
 
     def __init__(self, make: Callable[[], OneShard], threads: int, folder: str) -> None:
         self.make, self.threads, self.folder = make, threads, folder
         self.one: OneShard | None = None
 
     def prepare(self) -> str:
-        """Make the function, unless it is there; what a user did wrong, or ""."""
+        """Make the function, unless it exists; returns the user's mistake, or ""."""
         if self.one is not None:
             return ""
         os.chdir(self.folder)
@@ -212,7 +212,7 @@ class Mapper:
         return ""
 
     def run(self, task: Task) -> str:
-        """Try a task; what went wrong, or "". An actor that Ray restarted makes its function first."""
+        """Run a task; returns why it failed, or "". An actor that Ray restarted makes its function first."""
         if mistake := self.prepare():
             return mistake
         assert self.one is not None

@@ -28,7 +28,7 @@ from workspace.settings import Compute
 
 Config = TypeVar("Config")
 ATTEMPTS = 3
-"""Groups in a row that may die without a new checkpoint."""
+"""Groups in a row that may die without a new checkpoint before the training gives up."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def fit(
 def _fit_on_ray(
     worker: Callable[[Config, WorkerGroup], None], config: Config, granted: Granted, folder: Path
 ) -> None:
-    """Group after group, until one has finished."""
+    """Run groups, one after another, until one finishes."""
     import ray
 
     logging.getLogger("ray.train").setLevel(logging.ERROR)
@@ -118,7 +118,7 @@ def _one_group(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's own notes of an earlier group
+    shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's state of an earlier group
     given = {
         "worker": worker,
         "config": config,
@@ -151,14 +151,14 @@ def _newest_checkpoint(folder: Path) -> str:
 
 
 def _causes(error: Exception) -> list[BaseException]:
-    """What the workers raised, and the error that caused it."""
+    """The errors that the workers raised, and their causes."""
     failures: dict[int, BaseException] = getattr(error, "worker_failures", {})
     chains = ((one, getattr(one, "cause", None), one.__cause__) for one in failures.values())
     return [found for chain in chains for found in chain if found is not None and not is_relayed(found)]
 
 
 def _mistake(error: Exception) -> Exception | None:
-    """What is raised here at once, as trying again would not help; None where a worker, a node or a connection is gone."""
+    """The error to raise at once, since trying again would not help; None if a worker, a node or a connection is gone."""
     causes = _causes(error)
     for found in causes:
         if isinstance(found, UserError):

@@ -1,4 +1,4 @@
-"""Showing here how far a worker elsewhere has come: the driver reads the progress file that it writes."""
+"""Shows the progress of a remote worker: the driver reads the progress file that it writes."""
 
 import json
 import threading
@@ -47,7 +47,7 @@ def _wait_for(file: Path, over: threading.Event) -> dict[str, Any] | None:
 
 
 def _read(file: Path) -> dict[str, Any] | None:
-    """The file's state; it is replaced atomically, so it is whole or not there."""
+    """The file's state; it is replaced atomically, so it is complete or absent."""
     try:
         state: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""Trained models at work: encode, decode, reconstruct and draw, as functions over batches that need no workflow around them."""
+"""Running trained models: encode, decode, reconstruct and sample, as functions over batches that need no workflow."""

@@ -22,7 +22,7 @@ from workspace.exact.seeds import sample_seed
 
 @dataclass(frozen=True)
 class KeyedImages:
-    """What an MQ-VAE is given: a batch, and what its cells are ranked by where the mask is random.
+    """Input of an MQ-VAE: a batch of images, with keys and a seed that rank its cells where the mask is random.
 
     Attributes:
         images: uint8 [B, H, W, 3].
@@ -48,7 +48,7 @@ class TokenArrays(NamedTuple):
 
 
 def encoder_on(model: MQVAE, device: torch.device) -> MQVAE:
-    """The model on a device, in the memory format that is the faster one there.
+    """Move the model to a device, in the faster memory format there.
 
     GroupNorm has kernels for channels last on a CPU; on a GPU it would turn every grid twice.
     """
@@ -57,7 +57,7 @@ def encoder_on(model: MQVAE, device: torch.device) -> MQVAE:
 
 
 def rankings(model: MQVAE, batch: KeyedImages) -> Tensor | None:
-    """What decides which cells are kept where the mask is random, [B, L]; else None."""
+    """The ranking of the cells where the mask is random, [B, L]; else None."""
     if model.config.mask != "random":
         return None
     seeds = [sample_seed(batch.seed, 0, 0, f"mask/{key}") for key in batch.keys]

@@ -20,7 +20,7 @@ SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
 
 @dataclass(frozen=True)
 class Reconstructed:
-    """A batch on its way back.
+    """Reconstructions of a batch.
 
     Attributes:
         images: uint8 [B, H, W, 3].
@@ -38,7 +38,7 @@ class Reconstructed:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """Cells from the first that is kept to the last, int64 [B, L]; the first N are those that the model kept."""
+        """Cells from the most to the least important, int64 [B, L]; the first N are those that the model keeps."""
         kept = np.zeros(self.scores.shape, dtype=bool)
         np.put_along_axis(kept, self.positions, True, axis=1)
         return np.lexsort((-self.ranking, ~kept), axis=1)

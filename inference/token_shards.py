@@ -72,7 +72,7 @@ def learn_captions(settings: TokenizeSettings, shards: ImageShards, path: Path) 
 
 @dataclass(frozen=True)
 class BlockMaker:
-    """What turns images into blocks.
+    """Turns images into blocks.
 
     Attributes:
         model: encodes them.

@@ -32,7 +32,9 @@ from workspace.exact.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
-NATS = "-log p of held-out tokens under the EMA weights, nats an image, mean over the first validation images"
+NATS = (
+    "-log p of held-out tokens under the EMA weights, nats per image, mean over the first validation images"
+)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from workspace.progress import say
 
 
 class Curves:
-    """Rows of numbers by step in `path` (TSV: `step`, then one column a term).
+    """Rows of numbers by step in `path` (TSV: `step`, then one column per term).
 
     Args:
         path: the file; rows from step `start` on are dropped, so that a resumed run leaves no step twice.

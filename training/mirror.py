@@ -33,7 +33,7 @@ def _opened(url: str) -> Iterator[tuple[Any, str]]:
 
 
 def _whole(files: Any, root: str) -> list[str]:
-    """Names of the checkpoints that are whole, oldest first."""
+    """Names of the complete checkpoints, oldest first."""
     if not files.exists(root):
         return []
     names = [path.rstrip("/").rsplit("/", 1)[-1] for path in files.ls(root, detail=False)]
@@ -42,7 +42,7 @@ def _whole(files: Any, root: str) -> list[str]:
 
 
 def push(checkpoint: Path, url: str) -> None:
-    """Copy a checkpoint's folder below `url`, and remove there all but the newest two."""
+    """Copy a checkpoint's folder below `url`, then remove all but the newest two there."""
     with _opened(url) as (files, root):
         target = f"{root}/{checkpoint.name}"
         files.makedirs(target, exist_ok=True)
@@ -54,7 +54,7 @@ def push(checkpoint: Path, url: str) -> None:
 
 
 def pull(url: str, folder: Path) -> None:
-    """Take the newest checkpoint below `url` into `folder`, if it is newer than what is there; any worker may, at once."""
+    """Copy the newest checkpoint below `url` into `folder`, if it is newer; several workers may do so at once."""
     with _opened(url) as (files, root):
         there = _whole(files, root)
         here = [path.name for path in list_checkpoints(folder)]

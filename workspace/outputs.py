@@ -85,7 +85,7 @@ def _put_back(output: Path, hashes: Sequence[str]) -> bool:
     """Try the places where a copy may be; whether one was there and is put in place, whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{output.name}.back-"
-    for torn in output.parent.glob(f"{prefix}*"):  # of a process that was killed
+    for torn in output.parent.glob(f"{prefix}*"):  # left by a killed process
         shutil.rmtree(torn)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=prefix) as folder:
         for number, copy in enumerate((_from_kept, _from_git, _from_cache)):

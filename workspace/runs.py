@@ -216,7 +216,7 @@ def publish(source: Path, destination: Path, link: bool) -> None:
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{destination.name}.publishing-"
-    for torn in destination.parent.glob(f"{prefix}*"):  # of a process that was killed
+    for torn in destination.parent.glob(f"{prefix}*"):  # left by a killed process
         shutil.rmtree(torn)
     beside = Path(tempfile.mkdtemp(dir=destination.parent, prefix=prefix))
     try:

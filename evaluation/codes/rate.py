@@ -32,7 +32,7 @@ def bits_per_image(
     """NLL in bits beside the raw size: of codes, of positions, and of both.
 
     Args:
-        nats: `NATS` of a validation, -log p of held-out tokens, nats an image.
+        nats: `NATS` of a validation, -log p of held-out tokens, nats per image.
         num_kept: N.
         num_codes: K.
         num_positions: L.

@@ -1,1 +1,1 @@
-"""New images from trained models: what is asked for, drawing codes and positions, decoding them."""
+"""New images from trained models: conditions, sampling codes and positions, decoding them."""

@@ -1,4 +1,4 @@
-"""What images are asked for, in a Stackformer's own codes."""
+"""Conditions of the images to draw, in a Stackformer's own codes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ BY_HAND_COMMAND = "python -m stages.sample"
 
 @dataclass(frozen=True)
 class Conditions:
-    """What images are asked for; image i takes entry i modulo their number.
+    """Conditions of the images to draw; image i takes entry i modulo their number.
 
     Attributes:
         condition: none, class or text.
@@ -78,7 +78,7 @@ def conditions_of(settings: SampleSettings, learned: StackformerFacts, folder: P
 
 
 def require_condition(settings: SampleSettings, learned: StackformerFacts, folder: Path) -> None:
-    """The Stackformer that is there must have learned what the settings ask for.
+    """Check that the Stackformer was trained for the requested conditions.
 
     Raises:
         UserError: captions of a model that has none, classes likewise, or guidance where nothing was learned without.
@@ -105,7 +105,7 @@ def require_condition(settings: SampleSettings, learned: StackformerFacts, folde
 
 
 def require_same_codes(learned: StackformerFacts, mqvae: Manifest, folders: tuple[Path, Path]) -> None:
-    """The decoder must be the one whose codes the Stackformer learned.
+    """Check that the decoder is the one whose codes the Stackformer learned.
 
     Args:
         learned: what the Stackformer is.

@@ -64,7 +64,7 @@ def drawing(settings: SampleSettings) -> SamplingSettings:
 def fitted(
     settings: SampleSettings, stackformer: StackformerConfig, mqvae: MQVAEConfig, free: int | None
 ) -> SampleSettings:
-    """The settings, their batches lowered to what there is room for, with a line that says so.
+    """The settings with batches lowered to fit the memory, which is reported in a line.
 
     Args:
         settings: as asked for.

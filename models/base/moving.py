@@ -5,6 +5,6 @@ from torch import Tensor
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on a device: by way of pinned memory on a GPU, as only from there a copy is asynchronous."""
+    """Copy a host tensor to a device; through pinned memory on a GPU, since only then is the copy asynchronous."""
     pinned = tensor.pin_memory() if device.type == "cuda" else tensor
     return pinned.to(device, non_blocking=True)

@@ -44,7 +44,7 @@ def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _with_a_default(kind: Any) -> set[str]:
-    """Fields that came later: weights that were published before have none of them."""
+    """Fields added later, with defaults: models published before do not have them."""
     unset = dataclasses.MISSING
     return {
         field.name

@@ -27,7 +27,7 @@ class TrainedFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MQVAEFacts(TrainedFacts):
-    """Of an MQ-VAE.
+    """Facts of an MQ-VAE's manifest.
 
     Attributes:
         image_size: pixels per side.
@@ -38,7 +38,7 @@ class MQVAEFacts(TrainedFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class StackformerFacts(TrainedFacts):
-    """Of a Stackformer.
+    """Facts of a Stackformer's manifest.
 
     Attributes:
         condition: none, class or text.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm in groups of at least 4 channels, at most 32 groups: VQGAN's at its sizes."""
+    """GroupNorm with at least 4 channels per group and at most 32 groups; equal to VQGAN's at VQGAN's widths."""
     return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=1e-6)
 
 
@@ -135,7 +135,7 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Sequential):
-    """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one ResBlock more a level (VQGAN's).
+    """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one more ResBlock per level, as in VQGAN.
 
     Args:
         patch_size, channels, channel_multipliers, blocks, attention, dim: the encoder's.
@@ -172,19 +172,19 @@ class Decoder(nn.Sequential):
 
     @property
     def last_weight(self) -> Tensor:
-        """Of the last convolution."""
+        """The weight of the last convolution."""
         convolution = self[-self.tail]
         assert isinstance(convolution, nn.Conv2d)
         return convolution.weight
 
     def until_last(self, z_BDHW: Tensor) -> Tensor:
-        """All but the last convolution: grid → what that convolution is given, [B, C, H, W]."""
+        """All layers before the last convolution: grid → its input, [B, C, H, W]."""
         for layer in list(self)[: -self.tail]:
             z_BDHW = layer(z_BDHW)
         return z_BDHW
 
     def last(self, x_BCHW: Tensor) -> Tensor:
-        """The last convolution, and pixels in their places: → image [B, 3, H₀, W₀]."""
+        """The last convolution, and the pixel shuffle: → image [B, 3, H₀, W₀]."""
         for layer in list(self)[-self.tail :]:
             x_BCHW = layer(x_BCHW)
         return x_BCHW

@@ -22,7 +22,7 @@ TRUST_IN_MASKED = 0.02
 
 
 class DirectionConstrainedAttention(nn.Module):
-    """Attention in which a cell is heard as much as it is known (Eq. 5-7), GroupNorm before, residual after.
+    """Direction-constrained attention: cells are weighted by how well they are known (Eq. 5-7); GroupNorm before, residual after.
 
     The paper multiplies the softmax by B after normalising, one factor per key. That equals scaling the values:
     (softmax(q kᵀ/√d) ⊙ B) v = softmax(q kᵀ/√d)(B ⊙ v), so no L × L matrix is built and flash kernels apply.
@@ -91,7 +91,7 @@ class Demasker(nn.Module):
         return torch.where(kept_BL, one, one if self.kind == "sa" else TRUST_IN_MASKED * one)
 
     def forward(self, z_BDHW: Tensor, kept_BL: Tensor) -> Tensor:
-        """Filled grid [B, D, H, W] and which cells are known → the recovered grid."""
+        """Filled grid [B, D, H, W] and the kept cells, bool [B, L] → the recovered grid."""
         trust_BL = self.initial_trust(kept_BL, z_BDHW.dtype)
         for res_block, attention in zip(self.res_blocks, self.attentions, strict=True):
             z_BDHW = attention(res_block(z_BDHW), trust_BL)

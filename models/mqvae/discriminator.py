@@ -9,7 +9,7 @@ from models.mqvae.autoencoder import group_norm
 
 
 class PatchDiscriminator(nn.Sequential):
-    """Image [B, 3, H, W] → a map [B, 1, H', W'] of logits, one a patch.
+    """Image [B, 3, H, W] → a map [B, 1, H', W'] of logits, one per patch.
 
     Args:
         channels: width of the first layer; doubled a layer up to eight times.

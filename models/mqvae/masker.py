@@ -19,7 +19,7 @@ MaskKind = Literal["adaptive", "random", "none"]
 
 @dataclass(frozen=True)
 class Masked:
-    """What is left of a grid of features.
+    """The kept part of a grid of features.
 
     Attributes:
         features_BND: the kept features, modulated by their scores and projected, in raster order.
@@ -52,7 +52,7 @@ def top_positions(ranking_BL: Tensor, kept: int) -> Tensor:
 
 
 class Masker(nn.Module):
-    """Scores every cell and keeps the N best (Eq. 2-4).
+    """Scores every cell and keeps the N highest (Eq. 2-4).
 
     The gradient reaches the scorer through the multiplication of Eq. 3 on kept cells; the choice itself has none. With
     `mask: random` the multiplication stays and only the ranking changes; with `none` every cell is kept, unscored.
@@ -121,7 +121,7 @@ class Masker(nn.Module):
 
 
 def fill(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:
-    """Put features back where they sat; the mask code is put everywhere else: [B, N, D] → [B, L, D]."""
+    """Put features back at their positions and the mask code everywhere else: [B, N, D] → [B, L, D]."""
     batch, _, dim = features_BND.shape
     grid_BLD = mask_code_D.to(features_BND.dtype).expand(batch, num_positions, dim)
     return grid_BLD.scatter(1, positions_BN[..., None].expand(-1, -1, dim), features_BND)

@@ -22,7 +22,7 @@ from models.mqvae.quantizer import Quantizer, QuantizerConfig
 
 @dataclass(frozen=True)
 class MQVAEConfig:
-    """Everything that shapes an MQ-VAE.
+    """Architecture of an MQ-VAE.
 
     Attributes:
         image_size: pixels per side, a multiple of f (≥ 1).
@@ -120,7 +120,7 @@ class MQVAEConfig:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What is stored of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1."""
+    """The stored form of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1."""
 
     codes_BN: Tensor
     positions_BN: Tensor
@@ -152,7 +152,7 @@ class MQVAEOutput:
 
 
 class MQVAE(nn.Module):
-    """Masked quantisation VAE: an image as N codes and where they sit, and back."""
+    """Masked quantisation VAE: an image → N codes and their positions, and back."""
 
     def __init__(self, config: MQVAEConfig) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class MQVAE(nn.Module):
         return self.decoder.until_last(self.demasker(grid_BDHW, kept_BL))
 
     def last_layer_gradient(self, hidden_BCHW: Tensor, gradient_BCHW: Tensor) -> Tensor:
-        """A loss's gradient at the decoder's last weight, where VQGAN's adaptive weight compares two of them.
+        """Gradient of a loss with respect to the decoder's last weight, where VQGAN's adaptive weight compares two losses.
 
         Args:
             hidden_BCHW: what the last convolution was given.
@@ -237,7 +237,7 @@ class MQVAE(nn.Module):
 
     @torch.no_grad()
     def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:
-        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; the order of the N does not matter."""
+        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; in any order."""
         return self.decode(self.quantizer.lookup(codes_BN), positions_BN)
 
     def save_pretrained(self, folder: Path) -> None:
@@ -246,5 +246,5 @@ class MQVAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        """Rebuild from such a folder, in eval mode, on the CPU; ValueError where the files do not fit."""
+        """Load such a folder, in eval mode, on the CPU; ValueError if the files do not fit each other."""
         return load_pretrained(cls, MQVAEConfig, folder)

@@ -87,24 +87,24 @@ class CodebookBatch:
 
 @dataclass(frozen=True)
 class CodebookStep:
-    """What a step did: how often each code was used in the global batch, and how many codes were restarted (a scalar)."""
+    """Result of a codebook update: uses of each code in the global batch, and the number of restarted codes (a scalar)."""
 
     count_K: Tensor
     restarted: Tensor
 
 
 def always(numbers: Mapping[str, Tensor]) -> Tensor:
-    """An `Admit` that looks at nothing."""
+    """An `Admit` that accepts everything without a check."""
     return torch.ones((), dtype=torch.bool, device=next(iter(numbers.values())).device)
 
 
 def straight_through(z_BND: Tensor, e_BND: Tensor) -> Tensor:
-    """e in value; its gradient goes to z as it is."""
+    """Straight-through estimator: the value of e; the gradient goes to z unchanged."""
     return z_BND + (e_BND - z_BND).detach()
 
 
 def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
-    """e in value, as λ R z with R the rotation of z's direction to e's and λ = |e| / |z|, both without gradient.
+    """Rotation trick: e written as λ R z, R rotating z's direction to e's, λ = |e| / |z|, both treated as constants.
 
     With r = (ẑ + ê) / |ẑ + ê|: R = I - 2 r rᵀ + 2 ê ẑᵀ (Fifty et al. 2024, section 4), so the gradient of e turns with z.
     """
@@ -120,7 +120,7 @@ def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
 
 
 class Quantizer(nn.Module):
-    """A codebook of K codes of D features.
+    """A codebook of K codes with D features each.
 
     Distances and averages are at least float32, whatever the autocast. `update` is called once per step with the features
     of the whole global batch (over workers), so that the codebook does not depend on how the batch was split.
@@ -179,7 +179,7 @@ class Quantizer(nn.Module):
             return Quantized(passed(z_BND, e_BND.detach()), codes_BN, loss)
 
     def _learned(self, codes_BN: Tensor) -> Tensor:
-        """e(k) as a function of what the codebook loss teaches."""
+        """e(k) as a function of the parameters that the codebook loss trains."""
         if self.config.kind == "simvq":
             return F.embedding(codes_BN, self.to_codes(self.start_KD))
         return self.lookup(codes_BN)
@@ -188,7 +188,7 @@ class Quantizer(nn.Module):
     def initialise(
         self, batches: Sequence[CodebookBatch], batch: int, seed: int, reduce: Reduce, admit: Admit = always
     ) -> None:
-        """Take the codes from the features of one global batch (EMA codebook)."""
+        """Initialise the codes with features of one global batch (EMA codebook)."""
         expected = batch * batches[0].features_BND.shape[1] / len(self.count_K)
         start_KD = reduce(self._candidates(batches, batch * batches[0].features_BND.shape[1], seed))
         fine = admit({"the codebook's largest number": start_KD.abs().max()})
@@ -245,7 +245,7 @@ class Quantizer(nn.Module):
         return CodebookStep(seen_K, dead_K.sum())
 
     def _take(self, fine: Tensor, codebook_KD: Tensor, count_K: Tensor, sum_KD: Tensor) -> None:
-        """Move the codebook and its averages, where `fine` says so."""
+        """Assign the codebook and its averages where `fine` is true."""
         self.codebook_KD.copy_(torch.where(fine, codebook_KD, self.codebook_KD))
         self.count_K.copy_(torch.where(fine, count_K, self.count_K))
         self.sum_KD.copy_(torch.where(fine, sum_KD, self.sum_KD))

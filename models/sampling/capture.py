@@ -13,7 +13,7 @@ import torch
 
 
 class StepGraphs:
-    """Graphs of one function that reads and writes tensors of fixed addresses, by what decides its shapes.
+    """CUDA graphs of one function over tensors at fixed addresses, one per set of shapes.
 
     Args:
         device: the GPU of those tensors.
@@ -26,7 +26,7 @@ class StepGraphs:
         self._pool: Any = None
 
     def run(self, kind: Hashable, step: Callable[[], None], rewind: Callable[[], None]) -> None:
-        """Do a step.
+        """Run one step.
 
         Args:
             kind: steps of one kind launch the same kernels on the same shapes.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Truncation:
-    """How a distribution is sharpened before the draw.
+    """Temperature, top-k and top-p, applied before sampling.
 
     Attributes:
         temperature: divides the logits (> 0).

@@ -30,7 +30,7 @@ def packs(weight: Tensor) -> bool:
 
 
 class Projection:
-    """x Wᵀ + b for few rows, the weight laid out once for it.
+    """x Wᵀ + b for few rows, with the weight repacked once.
 
     Args:
         linear: the map; its weight is copied where it is packed.
@@ -49,20 +49,20 @@ class Projection:
         return self._apply(x_RI, "none") if self.packed else F.linear(x_RI, self.weight_OI, self.bias_O)
 
     def gelu(self, x_RI: Tensor) -> Tensor:
-        """GELU of the map."""
+        """GELU(x Wᵀ + b)."""
         if self.packed:
             return self._apply(x_RI, "gelu")
         return F.gelu(F.linear(x_RI, self.weight_OI, self.bias_O))
 
     def relu_squared(self, x_RI: Tensor) -> Tensor:
-        """The square of the map's positive part."""
+        """ReLU(x Wᵀ + b)²."""
         positive_RO = (
             self._apply(x_RI, "relu") if self.packed else F.relu(F.linear(x_RI, self.weight_OI, self.bias_O))
         )
         return positive_RO.square()
 
     def added_to(self, sum_RO: Tensor, x_RI: Tensor) -> Tensor:
-        """The sum and the map of x."""
+        """sum_RO + x Wᵀ + b."""
         if not self.packed:
             return sum_RO + F.linear(x_RI, self.weight_OI, self.bias_O)
         added_RO: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
@@ -102,7 +102,7 @@ class Cache:
         reach: int,
         mask_S: Tensor | None,
     ) -> Tensor:
-        """Keep the keys and values of `time_M`, and hear all that are there: [R, M, D]."""
+        """Store the keys and values of `time_M`, and attend to all stored ones: [R, M, D]."""
         dtype = self.k_RHTE.dtype
         self.k_RHTE.index_copy_(2, time_M, k_RHME.to(dtype))
         self.v_RHTE.index_copy_(2, time_M, v_RHME.to(dtype))
@@ -133,7 +133,7 @@ class DecodingBlock:
         self.cache = Cache(weight, rows, self.heads, length, kept_as)
 
     def __call__(self, x_RMD: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None) -> Tensor:
-        """As `Transformer.step` tells it."""
+        """See `Transformer.step`."""
         rows, tokens, _ = x_RMD.shape
         qkv_RM3HE = self.to_qkv(self.attention_norm(x_RMD)).view(rows, tokens, 3, self.heads, -1)
         q_RHME, k_RHME, v_RHME = qkv_RM3HE.permute(2, 0, 3, 1, 4)
@@ -171,7 +171,7 @@ class DecodingModernBlock:
 
 
 class DecodingTransformer:
-    """A transformer in eval mode that reads its sequences a token a step.
+    """A transformer in eval mode that reads its sequences one token per step.
 
     Args:
         transformer: whose weights it takes; later changes of them are not seen.
@@ -203,7 +203,7 @@ class DecodingTransformer:
     def __call__(
         self, u_RMD: Tensor, place_RM: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None
     ) -> Tensor:
-        """H = Transformer(U) of the tokens at `time_M`, those before them having been given: [R, M, D].
+        """H = Transformer(U) of the tokens at `time_M`, given all earlier ones before: [R, M, D].
 
         Args:
             u_RMD: one token a sequence; or the first M > 1 of each.

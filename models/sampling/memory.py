@@ -23,7 +23,7 @@ ROOM = 0.9
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of tensors that are made within it and are still alive: `now`, and `peak`, the most so far."""
+    """Counts bytes of live tensors that were created inside the block: `now`, and `peak`, the maximum so far."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
@@ -31,7 +31,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count what it made; what it was given and nobody made here is not ours to count."""
+        """Run the operation and count its outputs; inputs that were created outside are not counted."""
         self._meet((args, kwargs), counted=False)
         made = func(*args, **(kwargs or {}))
         self._meet(made, counted=True)
@@ -53,29 +53,29 @@ class LiveBytes(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes: what stays for as long as a model is used, and what each image of a batch adds at most."""
+    """Bytes: a constant part, and the most that each image of a batch adds."""
 
     fixed: int
     each: int
 
     def of(self, batch: int) -> int:
-        """For a batch."""
+        """Bytes for a batch."""
         return self.fixed + batch * self.each
 
     def most(self, available: int) -> int:
-        """The largest batch that fits; 0 where none does."""
+        """The largest batch that fits, or 0."""
         return max(0, available - self.fixed) // self.each
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Of drawing tokens and of decoding them, which happen on one GPU."""
+    """Memory for drawing tokens and for decoding them, which share one GPU."""
 
     drawing: Need
     decoding: Need
 
     def fit(self, batch: int, decode_batch: int, multiple: int, free: int) -> tuple[int, int]:
-        """Both batches, lowered to what there is room for: decoding is left a quarter of it, drawing the rest.
+        """Both batches, lowered to fit: a quarter of the memory is for decoding, the rest for drawing.
 
         Args:
             batch: images drawn at a time, at most.
@@ -92,7 +92,7 @@ class Needs:
         return max((size for size in range(1, most + 1) if not multiple % size), default=0), decode_batch
 
     def told(self, batch: int, decode_batch: int) -> str:
-        """What such batches take, for a person."""
+        """The memory of such batches, as text."""
         return f"{(self.drawing.of(batch) + self.decoding.of(decode_batch)) / 1e9:.1f} GB"
 
 
@@ -103,7 +103,7 @@ def sampling_need(
     dtype: torch.dtype,
     kept_as: torch.dtype | None = None,
 ) -> Need:
-    """What a `Sampler` on a GPU needs: weights in `dtype`; for each image keys, values, and the logits of a step."""
+    """What a `Sampler` on a GPU needs: weights in `dtype`; per image keys, values and the logits of one step."""
     model = _on_meta(Stackformer, config).to(dtype)
     weights = sum(weight.nbytes for weight in model.parameters())
     one, two = (_sampling_peak(model, batch, settings, kept_as) for batch in (1, 2))
@@ -113,7 +113,7 @@ def sampling_need(
 def _sampling_peak(
     model: Stackformer, batch: int, settings: SamplingSettings, kept_as: torch.dtype | None
 ) -> int:
-    """Of making the sampler, of the first step, and of the second one, which is like all that follow."""
+    """Peak bytes of creating the sampler, of the first step, and of the second, which is like all later ones."""
     live = LiveBytes()
     with live:
         sampler = Sampler(model, batch, settings, BUCKET, kept_as or model.e_c.weight.dtype)
@@ -125,7 +125,7 @@ def _sampling_peak(
 
 @torch.no_grad()
 def decoding_need(config: MQVAEConfig) -> Need:
-    """What `MQVAE.decode_tokens` needs in fp32: weights; for each image what is alive at once on the way to its pixels."""
+    """What `MQVAE.decode_tokens` needs in fp32: weights; per image the largest set of live activations."""
     model = _on_meta(MQVAE, config)
     weights = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
     peaks = []

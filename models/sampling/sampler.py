@@ -47,7 +47,7 @@ class Sampled:
 
 
 class Sampler:
-    """Algorithm 1 for batches of one size, made once: weights laid out, caches reserved, on a GPU its steps captured.
+    """Algorithm 1 for batches of one size: weights are repacked, caches allocated and, on a GPU, steps captured, once.
 
     Args:
         model: in eval mode, on any device, in any precision; later changes of its weights are not seen.
@@ -115,7 +115,7 @@ class Sampler:
 
     @torch.no_grad()
     def go_on(self, step: int) -> None:
-        """Draw codes number `step`; where steps are captured, the first one of its reaches is, and the others replay it."""
+        """Draw code number `step` of each image; on a GPU the first step of each reach is captured, and later ones replay it."""
         if self._graphs is None:
             self._advance_and_choose()
             return
@@ -156,5 +156,5 @@ class Sampler:
 def sample(
     model: Stackformer, condition_BC: Tensor, seeds: Sequence[int], settings: SamplingSettings
 ) -> Sampled:
-    """One batch of a `Sampler` made for it; see there."""
+    """Sample one batch with a `Sampler` made for it; see there."""
     return Sampler(model, len(seeds), settings)(condition_BC, seeds)

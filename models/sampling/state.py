@@ -18,7 +18,7 @@ from models.stackformer.model import (
 
 
 class CachedStackformer:
-    """A Stackformer in the middle of its sequences: gives the next logits, takes the entries drawn from them.
+    """State of a Stackformer while it generates: returns the next logits, and takes the entries drawn from them.
 
     Args:
         model: in eval mode; later changes of its weights are not seen.
@@ -69,11 +69,11 @@ class CachedStackformer:
         self._h_c_RD.copy_(h_c_RCD[:, -1])
 
     def code_logits(self) -> Tensor:
-        """Of the next code, [B, K], guided."""
+        """Logits of the next code, [B, K], after guidance."""
         return self._guide(self._code_head(self._h_c_RD))
 
     def position_logits(self, code_B: Tensor) -> Tensor:
-        """Of that code's position, [B, L], guided, not yet masked; once per step."""
+        """Logits of that code's position, [B, L], after guidance, before the support mask; call once per step."""
         u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
         _, reach = self.reaches(self.step)
         mask = self._mask(self.step_1, reach)
@@ -102,7 +102,7 @@ class CachedStackformer:
         return None if self.bucket == 1 else (torch.arange(reach, device=time_1.device) <= time_1)[None]
 
     def _rows(self, value_B: Tensor) -> Tensor:
-        """The same value for an image's conditioned and unconditioned rows: [B] → [R, 1]."""
+        """Repeat a value for an image's conditional and unconditional rows: [B] → [R, 1]."""
         return (value_B.repeat(2) if self.guided else value_B)[:, None]
 
     def _guide(self, logits_RV: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ Condition = Literal["none", "class", "text"]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The part of a Stackformer that is chosen freely.
+    """The part of a Stackformer's architecture that is a free choice.
 
     Attributes:
         width: D, features of a token, a multiple of `heads` (≥ 1).
@@ -73,7 +73,7 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class StackformerConfig:
-    """Everything that shapes a Stackformer; all but the network are facts of the tokens that it models.
+    """Architecture of a Stackformer; everything but `network` is given by the tokens that it models.
 
     Attributes:
         network: sizes.
@@ -141,12 +141,12 @@ class StackformerLoss:
 
     @property
     def code(self) -> Tensor:
-        """Eq. 11, nats a code."""
+        """Eq. 11, nats per code."""
         return self.code_BN.mean()
 
     @property
     def position(self) -> Tensor:
-        """Eq. 13, nats a position."""
+        """Eq. 13, nats per position."""
         return self.position_BN.mean()
 
     @property
@@ -156,12 +156,12 @@ class StackformerLoss:
 
     @property
     def log_likelihood_B(self) -> Tensor:
-        """log p(M, P) of Eq. 9, nats an image."""
+        """log p(M, P) of Eq. 9, nats per image."""
         return -(self.code_BN + self.position_BN).sum(dim=1)
 
 
 def ascending_support(previous_BM: Tensor, step_M: Tensor, num_kept: int, num_positions: int) -> Tensor:
-    """Where N ascending positions can still be had: p_prev < p ≤ L - 1 - (codes to follow); bool [B, M, L].
+    """Positions from which N ascending ones can still be completed: p_prev < p ≤ L - 1 - (codes to follow); bool [B, M, L].
 
     Args:
         previous_BM: the position before each step, -1 before the first.
@@ -185,7 +185,7 @@ def unused_support(used_at_BL: Tensor, step_M: Tensor) -> Tensor:
 
 
 class Stackformer(nn.Module):
-    """Predicts the next code, then where it sits (Eq. 9-14)."""
+    """Predicts the next code, then its position (Eq. 9-14)."""
 
     def __init__(self, config: StackformerConfig) -> None:
         super().__init__()
@@ -209,13 +209,13 @@ class Stackformer(nn.Module):
             nn.init.normal_(table, std=0.02)
 
     def null_condition(self, batch: int) -> Tensor:
-        """What guidance puts in a condition's place: int64 [B, N_c]."""
+        """The condition of guidance's unconditional half: int64 [B, N_c]."""
         return torch.full(
             (batch, self.config.condition_length), self.config.null_code, device=self.e_c.weight.device
         )
 
     def embed_condition(self, condition_BC: Tensor) -> Tensor:
-        """U_c of the conditions, which sit at <sos> (Eq. 10)."""
+        """U_c of the conditions, whose position is <sos> (Eq. 10)."""
         sos_D, times_CD = (
             self.e_p.weight[self.config.num_positions],
             self.e_t.weight[: self.config.condition_length],
@@ -277,16 +277,16 @@ class Stackformer(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        """Rebuild from such a folder, in eval mode, on the CPU; ValueError where the files do not fit."""
+        """Load such a folder, in eval mode, on the CPU; ValueError if the files do not fit each other."""
         return load_pretrained(cls, StackformerConfig, folder)
 
 
 def at_least_fp32(tensor: Tensor) -> Tensor:
-    """bf16 and fp16 as fp32; fp32 and float64 as they are."""
+    """fp32 for bf16 and fp16; fp32 and float64 unchanged."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
 
 
 def _negative_log_likelihood(logits_BNV: Tensor, target_BN: Tensor) -> Tensor:
-    """Over rows of logits: with the vocabulary in the middle of the shape, kernels stride over it."""
+    """Cross-entropy over flattened rows: with the vocabulary in a middle dimension, kernels read it with a stride."""
     logits_RV = at_least_fp32(logits_BNV).flatten(0, 1)
     return F.cross_entropy(logits_RV, target_BN.flatten(), reduction="none").view_as(target_BN)

@@ -47,7 +47,7 @@ def place_turns(num_positions: int, pairs: int) -> Turns:
 
 
 def turned(x_BHME: Tensor, turns: Turns) -> Tensor:
-    """Turn each pair (e, e + P) of a head by its token's angle."""
+    """Rotate each pair (e, e + P) of a head by its token's angle."""
     first_BHMP, second_BHMP = x_BHME.chunk(2, dim=-1)
     cos, sin = turns
     return torch.cat([first_BHMP * cos - second_BHMP * sin, first_BHMP * sin + second_BHMP * cos], dim=-1)
@@ -59,7 +59,7 @@ def rms_norm(x_BMD: Tensor) -> Tensor:
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention in which a token hears itself and those before it."""
+    """Multi-head self-attention in which a token attends to itself and to earlier ones (causal)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Block(nn.Module):
 
 
 class ModernBlock(nn.Module):
-    """See the module; `mix_2` weighs the block's own values and those of the first block."""
+    """See the module's docstring; `mix_2` weights the block's own values and those of the first block."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class ModernBlock(nn.Module):
     def split(
         self, qkv_BM3D: Tensor, turns: Turns, first_v_BHME: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Projected tokens [B, M, 3 D] → normalised and turned queries and keys, mixed values, [B, H, M, E] each."""
+        """Projected tokens [B, M, 3 D] → normalised and rotated queries and keys, mixed values, [B, H, M, E] each."""
         q_BHME, k_BHME, v_BHME = rearrange(
             qkv_BM3D, "b m (three h e) -> three b h m e", three=3, h=self.heads
         )
@@ -145,7 +145,7 @@ class Transformer(nn.Module):
                 nn.init.zeros_(weight)
 
     def forward(self, u_BMD: Tensor, place_BM: Tensor) -> Tensor:
-        """H = Transformer(U), [B, M, D]; places are known to U alone."""
+        """H = Transformer(U), [B, M, D]; positions are part of U, so `place_BM` is not used."""
         for block in self.blocks:
             u_BMD = block(u_BMD)
         h_BMD: Tensor = self.norm(u_BMD)
@@ -178,7 +178,7 @@ class ModernTransformer(nn.Module):
                 nn.init.normal_(weight, std=0.5 / math.sqrt(width))
 
     def turns(self, place_BM: Tensor) -> Turns:
-        """Of tokens at these cells, int64 in 0 … L (L for <sos>)."""
+        """Rotary angles of tokens at these cells, int64 in 0 … L (L is <sos>)."""
         return Turns(self.cos_LP[place_BM][:, None], self.sin_LP[place_BM][:, None])
 
     def forward(self, u_BMD: Tensor, place_BM: Tensor) -> Tensor:

@@ -1,1 +1,1 @@
-"""What both trainings share: the loop, checkpoints, optimisers, schedules, EMA, what watches them."""
+"""What both trainings share: the loop, checkpoints, optimisers, schedules, EMA, the check for non-finite numbers."""

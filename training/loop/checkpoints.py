@@ -56,7 +56,7 @@ def save_checkpoint(
                 "gradients (the checkpoint before is kept)"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    for torn in folder.glob(f"{WRITING}*"):  # of a process that was killed
+    for torn in folder.glob(f"{WRITING}*"):  # left by a killed process
         shutil.rmtree(torn)
     beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
     save_file(
@@ -79,7 +79,7 @@ def checkpoint_path(folder: Path, step: int) -> Path:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The whole checkpoints below `folder`, oldest first."""
+    """The complete checkpoints below `folder`, oldest first."""
     return sorted(folder.glob("step-*"))
 
 
@@ -108,7 +108,7 @@ def newest_whole(folder: Path) -> Path | None:
 
 
 def _check(path: Path) -> dict[str, Any]:
-    """What a checkpoint's state.json says, after a look at each byte; UserError where one is another."""
+    """A checkpoint's state.json, checksums verified; UserError if a byte differs."""
     state = read_sealed(path / STATE)
     if not (path / TENSORS).is_file() or sha256_file(path / TENSORS) != state["sha256"]:
         raise UserError(f"{path / TENSORS} is missing or was changed")
@@ -131,7 +131,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
         for key, value in _under(tensors, f"optimizer/{name}/").items():
             index, _, field = key.partition("/")
             moments.setdefault(int(index), {})[field] = value
-        # which kernels step is a matter of the device here, not of the one that wrote the checkpoint
+        # fused or not depends on the present device, not on the one that wrote the checkpoint
         own = [{key: group[key] for key in KERNELS if key in group} for group in optimizer.param_groups]
         groups = [saved | mine for saved, mine in zip(state["optimizers"][name], own, strict=True)]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -141,7 +141,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
 
 
 def _lay_out(optimizer: Optimizer) -> None:
-    """Give each moment its weight's strides: files hold contiguous tensors, fused kernels take equal strides alone."""
+    """Give each moment its weight's strides: files hold contiguous tensors, but fused kernels need equal strides."""
     for weight, values in optimizer.state.items():
         for field, value in values.items():
             if value.shape == weight.shape and value.stride() != weight.stride():

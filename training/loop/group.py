@@ -1,4 +1,4 @@
-"""Sums over the workers that train together; what torch.distributed raises tells of a peer that is gone."""
+"""Sums over the workers that train together; a lost peer is recognised by what torch.distributed raises."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from workspace.errors import PeerLostError
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Tell a lost peer from a mistake of this worker.
+    """Distinguish a lost peer from an error of this worker.
 
     Raises:
         PeerLostError: a collective failed, but for want of memory.
@@ -39,7 +39,7 @@ def reducer(size: int) -> Callable[[Tensor], Tensor]:
 
 
 def from_first(number: int, size: int, device: torch.device) -> int:
-    """What worker 0 says, on all workers."""
+    """Worker 0's value, on all workers."""
     told = torch.tensor(number, device=device)
     if size > 1:
         with _peers():
@@ -48,7 +48,7 @@ def from_first(number: int, size: int, device: torch.device) -> int:
 
 
 def sum_gradients(optimizers: Mapping[str, Optimizer], size: int) -> None:
-    """Sum gradients over workers in one flat all-reduce for each optimiser.
+    """Sum gradients over workers in one flat all-reduce per optimiser.
 
     They are copied back into the tensors that they came from: a view of the flat one would be contiguous where the weight
     is channels_last, and fused optimisers take only equal strides.

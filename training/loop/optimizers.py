@@ -30,7 +30,7 @@ COEFFICIENTS = (
 (Amsel et al. 2025, Algorithm 1)."""
 assert len(COEFFICIENTS) == MOST_ITERATIONS
 SMALLEST_SIDE = 4
-"""A matrix with fewer rows or columns is left to Adam: it has too few singular values for their equality to mean anything."""
+"""A matrix with fewer rows or columns is left to Adam: equalising so few singular values has no benefit."""
 SLACK = 1.01
 """The largest singular value is held this far below 1, where the first polynomial is steep."""
 
@@ -73,7 +73,7 @@ class Muon(Optimizer):
         self.reduce: Reduce | None = None
 
     def share(self, rank: int, workers: int, reduce: Reduce) -> None:
-        """Be one of several workers with the same weights and gradients: each orthogonalises its part of the matrices.
+        """Split the work among workers with equal weights and gradients: each orthogonalises its part of the matrices.
 
         A direction is made by one worker and added to zeros of the others: the same bits for any number of workers.
         """
@@ -92,7 +92,7 @@ class Muon(Optimizer):
                 self._move(members, direction_KOI, group["lr"])
 
     def _momenta(self, weights: Sequence[nn.Parameter]) -> Tensor:
-        """Nesterov's look ahead of each weight's momentum, [K, O, I]."""
+        """The Nesterov update of each weight before orthogonalisation, [K, O, I]."""
         gradients = [weight.grad for weight in weights if weight.grad is not None]
         for weight in weights:
             if not self.state[weight]:
@@ -103,11 +103,11 @@ class Muon(Optimizer):
         return torch.stack([update.flatten(1) for update in updates])
 
     def _directions(self, updates: Sequence[Tensor]) -> list[Tensor]:
-        """Each [K, O, I] orthogonalised, in one exchange between the workers."""
+        """Each [K, O, I] orthogonalised, with one all-reduce between the workers."""
         if self.reduce is None or self.workers == 1:
             return [orthogonalized(update_KOI, self.config.iterations) for update_KOI in updates]
         made = [torch.zeros_like(update_KOI) for update_KOI in updates]
-        before = 0  # matrices are dealt out in turn, over all shapes
+        before = 0  # matrices go to the workers in turn, across all shapes
         for update_KOI, direction_KOI in zip(updates, made, strict=True):
             mine = slice((self.rank - before) % self.workers, None, self.workers)
             if len(update_KOI[mine]):
@@ -160,7 +160,7 @@ def build_optimizers(
 
 
 def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSettings, step: int) -> float:
-    """Give `model` the rate of a step (0-based), and `muon` the same share of its own peak; returns the first."""
+    """Set the rates of a step (0-based): `model` by the schedule, `muon` at the same share of its own peak; returns the first."""
     rate = learning_rate(
         step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.min_lr_ratio
     )

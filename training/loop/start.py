@@ -1,4 +1,4 @@
-"""Published weights that a training starts from (`init_from`): looked at before any worker starts."""
+"""Published weights that a training starts from (`init_from`), checked before any worker starts."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +18,7 @@ NAMED = 4
 
 
 def started(model: M, settings: TrainingSettings) -> M:
-    """The model before its first step: with the weights of `init_from`, or as it was drawn where that is null.
+    """The model before its first step: with the weights of `init_from`, or with its random ones where that is null.
 
     Raises:
         UserError: the weights are missing or do not fit.
@@ -64,7 +64,7 @@ def start_weights(folder: Path, model: nn.Module, setting: str, kind: str) -> di
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What two configs say of the same thing, where they differ: `num_codes is 64 there and 128 here`."""
+    """The fields in which two configs differ: `num_codes is 64 there and 128 here`."""
     one, other = _flat(there), _flat(here)
     told = [
         f"{name} is {one[name]} there and {other[name]} here" for name in one if one[name] != other.get(name)

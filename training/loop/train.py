@@ -1,6 +1,6 @@
-"""The training loop of both models: micro-batches, one all-reduce a step, curves, checkpoints, resume.
+"""The training loop of both models: micro-batches, one all-reduce per step, curves, checkpoints, resume.
 
-A step is a set of micro-batches of fixed size, dealt out to the workers in turn, so that its result does not depend on how
+A step is a set of micro-batches of fixed size, given to the workers in turn, so that its result does not depend on how
 many workers there are but for the order of sums. Everything random is keyed by (seed, step, micro-batch) or by the
 sample, so a resumed run is bit-identical to an uninterrupted one (one worker, CPU).
 """
@@ -39,7 +39,7 @@ Batch_contra = TypeVar("Batch_contra", contravariant=True)
 LINGERING_SECONDS = 60.0
 """How long a worker of a driver that was killed may keep writing before its successor gives up."""
 ATTEMPTS = "attempts.jsonl"
-"""A line each time that training (re)starts: the steps that were done, and the workers."""
+"""One line per start of a training: the steps already done, and the number of workers."""
 
 
 class Workers(Protocol):
@@ -51,15 +51,15 @@ class Workers(Protocol):
 
     @property
     def size(self) -> int:
-        """How many there are."""
+        """Number of workers."""
 
     @property
     def device(self) -> torch.device:
-        """Where this one computes."""
+        """The device of this worker."""
 
 
 class TrainingModule(Protocol[Batch_contra]):
-    """A model in training: what the loop asks of it."""
+    """A model in training, as the loop sees it."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -86,7 +86,7 @@ class TrainingModule(Protocol[Batch_contra]):
 
 @dataclass(frozen=True)
 class TrainingFolder:
-    """Where a run keeps its things.
+    """Paths of a training run.
 
     Attributes:
         work: checkpoints, and a line for each start.
@@ -151,7 +151,7 @@ def train(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Be the one process that writes there: a worker whose driver was killed may live a moment longer.
+    """Hold the lock on a run's folder: a worker whose driver was killed may live a moment longer.
 
     Raises:
         UserError: it lives on.
@@ -171,7 +171,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, folder: TrainingFolder) -> int:
-    """Load the newest whole checkpoint, the one that rank 0 sees, on all workers; returns how many steps were done."""
+    """Load the newest complete checkpoint (the one that rank 0 finds) on all workers; returns the number of steps done."""
     if folder.mirror is not None:
         pull(folder.mirror, folder.work)
     found = newest_whole(folder.work) if workers.rank == 0 else None
@@ -182,7 +182,7 @@ def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, fol
 
 
 def _keep(training_module: TrainingModule[Batch_contra], done: int, folder: TrainingFolder) -> None:
-    """Write a checkpoint, and a copy of it elsewhere where one is wanted."""
+    """Write a checkpoint, and copy it to the mirror if there is one."""
     path = save_checkpoint(folder.work, done, training_module.modules, training_module.optimizers)
     if folder.mirror is not None:
         push(path, folder.mirror)
@@ -196,7 +196,7 @@ def step_once(
     workers: Workers,
     watch: Watch,
 ) -> dict[str, Tensor | float]:
-    """One optimiser step over the global batch; returns loss terms (means over it) and the training_module's numbers."""
+    """One optimiser step over the global batch; returns loss terms (means over it) and the training module's numbers."""
     for optimizer in training_module.optimizers.values():
         optimizer.zero_grad(set_to_none=True)
     share = 1 / settings.micro_batches
@@ -230,7 +230,7 @@ class _Recorder:
     def after_step(
         self, done: int, terms: dict[str, float] | None, training_module: TrainingModule[Batch_contra]
     ) -> None:
-        """Show, log and validate as the settings say; `terms` are there where they are due."""
+        """Update the bar; log and validate where due (`terms` is None where not)."""
         last = done == self.settings.steps
         shown = {name: value for name, value in (terms or {}).items() if name in ("loss", "code", "position")}
         self.bar.update(done, **shown, images_per_second=self.bar.rate * self.settings.global_batch)
@@ -250,6 +250,6 @@ class _Recorder:
             self._clock, self._counted = time.monotonic(), done
 
     def close(self) -> None:
-        """End the bar and DVCLive."""
+        """Close the bar and DVCLive."""
         self.bar.__exit__(None, None, None)
         self.live.close()

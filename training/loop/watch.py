@@ -1,4 +1,4 @@
-"""Whether all numbers of a training are finite, looked at before anything moves, without the host waiting for the device.
+"""Checks that all numbers of a training are finite before any weight changes, without the host waiting for the device.
 
 On a CPU a number that is not finite stops the run at once, before the optimiser's step. On another device the answer
 stays there: from the first bad step on optimisers and codebook do not move, and the host learns of it at its next look
@@ -17,7 +17,7 @@ from training.loop.checkpoints import list_checkpoints
 from workspace.errors import UserError
 
 Admit = Callable[[Mapping[str, Tensor]], Tensor]
-"""What a number is called → that number (scalar); returns whether all so far are finite, a bool scalar on their device."""
+"""Name → scalar; returns whether all numbers so far are finite, as a bool scalar on their device."""
 
 
 class Watch:
@@ -36,12 +36,12 @@ class Watch:
         self._seen: dict[tuple[str, ...], Tensor] = {}
 
     def begin(self, step: int) -> None:
-        """What is admitted from now on belongs to step `step` (0-based)."""
+        """Begin step `step` (0-based): later numbers belong to it."""
         self._before = self.fine
         self._step = torch.where(self.fine, step, self._step)
 
     def admit(self, numbers: Mapping[str, Tensor]) -> Tensor:
-        """Look at numbers of this step; see `Admit`.
+        """Check numbers of this step; see `Admit`.
 
         Raises:
             UserError: one is not finite, and the device is a CPU.
@@ -55,7 +55,7 @@ class Watch:
         return self.fine
 
     def look(self) -> None:
-        """Wait for the device and raise what it found.
+        """Wait for the device and raise if a number was not finite.
 
         Raises:
             UserError: a number was not finite; step, number and the last good checkpoint are named.
@@ -73,7 +73,7 @@ class Watch:
 
 
 def unwatched(numbers: Mapping[str, Tensor]) -> Tensor:
-    """Admits everything (a step outside the loop)."""
+    """An `Admit` that accepts everything, for steps outside the loop."""
     return torch.ones((), dtype=torch.bool, device=next(iter(numbers.values())).device)
 
 
@@ -85,8 +85,8 @@ def gradient_norm(*optimizers: Optimizer) -> Tensor:
 
 
 def step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """An optimiser's step where `fine`, a bool scalar on the weights' device, says so; the host does not wait for it."""
-    if fine.device.type == "cpu":  # the watch has looked
+    """Take the optimiser's step only if `fine`, a bool scalar on the weights' device, is true; the host does not wait for it."""
+    if fine.device.type == "cpu":  # on a CPU the watch has already raised
         optimizer.step()
     elif all(group.get("fused") for group in optimizer.param_groups):
         _fused_step_if(optimizer, fine)
@@ -95,7 +95,7 @@ def step_if(optimizer: Optimizer, fine: Tensor) -> None:
 
 
 def _fused_step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Fused kernels take a flag (that of `torch.amp.GradScaler`) with which they touch nothing."""
+    """Fused kernels take the flag of `torch.amp.GradScaler`, under which they change nothing."""
     optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
     try:
         optimizer.step()
@@ -105,7 +105,7 @@ def _fused_step_if(optimizer: Optimizer, fine: Tensor) -> None:
 
 @torch.no_grad()
 def _restoring_step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Step, and put the weights back. Moments are lost, which nobody reads: after a bad step every step is one."""
+    """Step, then restore the weights. Moments are not restored: after a bad step the run stops, so nobody reads them."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     kept = [weight.clone() for weight in weights]
     optimizer.step()

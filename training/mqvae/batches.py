@@ -18,7 +18,7 @@ from workspace.exact.order import batch_indices
 from workspace.exact.seeds import sample_seed
 
 GROUP = 16
-"""Shards that are mixed with each other: reading by offset stays local."""
+"""Shards whose samples are shuffled together; few enough that reads by offset stay local."""
 
 
 def augment(image_CHW: Tensor, seed: int, epoch: int, index: int, flip: bool) -> Tensor:
@@ -91,7 +91,7 @@ class ImageBatches:
 
 
 class _Requests:
-    """An iterable that DataLoader takes for a sampler."""
+    """An iterable that DataLoader accepts as a sampler."""
 
     def __init__(self, requests: Iterator[tuple[int, list[tuple[int, int]]]]) -> None:
         self.requests = requests

@@ -29,7 +29,7 @@ from workspace.exact.seeds import step_seed
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
 PICTURED = 8
-"""Held-out images that are drawn at each validation, whatever the micro-batch."""
+"""Held-out images shown at each validation, independent of the micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,9 @@ class MQVAETrainingModule:
     def _adversarial_terms(
         self, image_BCHW: Tensor, leaf_BCHW: Tensor, share: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both sides of the game on one pass of the discriminator over each picture: its weights stay until the step's end.
+        """Both adversarial losses from one discriminator pass over each image: its weights do not change until the step's end.
 
-        The discriminator's own gradients are accumulated; returned are the generator's gradient at the image, and the terms.
+        Accumulates the discriminator's own gradients; returns the generator's gradient at the image, and the loss terms.
         """
         with self._autocast():
             fake, real = self.discriminator(leaf_BCHW), self.discriminator(image_BCHW)
@@ -184,7 +184,7 @@ class MQVAETrainingModule:
         }
 
     def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
-        """From both losses' gradients at the image; only the last convolution is gone back through."""
+        """The adaptive weight, from both losses' gradients at the image: only the last convolution needs a backward pass."""
         dtype = output.reconstruction_BCHW.dtype
         rec_at_weight, adv_at_weight = (
             self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
@@ -194,7 +194,7 @@ class MQVAETrainingModule:
 
     @staticmethod
     def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
-        """The one pass back through the generator: gradients are linear in the gradient at the image."""
+        """One backward pass through the generator for all losses: gradients are linear in the gradient at the image."""
         roots, gradients = [recovered_BCHW], [gradient_BCHW]
         if commitment.requires_grad:
             roots, gradients = [*roots, commitment], [*gradients, torch.full_like(commitment, share)]
@@ -266,7 +266,7 @@ class MQVAETrainingModule:
 
 
 def joined(parts: Sequence[MQVAEOutput]) -> MQVAEOutput:
-    """The outputs of several batches as of one; the commitment is the first one's."""
+    """Concatenate the outputs of several batches; the commitment is that of the first."""
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MQVAEOutput)}
     return MQVAEOutput(
         **{name: torch.cat(column) if column[0].ndim else column[0] for name, column in columns.items()}

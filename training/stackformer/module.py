@@ -22,7 +22,7 @@ from training.stackformer.batches import TokenBatch
 def parameter_groups(
     model: nn.Module, weight_decay: float, weights: Sequence[nn.Parameter] | None = None
 ) -> list[dict[str, Any]]:
-    """Two groups for AdamW: the weights of linear maps, which decay, and all else, which does not; None takes all weights."""
+    """Two groups for AdamW: weights of linear layers, with decay, and the rest, without; None takes all weights."""
     decays = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     weights = list(model.parameters()) if weights is None else weights
     return [
@@ -77,7 +77,7 @@ class StackformerTrainingModule:
             return self.model.loss(output, tokens.codes_BN, tokens.positions_BN)
 
     def micro_step(self, batch: TokenBatch, step: int, share: float) -> dict[str, Tensor]:
-        """Forward and backward of one micro-batch, in nats a token; see `training.loop.train.TrainingModule`."""
+        """Forward and backward of one micro-batch, in nats per token; see `training.loop.train.TrainingModule`."""
         loss = self._loss(self.run, batch)
         torch.autograd.backward(share * loss.total)
         return {"loss": loss.total.detach(), "code": loss.code.detach(), "position": loss.position.detach()}
@@ -99,7 +99,7 @@ class StackformerTrainingModule:
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:
-        """-log p of held-out tokens under the EMA weights, nats an image: codes, positions, both."""
+        """-log p of held-out tokens under the EMA weights, nats per image: codes, positions, both."""
         code, position = 0.0, 0.0
         for batch in self.held_out.split(self.settings.micro_batch):
             loss = self._loss(self.ema.model, batch)
