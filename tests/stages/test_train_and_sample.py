@@ -105,7 +105,7 @@ def write_mqvae(path: Path, seed: int) -> str:
     for weight in model.parameters():
         weight.data.add_(0.2 * torch.randn_like(weight))
     model.save_pretrained(path)
-    facts = MQVAEFacts((4, 4), num_kept=8, num_codes=6, image_size=8, parameters=1, steps=0)
+    facts = MQVAEFacts(grid=(4, 4), num_kept=8, num_codes=6, image_size=8, parameters=1, steps=0)
     return write_manifest(path, "mqvae", asdict(facts), {}).fingerprint
 
 
