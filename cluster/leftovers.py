@@ -81,7 +81,7 @@ def _starter(session: Path) -> int:
 
 
 def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
-    """Whether the process that started the session is alive, or any process with its folder in the environment."""
+    """Whether the process that started the session is alive, or any process that has its folder on its command line."""
     if any(os.fsencode(session) in command for command in commands):
         return True
     starter = _starter(session)
