@@ -1,5 +1,6 @@
 """Which device a worker computes on, and with how many threads."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,5 +72,23 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def use_threads(count: int) -> None:
-    """Compute with this many threads (Ray would set one per requested CPU)."""
+    """Compute with this many threads (Ray would set one per requested CPU), on memory that is used again."""
     torch.set_num_threads(count)
+    reuse_memory()
+
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 32 << 20), (-1, 128 << 20)
+"""Parameters of glibc's `mallopt`: number, bytes."""
+
+
+@cache
+def reuse_memory() -> None:
+    """Keep freed blocks of up to 32 MiB for the next tensors, where the C library is glibc.
+
+    By default each freed block of some size goes back to the kernel, and the next one is taken page by page, zeroed: 2,500
+    page faults per step of the demo's MQ-VAE, a tenth of its processor time. Results do not change.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        for number, size in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+            set_option(number, size)

@@ -1,4 +1,5 @@
-"""`map_shards`: one input shard → one output file, on Ray actors that hold the model, or in this process.
+"""`map_shards`: one input shard → one output file, by workers that hold the model: Ray actors, threads of this process where
+the work is short (cluster/crew.py), or this process alone.
 
 Idempotent and resumable: a job whose side file exists is done. A shard that fails, or whose worker dies three times under
 it, is reported by name and stops the stage at the end, with the others kept. Where memory runs out the stage stops
@@ -11,9 +12,11 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
+from cluster import crew
 from cluster.devices import use_threads
 from cluster.losses import first_line
 from cluster.pool import LASTING, results
@@ -162,7 +165,7 @@ def _errors(
     if not count:
         return
     if compute.workers:
-        yield from _on_ray(make, tasks, count, compute, work)
+        yield from _by_workers(make, tasks, count, compute, work)
         return
     use_threads(compute.threads_per_worker)
     one = make()
@@ -193,7 +196,7 @@ def attempt(one: OneShard, task: Task) -> str:
 
 
 class Mapper:
-    """The Ray actor: holds the mapped function, made once, in the driver's folder."""
+    """What a worker holds: the mapped function, made once, in the driver's folder."""
 
     def __init__(self, make: Callable[[], OneShard], threads: int, folder: str) -> None:
         self.make, self.threads, self.folder = make, threads, folder
@@ -217,6 +220,19 @@ class Mapper:
             return mistake
         assert self.one is not None
         return attempt(self.one, task)
+
+
+def _by_workers(
+    make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
+) -> Iterator[str]:
+    """In threads first, where they suit; what is left after a while on Ray."""
+    if crew.suits(compute):
+        mapper = partial(Mapper, make, compute.threads_per_worker, str(Path.cwd()))
+        for error in crew.begun(mapper, tasks, count, compute):
+            count -= 1
+            yield error
+    if count:
+        yield from _on_ray(make, tasks, count, compute, work)
 
 
 def _on_ray(

@@ -3,6 +3,7 @@
 Shapes: B images, H and W pixels, L cells, N kept.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from inference.encode import KeyedImages, rankings
 from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
+from shards.images import ImageSample
 from shards.images.pixels import to_float, to_uint8
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1.0)
@@ -59,6 +61,14 @@ def reconstruct(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32")
         codes=output.codes_BN.cpu().numpy(),
         positions=output.positions_BN.cpu().numpy(),
     )
+
+
+def reconstructions(
+    model: MQVAE, batches: Iterable[Sequence[ImageSample]], seed: int, precision: Precision
+) -> Iterator[tuple[Sequence[ImageSample], Reconstructed]]:
+    """Each batch of samples with its reconstructions."""
+    for samples in batches:
+        yield samples, reconstruct(model, KeyedImages.of(samples, seed), precision)
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cluster.devices import device_of
-from cluster.overlap import made_ahead
+from cluster.overlap import ahead, made_ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
 from evaluation import examples
@@ -31,7 +31,7 @@ from evaluation.reconstructions import ImageScores, score_images, summarise
 from evaluation.shapes.judged import Judged, judge_both, judged_scores
 from evaluation.shapes.shape_fit import fit_scores
 from inference.encode import KeyedImages
-from inference.reconstruct import from_other_counts, reconstruct
+from inference.reconstruct import from_other_counts, reconstruct, reconstructions
 from models.mqvae import MQVAE
 from reporting.figures import figure4
 from settings.reconstruct import ReconstructSettings
@@ -63,8 +63,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     distance = load_lpips(settings.lpips, "reconstruct.lpips")
     make = partial(reconstructing, paths, settings, compute.device, compute.loader_workers)
     work = folder.work.absolute()
-    tars = shards.paths(settings.split)
-    jobs = jobs_of(tars, lambda path: work / "rows" / f"{path.stem}.safetensors")
+    jobs = jobs_of(shards.paths(settings.split), lambda path: work / "rows" / f"{path.stem}.safetensors")
     done = map_shards(make, jobs, compute, work / "done", "reconstructions", folder.progress_file)
     found = ImageScores.merged([ImageScores(**values["scores"]) for values in done])
     made, originals = (
@@ -108,8 +107,9 @@ def reconstructing(
         scored, made = [], []
         judged: dict[str, list[Judged]] = {"made": [], "real": []}
         batches = in_batches(index.indices_of(job.input), settings.batch)
-        for samples in made_ahead(lambda items: [index.read(item) for item in items], batches, threads):
-            back = reconstruct(model, KeyedImages.of(samples, settings.seed), settings.precision)
+        read = made_ahead(lambda items: [index.read(item) for item in items], batches, threads)
+        backs = reconstructions(model, read, settings.seed, settings.precision)
+        for samples, back in ahead(backs):  # a batch is judged while the next one is made
             counts = np.bincount(back.codes.ravel(), minlength=config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))
             labels = label_images(samples, extractor.heads, shards.facts.classes)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from cluster import crew
 from cluster.head import running_head, start, stop
 from cluster.leftovers import sessions
 from cluster.shard_map import map_shards
@@ -33,6 +34,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A head started here, used by every `session` of this file, stopped at the end."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("head"))
+        patch.setattr(crew, "SHORT_SECONDS", 0.0)  # fan-outs as short as these would not come here
         if not torch.cuda.is_available():
             patch.setenv("RAY_OVERRIDE_RESOURCES", '{"GPU": 1}')  # Ray sees one that torch cannot use
         address = start()
