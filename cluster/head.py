@@ -28,9 +28,14 @@ from workspace.settings import Compute, read_section
 STATE, LOG, TOKEN = Path(".runs/ray_head.json"), Path(".runs/ray_head.log"), Path(".runs/ray_token")
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
-HEAD_SETTINGS = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0", "RAY_worker_niceness": "0"}
-"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for running work; and workers have the
-priority of the command that started the head (Ray would give them 15 less: beside other work they starve)."""
+HEAD_SETTINGS = {
+    "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_prestart_worker_first_driver": "0",
+}
+"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for what does; workers have the priority
+of the command that started the head (Ray would give them 15 less: beside other work they starve); and none is started
+before it is asked for, since those could not be used: they lack the environment that a stage gives its workers."""
 
 
 def token_environment() -> dict[str, str]:
@@ -82,6 +87,7 @@ def start() -> str:
     command = [
         str(program), "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1",
         f"--temp-dir={place()}", "--include-dashboard=false", "--object-store-memory=100000000", "--disable-usage-stats",
+        "--no-monitor", "--include-log-monitor=false",
     ]  # fmt: skip
     with LOG.open("wb") as log:
         process = subprocess.Popen(

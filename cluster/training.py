@@ -21,6 +21,7 @@ import torch
 from cluster.devices import device_of, reproducible, use_threads
 from cluster.losses import first_line, is_loss, is_relayed
 from cluster.session import Granted, require_room, session
+from cluster.trainer import trainer_of
 from cluster.watching import shown
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.progress import say
@@ -116,7 +117,7 @@ def _one_group(
         TrainingFailedError: a worker raised something or died.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchConfig
 
     shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's state of an earlier group
     given = {
@@ -127,7 +128,7 @@ def _one_group(
         "deterministic": compute.deterministic,
         "cwd": str(Path.cwd()),
     }
-    trainer = TorchTrainer(
+    trainer = trainer_of(compute.ray_address == "local")(
         _ray_worker,
         train_loop_config=given,
         scaling_config=ScalingConfig(
