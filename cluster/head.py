@@ -33,7 +33,7 @@ HEAD_SETTINGS = {
     "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
 }
-"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for what does; workers have the priority
+"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for running work; workers have the priority
 of the command that started the head (Ray would give them 15 less: beside other work they starve); and none is started
 before it is asked for, since those could not be used: they lack the environment that a stage gives its workers."""
 
