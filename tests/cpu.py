@@ -1,11 +1,10 @@
-"""CPU seconds of each test file, its processes included: `pytest --cpu` lists the dearest (the clock depends on the load).
+"""CPU seconds of each file and test, with the processes that it waited for: `pytest --cpu` lists the dearest.
 
 The longest files come first, whatever their names, so that no core waits at the end for the last one.
 """
 
 import resource
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,14 +15,23 @@ DEAREST = (
     "tests/pipelines/test_dashboard.py",
     "tests/test_experiments_page.py",
     "tests/pipelines/test_reproduce.py",
+    "tests/benchmarks/test_gpu_kit.py",
+    "tests/models/test_paper_size.py",
+    "tests/workspace/test_outputs.py",
+    "tests/test_users_files.py",
+    "tests/experiments/test_arms.py",
+    "tests/field/test_training_rows.py",
+    "tests/test_token_product.py",
+    "tests/test_readme_rows.py",
     "tests/chaos/test_chaos.py",
     "tests/cluster/test_on_ray.py",
-    "tests/test_token_product.py",
     "tests/hostile/test_samples.py",
-    "tests/experiments/test_arms.py",
+    "tests/training/test_workers.py",
+    "tests/workspace/test_settings_help.py",
+    "tests/workspace/test_preset.py",
+    "tests/reporting/test_page_in_a_browser.py",
     "tests/test_readme.py",
     "tests/evaluation/test_stages.py",
-    "tests/training/test_workers.py",
     "tests/stages/test_train_and_sample.py",
     "tests/benchmarks/test_harness.py",
 )
@@ -48,6 +56,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.files: Counter[str] = Counter()
+        self.tests: Counter[str] = Counter()
         self.since = spent()
 
     @pytest.hookimpl(wrapper=True)
@@ -61,9 +70,12 @@ class Meter:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Each phase's report carries those of the phases before: the last one of a kind is its own."""
         own = [value for name, value in report.user_properties if name == "cpu"]
-        self.files[report.nodeid.split("::")[0]] += float(own[-1]) if own else 0.0
+        seconds = float(own[-1]) if own else 0.0
+        self.files[report.nodeid.split("::")[0]] += seconds
+        self.tests[report.nodeid if report.when == "call" else f"{report.nodeid} ({report.when})"] += seconds
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         terminalreporter.section(f"CPU seconds: {sum(self.files.values()):.0f} in all")
-        for name, seconds in self.files.most_common(SHOWN):
-            terminalreporter.write_line(f"{seconds:7.1f}  {Path(name)}")
+        for dearest in (self.files, self.tests):
+            for name, seconds in dearest.most_common(SHOWN):
+                terminalreporter.write_line(f"{seconds:7.1f}  {name}")

@@ -10,7 +10,7 @@ import yaml
 
 from shards.tokens import TokenShards
 from shards.tokens.blocks import unpack_positions
-from tests.tiny import copy_of, finished_repository, run
+from tests.tiny import copy_of, finished_repository, run, typed
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 STEPS = 50
@@ -39,8 +39,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory, origin: Path) -> Path:
     params = yaml.safe_load((origin / "params.yaml").read_text())
     params["stackformer"] |= {"steps": STEPS, "validate_every": STEPS}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
-    run(project, "python", "-m", "stages.train_stackformer", "--tokens", "tokens", "--params", "params.yaml",
-        "--out", "stackformer", "--metrics", "numbers", code=origin)  # fmt: skip
+    typed(project, "python", "-m", "stages.train_stackformer", "--tokens", "tokens", "--params", "params.yaml",
+        "--out", "stackformer", "--metrics", "numbers")  # fmt: skip
     return project
 
 
@@ -92,16 +92,14 @@ def test_sampling_there_asks_for_the_decoder_by_its_fingerprint(
     run(origin, "dvc", "pull", "-q", "train_mqvae")
     right, other = origin / "artifacts" / "mqvae", tmp_path / "other"
     command = ["python", "-m", "stages.sample", "--stackformer", "stackformer", "--params", "params.yaml"]
-    run(foreign, *command, "--mqvae", str(right), "--out", str(tmp_path / "samples"), code=origin)
+    typed(foreign, *command, "--mqvae", str(right), "--out", str(tmp_path / "samples"))
     assert (tmp_path / "samples" / "grid.png").is_file()
 
     shutil.copytree(right, other)
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["made_from"] = {"shards": "0" * 64}
     write_resealed(other, manifest)
-    said = run(
-        foreign, *command, "--mqvae", str(other), "--out", str(tmp_path / "no"), code=origin, check=False
-    )
+    said = typed(foreign, *command, "--mqvae", str(other), "--out", str(tmp_path / "no"), check=False)
     learned = json.loads((foreign / "stackformer" / "manifest.json").read_text())["facts"]["mqvae"]
     assert f"learned tokens made by MQ-VAE {learned[:4]}" in said and "Traceback" not in said
     assert not (tmp_path / "no").exists()

@@ -63,7 +63,17 @@ def readers() -> list[str]:
     return found
 
 
-ELSEWHERE = {"subprocess", "finished_repository", "make_world", "CASES", "FILES", "Tree"}
+ELSEWHERE = {
+    "subprocess",
+    "Kit",
+    "helps",
+    "run_in",
+    "finished_repository",
+    "make_world",
+    "CASES",
+    "FILES",
+    "Tree",
+}
 """What a test uses that starts processes, works in a copy, looks at every source file, or judges the commit's dvc.lock."""
 
 

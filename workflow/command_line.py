@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from workflow.stage import I, S, Stage
+from workspace.quick_yaml import quick_yaml
 from workspace.settings_help import settings_text
 
 PARAMS = Path("params.yaml")
@@ -94,6 +95,6 @@ def usual_paths(name: str) -> dict[str, Path]:
 def command_in(pipeline: Path, name: str) -> str:
     """The command of a stage in a dvc.yaml; "" where there is none."""
     try:
-        return str(yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
+        return str(quick_yaml(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
     except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         return ""

@@ -74,9 +74,11 @@ def _locked(output: Path) -> Iterator[str]:
     """The hashes that the lock files give an output."""
     import yaml
 
+    from workspace.quick_yaml import quick_yaml
+
     for lock in (path for pattern in LOCKS for path in sorted(Path().glob(pattern))):
         with suppress(yaml.YAMLError, KeyError, TypeError, AttributeError):
-            stages = yaml.safe_load(lock.read_bytes())["stages"]
+            stages = quick_yaml(lock.read_bytes())["stages"]
             for stage in stages.values():
                 yield from (out["md5"] for out in stage.get("outs", ()) if Path(out["path"]) == output)
 
