@@ -25,7 +25,7 @@ def device_of(name: str) -> torch.device:
         return torch.device("cuda")
     if name == "cuda":
         raise UserError(
-            f"compute.device is cuda, and torch can use no GPU here ({why}); set it to cpu, or auto"
+            f"compute.device is cuda, and torch cannot use a GPU here ({why}); set it to cpu, or auto"
         )
     say(f"torch cannot use the GPU here ({why}): computing on the CPU")
     return torch.device("cpu")

@@ -305,7 +305,7 @@ def check_node(name: str, there: dict[str, str] | None, here: dict[str, str], fo
         raise UserError(f"node {name} does not answer within {ANSWER_SECONDS:.0f} s: remove it, or fix it")
     if there["probe"] != here["probe"]:
         raise UserError(
-            f"node {name} does not reach {folder}: the project's folder must lie on storage that every node has "
+            f"node {name} does not reach {folder}: the project's folder must be on storage that every node has "
             "mounted at the same path (NFS, a shared volume)"
         )
     for package, expected in here.items():

@@ -90,6 +90,7 @@ def _fit_on_ray(
             raised = _mistake(error)
             if raised is not None:
                 raise raised from error
+            # deaths with a checkpoint between are progress; without one the same thing would kill every group
             in_vain = in_vain + 1 if _newest_checkpoint(folder) == before else 0
             if in_vain == ATTEMPTS:
                 raise RuntimeError(
@@ -140,6 +141,7 @@ def _one_group(
         run_config=RunConfig(
             name="train",
             storage_path=str(folder / "ray"),
+            # no retries by Ray: it would restart at the same size, and we restart with as many workers as there is room for
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )

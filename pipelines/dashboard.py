@@ -258,7 +258,7 @@ def run(port: int, root: Path, resume: bool = True) -> None:
         restore(root)
         dashboard = Dashboard(port, root, servers)
         try:
-            say(f"starting Prefect's server on port {port}: some seconds")
+            say(f"starting Prefect's server on port {port}: this takes some seconds")
             dashboard.start_server()
             deploy(dashboard.api, root, dashboard.environment)
             if resume:

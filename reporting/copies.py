@@ -93,7 +93,7 @@ def read_copies(evaluation: Path, manifest: Manifest, shards: ImageShards, rows:
     items = list(dict.fromkeys(found.items[shown].ravel().tolist()))
     if items and max(items) >= shards.count("train"):
         raise UserError(
-            f"{evaluation} names training images that {shards.folder} has not: run `dvc repro evaluate`"
+            f"{evaluation} names training images that {shards.folder} does not have: run `dvc repro evaluate`"
         )
     place = {item: number for number, item in enumerate(items)}
     near = {

@@ -68,7 +68,7 @@ def kept_cells(image: Pixels, kept_N: Integers, grid: tuple[int, int]) -> Pixels
         ValueError: a position outside the grid.
     """
     if kept_N.size and (kept_N.min() < 0 or kept_N.max() >= grid[0] * grid[1]):
-        raise ValueError(f"positions {kept_N.min()} … {kept_N.max()} do not lie in a grid {grid}")
+        raise ValueError(f"positions {kept_N.min()} … {kept_N.max()} are not in a grid {grid}")
     kept_L = np.zeros(grid[0] * grid[1], dtype=bool)
     kept_L[kept_N] = True
     shown = _over_pixels(kept_L.reshape(grid), (image.shape[0], image.shape[1]))

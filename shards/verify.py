@@ -1,4 +1,4 @@
-"""Whether shards are whole and hold what they should: `python -m shards.verify DIR`.
+"""Whether shards are intact and hold what they should: `python -m shards.verify DIR`.
 
 Reads every byte of an artifact: checksums of any kind; of image-shards and token-shards counts, keys, sizes, ranges,
 positions and fingerprints too. `--mqvae FOLDER` also checks that this MQ-VAE made the tokens.
@@ -38,7 +38,7 @@ def verify(folder: Path) -> str:
         return verify_tokens(TokenShards.open(folder))
     manifest = read_manifest(folder, kind)
     verify_files(folder, manifest)
-    return f"{folder}: {len(manifest.files):,} files of kind {kind} are whole"
+    return f"{folder}: {len(manifest.files):,} files of kind {kind} are intact"
 
 
 def verify_images(shards: ImageShards) -> str:
@@ -67,7 +67,7 @@ def verify_images(shards: ImageShards) -> str:
                     )
                 keys.append(sample.key)
         check_unique(keys, f"{shards.folder}, split {split}")
-    return f"{shards.folder}: {_counts(shards.facts.counts.items())} images are whole"
+    return f"{shards.folder}: {_counts(shards.facts.counts.items())} images are intact"
 
 
 def check_image(sample: ImageSample, facts: ImageFacts, path: str) -> None:
@@ -129,7 +129,7 @@ def verify_tokens(shards: TokenShards) -> str:
             )
     stored = f"N = {facts.num_kept} of L = {facts.num_positions} cells, K = {facts.num_codes}"
     return (
-        f"{shards.folder}: {_counts(facts.counts.items())} images are whole, {stored}, "
+        f"{shards.folder}: {_counts(facts.counts.items())} images are intact, {stored}, "
         f"fingerprint {shards.manifest.fingerprint[:16]}, codes of MQ-VAE {facts.mqvae[:16]}"
     )
 

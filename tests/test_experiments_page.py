@@ -47,7 +47,7 @@ EXPECTED = {
     "python -m pipelines.sweep": ["done    width=16", "done    width=32"],
     "python -m pipelines.view": ["Running stage 'experiments/table7/dvc.yaml:mqvae@demask-sa-0'"],
     "dvc exp run --name wide": ["Stage 'train_stackformer' is cached - skipping run"],
-    "python -m shards.verify": ["512 train, 64 val images are whole"],
+    "python -m shards.verify": ["512 train, 64 val images are intact"],
     "python -m stages.sample": ["→ .runs/samples-v1"],
     "dvc status --cloud": ["in sync"],
 }

@@ -47,7 +47,7 @@ SAYS = {
     "python -m cluster.head clean": "removed 0 dead Ray sessions",
     "python -m shards.inspect data/mine": "class_folder",
     "python -m shards.describe artifacts/tokens": "codes",
-    "python -m shards.verify artifacts/tokens": "images are whole",
+    "python -m shards.verify artifacts/tokens": "images are intact",
     "python -m shards.pack_tokens --help": "usage: python -m shards.pack_tokens",
     "python -m shards.token_sets --help": "usage: python -m shards.token_sets",
 }

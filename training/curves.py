@@ -66,7 +66,7 @@ class LiveView:
         try:
             self._live = Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None)
         except SCMError as error:
-            say(f"DVCLive writes no {folder.name}/ here ({error}); the curves are whole without it")
+            say(f"DVCLive writes no {folder.name}/ here ({error}); the curves are complete without it")
             return
         for step, terms in train.past():
             self.add(step, "train", terms)

@@ -34,7 +34,7 @@ def whole(path: Path, tree: dict[str, Any], read: Callable[[Path], dict[str, Any
         file = _base_of(*chain[-1])
         if file in (path for path, _ in chain):
             names = " → ".join(path.name for path, _ in chain)
-            raise UserError(f"{path}: its bases go round in a circle: {names} → {file.name}")
+            raise UserError(f"{path}: its bases form a cycle: {names} → {file.name}")
         chain.append((file, read(file)))
         refuse_renamed(*chain[-1])
     root = chain[-1][1]

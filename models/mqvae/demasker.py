@@ -46,6 +46,7 @@ class DirectionConstrainedAttention(nn.Module):
         """Eq. 5-7 alone: normalised features → A v, [B, L, D]."""
         q_BLD, k_BLD, v_BLD = self.to_qkv(z_BLD).chunk(3, dim=-1)  # (5)
         if self.renormalised:
+            # softmax(s + log B) is B ⊙ softmax(s) with each row divided by its sum, again without an L × L matrix of ours
             bias_B11L = trust_BL.log()[:, None, None].to(q_BLD.dtype)
             q_B1LD, k_B1LD, v_B1LD = q_BLD[:, None], k_BLD[:, None], v_BLD[:, None]
             return F.scaled_dot_product_attention(q_B1LD, k_B1LD, v_B1LD, attn_mask=bias_B11L)[:, 0]

@@ -69,6 +69,7 @@ class Masker(nn.Module):
         self.kept, self.mask = kept, mask
         self.to_code = nn.Linear(dim, dim)
         if mask != "none":
+            # no gain of its own: the linear projection after it (to_code) contains one
             self.norm = nn.LayerNorm(dim, elementwise_affine=False)
             self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
 

@@ -76,7 +76,7 @@ class MQVAEConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
         if not self.channel_multipliers or min(self.channel_multipliers) < 1:
             raise ValueError(
-                f"channel_multipliers is {list(self.channel_multipliers)}, expected one whole number ≥ 1 a level"
+                f"channel_multipliers is {list(self.channel_multipliers)}, expected one whole number ≥ 1 per level"
             )
         if self.num_codes < 2 or self.num_codes > 65536:
             raise ValueError(

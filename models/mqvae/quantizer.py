@@ -138,7 +138,9 @@ class Quantizer(nn.Module):
         if config.kind == "gradient":
             self.codebook_KD = nn.Parameter(start_KD)
             return
-        if config.kind == "simvq":
+        if (
+            config.kind == "simvq"
+        ):  # SimVQ: only a linear map of fixed random codes learns, so every code moves
             self.register_buffer("start_KD", torch.randn(num_codes, dim) / math.sqrt(dim))
             self.to_codes = nn.Linear(dim, dim, bias=False)
             self.register_buffer("codebook_KD", self.to_codes(self.start_KD).detach())
@@ -166,6 +168,7 @@ class Quantizer(nn.Module):
 
     def forward(self, z_BND: Tensor, bypass: bool = False) -> Quantized:
         """Quantise with the straight-through gradient; `bypass` passes the features through unquantised."""
+        # autocast is off: in bf16 close codes are equally near, and the first of them would always win
         with torch.autocast(z_BND.device.type, enabled=False):
             z_BND = z_BND if z_BND.dtype == torch.float64 else z_BND.float()
             codes_BN = self.nearest(z_BND)

@@ -99,6 +99,7 @@ class Sampler:
         self.start(condition_BC, seeds)
         for step in range(1, self.config.num_kept):
             self.go_on(step)
+        # copies: the next batch writes into the same tensors, whose addresses the captured steps have
         return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
 
     @torch.no_grad()
@@ -106,7 +107,8 @@ class Sampler:
         """Begin new images and draw their first codes; see `__call__`."""
         if not len(seeds) == len(condition_BC) == self.batch:
             raise ValueError(
-                f"expected one seed an image, {self.batch} of each: {len(seeds)} seeds, {len(condition_BC)} conditions"
+                f"expected one seed and one condition per image, {self.batch} each: {len(seeds)} seeds, "
+                f"{len(condition_BC)} conditions"
             )
         self._uniform_BN2.copy_(draw_uniform(seeds, self.config.num_kept))
         self._memory.start()

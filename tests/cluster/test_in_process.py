@@ -179,7 +179,7 @@ def test_in_one_process_a_gpu_is_taken_only_where_torch_can_compute_on_it(
     monkeypatch.setattr(devices, "say", said.append)
     if device is None:
         with pytest.raises(
-            UserError, match=f"compute.device is cuda, and torch can use no GPU here .{trouble}"
+            UserError, match=f"compute.device is cuda, and torch cannot use a GPU here .{trouble}"
         ):
             devices.device_of(name)
         return

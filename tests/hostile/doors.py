@@ -275,7 +275,7 @@ def quiet(world: World, folder: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=world.root, capture_output=True, text=True, check=True
     )
-    assert "are whole" in done.stdout, done
+    assert "are intact" in done.stdout, done
     return done.stdout.splitlines()[-1]
 
 

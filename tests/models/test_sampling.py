@@ -253,5 +253,5 @@ def test_a_model_in_training_and_missing_seeds_are_refused(build: Build) -> None
         sample(build().train(), rows(2), [1, 2], SETTINGS)
     with pytest.raises(ValueError, match="1 seeds, 2 conditions"):
         sample(build(), rows(2), [1], SETTINGS)
-    with pytest.raises(ValueError, match="expected one seed an image, 3 of each"):
+    with pytest.raises(ValueError, match="expected one seed and one condition per image, 3 each"):
         Sampler(build(), 3, SETTINGS)(rows(2), [1, 2])

@@ -116,7 +116,7 @@ def test_arrays_that_do_not_fit_are_refused():
         figure4(images(2), np.zeros((1, 4)), np.zeros((2, 1), dtype=int), images(2), (2, 2))
     with pytest.raises(ValueError, match="expected .4,. for a grid"):
         heat_map(np.zeros(3, dtype=np.float32), (2, 2), (4, 4))
-    with pytest.raises(ValueError, match="do not lie in a grid"):
+    with pytest.raises(ValueError, match="are not in a grid"):
         kept_cells(images(1)[0], np.array([4]), (2, 2))
     with pytest.raises(ValueError, match="1 labels for 2 images"):
         image_grid(images(2), 2, 1, ["one"])

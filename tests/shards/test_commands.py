@@ -142,9 +142,9 @@ def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:
 
 
 def test_whole_shards_are_told_to_be_whole(labelled: ImageShards, tmp_path: Path, command: Run) -> None:
-    assert verify.verify(labelled.folder).endswith(": 12 train, 4 val images are whole")
+    assert verify.verify(labelled.folder).endswith(": 12 train, 4 val images are intact")
     told = verify.verify(tokens(tmp_path / "tokens"))
-    assert ": 6 train, 2 val images are whole, N = 3 of L = 9 cells, K = 16, fingerprint " in told
+    assert ": 6 train, 2 val images are intact, N = 3 of L = 9 cells, K = 16, fingerprint " in told
     assert told.endswith("codes of MQ-VAE ffffffffffffffff")
     assert command(verify, labelled.folder) == 0
 
@@ -256,7 +256,7 @@ def test_of_an_artifact_that_is_no_shards_every_byte_is_checked(tmp_path: Path, 
     with pytest.raises(UserError, match=r"holds no artifact \(manifest\.json is missing\)"):
         verify.verify(tmp_path)
     write_manifest(tmp_path, "report", {}, {})
-    assert verify.verify(tmp_path).endswith("0 files of kind report are whole")
+    assert verify.verify(tmp_path).endswith("0 files of kind report are intact")
     (tmp_path / "index.html").write_text("one")
     write_manifest(tmp_path, "report", {}, {})
     (tmp_path / "index.html").write_text("two")

@@ -107,7 +107,7 @@ def test_the_same_source_gives_the_same_bytes_twice(tmp_path: Path) -> None:
     first = run_in(tmp_path / "one", settings_of(tmp_path / "raw"))
     second = run_in(tmp_path / "two", settings_of(tmp_path / "raw"))
     assert files_of(first.folder) == files_of(second.folder)
-    assert verify(first.folder).endswith("images are whole")
+    assert verify(first.folder).endswith("images are intact")
     assert sum(first.facts.counts.values()) == 14
 
 
@@ -216,4 +216,4 @@ def test_real_flowers_become_shards(tmp_path: Path, real: Callable[[str, int], P
     shards = run_in(tmp_path / "run", settings_of(source, kind="class_folder", image_size=16, format="jpg"))
     assert shards.facts.classes is not None and len(shards.facts.classes) == 5
     assert sum(shards.facts.counts.values()) == 20
-    assert verify(shards.folder).endswith("images are whole")
+    assert verify(shards.folder).endswith("images are intact")

@@ -99,7 +99,7 @@ def test_shapes_become_shards_with_everything_that_is_known_of_them(tmp_path: Pa
     assert shards.facts.shards == {"train": (10, 10, 7), "val": (9,)}
     assert (shards.facts.masks, shards.facts.captions, shards.facts.classes) == (True, True, KINDS)
     assert shards.manifest.made_from == {"shapes": read_manifest(drawn, "shapes").fingerprint}
-    assert verify(shards.folder).endswith("27 train, 9 val images are whole")
+    assert verify(shards.folder).endswith("27 train, 9 val images are intact")
     index = shards.index("val")
     for number, row in enumerate(index.rows):
         sample = index.read(number)

@@ -136,7 +136,7 @@ def test_a_preset_that_is_not_there_is_answered_with_those_that_are(settings: Pa
         ("base: shapes.yaml\nshard: {kind: folder}\n", "stackformer.condition is class, and shard.kind folder has no classes"),
         ("base: shape.yaml\n", "says only what differs from shape.yaml, which is not beside it"),
         ("base: ../presets/shapes.yaml\n", "base is ../presets/shapes.yaml: expected the name of a params file"),
-        ("base: wrong.yaml\n", "its bases go round in a circle: wrong.yaml → wrong.yaml"),
+        ("base: wrong.yaml\n", "its bases form a cycle: wrong.yaml → wrong.yaml"),
         ("base: shapes.yaml\nmqvae: [\n", "is not YAML"),
         ("- 1\n", "holds no sections; expected a mapping like presets/shapes.yaml"),
         ("base: [1]\n", "expected the name of a params file in the same folder"),

@@ -202,11 +202,13 @@ def step_once(
     share = 1 / settings.micro_batches
     sums: dict[str, Tensor] = {}
     for index, batch in zip(settings.mine(workers.rank, workers.size), batches, strict=True):
+        # per micro-batch, not per worker: dropout then does not depend on how many workers there are
         torch.manual_seed(micro_batch_seed(settings.seed, step, index))
         for name, value in training_module.micro_step(batch, step, share).items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
     reduce = reducer(workers.size)
     sum_gradients(training_module.optimizers, workers.size)
+    # one all-reduce for all terms; in float64, so that the order of the workers hardly shows
     totals = reduce(torch.stack([value.double() for value in sums.values()])).unbind()
     watch.begin(step)
     watch.admit({f"the loss term {name}": total for name, total in zip(sums, totals, strict=True)})

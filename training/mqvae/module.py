@@ -70,7 +70,7 @@ class MQVAETrainingModule:
     ) -> None:
         if settings.loss.perceptual and perceptual is None:
             raise ValueError(
-                f"the weight of the perceptual loss is {settings.loss.perceptual}, and there is no such loss"
+                f"the weight of the perceptual loss is {settings.loss.perceptual}, but no perceptual loss was given"
             )
         self.settings, self.perceptual = settings, perceptual
         self.device, self.draw, self.held_out = device, draw, held_out
@@ -122,6 +122,7 @@ class MQVAETrainingModule:
                 bool(plan.noise) and plan.freeze_start is not None and step >= plan.freeze_start,
                 step < self.settings.quantize_start,
             )
+        # the losses' gradients are taken at the image, as leaves, so that the generator is gone back through once, not per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
         reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
@@ -129,6 +130,7 @@ class MQVAETrainingModule:
         total = reconstruction.detach() + output.commitment.detach()
         adversarial_weight = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
         if loss.adversarial:
+            # zeros before the start: the curves need the same columns in every row
             terms |= dict.fromkeys(("adversarial", "adaptive_weight", "discriminator"), total.new_zeros(()))
         if adversarial_weight:
             adversarial_BCHW, adversarial_terms = self._adversarial_terms(image_BCHW, leaf_BCHW, share)

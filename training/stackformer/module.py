@@ -93,7 +93,9 @@ class StackformerTrainingModule:
             self.model.parameters(), self.settings.max_grad_norm or float("inf"), norm
         )
         for optimizer in self.optimizers.values():
-            step_if(optimizer, fine)
+            step_if(
+                optimizer, fine
+            )  # not `if fine:`, which would make the host wait for the GPU at every step
         self.ema.update(step)
         return {"gradient_norm": norm, "learning_rate": rate}
 

@@ -80,7 +80,7 @@ class Manifest:
         for name in self.files:
             path = PurePosixPath(name)
             if path.is_absolute() or {"", "..", "."} & {*name.split("/")} or "\0" in name:
-                raise ValueError(f"the file name {name[:80]!r} leaves the artifact's folder")
+                raise ValueError(f"the file name {name[:80]!r} points outside the artifact's folder")
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as JSON values, in the form that is written."""
@@ -217,7 +217,7 @@ def unsealed(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
     except ValueError:  # a text that no UTF-8 holds was not written
         whole = False
     if not whole:
-        raise UserError(f"{path} was changed: its content is not that of its checksum")
+        raise UserError(f"{path} was changed: its content does not match its checksum")
     return content
 
 
