@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads")
     made.add_argument("--only", nargs="+", choices=list(UNTIL), help="run these phases alone")
+    made.add_argument("--items", nargs="+", metavar="ITEM", help="of those phases these items alone")
     made.add_argument(
         "--fail", choices=list(UNTIL), help="let this phase's first item fail on purpose (a rehearsal)"
     )
@@ -78,6 +79,7 @@ def phases(arguments: argparse.Namespace, out: Path) -> list[Phase]:
             "--out",
             str(out),
             *options,
+            *(["--items", *arguments.items] if arguments.items else []),
             *(["--fail"] if arguments.fail == name else []),
         ]
         warm = name == "correctness" and arguments.device == "cuda" and "speed" in chosen

@@ -99,6 +99,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, help="folder with image shards NAME-SIZE")
     parser.add_argument("--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads")
     parser.add_argument("--deadline", type=float, default=time.time() + 600, help="seconds since the epoch")
+    parser.add_argument("--items", nargs="+", help="these items alone")
     parser.add_argument("--fail", action="store_true", help="let the first item fail on purpose")
     given = parser.parse_args()
     place = Place(
@@ -111,7 +112,8 @@ def main() -> None:
     if name == "warm":
         module.warm(place, int(number))
         return
-    run_items(module.items(place), place, Notes(given.out, given.name), given.fail)
+    chosen = [item for item in module.items(place) if item.name in (given.items or [item.name])]
+    run_items(chosen, place, Notes(given.out, given.name), given.fail)
 
 
 if __name__ == "__main__":

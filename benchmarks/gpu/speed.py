@@ -55,6 +55,7 @@ def items(place: Place) -> list[Item]:
         Item("optimisers_at_the_papers_size", optimisers, 30),
         Item("mqvae_f8_eager", partial(mqvae, config=FULL, compiled=False), 25),
         Item("mqvae_f16_eager", partial(mqvae, config=F16, compiled=False), 25),
+        Item("tokenise_compiled", tokenise_compiled, 60),
         Item("stackformer_step_compiled", partial(stackformer, compiled=True, checkpointed=False), 75),
         Item("mqvae_f8_compiled", partial(mqvae, config=FULL, compiled=True), 75),
         Item("mqvae_f16_compiled", partial(mqvae, config=F16, compiled=True), 75),
@@ -158,6 +159,26 @@ def tokenise(place: Place) -> dict[str, Any]:
                 partial(work, precision, form), device, 3
             )
             found[f"{precision}_{name}_peak_gigabytes"] = peak_gigabytes(device)
+    return found
+
+
+@torch.no_grad()
+def tokenise_compiled(place: Place) -> dict[str, Any]:
+    """The same through torch.compile, which runs GroupNorm, SiLU and the casts of autocast in one pass over each tensor."""
+    device, config = torch.device(place.device), mqvae_config(place, FULL)
+    batch = 4 if place.tiny else 64
+    found: dict[str, Any] = {"batch": batch}
+    for name, form in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
+        forget_peak(device)
+        model = MQVAE(config).eval().to(device)
+        model.to(memory_format=form)  # type: ignore[call-overload]  # its overloads lack the format
+        images = torch.rand(batch, 3, config.image_size, config.image_size, device=device) * 2 - 1
+        images = images.contiguous(memory_format=form)
+        run = model.tokenize if place.tiny else torch.compile(model.tokenize)
+        with autocast("bf16", device):
+            taken = median_seconds(partial(run, images), device, 3)
+        found[f"bf16_{name}_images_per_second"] = batch / taken
+        found[f"bf16_{name}_peak_gigabytes"] = peak_gigabytes(device)
     return found
 
 

@@ -23,7 +23,7 @@ from models.base.precision import Precision
 from models.mqvae import MQVAEConfig
 from models.stackformer import Stackformer, StackformerConfig
 from settings.mqvae import ExplorationConfig
-from training.loop.optimizers import COEFFICIENTS, SLACK, orthogonalized
+from training.loop.optimizers import iterated, orthogonalized
 from training.loop.train import step_once
 from training.loop.watch import Watch
 from training.mqvae.module import ImageBatch
@@ -31,19 +31,6 @@ from training.stackformer.module import StackformerTrainingModule
 from workspace.errors import UserError
 
 BATCH, STEPS = 4, 3
-
-
-def iterated(matrix_KOI: Tensor, iterations: int) -> Tensor:
-    """The polynomials of `orthogonalized` applied to the matrix itself, one after the other, as Muon's authors do."""
-    tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
-    x_KOI = matrix_KOI.mT if tall else matrix_KOI
-    x_KOI = x_KOI / (SLACK * torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)).clamp_min(1e-30)
-    for a, b, c in COEFFICIENTS[:iterations]:
-        gram_KOO = x_KOI @ x_KOI.mT
-        x_KOI = torch.baddbmm(
-            x_KOI, torch.baddbmm(gram_KOO, gram_KOO, gram_KOO, beta=b, alpha=c), x_KOI, beta=a
-        )
-    return x_KOI.mT if tall else x_KOI
 
 
 EVERYTHING = replace(TRAINING.model.quantizer, kind="ema", restart_every=2, restart_below=0.1)

@@ -5,6 +5,6 @@ from torch import Tensor
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a host tensor to a device; through pinned memory on a GPU, since only then is the copy asynchronous."""
-    pinned = tensor.pin_memory() if device.type == "cuda" else tensor
+    """A tensor on a device: from the host to a GPU by way of pinned memory, as only from there a copy is asynchronous."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
     return pinned.to(device, non_blocking=True)

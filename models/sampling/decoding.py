@@ -10,7 +10,9 @@ Shapes: R sequences, M tokens of each that come at once, T tokens at most, S of 
 E = D / H, I and O widths before and after a linear map.
 """
 
+import importlib.util
 import math
+from collections.abc import Callable, Iterable
 from typing import cast
 
 import torch
@@ -227,3 +229,37 @@ class DecodingTransformer:
             x_RMD, v_RHME = modern(x_RMD, turns, first_v_RHME, time_M, reach, mask_S)
             first_v_RHME = v_RHME if first_v_RHME is None else first_v_RHME
         return rms_norm(x_RMD)
+
+
+def decoding_transformer(
+    transformer: Transformer | ModernTransformer,
+    rows: int,
+    length: int,
+    kept_as: torch.dtype | None,
+    fused: bool,
+) -> DecodingTransformer:
+    """Of the fused kind where it is asked for; arguments as of `DecodingTransformer`."""
+    if not fused:
+        return DecodingTransformer(transformer, rows, length, kept_as)
+    from models.sampling.fused import FusedTransformer  # Triton comes with torch for GPUs alone
+
+    assert isinstance(transformer, Transformer)
+    return FusedTransformer(transformer, rows, length, kept_as)
+
+
+def can_fuse(transformers: Iterable[Transformer | ModernTransformer], kept_as: torch.dtype | None) -> bool:
+    """Whether all of them can be of the fused kind, here."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    from models.sampling.fused import fuses
+
+    return all(fuses(transformer, kept_as) for transformer in transformers)
+
+
+def head(linear: nn.Linear, rows: int, fused: bool) -> Callable[[Tensor], Tensor]:
+    """A map of R rows to logits."""
+    if not fused:
+        return Projection(linear, rows)
+    from models.sampling.kernels import FusedLinear
+
+    return FusedLinear(linear)

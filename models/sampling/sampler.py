@@ -7,7 +7,7 @@ Shapes: B images, C = N_c, N kept codes, L positions.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,8 @@ from models.sampling.choice import Truncation, draw, draw_uniform
 from models.sampling.state import CachedStackformer, PositionMemory
 from models.stackformer.model import Stackformer
 
+Draw = Callable[[Tensor, Tensor], Tensor]
+"""Logits [B, V] and uniform numbers [B] → an entry a row."""
 BUCKET = 64
 """Where steps are captured as CUDA graphs: attention reads up to the next multiple of it, under a mask; a graph each."""
 
@@ -56,6 +58,7 @@ class Sampler:
         bucket: see `CachedStackformer`; None takes what is fastest on the device.
         kept_as: see `CachedStackformer`.
         capture: whether steps are captured as CUDA graphs; None does so on a GPU.
+        fused: see `CachedStackformer`.
 
     Raises:
         ValueError: the model is in training mode.
@@ -70,6 +73,7 @@ class Sampler:
         bucket: int | None = None,
         kept_as: torch.dtype | None = None,
         capture: bool | None = None,
+        fused: bool | None = None,
     ) -> None:
         if model.training:
             raise ValueError("expected eval mode, the model is in training mode")
@@ -77,14 +81,46 @@ class Sampler:
         self.device = model.e_c.weight.device
         on_gpu = self.device.type == "cuda"
         self._state = CachedStackformer(
-            model, batch, settings.guidance_scale, bucket or (BUCKET if on_gpu else 1), kept_as
+            model, batch, settings.guidance_scale, bucket or (BUCKET if on_gpu else 1), kept_as, fused
         )
         self._memory = PositionMemory(model.config, batch, self.device)
+        self._draw_code, self._draw_position = self._drawers()
         kept = model.config.num_kept
         self._uniform_BN2 = torch.zeros(batch, kept, 2, dtype=torch.float64, device=self.device)
         self._codes_BN = torch.zeros(batch, kept, dtype=torch.int64, device=self.device)
         self._positions_BN = self._codes_BN.clone()
         self._graphs = StepGraphs(self.device) if (on_gpu if capture is None else capture) else None
+
+    def _drawers(self) -> tuple[Draw, Draw]:
+        """Of codes, and of positions among those that are supported."""
+        code, position = self.settings.code, self.settings.position
+        plain: tuple[Draw, Draw] = (
+            lambda logits_BK, uniform_B: draw(logits_BK, code, uniform_B),
+            self._draw_supported,
+        )
+        if not self._state.fused:
+            return plain
+        from models.sampling.kernels import MOST_ENTRIES, FusedDraw
+
+        config, memory, found = self.config, self._memory, list[Draw](plain)
+        if config.num_codes <= MOST_ENTRIES:
+            found[0] = FusedDraw(code.temperature, code.top_k, code.top_p, config.num_codes, self.device)
+        if config.num_positions <= MOST_ENTRIES and config.network.position_support == "ascending":
+            highest = config.num_positions - config.num_kept
+            place = FusedDraw(
+                position.temperature,
+                position.top_k,
+                position.top_p,
+                config.num_positions,
+                self.device,
+                highest,
+            )
+            found[1] = partial(place, previous_B=memory.previous_B1, step_1=memory.step_1)
+        return found[0], found[1]
+
+    def _draw_supported(self, logits_BL: Tensor, uniform_B: Tensor) -> Tensor:
+        logits_BL = logits_BL.masked_fill(~self._memory.support(), -math.inf)
+        return draw(logits_BL, self.settings.position, uniform_B)
 
     def __call__(self, condition_BC: Tensor, seeds: Sequence[int]) -> Sampled:
         """Draw one image per condition.
@@ -144,13 +180,12 @@ class Sampler:
         """Draw the step's codes, then their positions."""
         state, step_1 = self._state, self._state.step_1
         uniform_B2 = self._uniform_BN2.index_select(1, step_1)[:, 0]
-        code_B = draw(state.code_logits(), self.settings.code, uniform_B2[:, 0])
+        code_B = self._draw_code(state.code_logits(), uniform_B2[:, 0])
         self._codes_BN.index_copy_(1, step_1, code_B[:, None])
         if not self.config.network.position_layers:
             self._positions_BN.index_copy_(1, step_1, step_1.expand(self.batch, 1))
             return
-        logits_BL = state.position_logits(code_B).masked_fill(~self._memory.support(), -math.inf)
-        position_B = draw(logits_BL, self.settings.position, uniform_B2[:, 1])
+        position_B = self._draw_position(state.position_logits(code_B), uniform_B2[:, 1])
         self._memory.take(position_B)
         self._positions_BN.index_copy_(1, step_1, position_B[:, None])
 

@@ -7,7 +7,7 @@ K codes, L positions, D features, V entries of some vocabulary (K or L).
 import torch
 from torch import Tensor
 
-from models.sampling.decoding import DecodingTransformer, Projection
+from models.sampling.decoding import can_fuse, decoding_transformer, head
 from models.stackformer.model import (
     Stackformer,
     StackformerConfig,
@@ -15,6 +15,7 @@ from models.stackformer.model import (
     at_least_fp32,
     unused_support,
 )
+from models.stackformer.transformer import ModernTransformer, Transformer
 
 
 class CachedStackformer:
@@ -26,6 +27,7 @@ class CachedStackformer:
         guidance_scale: see `SamplingSettings`.
         bucket: attention reads up to the next multiple of it, under a mask where that is farther than the sequence.
         kept_as: of keys and values; see `models.sampling.decoding.DecodingBlock`.
+        fused: whether one token's way through a transformer is that of fused.py; None takes it where it can be.
     """
 
     def __init__(
@@ -35,20 +37,25 @@ class CachedStackformer:
         guidance_scale: float,
         bucket: int = 1,
         kept_as: torch.dtype | None = None,
+        fused: bool | None = None,
     ) -> None:
-        self.model, self.guidance_scale, self.bucket, self.step = model, guidance_scale, bucket, 0
+        self.model, self.guidance_scale, self.step = model, guidance_scale, 0
+        self.fused = can_fuse(transformers_of(model), kept_as) if fused is None else fused
+        self.bucket = model.config.length if self.fused else bucket  # fused attention stops where it must
         self.guided = guidance_scale != 1 and model.config.condition != "none"
         config, rows = model.config, 2 * batch if self.guided else batch
         self._first = config.condition_length
         length = self._reach(config.length)
-        self._code_transformer = DecodingTransformer(model.code_transformer, rows, length, kept_as)
-        self._code_head = Projection(model.code_head, rows)
+        self._code_transformer = decoding_transformer(
+            model.code_transformer, rows, length, kept_as, self.fused
+        )
+        self._code_head = head(model.code_head, rows, self.fused)
         if config.network.position_layers:
             length = self._reach(config.num_kept)
-            self._position_transformer = DecodingTransformer(
-                model.position_transformer, rows, length, kept_as
+            self._position_transformer = decoding_transformer(
+                model.position_transformer, rows, length, kept_as, self.fused
             )
-            self._position_head = Projection(model.position_head, rows)
+            self._position_head = head(model.position_head, rows, self.fused)
         weight = model.e_c.weight
         self.step_1 = torch.zeros(1, dtype=torch.int64, device=weight.device)
         self._h_c_RD = weight.new_zeros(rows, weight.shape[1])
@@ -99,7 +106,11 @@ class CachedStackformer:
         return -(-length // self.bucket) * self.bucket
 
     def _mask(self, time_1: Tensor, reach: int) -> Tensor | None:
-        return None if self.bucket == 1 else (torch.arange(reach, device=time_1.device) <= time_1)[None]
+        return (
+            None
+            if self.fused or self.bucket == 1
+            else (torch.arange(reach, device=time_1.device) <= time_1)[None]
+        )
 
     def _rows(self, value_B: Tensor) -> Tensor:
         """Repeat a value for an image's conditional and unconditional rows: [B] → [R, 1]."""
@@ -112,33 +123,39 @@ class CachedStackformer:
         return null_BV + self.guidance_scale * (conditioned_BV - null_BV)
 
 
+def transformers_of(model: Stackformer) -> list[Transformer | ModernTransformer]:
+    """One or both."""
+    found = [model.code_transformer]
+    return [*found, model.position_transformer] if model.config.network.position_layers else found
+
+
 class PositionMemory:
     """Which positions the next step may take, for each image."""
 
     def __init__(self, config: StackformerConfig, batch: int, device: torch.device) -> None:
         self.config = config
-        self._step_1 = torch.zeros(1, dtype=torch.int64, device=device)
-        self._previous_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=device)
+        self.step_1 = torch.zeros(1, dtype=torch.int64, device=device)
+        self.previous_B1 = torch.zeros(batch, 1, dtype=torch.int64, device=device)
         self._used_at_BL = torch.zeros(batch, config.num_positions, dtype=torch.int64, device=device)
         self.start()
 
     def start(self) -> None:
         """Begin new sequences."""
-        self._step_1.zero_()
-        self._previous_B1.fill_(-1)
+        self.step_1.zero_()
+        self.previous_B1.fill_(-1)
         self._used_at_BL.fill_(self.config.num_kept)
 
     def support(self) -> Tensor:
         """Bool [B, L]; see `Stackformer.support`."""
         config = self.config
         if config.network.position_support == "ascending":
-            return ascending_support(self._previous_B1, self._step_1, config.num_kept, config.num_positions)[
+            return ascending_support(self.previous_B1, self.step_1, config.num_kept, config.num_positions)[
                 :, 0
             ]
-        return unused_support(self._used_at_BL, self._step_1)[:, 0]
+        return unused_support(self._used_at_BL, self.step_1)[:, 0]
 
     def take(self, position_B: Tensor) -> None:
         """Remember the step's positions and advance to the next step."""
-        self._previous_B1.copy_(position_B[:, None])
-        self._used_at_BL.scatter_(1, self._previous_B1, self._step_1.expand(len(position_B), 1))
-        self._step_1 += 1
+        self.previous_B1.copy_(position_B[:, None])
+        self._used_at_BL.scatter_(1, self.previous_B1, self.step_1.expand(len(position_B), 1))
+        self.step_1 += 1

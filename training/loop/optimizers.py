@@ -58,6 +58,26 @@ def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
     return x_KOI.mT if tall else x_KOI
 
 
+def iterated(matrix_KOI: Tensor, iterations: int) -> Tensor:
+    """The same by X ← a X + (b G + c G²) X with G = X Xᵀ, as Muon's authors do it: twice the arithmetic, and stable in bf16."""
+    tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
+    x_KOI = matrix_KOI.mT if tall else matrix_KOI
+    x_KOI = x_KOI / (SLACK * torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)).clamp_min(1e-30)
+    for a, b, c in COEFFICIENTS[:iterations]:
+        gram_KOO = x_KOI @ x_KOI.mT
+        polynomial_KOO = torch.baddbmm(gram_KOO, gram_KOO, gram_KOO, beta=b, alpha=c)
+        x_KOI = torch.baddbmm(x_KOI, polynomial_KOO, x_KOI, beta=a)
+    return x_KOI.mT if tall else x_KOI
+
+
+def direction(update_KOI: Tensor, iterations: int) -> Tensor:
+    """A step's directions, in the form that is fast on the device: on a GPU in bf16, whose products are fifteen times as fast as
+    fp32's there (docs/results/gpu.md); the Gram matrix's own iteration leaves bf16's range."""
+    if update_KOI.device.type != "cuda" or update_KOI.dtype == torch.float64:
+        return orthogonalized(update_KOI, iterations)
+    return iterated(update_KOI.bfloat16(), iterations).to(update_KOI.dtype)
+
+
 class Muon(Optimizer):
     """Muon for weights of two or more dimensions; see the module.
 
@@ -105,13 +125,13 @@ class Muon(Optimizer):
     def _directions(self, updates: Sequence[Tensor]) -> list[Tensor]:
         """Each [K, O, I] orthogonalised, with one all-reduce between the workers."""
         if self.reduce is None or self.workers == 1:
-            return [orthogonalized(update_KOI, self.config.iterations) for update_KOI in updates]
+            return [direction(update_KOI, self.config.iterations) for update_KOI in updates]
         made = [torch.zeros_like(update_KOI) for update_KOI in updates]
         before = 0  # matrices go to the workers in turn, across all shapes
         for update_KOI, direction_KOI in zip(updates, made, strict=True):
             mine = slice((self.rank - before) % self.workers, None, self.workers)
             if len(update_KOI[mine]):
-                direction_KOI[mine] = orthogonalized(update_KOI[mine], self.config.iterations)
+                direction_KOI[mine] = direction(update_KOI[mine], self.config.iterations)
             before += len(update_KOI)
         flat = self.reduce(torch.cat([direction_KOI.flatten() for direction_KOI in made]))
         parts = flat.split([direction_KOI.numel() for direction_KOI in made])

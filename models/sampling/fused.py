@@ -1,0 +1,79 @@
+"""A `gpt` transformer decoded on a GPU by the kernels of kernels.py: five launches a block, one captured graph for all steps.
+
+The plain way (decoding.py) reads up to the next bucket under a mask and needs a graph for each bucket; here attention takes the
+place from the device, and stops there. Products are kept in fp32 where the plain way rounds between two operations, so logits
+are nearer to those of fp32 weights, and not bit for bit the plain way's.
+
+Shapes: R rows, M tokens of each, D width.
+"""
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from models.sampling.decoding import DecodingBlock, DecodingTransformer
+from models.sampling.kernels import FusedLinear, attend, starts_early
+from models.stackformer.transformer import Block, ModernTransformer, Transformer
+
+SMALLEST_HEAD = 16
+"""Features of a head, a power of two, from which on a tile is worth its name."""
+
+
+def fuses(transformer: Transformer | ModernTransformer, kept_as: torch.dtype | None) -> bool:
+    """Whether this way takes a transformer: `gpt` blocks in bf16 or fp16 on a GPU, keys and values likewise."""
+    weight = next(transformer.parameters())
+    head = transformer.width // transformer.heads
+    return (
+        isinstance(transformer, Transformer)
+        and weight.device.type == "cuda"
+        and weight.dtype in (torch.bfloat16, torch.float16)
+        and kept_as in (None, weight.dtype)
+        and head >= SMALLEST_HEAD
+        and head & (head - 1) == 0
+    )
+
+
+class FusedBlock:
+    """A block's four maps, with what comes before and after them, on the cache of a `DecodingBlock`."""
+
+    def __init__(self, block: Block, plain: DecodingBlock) -> None:
+        self.cache = plain.cache
+        self.to_qkv = FusedLinear(block.attention.to_qkv, block.attention_norm)
+        self.to_out = FusedLinear(block.attention.to_out)
+        self.widen, self.narrow = (
+            FusedLinear(block.widen, block.mlp_norm, gelu=True),
+            FusedLinear(block.narrow),
+        )
+
+    def __call__(self, x_RD: Tensor, time_1: Tensor) -> Tensor:
+        """The block's output for one token a row."""
+        early = starts_early()
+        heard_RD = attend(self.to_qkv(x_RD), self.cache.k_RHTE, self.cache.v_RHTE, time_1, early)
+        x_RD = self.to_out(heard_RD, x_RD)
+        return self.narrow(self.widen(x_RD), x_RD)
+
+
+class FusedTransformer(DecodingTransformer):
+    """Arguments as of `DecodingTransformer`; several tokens at once (a condition) go the plain way, into the same cache."""
+
+    def __init__(
+        self, transformer: Transformer, rows: int, length: int, kept_as: torch.dtype | None = None
+    ) -> None:
+        super().__init__(transformer, rows, length, kept_as)
+        self.fused = [
+            FusedBlock(cast(Block, block), plain)
+            for block, plain in zip(transformer.blocks, self.blocks, strict=True)
+        ]
+
+    def __call__(
+        self, u_RMD: Tensor, place_RM: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None
+    ) -> Tensor:
+        """See `DecodingTransformer`; of one token `reach` and `mask_S` are not needed."""
+        if u_RMD.shape[1] > 1:
+            return super().__call__(u_RMD, place_RM, time_M, reach, mask_S)
+        x_RD = u_RMD[:, 0].contiguous()
+        for block in self.fused:
+            x_RD = block(x_RD, time_M)
+        h_RD: Tensor = cast(Transformer, self.transformer).norm(x_RD)
+        return h_RD[:, None]

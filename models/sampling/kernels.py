@@ -1,0 +1,434 @@
+"""Triton kernels of a step of decoding on a GPU: five launches a block where single operations take thirteen.
+
+At a few rows a step is bound by the bytes of its weights and of the keys and values so far, and by the microseconds that each
+launch takes even in a CUDA graph. So what stands between two matrix products is done within them: LayerNorm before, GELU or
+the residual sum after. Products and sums are kept in fp32.
+
+A LayerNorm (weights γ, β) before a linear map needs no pass of its own: with W' = W γ, s = Σ W' and c = W β + b,
+
+    W LN(x) + b = (W' x - mean(x) s) / std(x) + c
+
+where mean and std are summed up while x is read for the product.
+
+Shapes: R rows, I features in, O features out, H heads of E features, T places of the cache.
+"""
+# ruff: noqa: E741  # O is this file's letter for features out, I for those in
+# mypy: disable-error-code="untyped-decorator"
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+EARLY = True
+"""Whether kernels start early where the GPU can; a switch for benchmarks."""
+MOST_ROWS = 64
+"""Rows of one tile; more take more tiles."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """How a product is cut into programs.
+
+    Attributes:
+        outs: features out of a program.
+        ins: features in that it reads at once.
+        rows: rows of a program.
+        warps: of a program.
+        stages: reads under way at once.
+        early: whether a program may start, and read its weights, while the kernel before it ends (programmatic
+            dependent launch, from compute capability 9.0 on).
+    """
+
+    outs: int
+    ins: int
+    rows: int = 1
+    warps: int = 4
+    stages: int = 3
+    early: bool = False
+
+
+def starts_early() -> bool:
+    """Whether kernels start early here: the GPU must be able to."""
+    return EARLY and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
+def tiles_of(rows: int, ins: int, outs: int) -> Tiles:
+    """What was fastest on an H200 (docs/results/gpu.md), at 1,024 features and their multiples."""
+    early = starts_early()
+    if rows == 1:
+        return Tiles(8 if outs >= 2048 else 4, 1024, warps=8 if ins > 1024 else 4, early=early)
+    tile = min(MOST_ROWS, max(16, triton.next_power_of_2(rows)))
+    return Tiles(32 if outs >= 2048 else 16, 256 if ins > 1024 else 128, tile, stages=4, early=early)
+
+
+MOST_ENTRIES = 8192
+"""Of a vocabulary that one program reads at once."""
+SOME_ENTRIES = 16
+"""Of it, placed by one program."""
+PROGRAMS = 256
+"""Programs of attention that a GPU of some hundred processors wants at least."""
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """How the places that a head hears are dealt out: programs, places at once, warps."""
+
+    splits: int
+    places: int
+    warps: int
+
+
+def cuts_of(heads: int, length: int) -> Cuts:
+    """For so many heads of all rows together: enough programs for the GPU, and none without places.
+
+    Args:
+        heads: R · H.
+        length: T.
+    """
+    if heads >= PROGRAMS:
+        return Cuts(1, 64, 1)
+    splits = triton.next_power_of_2(triton.cdiv(PROGRAMS, heads))
+    return Cuts(max(1, min(splits, triton.next_power_of_2(triton.cdiv(length, 32)) // 2)), 32, 1)
+
+
+@triton.jit
+def _finished(y, bias, residual, at, mask, GELU: tl.constexpr, ADD: tl.constexpr):  # type: ignore[no-untyped-def]
+    """What follows a product: bias, GELU, residual."""
+    y = y + bias
+    if GELU:
+        y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
+    if ADD:
+        y = y + tl.load(residual + at, mask=mask, other=0.0).to(tl.float32)
+    return y
+
+
+@triton.jit
+def _one_row(  # type: ignore[no-untyped-def]
+    x, weight, bias, sums, residual, out, O, eps,
+    I: tl.constexpr, NORM: tl.constexpr, GELU: tl.constexpr, ADD: tl.constexpr,
+    EARLY: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """One row: each program multiplies BLOCK_O rows of the weight with x, and adds up at the end."""
+    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
+    there = o < O
+    i = tl.arange(0, BLOCK_I)
+    w = tl.load(weight + o[:, None] * I + i[None, :], mask=there[:, None], other=0.0)
+    if EARLY:
+        gdc_wait()  # until here nothing was read that the kernel before writes
+    product = tl.zeros([BLOCK_O, BLOCK_I], tl.float32)
+    total = tl.zeros([BLOCK_I], tl.float32)
+    squares = tl.zeros([BLOCK_I], tl.float32)
+    for start in tl.static_range(0, I, BLOCK_I):
+        x_I = tl.load(x + start + i).to(tl.float32)
+        product += w.to(tl.float32) * x_I[None, :]
+        if NORM:
+            total += x_I
+            squares += x_I * x_I
+        if start + BLOCK_I < I:
+            w = tl.load(
+                weight + o[:, None] * I + (start + BLOCK_I + i)[None, :], mask=there[:, None], other=0.0
+            )
+    if EARLY:
+        gdc_launch_dependents()
+    y = tl.sum(product, 1)
+    if NORM:
+        mean = tl.sum(total, 0) / I
+        scale = tl.rsqrt(tl.sum(squares, 0) / I - mean * mean + eps)
+        y = scale * (y - mean * tl.load(sums + o, mask=there, other=0.0))
+    y = _finished(y, tl.load(bias + o, mask=there, other=0.0), residual, o, there, GELU, ADD)
+    tl.store(out + o, y.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _many_rows(  # type: ignore[no-untyped-def]
+    x, weight, bias, sums, residual, out, R, O, eps,
+    I: tl.constexpr, NORM: tl.constexpr, GELU: tl.constexpr, ADD: tl.constexpr,
+    EARLY: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
+):  # fmt: skip
+    """A tile of rows: as one row, on the matrix units."""
+    o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
+    r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)
+    there_O, there_R = o < O, r < R
+    product = tl.zeros([BLOCK_R, BLOCK_O], tl.float32)
+    total = tl.zeros([BLOCK_R], tl.float32)
+    squares = tl.zeros([BLOCK_R], tl.float32)
+    if EARLY:
+        gdc_wait()
+    for start in range(0, I, BLOCK_I):
+        i = start + tl.arange(0, BLOCK_I)
+        w = tl.load(weight + o[:, None] * I + i[None, :], mask=there_O[:, None], other=0.0)
+        x_RI = tl.load(x + r[:, None] * I + i[None, :], mask=there_R[:, None], other=0.0)
+        product = tl.dot(x_RI, tl.trans(w), product)
+        if NORM:
+            wide = x_RI.to(tl.float32)
+            total += tl.sum(wide, 1)
+            squares += tl.sum(wide * wide, 1)
+    if EARLY:
+        gdc_launch_dependents()
+    y = product
+    if NORM:
+        mean = total / I
+        scale = tl.rsqrt(squares / I - mean * mean + eps)
+        y = scale[:, None] * (y - mean[:, None] * tl.load(sums + o, mask=there_O, other=0.0)[None, :])
+    at, mask = r[:, None] * O + o[None, :], there_R[:, None] & there_O[None, :]
+    y = _finished(y, tl.load(bias + o, mask=there_O, other=0.0)[None, :], residual, at, mask, GELU, ADD)
+    tl.store(out + at, y.to(out.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _attend(  # type: ignore[no-untyped-def]
+    qkv, keys, values, time, out, parts, scale,
+    H: tl.constexpr, T: tl.constexpr, E: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr, BLOCK_T: tl.constexpr,
+):  # fmt: skip
+    """A share of the places of one head of a row: the first one keeps the key and value of now, and hears them too."""
+    program, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    row, head, e = program // H, program % H, tl.arange(0, E)
+    now = tl.load(time)
+    span = tl.cdiv(tl.cdiv(now, SPLITS), BLOCK_T) * BLOCK_T
+    cache = program * (T * E)
+    if EARLY:
+        gdc_wait()
+    mine = qkv + row * (3 * H * E) + head * E + e
+    q = tl.load(mine).to(tl.float32) * scale
+    highest = tl.full([], float("-inf"), tl.float32)
+    weight = tl.full([], 0.0, tl.float32)
+    heard = tl.zeros([E], tl.float32)
+    if split == 0:
+        k, v = tl.load(mine + H * E), tl.load(mine + 2 * H * E)
+        tl.store(keys + cache + now * E + e, k)
+        tl.store(values + cache + now * E + e, v)
+        highest = tl.sum(q * k.to(tl.float32), 0)
+        weight = tl.full([], 1.0, tl.float32)
+        heard = v.to(tl.float32)
+    for start in range(split * span, tl.minimum(now, (split + 1) * span), BLOCK_T):
+        t = start + tl.arange(0, BLOCK_T)
+        at, before = cache + t[:, None] * E + e[None, :], t < now
+        k_TE = tl.load(keys + at, mask=before[:, None], other=0.0).to(tl.float32)
+        v_TE = tl.load(values + at, mask=before[:, None], other=0.0).to(tl.float32)
+        score = tl.where(before, tl.sum(k_TE * q[None, :], 1), float("-inf"))
+        higher = tl.maximum(highest, tl.max(score, 0))
+        share, kept = tl.exp(score - higher), tl.exp(highest - higher)
+        weight = weight * kept + tl.sum(share, 0)
+        heard = heard * kept + tl.sum(share[:, None] * v_TE, 0)
+        highest = higher
+    if EARLY:
+        gdc_launch_dependents()
+    if SPLITS == 1:
+        tl.store(out + program * E + e, (heard / weight).to(out.dtype.element_ty))
+    else:
+        part = parts + (program * SPLITS + split) * (E + 2)
+        tl.store(part + e, heard)
+        tl.store(part + E, highest)
+        tl.store(part + E + 1, weight)
+
+
+@triton.jit
+def _joined(  # type: ignore[no-untyped-def]
+    parts, out, E: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    """A head of a row from its shares: each has heard under its own highest score."""
+    program, e, s = tl.program_id(0).to(tl.int64), tl.arange(0, E), tl.arange(0, SPLITS)
+    if EARLY:
+        gdc_wait()
+    part = parts + (program * SPLITS + s) * (E + 2)
+    highest_S, weight_S = tl.load(part + E), tl.load(part + E + 1)
+    kept_S = tl.exp(highest_S - tl.max(highest_S, 0))
+    heard_E = tl.sum(tl.load(part[:, None] + e[None, :]) * kept_S[:, None], 0)
+    if EARLY:
+        gdc_launch_dependents()
+    tl.store(out + program * E + e, (heard_E / tl.sum(weight_S * kept_S, 0)).to(out.dtype.element_ty))
+
+
+class FusedLinear:
+    """act(norm(x) Wᵀ + b) (+ residual) of rows in bf16 or fp16, in one launch.
+
+    Args:
+        linear: the map; its weight is copied where a norm is folded into it.
+        norm: a LayerNorm before it, or None.
+        gelu: whether GELU follows.
+    """
+
+    def __init__(
+        self, linear: torch.nn.Linear, norm: torch.nn.LayerNorm | None = None, gelu: bool = False
+    ) -> None:
+        weight_OI, bias_O = linear.weight.detach(), linear.bias
+        self.bias_O = (
+            torch.zeros(len(weight_OI), device=weight_OI.device)
+            if bias_O is None
+            else bias_O.detach().float()
+        )
+        self.weight_OI, self.sums_O, self.eps = weight_OI.contiguous(), self.bias_O, 0.0
+        self.norm, self.gelu = norm is not None, gelu
+        self.tiles: Tiles | None = None
+        if norm is not None:
+            self.weight_OI = (weight_OI.float() * norm.weight.detach().float()).to(weight_OI.dtype)
+            self.sums_O = self.weight_OI.float().sum(1)
+            self.bias_O = self.bias_O + weight_OI.float() @ norm.bias.detach().float()
+            self.eps = norm.eps
+
+    def __call__(self, x_RI: Tensor, residual_RO: Tensor | None = None) -> Tensor:
+        """[R, I] → [R, O], contiguous."""
+        (rows, width), outs = x_RI.shape, len(self.weight_OI)
+        out_RO = x_RI.new_empty(rows, outs)
+        given = (
+            x_RI,
+            self.weight_OI,
+            self.bias_O,
+            self.sums_O,
+            x_RI if residual_RO is None else residual_RO,
+            out_RO,
+        )
+        how = {"I": width, "NORM": self.norm, "GELU": self.gelu, "ADD": residual_RO is not None}
+        tiles = self.tiles or tiles_of(rows, width, outs)
+        blocks = {"BLOCK_O": tiles.outs, "BLOCK_I": _block(width, tiles.ins), "EARLY": tiles.early}
+        launch = {
+            "num_warps": tiles.warps,
+            "num_stages": tiles.stages,
+            **({"launch_pdl": True} if tiles.early else {}),
+        }
+        if rows == 1:
+            _one_row[(triton.cdiv(outs, tiles.outs),)](*given, outs, self.eps, **how, **blocks, **launch)
+        else:
+            grid = (triton.cdiv(outs, tiles.outs), triton.cdiv(rows, tiles.rows))
+            _many_rows[grid](*given, rows, outs, self.eps, **how, BLOCK_R=tiles.rows, **blocks, **launch)
+        return out_RO
+
+
+def _block(width: int, most: int) -> int:
+    """The largest power of two that divides a width, up to `most`."""
+    return min(most, width & -width)
+
+
+def attend(qkv_RF: Tensor, k_RHTE: Tensor, v_RHTE: Tensor, time_1: Tensor, early: bool = False) -> Tensor:
+    """One place of causal attention: keeps the keys and values of `time_1`, hears those and all before; [R, H · E].
+
+    Args:
+        qkv_RF: queries, keys and values of one token a row, [R, 3 · H · E], contiguous.
+        k_RHTE: keys so far, contiguous; written at `time_1`.
+        v_RHTE: values likewise.
+        time_1: int64 [1], on the device: a captured graph serves all steps.
+        early: see `Tiles`.
+    """
+    rows, heads, length, size = k_RHTE.shape
+    out_RD = qkv_RF.new_empty(rows, heads * size)
+    cut = cuts_of(rows * heads, length)
+    parts = (
+        qkv_RF.new_empty(rows * heads * cut.splits * (size + 2), dtype=torch.float32)
+        if cut.splits > 1
+        else out_RD
+    )
+    launch = {"launch_pdl": True} if early else {}
+    _attend[(rows * heads, cut.splits)](
+        qkv_RF, k_RHTE, v_RHTE, time_1, out_RD, parts, size**-0.5,
+        H=heads, T=length, E=size, SPLITS=cut.splits, EARLY=early, BLOCK_T=cut.places, num_warps=cut.warps, **launch,
+    )  # fmt: skip
+    if cut.splits > 1:
+        _joined[(rows * heads,)](parts, out_RD, E=size, SPLITS=cut.splits, EARLY=early, num_warps=1, **launch)
+    return out_RD
+
+
+@triton.jit
+def _placed(  # type: ignore[no-untyped-def]
+    logits, previous, step, ranks, shares, befores, truncation, stride, highest,
+    V: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_W: tl.constexpr, TOP_K: tl.constexpr, ASCENDING: tl.constexpr,
+):  # fmt: skip
+    """Where some entries of a row stand in its order, without sorting it: how many come before each, and their probability.
+
+    An entry comes before another if it is likelier, or as likely and first. With TOP_K, ranks are there already and
+    entries from that rank on have no probability.
+    """
+    row, v = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK_V)
+    w = tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
+    x = tl.load(logits + row * stride + v, mask=v < V, other=float("-inf")).to(tl.float32)
+    mine = tl.load(logits + row * stride + w, mask=w < V, other=float("-inf")).to(tl.float32)
+    if ASCENDING:
+        lowest, top = tl.load(previous + row), highest + tl.load(step)
+        x = tl.where((v > lowest) & (v <= top), x, float("-inf"))
+        mine = tl.where((w > lowest) & (w <= top), mine, float("-inf"))
+    most = tl.max(x, 0).to(tl.float64)
+    temperature = tl.load(truncation)
+    share_V = tl.exp((x.to(tl.float64) - most) / temperature)
+    share_W = tl.exp((mine.to(tl.float64) - most) / temperature)
+    if TOP_K:
+        share_V = tl.where(tl.load(ranks + row * V + v, mask=v < V, other=V) < TOP_K, share_V, 0.0)
+        share_W = tl.where(tl.load(ranks + row * V + w, mask=w < V, other=V) < TOP_K, share_W, 0.0)
+    total = tl.sum(share_V, 0)
+    first = (x[None, :] > mine[:, None]) | ((x[None, :] == mine[:, None]) & (v[None, :] < w[:, None]))
+    before_W = tl.sum(tl.where(first, share_V[None, :], 0.0), 1) / total
+    at, there = row * V + w, w < V
+    if TOP_K == 0:
+        tl.store(ranks + at, tl.sum(first.to(tl.int32), 1), mask=there)
+    tl.store(shares + at, share_W / total, mask=there)
+    tl.store(befores + at, before_W, mask=there)
+
+
+@triton.jit
+def _chosen(  # type: ignore[no-untyped-def]
+    ranks, shares, befores, uniform, out, truncation, uniform_stride, V: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
+    """A row: of the fewest likeliest entries that reach top_p, the last whose predecessors do not reach the uniform number."""
+    row, v = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK_V)
+    at, there = row * V + v, v < V
+    share = tl.load(shares + at, mask=there, other=0.0)
+    before = tl.load(befores + at, mask=there, other=2.0)
+    nucleus = (before < tl.load(truncation + 1)) & (share > 0)
+    goal = tl.load(uniform + row * uniform_stride) * tl.sum(tl.where(nucleus, share, 0.0), 0)
+    rank = tl.where(nucleus & (before <= goal), tl.load(ranks + at, mask=there, other=0), -1)
+    tl.store(out + row, tl.argmax(rank, 0).to(tl.int64))
+
+
+class FusedDraw:
+    """`models.sampling.choice.draw` in two launches, and before it the support of ascending positions where there is one.
+
+    Args:
+        temperature: divides the logits.
+        top_k: see `models.sampling.choice.Truncation`.
+        top_p: likewise.
+        size: V, at most `MOST_ENTRIES`.
+        device: where.
+        highest: L - N where positions ascend: an entry v is supported if previous < v ≤ highest + step; else None.
+    """
+
+    def __init__(
+        self,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        size: int,
+        device: torch.device,
+        highest: int | None = None,
+    ) -> None:
+        self.truncation_2 = torch.tensor([temperature, top_p], dtype=torch.float64, device=device)
+        self.top_k, self.size, self.highest = top_k if top_k < size else 0, size, highest
+
+    def __call__(
+        self,
+        logits_BV: Tensor,
+        uniform_B: Tensor,
+        previous_B: Tensor | None = None,
+        step_1: Tensor | None = None,
+    ) -> Tensor:
+        """An entry a row, int64 [B]."""
+        assert (self.highest is not None) == (previous_B is not None)
+        batch, size = len(logits_BV), self.size
+        out_B = torch.empty(batch, dtype=torch.int64, device=logits_BV.device)
+        ranks_BV = torch.empty(batch, size, dtype=torch.int32, device=logits_BV.device)
+        shares_BV, befores_BV = torch.empty(2, batch, size, dtype=torch.float64, device=logits_BV.device)
+        previous, step = (out_B, out_B) if previous_B is None or step_1 is None else (previous_B, step_1)
+        block = triton.next_power_of_2(size)
+        some = min(SOME_ENTRIES, block)
+        for top_k in (0, self.top_k) if self.top_k else (0,):
+            _placed[(batch, triton.cdiv(size, some))](
+                logits_BV, previous, step, ranks_BV, shares_BV, befores_BV, self.truncation_2, logits_BV.stride(0),
+                self.highest or 0, V=size, BLOCK_V=block, BLOCK_W=some, TOP_K=top_k,
+                ASCENDING=self.highest is not None, num_warps=4,
+            )  # fmt: skip
+        _chosen[(batch,)](
+            ranks_BV, shares_BV, befores_BV, uniform_B, out_B, self.truncation_2, uniform_B.stride(0),
+            V=size, BLOCK_V=block, num_warps=4,
+        )  # fmt: skip
+        return out_B
