@@ -110,7 +110,19 @@ def jobs(rows: Sequence[int]) -> list[tuple[str, int, Tiles | None]]:
 
 def compiled(numbers: Sequence[int], rows: Sequence[int]) -> None:
     """Run some of the jobs once, for the compiler's cache on disk."""
+    cuts = [(count, cut) for count in rows for cut in attention_cuts(count)]
     for number in numbers:
+        if number >= len(jobs(rows)):
+            count, (cut, early) = cuts[number - len(jobs(rows))]
+            kernels.cuts_of = lambda heads, length, cut=cut: cut  # type: ignore[misc]
+            cache = torch.zeros(2, count, 16, 768, 64, device="cuda", dtype=torch.bfloat16)
+            attend(
+                torch.zeros(count, 3072, device="cuda").bfloat16(),
+                *cache,
+                torch.tensor([5], device="cuda"),
+                early,
+            )
+            continue
         name, count, tiles = jobs(rows)[number]
         if tiles is not None:
             try:
@@ -120,6 +132,13 @@ def compiled(numbers: Sequence[int], rows: Sequence[int]) -> None:
     torch.cuda.synchronize()
 
 
+def attention_cuts(rows: int) -> list[tuple[Cuts, bool]]:
+    """To try."""
+    few = itertools.product((4, 8, 16), (16, 32, 64), (1, 4))
+    many = itertools.product((1, 2), (64, 128), (1, 2))
+    return [(Cuts(*cut), early) for cut in (few if rows == 1 else many) for early in (False, True)]
+
+
 def attention(rows: int) -> dict[str, float]:
     """Microseconds of attention at half of the paper's 768 places, sixteen heads of 64, by how places are dealt out."""
     found = {}
@@ -127,17 +146,14 @@ def attention(rows: int) -> dict[str, float]:
     qkv_RF = torch.randn(rows, 3072, device="cuda", dtype=torch.bfloat16)
     time_1 = torch.tensor([384], device="cuda")
     before = kernels.cuts_of
-    few = itertools.product((4, 8, 16), (16, 32, 64), (1, 2, 4))
-    many = itertools.product((1, 2), (64, 128, 256), (1, 2))
-    for (splits, places, warps), early in itertools.product(few if rows == 1 else many, (False, True)):
-        cut = Cuts(splits, places, warps)
+    for cut, early in attention_cuts(rows):
         kernels.cuts_of = lambda heads, length, cut=cut: cut  # type: ignore[misc]
 
         def run(early: bool = early) -> None:
             for cache in caches:
                 attend(qkv_RF, cache[0], cache[1], time_1, early)
 
-        found[f"{splits} × {places} places, {warps} warps{', early' * early}"] = microseconds(
+        found[f"{cut.splits} × {cut.places} places, {cut.warps} warps{', early' * early}"] = microseconds(
             run, len(caches)
         )
     kernels.cuts_of = before
@@ -200,9 +216,10 @@ def main() -> None:
     parser.add_argument("--out", help="a JSON file for what was found")
     given = parser.parse_args()
     work, found = jobs(given.rows), dict[str, Any]()
+    everything = len(work) + sum(len(attention_cuts(rows)) for rows in given.rows)
     context = multiprocessing.get_context("spawn")
     others = [
-        context.Process(target=compiled, args=(range(number, len(work), PROCESSES), given.rows))
+        context.Process(target=compiled, args=(range(number, everything, PROCESSES), given.rows))
         for number in range(PROCESSES)
     ]
     for process in others:
