@@ -24,7 +24,7 @@ from benchmarks.row_03_training_gpu import random_batch
 from models.base.precision import allow_tf32, autocast
 from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling import CachedStackformer, Sampler, SamplingSettings, Truncation
-from models.sampling.memory import decoding_need, sampling_need
+from models.sampling.memory import WORKSPACE, decoding_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from settings.mqvae import MQVAESettings
 from settings.stackformer import StackformerSettings
@@ -58,13 +58,13 @@ def items(place: Place) -> list[Item]:
         Item("channels_last", channels_last, 20),
         Item("micro_batches", micro_batches, 20),
         Item("memory_as_reckoned", memory, 30),
-        Item("optimisers_as_on_the_cpu", lambda place: stepping.as_on_the_cpu(place, configs(place)), 60),
+        Item("optimisers_as_on_the_cpu", lambda place: stepping.as_on_the_cpu(place, configs(place)), 120),
         Item("bad_gradients_move_nothing", lambda place: stepping.bad_gradients(place, configs(place)), 30),
         Item("no_waiting_in_a_step", lambda place: stepping.waiting(place, configs(place)), 60),
         Item("deterministic_is_repeatable", lambda place: stepping.repeatable(place, configs(place)), 60),
         Item("muon_by_precision", stepping.muon, 30),
         Item("resume_is_uninterrupted", resumed, 30),
-        Item("compiled_mqvae", compiled_mqvae, 90),
+        Item("compiled_mqvae", compiled_mqvae, 180),
         Item("compiled_stackformer", compiled_stackformer, 90),
     ]
 
@@ -303,7 +303,8 @@ def memory(place: Place) -> dict[str, Any]:
         drawn, decoded = stackformer_config(place), mqvae_config(place)
     reckoned = {
         "sampling": sampling_need(drawn, SHARP, torch.bfloat16).of(batch),
-        "decoding": decoding_need(decoded).of(batch),
+        "decoding": decoding_need(decoded, WORKSPACE["fp32"]).of(batch),
+        "autocast": decoding_need(decoded, WORKSPACE["bf16"]).of(batch),
     }
     if place.device != "cuda":
         return {f"{name}_bytes": size for name, size in reckoned.items()}

@@ -57,8 +57,8 @@ def items(place: Place) -> list[Item]:
         Item("mqvae_f16_eager", partial(mqvae, config=F16, compiled=False), 25),
         Item("tokenise_compiled", tokenise_compiled, 60),
         Item("stackformer_step_compiled", partial(stackformer, compiled=True, checkpointed=False), 75),
-        Item("mqvae_f8_compiled", partial(mqvae, config=FULL, compiled=True), 75),
-        Item("mqvae_f16_compiled", partial(mqvae, config=F16, compiled=True), 75),
+        Item("mqvae_f8_compiled", partial(mqvae, config=FULL, compiled=True), 180),
+        Item("mqvae_f16_compiled", partial(mqvae, config=F16, compiled=True), 180),
         Item("profile_of_sampling", profile_of_sampling, 20),
         Item("profile_of_training", profile_of_training, 20),
     ]

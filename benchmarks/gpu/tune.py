@@ -116,12 +116,8 @@ def compiled(numbers: Sequence[int], rows: Sequence[int]) -> None:
             count, (cut, early) = cuts[number - len(jobs(rows))]
             kernels.cuts_of = lambda heads, length, cut=cut: cut  # type: ignore[misc]
             cache = torch.zeros(2, count, 16, 768, 64, device="cuda", dtype=torch.bfloat16)
-            attend(
-                torch.zeros(count, 3072, device="cuda").bfloat16(),
-                *cache,
-                torch.tensor([5], device="cuda"),
-                early,
-            )
+            qkv_RF = torch.zeros(count, 3072, device="cuda", dtype=torch.bfloat16)
+            attend(qkv_RF, cache[0], cache[1], torch.tensor([5], device="cuda"), early)
             continue
         name, count, tiles = jobs(rows)[number]
         if tiles is not None:

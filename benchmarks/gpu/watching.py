@@ -35,13 +35,15 @@ class Phase:
         name: also of its file.
         until: share of the whole time by which it must be over; what it leaves is the next one's.
         command: what is run; the deadline is appended (`--deadline EPOCH`).
-        beside: commands that run while it does, for their side effects (a warm compile cache), and are ended with it.
+        beside: commands that run from its start on, for their side effects (a warm compile cache).
+        ends_others: whether what runs beside is ended with it; the last phase ends it in any case.
     """
 
     name: str
     until: float
     command: Sequence[str]
     beside: Sequence[Sequence[str]] = ()
+    ends_others: bool = True
 
 
 @dataclass(frozen=True)
@@ -69,18 +71,20 @@ class Kit:
 
     def run(self, phases: Sequence[Phase]) -> list[dict[str, Any]]:
         """Run them all; what became of each."""
-        return [self._run(phase) for phase in phases]
+        helpers: list[subprocess.Popen[bytes]] = []
+        try:
+            return [self._run(phase, helpers) for phase in phases]
+        finally:
+            end_all(helpers)
 
-    def _run(self, phase: Phase) -> dict[str, Any]:
+    def _run(self, phase: Phase, helpers: "list[subprocess.Popen[bytes]]") -> dict[str, Any]:
         notes, began = Notes(self.out, phase.name), time.time()
         deadline = self.began + phase.until * self.seconds
         tell(f"{phase.name}: until {time.strftime('%H:%M:%S', time.localtime(deadline))}")
-        helpers = [self._start(command, Path(os.devnull)) for command in phase.beside]
-        try:
-            starts = self._until_done(phase, notes, deadline)
-        finally:
-            for helper in helpers:
-                end_group(helper)
+        helpers += [self._start(command, Path(os.devnull)) for command in phase.beside]
+        starts = self._until_done(phase, notes, deadline)
+        if phase.ends_others:
+            end_all(helpers)
         items = notes.read()["items"]
         failed = [name for name, found in items.items() if not found["ok"]]
         tell(f"{phase.name}: {len(items) - len(failed)} of {len(items)} items went well")
@@ -143,6 +147,12 @@ class Kit:
     def _tail(self) -> str:
         text = self.log.read_bytes()[-TAIL:] if self.log.is_file() else b""
         return text.decode(errors="replace")
+
+
+def end_all(processes: "list[subprocess.Popen[bytes]]") -> None:
+    """End them, each with all that it started."""
+    while processes:
+        end_group(processes.pop())
 
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:

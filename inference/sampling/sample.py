@@ -10,7 +10,7 @@ from torch import Tensor
 from inference.sampling.decode import decode
 from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling import Sampler, SamplingSettings
-from models.sampling.memory import Needs, decoding_need, sampling_need
+from models.sampling.memory import WORKSPACE, Needs, decoding_need, sampling_need
 from models.stackformer import Stackformer, StackformerConfig
 from settings.sample import SampleSettings
 from workspace.errors import UserError
@@ -77,7 +77,7 @@ def fitted(
     if free is None:
         return settings
     drawn = sampling_need(stackformer, drawing(settings), DTYPES[settings.precision], DTYPES[settings.cache])
-    needs = Needs(drawn, decoding_need(mqvae))
+    needs = Needs(drawn, decoding_need(mqvae, WORKSPACE[settings.decode_precision]))
     batch, decode_batch = needs.fit(settings.batch, settings.decode_batch, settings.samples_per_shard, free)
     if not batch:
         raise UserError(

@@ -1,10 +1,11 @@
 """How much memory drawing and decoding need, before they are begun: the code itself is run on meta tensors, which hold
 nothing, and what would be alive at once is counted.
 
-Not in it: libraries' workspaces and an allocator's rounding. Under autocast less is needed than is counted.
+Not in it: an allocator's rounding, and libraries' workspaces but for `WORKSPACE`.
 """
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from models.sampling.sampler import BUCKET, Sampler, SamplingSettings
 from models.stackformer import Stackformer, StackformerConfig
 
 META = torch.device("meta")
+HALVES = (torch.bfloat16, torch.float16)
+WORKSPACE: Mapping[str, float] = {"fp32": 1.5, "bf16": 1.05}
+"""Decoding's need with cuDNN's workspaces over its tensors', by precision, on an H200 at 256 px (docs/results/gpu.md)."""
 ROOM = 0.9
 """Share of the free memory of a GPU to plan with: libraries have workspaces, and allocators leave gaps."""
 
@@ -105,9 +109,17 @@ def sampling_need(
 ) -> Need:
     """What a `Sampler` on a GPU needs: weights in `dtype`; per image keys, values and the logits of one step."""
     model = _on_meta(Stackformer, config).to(dtype)
-    weights = sum(weight.nbytes for weight in model.parameters())
+    weights = sum(weight.nbytes for weight in model.parameters()) + _folded_bytes(model, dtype, kept_as)
     one, two = (_sampling_peak(model, batch, settings, kept_as) for batch in (1, 2))
     return Need(weights + one - (two - one), two - one)
+
+
+def _folded_bytes(model: Stackformer, dtype: torch.dtype, kept_as: torch.dtype | None) -> int:
+    """Copies that fused decoding makes of the two maps of each block into which it folds a LayerNorm."""
+    if dtype not in HALVES or kept_as not in (None, dtype) or model.config.network.block != "gpt":
+        return 0
+    folded = ("to_qkv.weight", "widen.weight")
+    return sum(weight.nbytes for name, weight in model.named_parameters() if name.endswith(folded))
 
 
 def _sampling_peak(
@@ -124,8 +136,13 @@ def _sampling_peak(
 
 
 @torch.no_grad()
-def decoding_need(config: MQVAEConfig) -> Need:
-    """What `MQVAE.decode_tokens` needs in fp32: weights; per image the largest set of live activations."""
+def decoding_need(config: MQVAEConfig, workspace: float = 1.0) -> Need:
+    """What `MQVAE.decode_tokens` needs in fp32: weights; per image the largest set of live activations.
+
+    Args:
+        config: of the model.
+        workspace: factor on the activations for a GPU's convolution workspaces; see `WORKSPACE`.
+    """
     model = _on_meta(MQVAE, config)
     weights = sum(weight.nbytes for weight in (*model.parameters(), *model.buffers()))
     peaks = []
@@ -135,7 +152,7 @@ def decoding_need(config: MQVAEConfig) -> Need:
             model.decode_tokens(tokens_BN, tokens_BN)
         peaks.append(live.peak)
     each = peaks[1] - peaks[0]
-    return Need(weights + peaks[0] - each, each)
+    return Need(weights + peaks[0] - each, int(workspace * each))
 
 
 def _on_meta(kind: Any, config: Any) -> Any:
