@@ -99,7 +99,9 @@ def test_each_service_is_imported_by_its_owner_alone_and_lazily_outside_pipeline
 def test_models_need_torch_einops_and_safetensors_alone(path: Path) -> None:
     import sys
 
-    allowed = MODELS_MAY_USE | ({"triton"} if path.name == "kernels.py" else set())  # torch for GPUs brings it
+    allowed = MODELS_MAY_USE | (
+        {"triton"} if path.name == "kernels.py" else set()
+    )  # torch for GPUs brings it
     outside = {name for name, _ in imported(path)} - allowed - set(sys.stdlib_module_names)
     assert not outside, f"{name_of(path)} imports {sorted(outside)}"
 

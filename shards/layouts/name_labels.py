@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from shards.layouts.cells import label_text
-from shards.layouts.names import PARTS, begins_like_split, words_of
+from shards.layouts.names import PARTS, SPLIT_WORDS, begins_like_split, splits_of, words_of
 from shards.layouts.tars import MASK_WORDS
 
-FRONT = re.compile(r"(.+?)(?:[\W_]+(\d+)\W*|(?<=[^\W\d_])(\d+))")
+FRONT = re.compile(r"(.+?)(?:(?:[\W_]+\d+)+\W*|(?<=[^\W\d_])\d+)")
 """A label and a number: `cat.0`, `cat (12)`, `n01440764_10026`, `dog17`."""
 BACK = re.compile(r"(\d+)[\W_]+([^\W\d_].*)")
 """A number and a label, as CIFAR's PNGs have it: `1000_truck`."""
@@ -32,7 +32,8 @@ GENERIC = frozenset({
     "received", "signal", "telegram", "file", "files", "sample", "samples", "example", "untitled", "unnamed", "download",
     "copy", "crop", "frame", "frames", "seq", "sequence", "video", "vid", "clip", "cam", "camera", "page", "tile", "patch",
     "render", "rendered", "output", "out", "result", "gen", "generated", "seed", "item", "data", "wallpaper", "new", "final",
-    "at", "am", "pm", "id", "no", "nr", "number", "index", "idx", "thumb", "orig", "original", "edited",
+    "at", "am", "pm", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+    "id", "no", "nr", "number", "index", "idx", "thumb", "orig", "original", "edited",
 })  # fmt: skip
 """Words of cameras and programs, which label nothing."""
 SIDES = frozenset({
@@ -109,10 +110,10 @@ def _doubt(counts: Mapping[str, int], share: float) -> str:
     parts = [label for label in counts if set(words_of(label)) & {*PARTS, *MASK_WORDS, *SIDES}]
     if 2 * len(parts) >= len(counts):
         return "parts"
-    if any(begins_like_split(label) for label in counts):
+    if any(begins_like_split(label) for label in counts) or any(splits_of(counts).values()):
         return "splits"
     words = {re.sub(r"[\W\d_]+", "", label).casefold() for label in counts}
-    if 2 * len(words) < len(counts) and not all(map(WORDNET.fullmatch, counts)):
+    if 2 * len(words) <= len(counts) and not all(map(WORDNET.fullmatch, counts)):
         return "numbered"
     return "few" if share < ENOUGH else ""
 
@@ -137,9 +138,13 @@ def told_names(found: NameLabels | None) -> str:
     if found is None:
         return ""
     if found.doubt == "splits":
+        words = {
+            word for label in set(found.labels.values()) for word in words_of(label) if word in SPLIT_WORDS
+        }
+        pattern = "|".join(sorted(words, key=lambda word: (-len(word), word)))
         return (
-            f"file names begin like splits ({found.counts()}), and are not read: shard.kind: file_names with "
-            "shard.columns: {split: '^([A-Za-z]+)'} divides them"
+            f"file names speak of splits ({found.counts()}), and are not read: shard.kind: file_names with "
+            f"shard.columns: {{split: '(?i)({pattern})'}} divides them"
         )
     if found.doubt == "parts":
         return (
