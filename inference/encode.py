@@ -3,7 +3,7 @@
 Shapes: B images, H and W pixels, N kept cells, L cells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
 from models.mqvae.masker import random_ranking
+from models.mqvae.model import Tokens
 from shards.images import ImageSample
 from shards.images.pixels import to_tensor
 from workspace.exact.seeds import sample_seed
@@ -64,10 +65,22 @@ def rankings(model: MQVAE, batch: KeyedImages) -> Tensor | None:
     return random_ranking(seeds, model.config.num_positions).to(next(model.parameters()))
 
 
-def encode(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32") -> TokenArrays:
-    """Codes and positions of a batch; the model on any device, `precision` of its forward pass."""
+def encode(
+    model: MQVAE,
+    batch: KeyedImages,
+    precision: Precision = "fp32",
+    tokenize: Callable[..., Tokens] | None = None,
+) -> TokenArrays:
+    """Codes and positions of a batch.
+
+    Args:
+        model: on any device.
+        batch: images and keys.
+        precision: of the forward pass.
+        tokenize: the model's method of that name, compiled; None takes it as it is.
+    """
     weight = next(model.parameters())
     with autocast(precision, weight.device):
         image_BCHW = to_tensor(batch.images, weight.device).to(weight.dtype)
-        found = model.tokenize(image_BCHW, rankings(model, batch))
+        found = (tokenize or model.tokenize)(image_BCHW, rankings(model, batch))
     return TokenArrays(found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy())

@@ -1,16 +1,18 @@
 """Image shards → blocks of tokens: each image in its versions, with class, captions and source."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from inference.encode import KeyedImages, TokenArrays, encode
 from models.mqvae import MQVAE
+from models.mqvae.model import Tokens
 from settings.tokenize import Augmentation, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
 from shards.text import TextTokenizer, captions_of
@@ -86,6 +88,10 @@ class BlockMaker:
     classed: bool
     captions: Captions | None
 
+    @cached_property
+    def _compiled(self) -> Callable[..., Tokens] | None:
+        return torch.compile(self.model.tokenize) if self.settings.compile else None
+
     def batches(self, samples: Iterator[Encoded]) -> Iterator[list[Encoded]]:
         """The images in batches, none of which is in two blocks."""
         taken = 0
@@ -118,7 +124,8 @@ class BlockMaker:
             [sample.image[:, ::-1] if augmentation.flip else sample.image for sample in samples]
         )
         keys = [key_of(sample, number) for sample in samples]
-        return encode(self.model, KeyedImages(images, keys, self.settings.seed), self.settings.precision)
+        batch = KeyedImages(images, keys, self.settings.seed)
+        return encode(self.model, batch, self.settings.precision, self._compiled)
 
     def _block(
         self,

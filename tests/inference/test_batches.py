@@ -12,8 +12,11 @@ from evaluation.examples import Example, read_examples, read_picture, write_exam
 from inference.encode import KeyedImages, encode, encoder_on
 from inference.reconstruct import from_other_counts, reconstruct
 from inference.sampling.decode import decode
+from inference.token_shards import BlockMaker
 from models.mqvae import MQVAE
 from models.mqvae.masker import MaskKind
+from settings.tokenize import Augmentation, TokenizeSettings
+from shards.images import ImageSample
 from shards.samples import Sample, SampleFacts, SampleRecord, read_samples, sample_shards, write_samples
 from tests.training.test_mqvae_training import CONFIG
 from workspace.errors import UserError
@@ -117,3 +120,21 @@ def test_facts_that_an_artifact_lacks_or_has_in_another_type_are_named_with_what
             UserError, match=f"the facts of samples: cell_pixels: {told}.*: run `dvc repro sample`"
         ):
             facts_of(SampleFacts, manifest)
+
+
+def test_a_compiled_model_gives_the_same_tokens_to_all_batches_of_a_block() -> None:
+    mqvae = model("adaptive")
+    settings = TokenizeSettings(
+        batch=2,
+        compile=True,
+        block=4,
+        augmentations=[Augmentation(flip=False)],
+        text_vocab=0,
+        text_length=0,
+        seed=0,
+    )
+    maker = BlockMaker(mqvae, settings, False, None)
+    samples = [ImageSample(key, image, None, (), None, None) for key, image in zip(KEYS, images(), strict=True)]
+    (block,) = maker.blocks(iter([samples[:2], samples[2:]]), settings.augmentations, {})
+    expected = encode(mqvae, KeyedImages(images(), KEYS, 0))
+    assert np.array_equal(block.codes, expected.codes)
