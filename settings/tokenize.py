@@ -24,7 +24,8 @@ class TokenizeSettings(Section):
         default="fp32", description="precision of the MQ-VAE: fp32, or bf16 (autocast)"
     )
     compile: bool = Field(
-        default=False, description="compile the MQ-VAE: 2.6 × the images per second on a GPU, after half a minute"
+        default=False,
+        description="compile the MQ-VAE: 2.6 × the images per second on a GPU, after half a minute",
     )
     block: PositiveInt = Field(description="images per block of the token shards")
     augmentations: list[Augmentation] = Field(

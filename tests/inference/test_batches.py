@@ -134,7 +134,9 @@ def test_a_compiled_model_gives_the_same_tokens_to_all_batches_of_a_block() -> N
         seed=0,
     )
     maker = BlockMaker(mqvae, settings, False, None)
-    samples = [ImageSample(key, image, None, (), None, None) for key, image in zip(KEYS, images(), strict=True)]
-    (block,) = maker.blocks(iter([samples[:2], samples[2:]]), settings.augmentations, {})
+    samples = [
+        ImageSample(key, image, None, (), None, None) for key, image in zip(KEYS, images(), strict=True)
+    ]
+    (block,) = maker.blocks(iter([samples[:2], samples[2:]]), settings.augmentations, dict.fromkeys(KEYS, ""))
     expected = encode(mqvae, KeyedImages(images(), KEYS, 0))
     assert np.array_equal(block.codes, expected.codes)
