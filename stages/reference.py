@@ -87,7 +87,7 @@ def install(
         proxy = train_proxy(
             ProxyConfig(plan.width, heads),
             class_head(heads, shards.facts.classes),
-            training_batches(shards, heads, plan.batch, plan.steps, settings.seed, plan.softened),
+            ahead(training_batches(shards, heads, plan.batch, plan.steps, settings.seed, plan.softened)),
             plan.steps,
             plan.learning_rate,
             settings.seed,
