@@ -9,6 +9,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -58,6 +59,12 @@ def texts() -> Iterator[tuple[str, str]]:
             yield from ((name, piece) for piece in pieces(name, text))
 
 
+@cache
+def plain_texts() -> tuple[tuple[str, str], ...]:
+    """The same without code in the text, on one line each; once for all words, since parsing takes more than a second."""
+    return tuple((name, " ".join(SPAN.sub("…", text).split())) for name, text in texts())
+
+
 def pieces(name: str, text: str) -> Iterator[str]:
     if name.endswith(".py"):
         yield from of_python(text)
@@ -86,8 +93,7 @@ def of_python(text: str) -> Iterator[str]:
 def test_no_prose_has_it(word: str) -> None:
     pattern = re.compile(BANNED[word], re.IGNORECASE)
     found = []
-    for name, text in texts():
-        plain = " ".join(SPAN.sub("…", text).split())
+    for name, plain in plain_texts():
         found += [
             f"{name}: {plain[max(0, match.start() - 60) : match.end() + 40]}"
             for match in pattern.finditer(plain)
