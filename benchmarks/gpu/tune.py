@@ -186,7 +186,7 @@ def repeat(work: Callable[[], object]) -> None:
 
 
 def take_best(found: dict[str, Any]) -> None:
-    """Let the kernels use, at the shapes that were timed, what was fastest."""
+    """Let the kernels use, at the shapes that were timed, the fastest settings."""
     tiles, cuts = {}, {}
     for key, values in found.items():
         name, _, rows = key.removesuffix(" rows").partition(", ")
@@ -209,7 +209,7 @@ def main() -> None:
     """Compile, then time."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.tune", description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 64], help="rows that come at once (1 64)")
-    parser.add_argument("--out", help="a JSON file for what was found")
+    parser.add_argument("--out", help="a JSON file for the findings")
     given = parser.parse_args()
     work, found = jobs(given.rows), dict[str, Any]()
     everything = len(work) + sum(len(attention_cuts(rows)) for rows in given.rows)

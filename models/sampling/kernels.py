@@ -1,7 +1,7 @@
 """Triton kernels of a step of decoding on a GPU: five launches a block where single operations take thirteen.
 
 At a few rows a step is bound by the bytes of its weights and of the keys and values so far, and by the microseconds that each
-launch takes even in a CUDA graph. So what stands between two matrix products is done within them: LayerNorm before, GELU or
+launch takes even in a CUDA graph. So the work between two matrix products is done within them: LayerNorm before, GELU or
 the residual sum after. Products and sums are kept in fp32.
 
 A LayerNorm (weights γ, β) before a linear map needs no pass of its own: with W' = W γ, s = Σ W' and c = W β + b,
@@ -57,7 +57,7 @@ def starts_early() -> bool:
 
 
 def tiles_of(rows: int, ins: int, outs: int) -> Tiles:
-    """What was fastest on an H200 (docs/results/gpu.md), at 1,024 features and their multiples."""
+    """The fastest on an H200 (docs/results/gpu.md), at 1,024 features and their multiples."""
     early = starts_early()
     if rows == 1:
         return Tiles(8 if outs >= 2048 else 4, 1024, warps=8 if ins > 1024 else 4, early=early)
@@ -336,7 +336,7 @@ def _placed(  # type: ignore[no-untyped-def]
     logits, previous, step, ranks, shares, befores, truncation, stride, highest,
     V: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_W: tl.constexpr, TOP_K: tl.constexpr, ASCENDING: tl.constexpr,
 ):  # fmt: skip
-    """Where some entries of a row stand in its order, without sorting it: how many come before each, and their probability.
+    """The places of some entries in a row's order, without sorting it: how many come before each, and their probability.
 
     An entry comes before another if it is likelier, or as likely and first. With TOP_K, ranks are there already and
     entries from that rank on have no probability.
@@ -412,7 +412,7 @@ class FusedDraw:
         previous_B: Tensor | None = None,
         step_1: Tensor | None = None,
     ) -> Tensor:
-        """An entry a row, int64 [B]."""
+        """An entry per row, int64 [B]."""
         assert (self.highest is not None) == (previous_B is not None)
         batch, size = len(logits_BV), self.size
         out_B = torch.empty(batch, dtype=torch.int64, device=logits_BV.device)

@@ -20,7 +20,7 @@ from models.sampling.state import CachedStackformer, PositionMemory
 from models.stackformer.model import Stackformer
 
 Draw = Callable[[Tensor, Tensor], Tensor]
-"""Logits [B, V] and uniform numbers [B] → an entry a row."""
+"""Logits [B, V] and uniform numbers [B] → an entry per row."""
 BUCKET = 64
 """Where steps are captured as CUDA graphs: attention reads up to the next multiple of it, under a mask; a graph each."""
 
