@@ -87,7 +87,9 @@ def names_of(data: bytes, name: str, numbers: Collection[int], from_zero: bool =
         return {int(match[1]): match[2] for match in pairs_of_lines if match}
     otherwise = 0 if from_zero else -1
     first = 0 if 0 in numbers else 1 if max(numbers) == len(rows) else otherwise
-    return dict(enumerate(rows, first)) if first >= 0 else {}
+    # labels.txt may hold the labels of the images
+    exact = from_zero or PurePosixPath(name).name.lower() in MAPS or len(rows) == max(numbers) + 1 - first
+    return dict(enumerate(rows, first)) if first >= 0 and exact else {}
 
 
 def told_classes(classes: Sequence[str]) -> list[str]:

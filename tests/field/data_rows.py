@@ -160,6 +160,8 @@ ROWS: tuple[Row, ...] = (
         made(NUMBERS, {"cat_to_name.json": '{"1": "rose", "2": "lily", "10": "iris"}'})),
     Row("numbered folders with too few names", AREA, "1/, 2/, 10/; classes.txt of two lines", "class_folder: 1 1+1, 10 1+1, 2 1+1; seen 6 = 3 train + 3 val + 0 skipped; 1 passed over",
         made(NUMBERS, {"classes.txt": "rose\nlily\n"})),
+    Row("numbered folders with the images' labels in a text", AREA, "0/, 1/, 2/; labels.txt: 2, 1, 0, 0, 1, 2: no names of classes", "class_folder: 0 1+1, 1 1+1, 2 1+1; seen 6",
+        made([f"{cls}/{n}.png" for cls in range(3) for n in range(2)], {"labels.txt": "2\n1\n0\n0\n1\n2\n"})),
     Row("species in folders of their genus", AREA, "canis/lupus/, felis/catus/ …", "the images in folders of canis/ (aureus, lupus) are of the class canis: shard.kind: class_folder with shard.columns: {label: folder} makes the inner",
         made(SPECIES)),
     Row("the same, the inner folders asked for", AREA, "kind class_folder, shard.columns: {label: folder}", "class_folder: aureus 1+1, catus 1+1, lupus 1+1, margarita 1+1; seen 8",
