@@ -6,26 +6,26 @@ Shapes: B images, N kept codes, C = N_c conditions.
 """
 
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.gpu import stepping
+from benchmarks.gpu import drawing, stepping
+from benchmarks.gpu.judging import SHARP, distance, judged, mqvae_config, stackformer_config
 from benchmarks.gpu.phase import Item, Place
 from benchmarks.gpu.resuming import resumed
 from benchmarks.gpu.timing import forget_peak, wait
-from benchmarks.mqvae_made import FULL, SMALL, TRAINING, training_module_of
+from benchmarks.mqvae_made import FULL, TRAINING, training_module_of
 from benchmarks.row_02_sampling_gpu import CONFIG
 from benchmarks.row_03_training_gpu import TRAINING as STACKFORMER_TRAINING
 from benchmarks.row_03_training_gpu import random_batch
 from models.base.precision import allow_tf32, autocast
 from models.mqvae import MQVAE, MQVAEConfig
-from models.sampling import CachedStackformer, Sampler, SamplingSettings, Truncation
+from models.sampling import Sampler
 from models.sampling.memory import WORKSPACE, decoding_need, sampling_need
-from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
+from models.stackformer import Stackformer, StackformerConfig
 from settings.mqvae import MQVAESettings
 from settings.stackformer import StackformerSettings
 from training.mqvae.module import ImageBatch
@@ -34,7 +34,6 @@ from training.stackformer.module import StackformerTrainingModule
 CPU = torch.device("cpu")
 PLAIN = TRAINING.replaced(channels_last=False)
 PLAIN_STACKFORMER = STACKFORMER_TRAINING.replaced(precision="fp32", compile=False)
-SHARP = SamplingSettings(1.7, Truncation(0.9, 0, 0.9), Truncation(0.9, 0, 0.9))
 BF16_TERMS = {"l1": 1e-2, "l2": 1e-2, "commitment": 1e-2, "discriminator": 1e-2, "adaptive_weight": 0.5}
 """How far a loss term may lie from fp32's, relatively. The adaptive weight is a ratio of gradients, of which the discriminator's
 is small at its random start and rounded on its whole way back: a CPU has 0.30 in fp32 and 0.24 in bf16 there."""
@@ -51,8 +50,8 @@ def items(place: Place) -> list[Item]:
     return [
         Item("mqvae_fp32_as_on_the_cpu", mqvae_fp32, 30),
         Item("stackformer_fp32_as_on_the_cpu", stackformer_fp32, 30),
-        Item("graphs_draw_what_eager_draws", graphs, 90),
-        Item("fused_kernels_as_single_operations", fused, 60),
+        Item("graphs_draw_what_eager_draws", drawing.graphs, 90),
+        Item("fused_kernels_as_single_operations", drawing.fused, 60),
         Item("tokenise_and_decode", tokens, 20),
         Item("bf16_near_fp32", bf16, 30),
         Item("channels_last", channels_last, 20),
@@ -69,42 +68,10 @@ def items(place: Place) -> list[Item]:
     ]
 
 
-def mqvae_config(place: Place) -> MQVAEConfig:
-    """The paper's network at f8, 64 pixels, half its width."""
-    return (
-        replace(SMALL, image_size=32, channels=8, code_dim=8, num_codes=16, demask_blocks=2)
-        if place.tiny
-        else SMALL
-    )
-
-
-def stackformer_config(place: Place, **changes: Any) -> StackformerConfig:
-    """A small one whose sequence crosses several buckets."""
-    network = (
-        NetworkConfig(32, 2, 1, 1, 0.0, "ascending")
-        if place.tiny
-        else NetworkConfig(256, 4, 4, 2, 0.0, "ascending")
-    )
-    length, kept = (16, 9) if place.tiny else (128, 96)
-    return replace(StackformerConfig(network, 512, length, kept, "class", 1, 5), **changes)
-
-
 def configs(place: Place) -> tuple[MQVAEConfig, StackformerConfig]:
     """Of the items that train a few steps: what a CPU does in seconds as well."""
     smaller = replace(mqvae_config(place), channels=32) if not place.tiny else mqvae_config(place)
     return smaller, stackformer_config(place)
-
-
-def distance(a: Tensor, b: Tensor) -> float:
-    """‖a - b‖ / ‖b‖ in float64; NaN where either has one."""
-    a, b = a.detach().double().cpu(), b.detach().double().cpu()
-    return float((a - b).norm() / b.norm().clamp_min(1e-30))
-
-
-def judged(found: Mapping[str, float], bounds: Mapping[str, float]) -> dict[str, Any]:
-    """The numbers, their bounds, and whether each is within; NaN is not."""
-    ok = all(found[name] <= bound for name, bound in bounds.items())
-    return {**found, "bounds": dict(bounds), "ok": ok}
 
 
 def gradients_of(module: nn.Module) -> dict[str, Tensor]:
@@ -230,53 +197,6 @@ def compiled_stackformer(place: Place) -> dict[str, Any]:
     )
 
 
-def graphs(place: Place) -> dict[str, Any]:
-    """Captured steps draw the tokens that steps launched one by one draw, whatever the condition, the support, or the sizes."""
-    device, batch = torch.device(place.device), 3
-    kinds: dict[str, Callable[[], StackformerConfig]] = {
-        "class": lambda: stackformer_config(place),
-        "text": lambda: stackformer_config(place, condition="text", condition_length=7, condition_vocab=50),
-        "unused": lambda: with_network(stackformer_config(place), position_support="unused"),
-        "modern": lambda: with_network(stackformer_config(place), block="modern"),
-        "many_codes": lambda: stackformer_config(place, num_codes=5000),  # sorted otherwise than up to 4,096
-    }
-    found: dict[str, Any] = {}
-    for name, kind in kinds.items():
-        for dtype in (torch.float32,) if place.tiny else (torch.float32, torch.bfloat16):
-            same, captured = as_eager(kind(), dtype, device, batch)
-            found[f"{name}_{str(dtype).removeprefix('torch.')}"] = same
-            found["captured"] = found.get("captured", True) and captured
-    needed = (
-        found
-        if place.device == "cuda"
-        else {name: same for name, same in found.items() if name != "captured"}
-    )
-    return found | {"ok": all(needed.values())}
-
-
-def with_network(config: StackformerConfig, **changes: Any) -> StackformerConfig:
-    """The same with another network."""
-    return replace(config, network=replace(config.network, **changes))
-
-
-def as_eager(
-    config: StackformerConfig, dtype: torch.dtype, device: torch.device, batch: int
-) -> tuple[bool, bool]:
-    """Whether two batches of captured steps are those of eager ones, and whether steps were captured at all."""
-    torch.manual_seed(0)
-    model = Stackformer(config).eval().to(device, dtype)
-    condition = torch.arange(batch * config.condition_length).reshape(batch, -1) % config.condition_vocab
-    fast = Sampler(model, batch, SHARP)
-    plain = Sampler(model, batch, SHARP, bucket=64 if device.type == "cuda" else None, capture=False)
-    same = True
-    for first in (0, batch):
-        mine, theirs = (sampler(condition, range(first, first + batch)) for sampler in (fast, plain))
-        same &= torch.equal(mine.codes_BN, theirs.codes_BN) and torch.equal(
-            mine.positions_BN, theirs.positions_BN
-        )
-    return same, fast.captures
-
-
 def tokens(place: Place) -> dict[str, Any]:
     """Tokens decoded give the reconstruction; the device finds the CPU's tokens."""
     device, config = torch.device(place.device), mqvae_config(place)
@@ -342,38 +262,3 @@ def decoding_bytes(config: MQVAEConfig, batch: int, device: torch.device, tf32: 
     wait(device)
     allow_tf32(convolutions=False, products=False)
     return torch.cuda.max_memory_allocated() - before
-
-
-@torch.no_grad()
-def fused(place: Place) -> dict[str, Any]:
-    """Logits of the fused kernels along given tokens are at least as near to fp32's as those of single operations in bf16."""
-    if place.device != "cuda":
-        return {"left_out": "the kernels run on GPUs alone; tests/models/test_kernels.py interprets them"}
-    found: dict[str, float] = {}
-    for batch in (1, 3, 70):
-        config = replace(stackformer_config(place), condition_vocab=70)
-        torch.manual_seed(0)
-        model, tokens = Stackformer(config).eval().to("cuda"), random_batch(config, batch)
-        with torch.no_grad():
-            for weight in model.parameters():  # far from the small numbers of its start
-                weight.add_(0.05 * torch.randn_like(weight))
-        exact = forced_logits(model, tokens, False)
-        low = model.bfloat16()
-        for name, way in (("fused", True), ("plain", False)):
-            found[f"{name}_{batch}"] = distance(forced_logits(low, tokens, way), exact)
-    ok = all(found[f"fused_{batch}"] <= 1.1 * found[f"plain_{batch}"] for batch in (1, 3, 70))
-    return found | {"ok": ok}
-
-
-def forced_logits(model: Stackformer, tokens: Any, fused: bool) -> Tensor:
-    """Of codes and positions at every step of given tokens."""
-    scale = 1.0 if len(tokens) == 1 else 1.5  # one row, and twice as many rows as images
-    state = CachedStackformer(model, len(tokens), scale, bucket=64, fused=fused)
-    state.start(tokens.condition_BC.cuda())
-    codes_BN, positions_BN = tokens.codes_BN.cuda(), tokens.positions_BN.cuda()
-    logits = []
-    for step in range(codes_BN.shape[1]):
-        logits += [state.code_logits(), state.position_logits(codes_BN[:, step])]
-        if step + 1 < codes_BN.shape[1]:
-            state.advance(codes_BN[:, step], positions_BN[:, step])
-    return torch.cat([part.float() for part in logits], dim=1)

@@ -24,7 +24,8 @@ from benchmarks.gpu.notes import tell
 from benchmarks.gpu.phase import Place
 from benchmarks.gpu.speed import sampling
 from models.sampling import Truncation, draw, kernels
-from models.sampling.kernels import Cuts, FusedDraw, FusedLinear, Tiles, attend
+from models.sampling.draw_kernels import FusedDraw
+from models.sampling.kernels import Cuts, FusedLinear, Tiles, attend
 
 SHAPES = {
     "qkv": (1024, 3072, True, False),

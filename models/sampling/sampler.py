@@ -100,7 +100,7 @@ class Sampler:
         )
         if not self._state.fused:
             return plain
-        from models.sampling.kernels import MOST_ENTRIES, FusedDraw
+        from models.sampling.draw_kernels import MOST_ENTRIES, FusedDraw
 
         config, memory, found = self.config, self._memory, list[Draw](plain)
         if config.num_codes <= MOST_ENTRIES:

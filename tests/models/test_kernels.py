@@ -19,7 +19,8 @@ pytest.importorskip("triton", reason="Triton has wheels for Linux alone")
 from triton.runtime import interpreter  # noqa: E402
 
 from models.sampling import Sampler, SamplingSettings, Truncation, draw, fused, kernels  # noqa: E402
-from models.sampling.kernels import Cuts, FusedDraw, FusedLinear, Tiles, attend  # noqa: E402
+from models.sampling.draw_kernels import FusedDraw  # noqa: E402
+from models.sampling.kernels import Cuts, FusedLinear, Tiles, attend  # noqa: E402
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig  # noqa: E402
 
 BOUNDS = {torch.float32: 1e-5, torch.float16: 1e-2}
