@@ -11,7 +11,10 @@ wait without end for a node that does not come back.
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -145,7 +148,20 @@ def _one_group(
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
-    trainer.fit()
+    with own_interrupts():
+        trainer.fit()
+
+
+@contextmanager
+def own_interrupts() -> Iterator[None]:
+    """After the block Ctrl-C does what it did before: Ray Train takes it for itself, and a later one would wait for a cluster
+    that has gone."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _newest_checkpoint(folder: Path) -> str:

@@ -18,6 +18,8 @@ for name in list(os.environ):
 os.environ["GIT_CONFIG_GLOBAL"] = os.devnull  # the user's may sign commits, or run hooks
 os.environ["PYTHONPATH"] = str(ROOT)  # of processes that tests start: they do not start in the root
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+if not Path("/dev/nvidiactl").exists():  # Triton looks when it is first imported, by whichever test that is
+    os.environ["TRITON_INTERPRET"] = "1"
 # `nohup make test &` ignores Ctrl-C, and so would every process that a test starts and interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile(

@@ -1,6 +1,7 @@
 """Laws of the head, `fit` and `map_shards` on a real Ray with two workers; one head for all of them."""
 
 import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
@@ -68,9 +69,11 @@ def test_two_workers_are_a_group_that_agrees_beside_a_gpu_that_torch_cannot_use(
 
 
 def test_a_users_mistake_in_a_worker_is_the_drivers(tmp_path: Path) -> None:
+    interrupts = signal.getsignal(signal.SIGINT)
     with pytest.raises(UserError, match=r"^mqvae.steps is wrong$"):
         one = TWO.model_copy(update={"workers": 1})
         fit(learn, Lesson(tmp_path, mistake="mqvae.steps is wrong"), one, tmp_path)
+    assert signal.getsignal(signal.SIGINT) is interrupts  # Ray Train takes Ctrl-C for itself
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch can use the GPU here")
