@@ -24,6 +24,7 @@ import yaml
 
 from workspace.bases import BASE, whole
 from workspace.errors import UserError
+from workspace.exact.manifest import atomic_path
 from workspace.settings import read_tree
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
@@ -53,7 +54,8 @@ def take(name: str, source: str | None = None, weights: str | None = None) -> No
             f"params.yaml has uncommitted edits: keep them by `git commit -m mine params.yaml`, or drop them by "
             f"`git checkout params.yaml`; then `make repro PRESET={name}` (`make repro` runs params.yaml as it is)"
         )
-    PARAMS.write_text(wanted, encoding="utf-8")
+    with atomic_path(PARAMS) as temporary:
+        temporary.write_text(wanted, encoding="utf-8")
 
 
 def validated(name: str, source: str | None = None, weights: str | None = None) -> str:

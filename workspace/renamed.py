@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from workspace.errors import UserError
+from workspace.exact.manifest import atomic_path
 
 RENAMED = {
     "mqvae.final_rate": "min_lr_ratio",
@@ -127,7 +128,12 @@ def with_new_names(text: str, where: str) -> str:
                 raise UserError(
                     f"{where}: {name} is a share, and the file has no mqvae.steps to make steps of it: write {renamed(name)}"
                 )
-            there = _in_steps(name, float(value.value), steps)
+            try:
+                there = _in_steps(name, float(value.value), steps)
+            except (TypeError, ValueError) as error:
+                raise UserError(
+                    f"{where}: {name} is {value.value!r}, expected a share of mqvae.steps, a number"
+                ) from error
             edits.append((value.start_mark.index, value.end_mark.index, there))
     for start, end, new in sorted(edits, reverse=True):  # from the end, so that earlier places stay valid
         text = text[:start] + new + text[end:]
@@ -154,7 +160,8 @@ def main() -> None:
         for path in parser.parse_args().files:
             text = path.read_text(encoding="utf-8")
             changed = with_new_names(text, str(path))
-            path.write_text(changed, encoding="utf-8")
+            with atomic_path(path) as temporary:  # a user's own file: whole at every moment
+                temporary.write_text(changed, encoding="utf-8")
             sys.stdout.write(f"{path}: {'new names written' if changed != text else 'no old names'}\n")
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"{error}")

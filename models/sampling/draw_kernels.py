@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-MOST_ENTRIES = 8192
-"""Of a vocabulary that one program reads at once."""
+MOST_ENTRIES = 1024
+"""Of a vocabulary that is drawn from here: as many as were tried on a GPU; all pairs of them are compared."""
 SOME_ENTRIES = 16
 """Of it, placed by one program."""
 

@@ -1,4 +1,4 @@
-"""A `gpt` transformer decoded on a GPU by the kernels of kernels.py: five launches a block, one captured graph for all steps.
+"""A `gpt` transformer decoded on a GPU by the kernels of kernels.py: five launches per block (six at few rows), one captured graph for all steps.
 
 The plain way (decoding.py) reads up to the next bucket under a mask and needs a graph for each bucket; here attention takes the
 place from the device, and stops there. Products are kept in fp32 where the plain way rounds between two operations, so logits
@@ -16,17 +16,22 @@ from models.sampling.decoding import DecodingBlock, DecodingTransformer
 from models.sampling.kernels import FusedLinear, attend, starts_early
 from models.stackformer.transformer import Block, ModernTransformer, Transformer
 
+AMPERE = (8, 0)
+"""The compute capability from which on matrix units multiply bf16."""
 SMALLEST_HEAD = 16
 """Features of a head, a power of two, from which on a tile is worth its name."""
 
 
 def fuses(transformer: Transformer | ModernTransformer, kept_as: torch.dtype | None) -> bool:
-    """Whether this way takes a transformer: `gpt` blocks in bf16 or fp16 on a GPU, keys and values likewise."""
+    """Whether this way takes a transformer: `gpt` blocks in bf16 or fp16, keys and values likewise, on NVIDIA's GPUs whose
+    matrix units have bf16."""
     weight = next(transformer.parameters())
     head = transformer.width // transformer.heads
     return (
         isinstance(transformer, Transformer)
         and weight.device.type == "cuda"
+        and torch.version.cuda is not None
+        and torch.cuda.get_device_capability(weight.device) >= AMPERE
         and weight.dtype in (torch.bfloat16, torch.float16)
         and kept_as in (None, weight.dtype)
         and head >= SMALLEST_HEAD

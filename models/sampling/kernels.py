@@ -1,4 +1,5 @@
-"""Triton kernels of a step of decoding on a GPU: five launches a block where single operations take thirteen.
+"""Triton kernels of a step of decoding on a GPU: five or six launches per block where single operations
+take thirteen.
 
 At a few rows a step is bound by the bytes of its weights and of the keys and values so far, and by the microseconds that each
 launch takes even in a CUDA graph. So the work between two matrix products is done within them: LayerNorm before, GELU or
