@@ -1,4 +1,4 @@
-"""A `gpt` transformer decoded on a GPU by the kernels of kernels.py: five or six launches per block, one captured graph for all steps.
+"""A `gpt` transformer decoded on a GPU by kernels.py: five or six launches per block, one captured graph for all steps.
 
 The plain way (decoding.py) reads up to the next bucket under a mask and needs a graph for each bucket; here attention takes the
 place from the device, and stops there. Products are kept in fp32 where the plain way rounds between two operations, so logits
