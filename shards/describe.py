@@ -1,6 +1,6 @@
-"""What an artifact holds, in words: `python -m shards.describe DIR`.
+"""Describe what an artifact holds: `python -m shards.describe DIR`.
 
-Of any artifact its kind, facts, files and what it was made from; of token shards also one image as it is stored.
+Prints any artifact's kind, facts, files and inputs; for token shards also one image as it is stored.
 """
 
 import argparse
@@ -20,7 +20,7 @@ SHOWN = 160
 
 
 def describe(folder: Path) -> str:
-    """The description of an artifact, some lines of text.
+    """An artifact's description, several lines of text.
 
     Raises:
         UserError: no artifact, or a damaged one.
@@ -51,7 +51,7 @@ def _short(value: Any) -> str:
 
 
 def _folders(manifest: Manifest) -> Iterator[str]:
-    """Each folder's files and bytes, a line a folder."""
+    """One line per folder: its number of files and their bytes."""
     found: dict[str, list[int]] = {}
     for name, entry in manifest.files.items():
         found.setdefault(Path(name).parent.as_posix(), []).append(entry.bytes)
@@ -83,7 +83,7 @@ def _tokens(shards: TokenShards) -> Iterator[str]:
 
 
 def grid_of(block: TokenBlock, facts: TokenFacts, image: int) -> list[str]:
-    """The rows of an image's grid, ■ where a cell was kept and · where not."""
+    """The rows of an image's grid: ■ for a kept cell, · for the others."""
     height, width = facts.grid
     positions = unpack_positions(block.kept[image : image + 1], facts.num_positions, facts.num_kept)[0]
     kept = set(positions.tolist())
@@ -93,10 +93,10 @@ def grid_of(block: TokenBlock, facts: TokenFacts, image: int) -> list[str]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m shards.describe", description=__doc__)
-    parser.add_argument("folder", type=Path, help="an artifact, artifacts/tokens for example")
+    parser.add_argument("folder", type=Path, help="an artifact, such as artifacts/tokens")
     try:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # a terminal that knows ASCII alone shows ? for ■
+            sys.stdout.reconfigure(errors="replace")  # an ASCII-only terminal shows ? for ■
         sys.stdout.write(describe(parser.parse_args().folder))
     except UserError as error:
         sys.exit(str(error))

@@ -1,7 +1,7 @@
-"""What a source of images is, before anything is made of it: `python -m shards.inspect SOURCE`.
+"""Look at a source of images before making shards from it: `python -m shards.inspect SOURCE`.
 
-Says the layout (guessed, or asked for), images and their sizes, classes, splits, captions, what is passed over and why, what a
-person should know before training, and the lines for params.yaml. No picture is decoded; of some the header is read.
+Prints the layout (guessed, or the one given), images and their sizes, classes, splits, captions, which files are skipped and why,
+what to know before training, and the lines for params.yaml. No picture is decoded; the headers of some are read.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from workspace.exact.seeds import hashed_unit, seed_argument
 from workspace.progress import say
 
 SAMPLED = 200
-"""Images whose header is read for its size."""
+"""Number of images whose header is read to learn their sizes."""
 MOST_CLASSES, MOST_FOLDERS = 12, 12
 EXAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to look at, and how.
+    """What to inspect, and how.
 
     Attributes:
         source: as `shard.source`.
@@ -81,7 +81,7 @@ def inspected(asked: Asked) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """A line, whatever the names in it hold."""
+    """The text on one line, even if a file name in it has a line break."""
     return text.replace("\n", "\\n").replace("\r", "\\r")
 
 
@@ -111,7 +111,7 @@ def _images(images: Sequence[SourceImage], seed: int) -> list[str]:
             f"sizes of {len(sizes):,} of them: short side {short[0]:,} to {short[-1]:,} px, median {median_low(short):,}"
         )
     if bad:
-        lines.append(f"no picture: {len(bad):,} of {len(sample):,} that were looked at, such as {bad[0]}")
+        lines.append(f"not a picture: {len(bad):,} of the {len(sample):,} files looked at, such as {bad[0]}")
     return lines
 
 
@@ -148,7 +148,7 @@ def _settings(asked: Asked, made: Guess) -> list[str]:
     """The lines for params.yaml."""
     reading, source = made.reading, asked.source
     if made.kind == "webdataset" and (split := folder_and_pattern(source)):
-        source, reading = split[0], replace(reading, tars=split[1])  # a folder is what DVC watches
+        source, reading = split[0], replace(reading, tars=split[1])  # DVC watches folders, not globs
     lines = [f"kind: {made.kind}", f"source: {_yaml(source)}"]
     if reading.tars is not None:
         lines.append(f"tars: {_yaml(reading.tars)}")
@@ -166,7 +166,7 @@ def _yaml(text: str) -> str:
 
 
 def folders_of(source: str) -> list[str]:
-    """What is at the top of a source that no layout fits: folders and how many images each has."""
+    """The top folders of a source that fits no layout, with the number of images in each."""
     files = files_of(source)
     here = level(files.names, "")
     lines = [
@@ -181,7 +181,7 @@ def folders_of(source: str) -> list[str]:
 
 
 def _pairs(texts: Sequence[str], what: str, values: Sequence[str], on_left: bool) -> dict[str, str]:
-    """`a=b` each, one side of which is one of `values`."""
+    """Parse `a=b` options; one side must be one of `values`."""
     found = {}
     for text in texts:
         left, equals, right = text.rpartition("=") if not on_left else text.partition("=")

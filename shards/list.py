@@ -1,8 +1,8 @@
-"""A listing of a folder's images, made once for millions of files: `python -m shards.list FOLDER --out LISTING`.
+"""List a folder's images once, for millions of files: `python -m shards.list FOLDER --out LISTING`.
 
-The first line is `# root: ` and the folder's absolute path; each other line a path relative to it, the file's bytes and its
-time of change in nanoseconds, with tabs between. `shard.source` may name a listing in place of its folder. DVC watches the
-listing alone: make it again when images change, and `dvc repro` notices.
+The first line is `# root: ` and the folder's absolute path. Each other line has a path relative to it, the file's size in
+bytes and its modification time in nanoseconds, separated by tabs. `shard.source` may name a listing instead of its folder.
+DVC watches only the listing: write it again when images change, and `dvc repro` notices.
 """
 
 import argparse
@@ -18,10 +18,10 @@ from workspace.progress import say
 
 
 def write_listing(folder: Path, out: Path) -> int:
-    """List the images below a folder, sorted; returns how many there are.
+    """List the images below a folder, sorted; returns their number.
 
     Raises:
-        UserError: no such folder, no images in it, or a name that a line cannot hold.
+        UserError: no such folder, no images in it, or a name with a tab or line break.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; expected a folder of images")
@@ -33,7 +33,7 @@ def write_listing(folder: Path, out: Path) -> int:
     torn = next((name for name in [str(root), *names] if any(mark in name for mark in "\t\r\n")), None)
     if torn is not None:
         raise UserError(
-            f"{folder}: the name {torn!r} holds a tab or a line's end, and a listing cannot: rename it"
+            f"{folder}: the name {torn!r} has a tab or line break, which a listing cannot hold: rename it"
         )
     rows = [f"{name}\t{_stamp(root / name)}\n" for name in names]
     with atomic_path(out) as temporary:
@@ -44,7 +44,7 @@ def write_listing(folder: Path, out: Path) -> int:
 
 
 def _stamp(path: Path) -> str:
-    """A file's bytes and time; zeros for a link to nothing, which `shard` then reports as missing."""
+    """A file's size and modification time; zeros for a broken link, which `shard` then reports as missing."""
     if not path.is_file():
         return "0\t0"
     found = path.stat()

@@ -1,15 +1,15 @@
-"""Codes and positions that were made elsewhere → a token data set that `train_stackformer` takes.
+"""Pack codes and positions from another tokenizer into a token set that `train_stackformer` reads.
 
     python -m shards.pack_tokens CODES.npy POSITIONS.npy --grid 16 16 --num-codes 1024 --out mine \\
         --labels LABELS.npy --class-names NAMES.txt --keys KEYS.txt --sources SOURCES.txt --captions CAPTIONS.txt
 
 CODES.npy      whole numbers [images, N], 0 … K-1: the code of each kept cell
-POSITIONS.npy  whole numbers [images, N], 0 … L-1 in raster order (row * width + column), N different ones a row; they need
-               not ascend: codes and positions are put in raster order together
+POSITIONS.npy  whole numbers [images, N], 0 … L-1 in raster order (row * width + column), N different ones per row; they need
+               not ascend, because codes and positions are sorted together
 LABELS.npy     whole numbers [images], 0 … classes-1
 NAMES.txt      one class name per line; without it classes are called 0000, 0001, …
 KEYS.txt       one image key per line, unique; without it images are called 0000000, 0000001, …
-SOURCES.txt    one name per line, by which your own tables know an image: cat/001.jpg
+SOURCES.txt    one name per line, the image's name in your own tables: cat/001.jpg
 CAPTIONS.txt   one caption per line, empty where an image has none; CAPTIONS.jsonl: one text or list of texts per line. They
                become BPE codes, learned on the training captions or taken from --text-tokenizer, another set's tokenizer
 """
@@ -39,14 +39,14 @@ from workspace.exact.seeds import hashed_unit
 from workspace.progress import say
 
 FEWEST_TEXT_CODES = 257
-"""A pad and the 256 bytes."""
+"""The padding code and the 256 bytes."""
 
 
 def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray[np.int64]:
     """An array of whole numbers from an npy file.
 
     Raises:
-        UserError: no npy file, other dimensions, no whole numbers, or one outside 0 … below-1: its place is named.
+        UserError: not an npy file, wrong dimensions, not whole numbers, or a value outside 0 … below-1, whose place is named.
     """
     try:
         array: NDArray[Any] = np.load(path, allow_pickle=False)
@@ -66,7 +66,7 @@ def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray
 
 
 def lines_each(path: Path, count: int, what: str) -> tuple[str, ...]:
-    """The lines of a text file; UserError where there are not `count`."""
+    """The lines of a text file; UserError unless there are `count`."""
     found = tuple(lines_of(path))
     if len(found) != count:
         raise UserError(f"{path} has {len(found):,} lines; expected {count:,}, {what}")
@@ -74,11 +74,11 @@ def lines_each(path: Path, count: int, what: str) -> tuple[str, ...]:
 
 
 def unique_lines(path: Path, count: int, what: str) -> tuple[str, ...]:
-    """The lines of a text file; UserError where there are not `count`, or two are the same."""
+    """The lines of a text file; UserError unless there are `count`, all different."""
     found = lines_each(path, count, what)
     if len(set(found)) < count:
         twice, _ = Counter(found).most_common(1)[0]
-        raise UserError(f"{path} names {twice} twice; {what} are unique")
+        raise UserError(f"{path} has {twice} twice; expected unique lines, {what}")
     return found
 
 
@@ -105,14 +105,14 @@ def block_of(
 def labelled(
     block: TokenBlock, labels: Path | None, class_names: Path | None
 ) -> tuple[TokenBlock, tuple[str, ...] | None]:
-    """The block with each image's class, and the classes' names; as it is, and None, where there are no labels.
+    """The block with each image's class, and the class names; unchanged and None if there are no labels.
 
     Raises:
-        UserError: not one label an image, or names without labels.
+        UserError: not one label per image, or names without labels.
     """
     if labels is None:
         if class_names is not None:
-            raise UserError("--class-names wants --labels, the class of each image")
+            raise UserError("--class-names needs --labels, the class of each image")
         return block, None
     cls = whole_numbers(labels, 1, 1 << 16, "labels")
     if len(cls) != len(block.keys):
@@ -120,18 +120,18 @@ def labelled(
     most = int(cls.max(initial=0)) + 1
     classes = tuple(f"{number:04d}" for number in range(most))
     if class_names is not None:
-        classes = unique_lines(class_names, max(most, len(lines_of(class_names))), "a class's name each")
+        classes = unique_lines(class_names, max(most, len(lines_of(class_names))), "one class name each")
     return replace(block, cls=cls.astype(np.uint16)), classes
 
 
 @dataclass(frozen=True)
 class Text:
-    """How captions become codes.
+    """How to encode captions.
 
     Attributes:
-        vocab: BPE codes at most, learned on the training captions; not used with a tokenizer.
+        vocab: most BPE codes to learn on the training captions; ignored with a tokenizer.
         length: codes per caption.
-        tokenizer: text_tokenizer.json of another set, so that the two can be merged; None learns one.
+        tokenizer: another set's text_tokenizer.json, which makes the two sets mergeable; None learns a new one.
     """
 
     vocab: int = 8192
@@ -140,12 +140,12 @@ class Text:
 
 
 def captions_of(path: Path, count: int) -> list[tuple[str, ...]]:
-    """The captions of each image: of a `.jsonl` one text or list of texts per line, else one caption per line; "" is none.
+    """Each image's captions: from a `.jsonl` a text or list of texts per line, else one caption per line ("" for none).
 
     Raises:
-        UserError: not a line for each image, no JSON, or no texts in it.
+        UserError: not one line per image, not JSON, or not texts.
     """
-    lines = lines_each(path, count, "an image's caption each (an empty line where it has none)")
+    lines = lines_each(path, count, "one caption per image (an empty line if it has none)")
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         return [tuple(filter(None, [clean_caption(line)])) for line in lines]
     rows = [
@@ -160,16 +160,16 @@ def captions_of(path: Path, count: int) -> list[tuple[str, ...]]:
 def captioned(
     block: TokenBlock, path: Path, train: NDArray[np.bool_], text: Text
 ) -> tuple[TokenBlock, TextTokenizer]:
-    """The block with each image's captions, and what made codes of them.
+    """The block with each image's captions, and the tokenizer that encoded them.
 
     Args:
-        block: all images.
+        block: all images as one block.
         path: CAPTIONS.txt or CAPTIONS.jsonl.
-        train: [images], which of them are for training: the tokenizer learns from their captions alone.
-        text: how.
+        train: bool [images], True for training images, from whose captions the tokenizer learns.
+        text: how to encode.
 
     Raises:
-        UserError: no captions for training images, more than 255 of an image, or another file than a tokenizer of ours.
+        UserError: no captions for training images, more than 255 for an image, or a file that is not one of our tokenizers.
     """
     captions = captions_of(path, len(block.keys))
     learned = [
@@ -178,9 +178,9 @@ def captioned(
     most = max(map(len, captions))
     if not learned or most > 255:
         wrong = (
-            f"{most} captions of an image; expected at most 255"
+            f"{most} captions for one image; expected at most 255"
             if learned
-            else "no caption of a training image"
+            else "no caption for any training image"
         )
         raise UserError(f"{path} has {wrong}")
     if text.tokenizer is not None and not text.tokenizer.is_file():
@@ -198,7 +198,7 @@ def captioned(
 def tokens_of(
     codes: Path, positions: Path, num_codes: int, num_positions: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Both arrays, [B, N] each.
+    """Codes and positions, [B, N] each.
 
     Raises:
         UserError: one is out of range, or they differ in shape.
@@ -228,7 +228,7 @@ def pack(
     val_fraction: float = 0.05,
     tokenizer: Path | None = None,
 ) -> None:
-    """Check the arrays, split by hash of the keys, write the data set.
+    """Check the arrays, split by a hash of the keys, and write the token set.
 
     Args:
         codes: CODES.npy.
@@ -242,21 +242,21 @@ def pack(
         sources: SOURCES.txt.
         captions: CAPTIONS.txt or CAPTIONS.jsonl.
         text: how captions become codes.
-        val_fraction: share that is held out.
-        tokenizer: what decodes the codes, any file; its SHA-256 goes into the manifest.
+        val_fraction: share of images held out for validation.
+        tokenizer: the model that made the codes, any file; its SHA-256 goes into the manifest.
 
     Raises:
-        UserError: what is wrong, with its place.
+        UserError: an array or a line is wrong; its place is named.
     """
     num_positions = grid[0] * grid[1]
     codes_BN, positions_BN = tokens_of(codes, positions, num_codes, num_positions)
     count, kept = codes_BN.shape
     names = tuple(f"{number:07d}" for number in range(count))
     if keys is not None:
-        names = unique_lines(keys, count, "an image's key each")
+        names = unique_lines(keys, count, "one image key each")
     block = block_of(codes_BN, positions_BN, num_positions, names)
     if sources is not None:
-        block = replace(block, sources=lines_each(sources, count, "an image's source name each"))
+        block = replace(block, sources=lines_each(sources, count, "one image source name each"))
     block, classes = labelled(block, labels, class_names)
     held = np.array([hashed_unit(0, "split", name) < val_fraction for name in names], np.bool_)
     words = None
@@ -275,7 +275,7 @@ def pack(
 def _write(
     out: Path, facts: TokenFacts, splits: Mapping[str, TokenBlock], words: TextTokenizer | None
 ) -> None:
-    """The set, with the tokenizer of its captions."""
+    """Write the set and its captions' tokenizer."""
     with tempfile.TemporaryDirectory() as folder:
         saved = None
         if words is not None:

@@ -1,4 +1,4 @@
-"""Samples as they are stored: tars of KEY.png and KEY.json. They are written and read here, and nowhere else."""
+"""The storage format of samples: tars of KEY.png and KEY.json. All reading and writing happens here."""
 
 import io
 import json
@@ -22,17 +22,17 @@ REMAKE = "run `dvc repro sample`"
 
 @dataclass(frozen=True)
 class SampleFacts:
-    """What the manifest of samples says.
+    """The facts in a samples manifest.
 
     Attributes:
-        seed: of the stage.
-        count: images.
-        settings: that they were drawn under.
+        seed: the stage's seed.
+        count: number of images.
+        settings: the sampling settings.
         condition: none, class or text.
-        classes: class names that the model knows, or null.
+        classes: the model's class names, or null.
         image_size: pixels per side.
-        cell_pixels: pixels a side of a cell of the grid.
-        stem_pixels: pixels a side of what the decoder's last layer makes at once.
+        cell_pixels: pixels per side of a grid cell.
+        stem_pixels: pixels per side of the patch that the decoder's last layer writes.
     """
 
     seed: int
@@ -50,10 +50,10 @@ class SampleRecord:
     """A sample's .json.
 
     Attributes:
-        index: its number i; its randomness depends on (seed, i) alone.
-        seed: of the stage.
-        cls: index of the class that it was asked for, or None.
-        prompt: the caption that it was asked for, or None.
+        index: its number i; its randomness depends only on (seed, i).
+        seed: the stage's seed.
+        cls: index of the requested class, or None.
+        prompt: the requested caption, or None.
     """
 
     index: int
@@ -63,7 +63,7 @@ class SampleRecord:
 
     @property
     def key(self) -> str:
-        """Its files' name."""
+        """The name of its files, without extension."""
         return f"{self.index:08d}"
 
 
@@ -87,10 +87,10 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
 
 
 def sample_shards(folder: Path, manifest: Manifest) -> list[Path]:
-    """The tars of a samples artifact that its manifest names, in order.
+    """The tars that a samples manifest names, in order.
 
     Raises:
-        UserError: there is none.
+        UserError: it names no tar.
     """
     found = [folder / name for name in sorted(manifest.files) if name.endswith(".tar")]
     if not found:
@@ -99,10 +99,10 @@ def sample_shards(folder: Path, manifest: Manifest) -> list[Path]:
 
 
 def read_stored(path: Path, manifest: Manifest) -> Iterator[tuple[SampleRecord, bytes]]:
-    """The record of each sample of one tar, and its PNG, in its order, after a look at each byte.
+    """Yields each sample's (record, PNG) from one tar, in order, checksum verified.
 
     Raises:
-        UserError: the tar was changed, or a picture and its .json are not both there.
+        UserError: the tar was changed, or a picture or its .json is missing.
     """
     verify_file(path.parent, manifest, path.name)
     for key, members in grouped(path):
@@ -112,11 +112,11 @@ def read_stored(path: Path, manifest: Manifest) -> Iterator[tuple[SampleRecord, 
 
 
 def read_samples(path: Path, manifest: Manifest) -> Iterator[Sample]:
-    """Samples of one tar, in its order; UserError where one is damaged."""
+    """The samples of one tar, in order; UserError if one is damaged."""
     for record, content in read_stored(path, manifest):
         yield Sample(record, decode(str(record.index), {"png": content}).image)
 
 
 def pngs(paths: Iterable[Path]) -> Iterator[tuple[str, bytes]]:
-    """File name and content of each picture of tars that were just written, in order."""
+    """Name and content of each picture file in tars that were just written, in order."""
     return ((f"{key}.png", members["png"]) for path in paths for key, members in grouped(path))

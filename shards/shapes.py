@@ -1,4 +1,4 @@
-"""What the manifest of drawn shapes says."""
+"""The facts in the manifest of drawn shapes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

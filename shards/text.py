@@ -1,4 +1,4 @@
-"""Captions as codes: a byte-level BPE trained on the training captions, with the `tokenizers` library."""
+"""Encodes captions: a byte-level BPE learned on the training captions, with the `tokenizers` library."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ PAD = "<pad>"
 
 
 def captions_of(path: Path) -> Iterator[tuple[str, ...]]:
-    """The captions of each sample of an image shard that has any, in order; no image is decoded."""
+    """The captions of each sample in an image shard that has any, in order; no image is decoded."""
     for key, members in read_samples(path):
         if "txt" in members:
             try:
@@ -41,8 +41,8 @@ def _untrained() -> Tokenizer:
 
 
 def _check_pipeline(value: Any, path: Path) -> None:
-    """UserError unless a tokenizer's file differs from an untrained one of ours in its codes alone: another might hold a
-    pattern that takes for ever."""
+    """UserError unless a tokenizer's file differs from our untrained one only in its codes: others may contain a
+    regular expression that never finishes."""
     ours = json.loads(_untrained().to_str())
     found = value if isinstance(value, dict) else {}
     model: dict[str, Any] = found["model"] if isinstance(found.get("model"), dict) else {}
@@ -57,21 +57,21 @@ def _check_pipeline(value: Any, path: Path) -> None:
 
 @dataclass(frozen=True)
 class TextTokenizer:
-    """Text → codes in 0 … vocab-1; 0 is the pad."""
+    """Text → codes in 0 … vocab-1; 0 is padding."""
 
     tokenizer: Tokenizer
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab: int) -> "TextTokenizer":
-        """Learn at most `vocab` codes (the pad and the 256 bytes among them); equal captions give equal codes.
+        """Learn at most `vocab` codes (including padding and the 256 bytes); equal captions give equal codes.
 
         Raises:
-            UserError: no captions, or no room for the bytes.
+            UserError: no captions, or `vocab` is too small for the bytes.
         """
         found = sorted(captions)
         if not found:
             raise UserError(
-                "tokenize.text_vocab asks for captions, and the training images have none; set it to 0"
+                "tokenize.text_vocab asks for captions, but the training images have none; set it to 0"
             )
         if vocab < 257:
             raise UserError(
@@ -86,13 +86,13 @@ class TextTokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "TextTokenizer":
-        """Read what `save` wrote; UserError where there is none."""
+        """Read a file written by `save`; UserError if it does not exist or is damaged."""
         if not path.is_file():
             raise UserError(f"{path} does not exist: these tokens hold no captions (tokenize.text_vocab)")
         _check_pipeline(read_json(path), path)
         try:
             return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
-        except Exception as error:  # tokenizers raises nothing narrower
+        except Exception as error:  # tokenizers raises no narrower type
             raise UserError(f"{path} is not a text tokenizer: {error}") from error
 
     def save(self, path: Path) -> None:
@@ -102,12 +102,12 @@ class TextTokenizer:
 
     @property
     def vocab(self) -> int:
-        """How many codes there are, the pad counted."""
+        """Number of codes, including padding."""
         size: int = self.tokenizer.get_vocab_size()
         return size
 
     def encode(self, captions: Sequence[str], length: int) -> NDArray[np.uint16]:
-        """Captions → codes [len(captions), length], cut or padded with 0."""
+        """Captions → codes [len(captions), length], truncated or padded with 0."""
         codes = np.zeros((len(captions), length), np.uint16)
         for row, encoded in enumerate(self.tokenizer.encode_batch(list(captions))):
             ids = encoded.ids[:length]
@@ -115,19 +115,19 @@ class TextTokenizer:
         return codes
 
     def encode_lists(self, captions: Sequence[Sequence[str]], most: int, length: int) -> NDArray[np.uint16]:
-        """The captions of B images, at most `most` each → codes [B, most, length], cut or padded with 0."""
+        """The captions of B images, at most `most` each → codes [B, most, length], truncated or padded with 0."""
         codes = np.zeros((len(captions), most, length), np.uint16)
         for row, found in enumerate(captions):
             codes[row, : len(found)] = self.encode(found, length)
         return codes
 
     def lengths(self, captions: Sequence[str]) -> NDArray[np.int64]:
-        """How many codes each caption has, uncut: [len(captions)]."""
+        """Each caption's number of codes before truncation: [len(captions)]."""
         return np.array(
             [len(encoded.ids) for encoded in self.tokenizer.encode_batch(list(captions))], np.int64
         )
 
     def decode(self, codes: Sequence[int]) -> str:
-        """Codes → the caption in lower case, without its pads (and without its end, where it was cut)."""
+        """Codes → the caption in lower case, without padding (incomplete if it was truncated)."""
         text: str = self.tokenizer.decode([int(code) for code in codes if code])
         return text.strip()

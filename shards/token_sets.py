@@ -1,8 +1,8 @@
-"""Token data sets made of others: `python -m shards.token_sets merge A B --out C`, `… subset A --out B --classes cat,dog`.
+"""Make token sets from others: `python -m shards.token_sets merge A B --out C`, `… subset A --out B --classes cat,dog`.
 
 The result is an artifact like any other: blocks in tars, a README, a sealed manifest that names what it was made from;
-`python -m shards.verify DIR` checks it, and `train_stackformer --tokens DIR` takes it. `… names A` prints a table of keys and of
-the images' source names, by which tokens are joined with tables of your own.
+`python -m shards.verify DIR` checks it, and `train_stackformer --tokens DIR` reads it. `… names A` prints a table of keys and
+source names, by which you can join tokens with your own tables.
 """
 
 import argparse
@@ -35,7 +35,7 @@ BLOCK, BLOCKS = 512, 64
 
 
 def taken(block: TokenBlock, rows: NDArray[np.integer]) -> TokenBlock:
-    """Some images of a block, in the order of `rows`."""
+    """The images of a block selected by `rows`, in that order."""
     arrays: dict[str, Any] = {
         name: None if (array := getattr(block, name)) is None else array[rows] for name in ARRAYS
     }
@@ -44,7 +44,7 @@ def taken(block: TokenBlock, rows: NDArray[np.integer]) -> TokenBlock:
 
 
 def blocks_of(split: TokenBlock) -> Iterator[TokenBlock]:
-    """A split cut into blocks."""
+    """Cut a split into blocks."""
     for first in range(0, len(split.keys), BLOCK):
         yield taken(split, np.arange(first, min(first + BLOCK, len(split.keys))))
 
@@ -56,20 +56,20 @@ def write_set(
     made_from: Mapping[str, str],
     tokenizer: Path | None = None,
 ) -> None:
-    """Write a token data set whole or not at all, and verify it.
+    """Write a token set atomically, and verify it.
 
     Args:
-        out: the folder, which must not be there.
-        facts: of all its images; the counts are filled in.
-        splits: train and val.
+        out: the folder, which must not exist.
+        facts: the facts of the set; the counts are filled in.
+        splits: its train and val splits.
         made_from: name → fingerprint.
-        tokenizer: of its captions, a file.
+        tokenizer: the captions' tokenizer file.
 
     Raises:
-        UserError: `out` is there, a split is empty, a key is there twice, or a block does not fit the facts.
+        UserError: `out` exists, a split is empty, a key appears twice, or a block does not fit the facts.
     """
     if out.exists():
-        raise UserError(f"{out} is there already: remove it, or name another --out")
+        raise UserError(f"{out} already exists: remove it, or name another --out")
     making = out.with_name(f".{out.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     try:
@@ -77,7 +77,7 @@ def write_set(
             block = splits[split]
             if not block.keys:
                 raise UserError(
-                    f"the split {split} would be empty: a token set has images of train and of val; choose some of either, or "
+                    f"the split {split} would be empty: a token set needs images in train and in val; choose some of each, or "
                     "pack with another --val-fraction"
                 )
             name, count = Counter(block.keys).most_common(1)[0]
@@ -103,16 +103,16 @@ def write_set(
 
 
 def merge(folders: Sequence[Path], out: Path) -> None:
-    """One set of the images of several, each split with its own; classes are joined by name.
+    """Merge several sets, split by split; classes are matched by name.
 
-    Captions and sources stay as they are (a set without sources has empty ones there); where sets share a key, the keys of all
-    begin with their set's name.
+    Captions and sources are kept (sources are "" for a set without them); if sets share a key, all keys get their set's name
+    as a prefix.
 
     Raises:
         UserError: fewer than two sets, or sets that differ in grid, K, N, MQ-VAE, captions, or in having classes.
     """
     if len(folders) < 2:
-        raise UserError("merge wants two token sets or more")
+        raise UserError("merge needs two or more token sets")
     sets = [TokenShards.open(folder) for folder in folders]
     first = sets[0]
     for other in sets[1:]:
@@ -141,17 +141,17 @@ def _check_alike(first: TokenShards, other: TokenShards) -> None:
     texts = [_tokenizer(one) for one in (first, other)]
     if texts[0] is not None and texts[1] is not None and texts[0].read_bytes() != texts[1].read_bytes():
         raise UserError(
-            f"{first.folder} and {other.folder} have other text tokenizers: such sets do not merge; pack one of them with the "
+            f"{first.folder} and {other.folder} have different text tokenizers and cannot be merged; pack one of them with the "
             f"other's, --text-tokenizer {texts[0]}"
         )
     for name in ("grid", "num_codes", "num_kept", "mask", "mqvae", "text_length", "text_vocab"):
         one, two = getattr(first.facts, name), getattr(other.facts, name)
         if one != two:
             raise UserError(
-                f"{first.folder} has {name} {one}, {other.folder} has {two}: such sets do not merge"
+                f"{first.folder} has {name} {one}, {other.folder} has {two}: they cannot be merged"
             )
     if (first.facts.classes is None) != (other.facts.classes is None):
-        raise UserError(f"one of {first.folder} and {other.folder} has classes: such sets do not merge")
+        raise UserError(f"only one of {first.folder} and {other.folder} has classes: they cannot be merged")
 
 
 def _tokenizer(shards: TokenShards) -> Path | None:
@@ -174,7 +174,7 @@ def _prefixed(part: TokenBlock, name: str) -> TokenBlock:
 
 
 def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
-    """Parts one after the other; captions are padded to the most that an image has."""
+    """Concatenate blocks; captions are padded to the most that any image has."""
     arrays: dict[str, Any] = {}
     for name in ARRAYS:
         found = [getattr(part, name) for part in parts]
@@ -188,11 +188,11 @@ def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images of a set are taken: those that all of these allow.
+    """Which images of a set to take: those that satisfy all of these.
 
     Attributes:
-        classes: names of classes; all where there are none.
-        count: of each split at most, chosen by hash of the key.
+        classes: class names; empty takes all.
+        count: most images per split, chosen by a hash of the key.
         keys: a text file, one key per line.
         sources: a text file, one source name per line; all copies of an image are taken.
     """
@@ -204,10 +204,10 @@ class Choice:
 
 
 def subset(folder: Path, out: Path, choice: Choice) -> None:
-    """Some images of a set.
+    """Write a set with some images of another.
 
     Raises:
-        UserError: a class that there is not, or a key, or a source, or more images than there are.
+        UserError: the set lacks a class, key or source that was named, or has fewer images than asked for.
     """
     shards = TokenShards.open(folder)
     names = shards.facts.classes
@@ -217,9 +217,7 @@ def subset(folder: Path, out: Path, choice: Choice) -> None:
     loaded = {split: shards.load(split) for split in SPLITS}
     keys = _wanted(choice.keys, "keys", [split.keys for split in loaded.values()], folder)
     if choice.sources is not None and not shards.facts.sources:
-        raise UserError(
-            f"{folder} does not say where its images came from: choose by --keys, or make it again"
-        )
+        raise UserError(f"{folder} does not have its images' sources: choose by --keys, or make it again")
     sources = _wanted(choice.sources, "sources", [split.sources or () for split in loaded.values()], folder)
     kept = tuple(choice.classes) or names
     splits = {}
@@ -241,13 +239,15 @@ def subset(folder: Path, out: Path, choice: Choice) -> None:
 
 
 def _wanted(path: Path | None, what: str, there: Sequence[Sequence[str]], folder: Path) -> set[str] | None:
-    """The lines of a file of names; UserError where the set lacks one."""
+    """The names in a file, one per line; UserError if the set lacks one."""
     if path is None:
         return None
     wanted = set(lines_of(path)) - {""}
     absent = wanted.difference(*there)
     if absent:
-        raise UserError(f"{path} names {len(absent):,} {what} that {folder} has not, {min(absent)} for one")
+        raise UserError(
+            f"{path} names {len(absent):,} {what} that {folder} does not have, such as {min(absent)}"
+        )
     return wanted
 
 
@@ -260,7 +260,7 @@ def _counted(rows: Sequence[int], block: TokenBlock, split: str, count: int | No
 
 
 def lines_of(path: Path) -> list[str]:
-    """The lines of a text file, without the empty one after its last; UserError where it cannot be read."""
+    """The lines of a text file; UserError if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -268,7 +268,7 @@ def lines_of(path: Path) -> list[str]:
 
 
 def table_of(folder: Path) -> Iterator[tuple[str, ...]]:
-    """Split, key, source and class of each image, after a row of these names; what a set does not know is empty."""
+    """A header, then each image's split, key, source and class; empty if the set does not have it."""
     shards = TokenShards.open(folder)
     classes = shards.facts.classes or ()
     yield "split", "key", "source", "class"
@@ -284,13 +284,13 @@ def table_of(folder: Path) -> Iterator[tuple[str, ...]]:
 
 
 def print_table(folder: Path) -> None:
-    """Write that table to standard output in UTF-8, tabs between cells."""
+    """Print that table to standard output in UTF-8, separated by tabs."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
     try:
         csv.writer(sys.stdout, "excel-tab", lineterminator="\n").writerows(table_of(folder))
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has read enough; what is left is for nobody
+    except BrokenPipeError:  # `| head` has closed the pipe; nobody reads the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -302,16 +302,16 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    merging = commands.add_parser("merge", help="one set of the images of several")
+    merging = commands.add_parser("merge", help="merge several sets into one")
     merging.add_argument("folders", type=Path, nargs="+", help="token sets by the same MQ-VAE")
-    choosing = commands.add_parser("subset", help="some images of a set")
+    choosing = commands.add_parser("subset", help="take some images of a set")
     choosing.add_argument("folder", type=Path, help="a token set")
-    choosing.add_argument("--classes", default="", help="names of classes, with commas between")
-    choosing.add_argument("--count", type=int, help="images of each split at most, chosen by hash of the key")
+    choosing.add_argument("--classes", default="", help="class names, separated by commas")
+    choosing.add_argument("--count", type=int, help="most images per split, chosen by a hash of the key")
     choosing.add_argument("--keys", type=Path, help="a text file, one key per line")
     choosing.add_argument("--sources", type=Path, help="a text file, one source name per line: cat/001.png")
     naming = commands.add_parser(
-        "names", help="a table of split, key, source name and class, with tabs between"
+        "names", help="print a table of split, key, source name and class, separated by tabs"
     )
     naming.add_argument("folder", type=Path, help="a token set")
     for command in (merging, choosing):
@@ -328,7 +328,7 @@ def main() -> None:
 
 
 def told(work: Callable[[], None]) -> None:
-    """Do it; a user's mistake ends in one line and exit status 1."""
+    """Run a command; a user's mistake ends in one line and exit status 1."""
     try:
         work()
     except UserError as error:

@@ -1,8 +1,8 @@
-"""Whether shards are intact and hold what they should: `python -m shards.verify DIR`.
+"""Check that shards are intact and valid: `python -m shards.verify DIR`.
 
-Reads every byte of an artifact: checksums of any kind; of image-shards and token-shards counts, keys, sizes, ranges,
-positions and fingerprints too. `--mqvae FOLDER` also checks that this MQ-VAE made the tokens.
-One line and exit status 0 where all is well; one line that says what is wrong, and status 1, where not.
+Reads every byte of an artifact and checks its checksums; for image-shards and token-shards also counts, keys, sizes, ranges,
+positions and fingerprints. `--mqvae FOLDER` also checks that this MQ-VAE made the tokens.
+Prints one line: exit status 0 if all is well, else 1 with what is wrong.
 """
 
 import argparse
@@ -22,14 +22,14 @@ from workspace.exact.manifest import kind_of, read_manifest, verify_files
 from workspace.progress import say, track
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-"""What a SHA-256 looks like."""
+"""The form of a SHA-256."""
 
 
 def verify(folder: Path) -> str:
-    """Check an artifact of shards; returns one line about what it checked.
+    """Check an artifact; returns one line about the checks.
 
     Raises:
-        UserError: what is wrong, and where.
+        UserError: something is wrong; the error names it and its place.
     """
     kind = kind_of(folder)
     if kind == "image-shards":
@@ -42,7 +42,7 @@ def verify(folder: Path) -> str:
 
 
 def verify_images(shards: ImageShards) -> str:
-    """Every sample decoded by order and by offset, and checked against the facts.
+    """Decode every sample sequentially and by offset, and check it against the facts.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -71,10 +71,10 @@ def verify_images(shards: ImageShards) -> str:
 
 
 def check_image(sample: ImageSample, facts: ImageFacts, path: str) -> None:
-    """Check one sample against what is true of all.
+    """Check one sample against the set's facts.
 
     Raises:
-        UserError: another size, a class without a name, an attribute or a mask that does not fit.
+        UserError: wrong size, a class without a name, or an attribute or mask that does not fit.
     """
     side, where = facts.image_size, f"{path}: {sample.key}"
     if sample.image.shape != (side, side, 3):
@@ -87,14 +87,16 @@ def check_image(sample: ImageSample, facts: ImageFacts, path: str) -> None:
     if facts.masks and (sample.mask is None or sample.mask.shape != (side, side)):
         raise UserError(f"{where} has no mask of {side} × {side}: {REMAKE}")
     if sample.captions and not facts.captions:
-        raise UserError(f"{where} has captions, and its manifest says there are none: {REMAKE}")
+        raise UserError(f"{where} has captions, but its manifest says there are none: {REMAKE}")
     for name, value in (sample.attributes or {}).items():
         if value not in (facts.attributes or {}).get(name, ()):
-            raise UserError(f"{where} has {name} {value}, which is none of the manifest's values: {REMAKE}")
+            raise UserError(
+                f"{where} has {name} {value}, which is not one of the manifest's values: {REMAKE}"
+            )
 
 
 def same(one: ImageSample, other: ImageSample) -> bool:
-    """Whether two samples are equal in everything."""
+    """Whether two samples are equal in all fields."""
     rest = ("key", "cls", "captions", "attributes")
     return (
         all(getattr(one, name) == getattr(other, name) for name in rest)
@@ -105,14 +107,14 @@ def same(one: ImageSample, other: ImageSample) -> bool:
 
 
 def check_unique(keys: Iterable[str], where: str) -> None:
-    """UserError where a key appears twice."""
+    """UserError if a key appears twice."""
     twice = next((key for key, count in Counter(keys).items() if count > 1), None)
     if twice is not None:
         raise UserError(f"{where}: the key {twice} appears twice: {REMAKE}")
 
 
 def verify_tokens(shards: TokenShards) -> str:
-    """Every block loaded and checked; positions ascend strictly within the grid.
+    """Load and check every block; positions must ascend strictly within the grid.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -135,30 +137,30 @@ def verify_tokens(shards: TokenShards) -> str:
 
 
 def check_fingerprints(shards: TokenShards) -> None:
-    """The MQ-VAE that decodes the codes is named by a SHA-256, and it is the one that made them.
+    """Check that the facts name an MQ-VAE by SHA-256, and that the tokens were made from it.
 
     Raises:
-        UserError: it is not.
+        UserError: the two differ.
     """
     named, made_from = shards.facts.mqvae, shards.manifest.made_from.get("mqvae")
     if FINGERPRINT.fullmatch(named) is None or named != made_from:
         raise UserError(
-            f"{shards.folder}: its codes are said to be of MQ-VAE {named}, and it was made from {made_from}; "
+            f"{shards.folder}: its facts name MQ-VAE {named}, but it was made from {made_from}; "
             "expected one SHA-256: run `dvc repro tokenize`"
         )
 
 
 def check_decoder(folder: Path, mqvae: Path) -> None:
-    """Whether this MQ-VAE made these tokens.
+    """Check that this MQ-VAE made these tokens.
 
     Raises:
-        UserError: another did, or one of the folders holds no such artifact.
+        UserError: another one did, or one of the folders is not such an artifact.
     """
     expected, found = TokenShards.open(folder).facts.mqvae, read_manifest(mqvae, "mqvae").fingerprint
     if expected != found:
         raise UserError(
             f"{folder} was made by MQ-VAE {expected[:16]}, {mqvae} is {found[:16]}: "
-            "run `dvc repro tokenize`, or take the first one"
+            "run `dvc repro tokenize`, or use the first one"
         )
 
 
@@ -170,9 +172,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m shards.verify", description=__doc__)
     parser.add_argument("folder", type=Path, help="an artifact: artifacts/shards, artifacts/tokens")
-    parser.add_argument(
-        "--mqvae", type=Path, help="of tokens: check that this MQ-VAE made, and so decodes, them"
-    )
+    parser.add_argument("--mqvae", type=Path, help="for tokens: check that they were made by this MQ-VAE")
     given = parser.parse_args()
     try:
         told = verify(given.folder)

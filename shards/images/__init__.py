@@ -1,4 +1,4 @@
-"""Image shards as they are read: the samples of an artifact, pictures from bytes, pixels as numbers."""
+"""Reading image shards: the samples of an artifact, pictures from bytes, pixels as numbers."""
 
 from shards.images.reading import (
     MOST_CLASSES,

@@ -1,4 +1,4 @@
-"""Opening a picture from bytes that nobody vouches for."""
+"""Opening a picture from untrusted bytes."""
 
 import importlib
 import io
@@ -8,7 +8,7 @@ import zlib
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 MOST_PIXELS = 1 << 27
-"""Pixels of an image at most, so that a small file cannot ask for all memory."""
+"""Most pixels per image, because a small file can declare a size that would fill the memory."""
 NO_IMAGE = (
     OSError,
     EOFError,
@@ -22,17 +22,17 @@ NO_IMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What PIL raises at bytes that are not an image, or a broken one."""
+"""What PIL raises for bytes that are not an image, or are a damaged one."""
 
 
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of HEIC files."""
 NO_PICTURES = ("EPS", "WMF", "GRIB", "HDF5", "BUFR", "MPEG", "FITS")
-"""What Pillow opens and another program would have to draw (of EPS: a PostScript interpreter that runs what it is given)."""
+"""Formats that Pillow opens but leaves to another program to draw (EPS: a PostScript interpreter, which runs the file)."""
 
 
 def opened(data: bytes) -> ImageFile.ImageFile:
-    """A picture that is not decoded yet; ValueError where it has more than `MOST_PIXELS`, PIL's errors where it is none."""
+    """A picture, not decoded yet; ValueError if it has more than `MOST_PIXELS`, PIL's errors if it cannot be read."""
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
@@ -45,7 +45,7 @@ def opened(data: bytes) -> ImageFile.ImageFile:
 
 
 def _heic(data: bytes) -> ImageFile.ImageFile:
-    """A HEIC, where the package that reads it is installed."""
+    """A HEIC picture, if the package that reads them is installed."""
     if data[4:8] != b"ftyp" or data[8:12] not in HEIC:
         raise UnidentifiedImageError("no picture")
     try:

@@ -1,4 +1,4 @@
-"""Pixels, uint8 in 0 … 255, ↔ what networks take and give, floats in [-1, 1]: the one place where one becomes the other.
+"""Pixels (uint8, 0 … 255) ↔ network inputs and outputs (floats in [-1, 1]). No other module converts between the two.
 
 Shapes: B images, C = 3, H and W pixels.
 """
@@ -17,7 +17,7 @@ HALF = 127.5
 
 
 def _scaled(values: Floats) -> Floats:
-    """Floats 0 … 255 → [-1, 1], in place: in numpy and on any device the same two operations, and so the same bits."""
+    """Floats 0 … 255 → [-1, 1], in place: the same two operations in numpy and on any device, hence the same bits."""
     values /= HALF
     values -= 1
     return values
@@ -29,9 +29,9 @@ def to_float(image: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def to_tensor(images: NDArray[np.uint8], device: "torch.device") -> "Tensor":
-    """uint8 [B, H, W, 3] → float32 [B, 3, H, W] in [-1, 1] on a device: the values of `to_float`, channels last in memory.
+    """uint8 [B, H, W, 3] → float32 [B, 3, H, W] in [-1, 1] on a device: equal to `to_float`, channels last in memory.
 
-    Bytes travel to the device, a quarter of what floats would be.
+    Bytes are sent to the device and scaled there, which moves a quarter as much as floats would.
     """
     import torch
 
@@ -40,6 +40,6 @@ def to_tensor(images: NDArray[np.uint8], device: "torch.device") -> "Tensor":
 
 
 def to_uint8(image: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """float [..., 3, H, W] in [-1, 1], clamped → uint8 [..., H, W, 3]; undoes `to_float`."""
+    """float [..., 3, H, W] in [-1, 1], clamped → uint8 [..., H, W, 3]; the inverse of `to_float`."""
     pixels = np.rint((np.clip(image, -1, 1) + 1) * HALF).astype(np.uint8)
     return np.ascontiguousarray(np.moveaxis(pixels, -3, -1))

@@ -2,7 +2,7 @@
 
     {train,val}/000000.tar      KEY.png or KEY.jpg, KEY.cls, KEY.txt, KEY.attributes.json, KEY.mask.png
     {train,val}.index.jsonl     one line per sample: key, tar, each member's offset, length and CRC-32, source
-    skipped.jsonl               one line per file that was passed over: source and reason
+    skipped.jsonl               one line per skipped file: source and reason
     manifest.json               facts: see `ImageFacts`
 
 Shapes: H and W pixels.
@@ -32,7 +32,7 @@ MOST_CLASSES = 1 << 16
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is true of a whole set of image shards.
+    """Facts about a whole set of image shards.
 
     Attributes:
         kind: the source's type.
@@ -75,13 +75,13 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class ImageSample:
-    """One image and what is known of it.
+    """One image and its metadata.
 
     Attributes:
         key: unique in its split.
         image: uint8 [H, W, 3].
         cls: index of its class.
-        captions: as many as the source has.
+        captions: all that the source has.
         attributes: name → value.
         mask: uint8 [H, W], 255 where the object is.
     """
@@ -95,7 +95,7 @@ class ImageSample:
 
 
 Encoded = tuple[str, Mapping[str, bytes]]
-"""A sample's key, and the bytes of its members by extension."""
+"""A sample's key, and its members' bytes by extension."""
 
 
 def decode(key: str, members: Mapping[str, bytes]) -> ImageSample:
@@ -129,11 +129,11 @@ def _attributes(key: str, data: bytes) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class IndexRow:
-    """A line of the side table.
+    """A line of a split's index.
 
     Attributes:
-        key: of the sample.
-        tar: number of its tar in the split.
+        key: the sample's key.
+        tar: its tar's number in the split.
         members: extension → (offset, length, CRC-32), the first two in bytes.
         source: where it came from, relative to the source.
     """
@@ -149,7 +149,7 @@ class IndexRow:
 
 
 class ImageIndex:
-    """A split as a list: samples are read by offset, in any order, from any process."""
+    """A split as a sequence: samples are read by offset, in any order, from any process."""
 
     def __init__(self, folder: Path, split: str, shard_sizes: tuple[int, ...]) -> None:
         self._files: dict[int, int] = {}
@@ -170,11 +170,11 @@ class ImageIndex:
         return len(self.rows)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Open files stay behind when this goes to another process."""
+        """Without the open files, which another process cannot use."""
         return self.__dict__ | {"_files": {}}
 
     def indices_of(self, tar: Path) -> range:
-        """Which samples lie in this tar."""
+        """The numbers of the samples in this tar."""
         number = int(tar.stem)
         first = sum(self.shard_sizes[:number])
         return range(first, first + self.shard_sizes[number])
@@ -226,8 +226,8 @@ class ImageShards:
 
     Attributes:
         folder: where it is.
-        manifest: what it says of itself.
-        facts: what is true of all its samples.
+        manifest: its manifest.
+        facts: what holds for all its samples.
     """
 
     folder: Path
@@ -261,7 +261,7 @@ class ImageShards:
         return ImageIndex(self.folder, split, self.facts.shards[split])
 
     def samples(self, path: Path) -> Iterator[ImageSample]:
-        """Every sample of one of its tars, in order, after a look at each of its bytes.
+        """Every sample of one of its tars, in order, its checksum verified.
 
         Raises:
             UserError: the tar was changed since it was written.
@@ -299,7 +299,7 @@ def read_shard(path: Path) -> Iterator[ImageSample]:
 
 
 def index_rows(path: Path, start: int = 0) -> Iterator[IndexRow]:
-    """The rows of an index from a byte on; UserError where it is damaged."""
+    """The rows of an index, starting at a byte offset; UserError if it is damaged."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: {REMAKE}")
     with path.open("rb") as file:

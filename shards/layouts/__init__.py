@@ -1,1 +1,1 @@
-"""Where images come from: one file per layout of a source, and what they share (listed, walking)."""
+"""Sources of images: one file per layout, and what the layouts share (listed, walking)."""

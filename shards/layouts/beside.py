@@ -21,25 +21,25 @@ NO_TABLES = re.compile(
     r"licen[cs]e|readme|credit|attribution|copyright|notice|checksum|md5|sha\d+|urls?\b|changelog|submission",
     re.IGNORECASE,
 )
-"""In names of files that speak of images and say neither what they show nor what they are called."""
+"""Words in names of files about images that give neither labels nor image names."""
 MOST_UNASKED = 1 << 28
-"""Bytes of a file that is looked into unasked: boxes of a large set have more."""
+"""Largest file, in bytes, that is read without being asked for: a large set's boxes take more."""
 
 
 @dataclass(frozen=True)
 class Beside:
-    """What files say of images, by the images' names.
+    """Metadata read from files beside the images, keyed by image name.
 
     Attributes:
         labels: class names.
-        captions: as many as there are.
+        captions: all of them.
         splits: train, val or test.
-        missing: names in tables that no image has, each once; the others speak of them too.
-        lists: splits by files of names, for where neither a column nor folders say it.
-        read: the files.
+        missing: names in tables that no image has, each once; the other attributes may contain them too.
+        lists: splits from files of names, used if neither a column nor folders give the split.
+        read: the files that were read.
         columns: (use, name) of each column that was read.
-        notes: what to say of them.
-        warnings: what to say of tables that seem to speak of the images and were not read.
+        notes: what to report about them.
+        warnings: what to report about tables that seem to be about the images and were not read.
     """
 
     labels: dict[str, str] = field(default_factory=dict)
@@ -54,16 +54,16 @@ class Beside:
 
 
 def read_beside(files: Files, names: Sequence[str], reading: Reading, source: str) -> Beside:
-    """Read the tables that `reading` names, or those that are there.
+    """Read the tables that `reading` names, or all that are found.
 
     Args:
         files: the source.
-        names: of the images that rows may speak of.
+        names: the images that rows may refer to.
         reading: tables, columns and roles.
         source: for errors.
 
     Raises:
-        UserError: a table that is named and not there or not fit, or two that disagree.
+        UserError: a named table that does not exist or does not fit, or two that disagree.
     """
     index, found = NameIndex(names, files.aliases), Beside()
     asked = reading.tables
@@ -84,11 +84,11 @@ def read_beside(files: Files, names: Sequence[str], reading: Reading, source: st
 
 
 def _without_torn_lists(found: Beside, asked: bool, source: str) -> Beside:
-    """The same, without lists that disagree; UserError where these were asked for."""
+    """The same without lists that contradict each other; UserError if the user asked for these."""
     lists = found.lists
     if not lists.torn:
         return found
-    wrong = f"{lists.torn}: one list for each split is taken, shard.tables: [TRAIN.txt, TEST.txt]"
+    wrong = f"{lists.torn}: name one list per split, shard.tables: [TRAIN.txt, TEST.txt]"
     if asked:
         raise UserError(f"shard.source {source}: {wrong}")
     read = [name for name in found.read if name not in lists.only]
@@ -98,21 +98,21 @@ def _without_torn_lists(found: Beside, asked: bool, source: str) -> Beside:
         if not any(note.startswith(f"{name} lists ") for name in lists.files.values())
     ]
     return replace(
-        found, lists=Lists(), read=read, notes=[*notes, f"lists of splits are not read, since {wrong}"]
+        found, lists=Lists(), read=read, notes=[*notes, f"lists of splits are not read, because {wrong}"]
     )
 
 
 def _is_name(text: str, index: NameIndex) -> bool:
     return (
         is_path(text) or index.find(text) is not None
-    )  # a whole line of Flickr's, NAME#0 and a caption, is none
+    )  # a line of Flickr's, NAME#0 and a caption, is not an image's name
 
 
 def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: str) -> list[str]:
-    """Names of the files that may be tables: those that are asked for, or all but an image's own.
+    """Names of the files that may be tables: those asked for, or all except one image's own.
 
     Raises:
-        UserError: one that is asked for is not there.
+        UserError: a table that was asked for does not exist.
     """
     if reading.tables is None:
         images = {name.rpartition(".")[0] for name in files.names}
@@ -138,7 +138,7 @@ def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: 
 
 
 def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, found: Beside) -> None:
-    """Take what a table says of images; one that speaks of none is passed over."""
+    """Add a table's metadata; a table that names no image is skipped."""
     uses = None if table is None else uses_of(table, index, reading)
     if table is not None and uses is None and _ambiguous(table, index):
         index = NameIndex(of_split(index.names, split_of_file(name)))
@@ -146,11 +146,11 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
     if table is None or uses is None:
         several = None if table is None else _ambiguous(table, index)
         if several:
-            wrong = f"{name} calls images {several!r}, and several are called so: give their paths below the source"
+            wrong = f"{name} names {several!r}, which several images are called: give their paths below the source"
             found.warnings.append(wrong)
         if reading.tables:
             why = found.warnings or [
-                f"{name}: no column holds the images' names; its columns are {counted(list(table.columns)) if table else 'none'}"
+                f"{name}: no column holds the images' names; it has {counted(list(table.columns)) if table else 'none'}"
             ]
             raise UserError(why[-1])
         return
@@ -165,7 +165,7 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
     if len(uses) == 1:
         if rest:
             found.warnings.append(
-                f"{name} names images, and no column of it is read: {how_to_take(rest, table)}"
+                f"{name} names images, but none of its other columns is read: {how_to_take(rest, table)}"
             )
         return
     for row in table.rows:
@@ -179,16 +179,16 @@ def _join(table: Table | None, name: str, index: NameIndex, reading: Reading, fo
 
 
 def _take_list(table: Table, column: int, folder: str, split: str, index: NameIndex, found: Beside) -> None:
-    """Take the split after which a file of names is named."""
+    """Add the split that a list of names is called after."""
     names = [name for row in table.rows if (name := index.find(row[column], folder)) is not None]
     found.lists.add(table.name, split, names)
     found.read.append(table.name)
-    gone = f" ({len(table.rows) - len(names):,} more are not there)" if len(names) < len(table.rows) else ""
+    gone = f" ({len(table.rows) - len(names):,} more do not exist)" if len(names) < len(table.rows) else ""
     found.notes.append(f"{table.name} lists {len(names):,} images: {split}{gone}")
 
 
 def _ambiguous(table: Table, index: NameIndex) -> str | None:
-    """A cell by which a table calls several images; None unless most cells of a column are such."""
+    """A cell that names several images; None unless most cells of its column do."""
     sample = table.rows[:: max(1, len(table.rows) // SAMPLED)]
     for number in range(len(table.columns)):
         cells = [
@@ -227,8 +227,8 @@ def _take_row(
 def _add_label(name: str, label: str | None, table: str, found: Beside) -> None:
     if label is not None and found.labels.setdefault(name, label) != label:
         raise UserError(
-            f"{table}: {name} has two labels, {found.labels[name]} and {label}; expected one class an image: name one table "
-            "by shard.tables, or another column by shard.columns"
+            f"{table}: {name} has two labels, {found.labels[name]} and {label}; expected one class per image: name one table "
+            "in shard.tables, or another column in shard.columns"
         )
 
 
@@ -248,10 +248,10 @@ def _take_texts(files: Files, texts: Mapping[str, str], asked: bool, found: Besi
 
 
 def _check_columns(reading: Reading, found: Beside, source: str) -> None:
-    """UserError where a column that is asked for was in no table that was read."""
+    """UserError if a column that was asked for is in none of the tables that were read."""
     for use, column in reading.columns.items():
         if (use, column) not in found.columns:
             raise UserError(
-                f"shard.columns says {use}: {column}, and no table of shard.source {source} that names its images has such a "
-                f"column; read were: {'; '.join(found.notes) or 'none'}"
+                f"shard.columns says {use}: {column}, but no table of shard.source {source} that names its images has this "
+                f"column; tables read: {'; '.join(found.notes) or 'none'}"
             )

@@ -1,4 +1,4 @@
-"""Cells of tables: labels as names of classes, captions as texts."""
+"""Table cells: a label as a class name, captions as texts."""
 
 import math
 import re
@@ -8,11 +8,11 @@ from shards.layouts.listed import clean_caption
 from workspace.errors import UserError
 
 INSIDE = ("raw", "caption", "text", "sentence")
-"""Of an object that is a caption: the field with its text."""
+"""Fields that hold the text of a caption given as an object."""
 
 
 def label_text(value: Any, name: str, table: str) -> str | None:
-    """A label as a class's name; None where there is none.
+    """A label as a class name; None if the cell is empty.
 
     Raises:
         UserError: several labels, or a vector.
@@ -20,7 +20,7 @@ def label_text(value: Any, name: str, table: str) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, (list, dict, tuple)):
-        raise UserError(f"{table}: the label of {name} is {str(value)[:60]}; expected one class an image")
+        raise UserError(f"{table}: the label of {name} is {str(value)[:60]}; expected one class per image")
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = clean_caption(str(value))
@@ -28,7 +28,7 @@ def label_text(value: Any, name: str, table: str) -> str | None:
 
 
 def captions_of(value: Any) -> list[str]:
-    """A cell's captions: a text, or a list of them, each of which may be an object that has it (Karpathy's `sentences`)."""
+    """A cell's captions: a text, or a list of texts or of objects with a text field (Karpathy's `sentences`)."""
     values = value if isinstance(value, list) else [value]
     values = [
         next((one[name] for name in INSIDE if name in one), None) if isinstance(one, dict) else one

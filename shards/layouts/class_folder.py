@@ -1,7 +1,7 @@
 """A folder per class: CLASS/…/NAME.jpg, {train,val,test}/CLASS/…/NAME.jpg, or CLASS/{train,val,test}/…/NAME.jpg.
 
-Nothing that is named like a split becomes a class unless `shard.roles` says so. A validation folder without class folders
-(ImageNet's) takes its labels from a table or from the devkit.
+A folder named like a split never becomes a class unless `shard.roles` says so. A validation folder without class folders
+(as in ImageNet) takes its labels from a table or from the devkit.
 """
 
 import re
@@ -33,20 +33,20 @@ from workspace.errors import UserError
 
 
 class LooseImagesError(UserError):
-    """Images that are in no class folder."""
+    """Some images are in no class folder."""
 
 
 @dataclass
 class Found:
-    """What is found on the way.
+    """What the search has found so far.
 
     Attributes:
         rows: name → (split, class).
-        flat: folder → names of validation images without class folders.
+        flat: folder → names of its validation images, where it has no class folders.
         captions: name → its captions.
-        read: files that were read for them.
-        passed_over: why images were passed over → how many.
-        notes: what to say.
+        read: files that were read for labels, captions or splits.
+        passed_over: reason for skipping → number of images.
+        notes: what to report.
     """
 
     rows: dict[str, tuple[str | None, str]] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class Found:
 
 
 def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
-    """Images with the class of their folder; captions too where `shard.tables` names a file of them.
+    """Images labelled by their folder; with captions if `shard.tables` names a file of them.
 
     Raises:
-        UserError: an image in no class folder, a folder whose part is unclear, a validation image without a label.
+        UserError: an image outside all class folders, a folder whose role is unclear, a validation image without a label.
     """
     found = Found(read=[files.listing] if files.listing else [])
     plain = replace(reading, columns={use: name for use, name in reading.columns.items() if name != FOLDER})
@@ -76,7 +76,7 @@ def list_class_folder(files: Files, reading: Reading, source: str) -> Source:
         found.rows = {name: (split, _inner(name) or cls) for name, (split, cls) in found.rows.items()}
     else:
         found.notes += _nested(found.rows)
-    # one name may be written in two Unicode forms, by a Mac and by others
+    # a Mac and other systems may write the same name in two Unicode forms
     found.rows = {name: (split, normalize("NFC", cls)) for name, (split, cls) in found.rows.items()}
     classes = tuple(sorted({cls for _, cls in found.rows.values()}))
     found.notes += _doubtful(classes, reading, source)
@@ -107,7 +107,7 @@ def _source(files: Files, found: Found, classes: Sequence[str], source: str) -> 
 
 
 def _take_parts(parts: list[Part], names: Sequence[str], reading: Reading, source: str, found: Found) -> None:
-    """Training images first: their classes say what the folders of the others are."""
+    """Take training images first, because their classes decide how the other splits' folders are read."""
     found.notes += [*entered(parts, names), *keep_apart(parts, found.passed_over)]
     kept = [part for part in parts if part.split != "test"]
     for part in sorted(kept, key=lambda part: part.split != "train"):
@@ -118,7 +118,7 @@ def _take_parts(parts: list[Part], names: Sequence[str], reading: Reading, sourc
 
 
 def _take(part: Part, reading: Reading, source: str, found: Found) -> None:
-    """Add the images of a part by their class folders, or put them by where it has none."""
+    """Add a split's images by class folder, or set them aside if it has no class folders."""
     known = {cls for _, cls in found.rows.values()}
     prefix = part.prefix
     if not known & level(part.names, prefix).folders.keys():
@@ -132,7 +132,7 @@ def _take(part: Part, reading: Reading, source: str, found: Found) -> None:
 
 
 def _is_flat(here: Level, prefix: str, known: set[str]) -> bool:
-    """Whether a validation folder has no class folders: loose images alone, or all in one folder `images`."""
+    """Whether a validation folder has no class folders: only loose images, or all in one folder `images`."""
     if here.loose or len(here.folders) != 1:
         return bool(here.loose) and not here.folders
     ((child, names),) = here.folders.items()
@@ -157,7 +157,7 @@ def _check_level(here: Level, prefix: str, reading: Reading, source: str) -> Non
 
 
 def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str]:
-    """What to say of classes named a little like splits; UserError where they are half of them or more: `trainA`, `testB`."""
+    """A note about classes with names close to a split's (`trainA`, `testB`); UserError if these are half of all or more."""
     said = {path.rpartition("/")[2] for path, role in reading.roles.items() if role == "class"}
     like = {name for name in classes if begins_like_split(name)} | set(ending_like_splits(classes))
     doubtful = sorted(like - said)
@@ -166,22 +166,22 @@ def _doubtful(classes: Sequence[str], reading: Reading, source: str) -> list[str
     if 2 * len(doubtful) >= len(classes):
         roles = ", ".join(f"{name}: class" for name in doubtful[:3])
         raise UserError(
-            f"shard.source {source}: the folders {counted(doubtful)} begin or end like splits, and would be classes; say what "
+            f"shard.source {source}: the folders {counted(doubtful)} begin or end like splits, but would be classes; say what "
             f"each is, shard.roles: {{{roles}}} (or train, val, test, skip)"
         )
     return [
-        f"{counted(doubtful)} taken for {'a class' if len(doubtful) == 1 else 'classes'}, though named a little like a split"
+        f"{counted(doubtful)} taken for {'a class' if len(doubtful) == 1 else 'classes'}, although the name is close to a split's"
     ]
 
 
 def _inner(name: str) -> str | None:
-    """The folder that an image is in, passing over splits and parts: `animals/cat/images/0.png` is in cat."""
+    """The folder that an image is in, ignoring splits and parts: `animals/cat/images/0.png` is in cat."""
     folders = name.split("/")[-2::-1]
     return next((folder for folder in folders if folder.lower() not in PARTS and not split_of(folder)), None)
 
 
 def folders_within(classes: Mapping[str, str]) -> dict[str, set[str]]:
-    """Class → the folders within its own that may be classes themselves, of images by name and class."""
+    """Class → folders inside its own that may be classes themselves, from each image's name and class."""
     inner: dict[str, set[str]] = {}
     for name, cls in classes.items():
         below = name.split("/")[:-1]
@@ -197,7 +197,7 @@ def folders_within(classes: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
-    """What to say of folders within a class's folder that may be classes themselves: `animals/cat`, `animals/dog`."""
+    """A note about folders inside a class folder that may be classes themselves: `animals/cat`, `animals/dog`."""
     inner = folders_within({name: cls for name, (_, cls) in rows.items()})
     several = {cls: sorted(names) for cls, names in inner.items() if len(names) > 1}
     if not several:
@@ -210,7 +210,7 @@ def _nested(rows: Mapping[str, tuple[str | None, str]]) -> list[str]:
 
 
 def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Found) -> None:
-    """Label the validation images that are in no class folders."""
+    """Label the validation images that are outside class folders."""
     for prefix, names in found.flat.items():
         flat = find_labels(files, names, classes, reading, prefix)
         found.rows.update((name, ("val", cls)) for name, cls in flat.labels.items())
@@ -219,7 +219,7 @@ def _take_flat(files: Files, classes: Sequence[str], reading: Reading, found: Fo
 
 
 def _take_splits(splits: Mapping[str, str], reading: Reading, source: str, found: Found) -> None:
-    """The splits that tables or lists say, where folders do not; where both do, what to say of images that they differ in."""
+    """Splits from tables or lists where folders give none; where both do, a note about images on which they differ."""
     folders = {name: split for name, (split, _) in found.rows.items()}
     if any(folders.values()):
         found.notes += disagreeing(splits, folders)

@@ -1,4 +1,4 @@
-"""Names of classes: those of numbers, from a list or JSON beside the images (classes.txt, cat_to_name.json); doubtful ones."""
+"""Class names: for numbers, from a list or JSON beside the images (classes.txt, cat_to_name.json); and doubtful names."""
 
 import re
 import unicodedata
@@ -20,14 +20,14 @@ FILES = frozenset({
     "class_to_idx.json", "label2id.json", "cat_to_name.json",
 })  # fmt: skip
 MAPS = FILES - {"labels.txt", "labels.json", "names.txt"}
-"""Those that are not tables of images, whose names may be numbers too."""
+"""Files of class names; other tables may have numbers for image names."""
 NUMBERED = re.compile(r"(\d+)[\s,;:]+(.+)")
-"""A line of a number and a name."""
+"""A line with a number and a name."""
 MOST_BYTES = 1 << 24
 
 
 def with_class_names(files: Files, found: Source) -> Source:
-    """The source, its classes named where all are numbers and one file beside the images names each; else itself."""
+    """The source with its numbered classes named, if one file beside the images names each; else unchanged."""
     classes = found.classes or ()
     if not classes or not all(name.isdecimal() and name.isascii() for name in classes):
         return found
@@ -49,7 +49,7 @@ def with_class_names(files: Files, found: Source) -> Source:
 def _named(files: Files, found: Source, name: str, chosen: tuple[str, ...]) -> Source:
     passed_over, why = dict(found.passed_over), files.others[name]
     passed_over[why] -= 1
-    note = f"names of the classes are from {name} ({(found.classes or ('',))[0]}: {chosen[0]})"
+    note = f"class names are from {name} ({(found.classes or ('',))[0]}: {chosen[0]})"
     return replace(
         found,
         classes=chosen,
@@ -60,13 +60,13 @@ def _named(files: Files, found: Source, name: str, chosen: tuple[str, ...]) -> S
 
 
 def names_of(data: bytes, name: str, numbers: Collection[int], from_zero: bool = False) -> Mapping[int, str]:
-    """Number → name; empty where the file says something else.
+    """Number → name; empty if the file holds something else.
 
     Args:
-        data: of a list, of lines of a number and a name, or of a JSON of either.
-        name: of the file.
-        numbers: of the classes: where 0 is none of them, and the last is the number of lines, these begin with 1.
-        from_zero: whether other lists begin with 0; else they are not read.
+        data: a list of names, lines with a number and a name, or a JSON of either.
+        name: the file's name.
+        numbers: the classes' numbers. A list counts from 1 if 0 is not among them and the largest equals its number of lines.
+        from_zero: whether other lists count from 0; else they are not read.
     """
     if name.lower().endswith(".json"):
         try:
@@ -87,13 +87,13 @@ def names_of(data: bytes, name: str, numbers: Collection[int], from_zero: bool =
         return {int(match[1]): match[2] for match in pairs_of_lines if match}
     otherwise = 0 if from_zero else -1
     first = 0 if 0 in numbers else 1 if max(numbers) == len(rows) else otherwise
-    # labels.txt may hold the labels of the images
+    # labels.txt may hold the images' labels instead
     exact = from_zero or PurePosixPath(name).name.lower() in MAPS or len(rows) == max(numbers) + 1 - first
     return dict(enumerate(rows, first)) if first >= 0 and exact else {}
 
 
 def told_classes(classes: Sequence[str]) -> list[str]:
-    """What to say of names that differ by case or spaces alone, or that are several labels in one: `a|b` beside `a` and `b`."""
+    """Notes about names that differ only by case or spaces, or that hold several labels: `a|b` beside `a` and `b`."""
     cases = Counter(map(str.casefold, classes))
     forms = Counter(map(_form, classes))
     told = {
@@ -103,7 +103,7 @@ def told_classes(classes: Sequence[str]) -> list[str]:
         ],
     }
     alike = [
-        f"classes whose names differ by {how} alone: {counted(names)}" for how, names in told.items() if names
+        f"classes whose names differ only by {how}: {counted(names)}" for how, names in told.items() if names
     ]
     joined = [name for name in classes if _is_joined(name, classes)]
     how = "may be several labels of one image, and each combination is a class of its own"

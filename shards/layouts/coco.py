@@ -20,7 +20,7 @@ UNLISTED = "in no captions file"
 
 @dataclass(frozen=True)
 class CocoImage:
-    """An entry of `images`; what else COCO says is passed over."""
+    """An entry of `images`; COCO's other fields are ignored."""
 
     id: int | str
     file_name: str
@@ -46,7 +46,7 @@ def parse_coco(data: bytes, where: str) -> CocoCaptions:
     """A captions file, its types checked.
 
     Raises:
-        UserError: not JSON, or not COCO's form: the first entry that does not fit.
+        UserError: not JSON, or an entry that does not follow COCO's format.
     """
     return parsed(CocoCaptions, data, where)
 
@@ -57,10 +57,10 @@ def caption_files(files: Files) -> list[str]:
 
 
 def list_coco(files: Files, reading: Reading, source: str) -> Source:
-    """Images that a captions file lists, with all their captions; the others are passed over and counted.
+    """The images that a captions file lists, with all their captions; the others are skipped and counted.
 
     Raises:
-        UserError: no captions file, one that is not COCO's, or an image in two splits.
+        UserError: no captions file, a file that is not COCO's, or an image in two splits.
     """
     check_roles(reading, [*files.names, *(_folder(name) for name in caption_files(files))], (), source)
     found = caption_files(files)
@@ -77,7 +77,7 @@ def list_coco(files: Files, reading: Reading, source: str) -> Source:
         rows, strays = _rows(files, path, folder, there, None if role in ("test", "skip") else role)
         listed.update(image.name for image in rows)
         if strays:
-            notes.append(f"{path}: captions of {strays:,} images that it does not list are passed over")
+            notes.append(f"{path}: skipped the captions of {strays:,} images that it does not list")
         if role in ("test", "skip"):
             names = [image.name for image in rows if image.name in there]
             notes += _left_out(role, folder, names, passed_over)
@@ -107,7 +107,7 @@ def _left_out(role: str, folder: str, names: list[str], passed_over: PassedOver)
 def _rows(
     files: Files, path: str, folder: str, there: frozenset[str], split: str | None
 ) -> tuple[list[SourceImage], int]:
-    """The images of one captions file, and how many captions' images it does not list."""
+    """The images of one captions file, and how many images have captions without being listed."""
     value = parse_coco(files.locate(path).read(), files.shown(path))
     captions: dict[int | str, list[str]] = defaultdict(list)
     for row in value.annotations:
@@ -123,7 +123,7 @@ def _rows(
 
 
 def _place(base: str, folder: str, name: str, there: frozenset[str]) -> str:
-    """Where an image is: in its split's folder, below images/ or beside all."""
+    """An image's path: in its split's folder, below images/, or in the source's top folder."""
     places = [f"{base}{folder}/{name}", f"{base}images/{folder}/{name}", f"{base}images/{name}", base + name]
     return next((place for place in places if place in there), places[0])
 

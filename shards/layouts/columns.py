@@ -1,4 +1,4 @@
-"""What the columns of a table are: names of images, labels, captions, splits, by what they are called and by what is in them."""
+"""Finds the columns with image names, labels, captions and splits, by header and by content."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ IMAGES = frozenset({
     "file", "file_name", "filename", "file_path", "filepath", "path", "name", "id", "photo", "picture",
 })  # fmt: skip
 UNNAMED = re.compile(r"(unnamed.*|index|\d*)", re.IGNORECASE)
-"""Columns of row numbers, as pandas writes them."""
+"""Headers of pandas' row numbers."""
 LABELS = (
     "label", "labels", "class", "class_name", "classname", "class_label", "category", "category_name", "cls", "class_id",
     "classid", "label_id", "target", "species", "breed", "identity", "y",
@@ -28,13 +28,13 @@ CAPTIONS = (
 )  # fmt: skip
 SPLITS = ("split", "partition", "set", "subset", "data_set", "dataset", *FLAGS)
 KNOWN: dict[ColumnUse, tuple[str, ...]] = {"label": LABELS, "caption": CAPTIONS, "split": SPLITS}
-"""Use → names of its columns, the likeliest first."""
+"""Use → headers of such columns, the likeliest first."""
 LEAST_LABELS = 20
-"""Rows from which on a column with a value of its own in each is not a label: a checksum, a number."""
+"""From this many rows on, a column whose values are all different is not a label but a checksum or a number."""
 SPOKEN_OF = 0.5
-"""Share of a column that must name images, and of the images that tables must speak of, or they are of another set."""
+"""Least share of a column's cells that name images, and of the images that tables name; with less they are another set's."""
 SAMPLED = 200
-"""Rows by which a column of names is found."""
+"""Number of rows searched for a column of names."""
 
 
 def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse, int] | None:
@@ -56,7 +56,7 @@ def uses_of(table: Table, index: NameIndex, reading: Reading) -> dict[ColumnUse,
 
 
 def _names_column(table: Table, sample: Sequence[Sequence[Any]], index: NameIndex, folder: str) -> int | None:
-    """The column that names images; of several the one of paths, then one that is called so: row numbers may be names too."""
+    """The column that names images. Of several, paths first, then by header, because row numbers may match names too."""
     ranks = []
     for number, column in enumerate(table.columns):
         cells = [row[number] for row in sample if index.find(row[number], folder) is not None]
@@ -68,7 +68,7 @@ def _names_column(table: Table, sample: Sequence[Sequence[Any]], index: NameInde
 
 
 def is_path(text: str) -> bool:
-    """Whether a text ends as a picture's name does."""
+    """Whether a text ends like a picture's file name."""
     return PurePosixPath(text).suffix.lower() in PICTURES
 
 
@@ -77,7 +77,7 @@ def _by_header(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
     found: dict[ColumnUse, int] = {}
     for use, known in KNOWN.items():
         numbers = [named[name] for name in known if name in named]
-        if use == "label":  # a column of one value tells nothing where another does: species beside breed
+        if use == "label":  # prefer a column with several values: breed over species, if all are cats
             values = {number: {str(row[number]) for row in table.rows} for number in numbers}
             numbers = [number for number in numbers if not are_own(table, number)]
             numbers.sort(key=lambda number: len(values[number]) < 2)
@@ -87,7 +87,7 @@ def _by_header(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
 
 
 def _by_content(table: Table, rest: Sequence[int]) -> dict[ColumnUse, int]:
-    """Of a table of two columns without a header: what its name says, else captions where there are words."""
+    """The use of the second column in a table without a header: from the file's name, else captions if it has words."""
     if len(rest) != 1:
         return {}
     words = set(re.findall("[a-z]+", table.name.lower()))
@@ -109,7 +109,7 @@ def _are_splits(table: Table, number: int) -> bool:
 
 
 def how_to_take(columns: list[str], table: Table) -> str:
-    """Names of columns that are not read, and the setting that takes the first; of several words a caption."""
+    """The unread columns, and the setting that takes the first: as a caption if it has several words."""
     place = table.columns.index(columns[0])
     cells = [row[place] for row in table.rows[:SAMPLED] if row[place] is not None]
     texts = [isinstance(cell, list) or len(str(cell).split()) > 2 for cell in cells]
@@ -119,7 +119,7 @@ def how_to_take(columns: list[str], table: Table) -> str:
 
 
 def are_own(table: Table, number: int) -> bool:
-    """Whether each row has a value of its own, ids or sentences, not labels."""
+    """Whether all values are different, like ids or sentences, unlike labels."""
     cells = [row[number] for row in table.rows if row[number] is not None]
     own = len({str(cell) for cell in cells}) == len(cells)
     several = 2 * sum(len(str(cell).split()) > 3 for cell in cells) > len(cells) > 1

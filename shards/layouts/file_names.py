@@ -1,4 +1,4 @@
-"""Labels, or splits, in the names of the files: `cat.0.jpg`, `Abyssinian_12.jpg`, or where a regular expression finds them."""
+"""Labels or splits in file names: `cat.0.jpg`, `Abyssinian_12.jpg`, or whatever a regular expression finds."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +22,13 @@ EXAMPLE = "{label: '^(.+)_[0-9]+'}"
 
 
 def list_file_names(files: Files, reading: Reading, source: str) -> Source:
-    """Images by the labels in their names; captions and splits too where `shard.tables` names files of them.
+    """Images labelled by their file names; with captions and splits if `shard.tables` names files of them.
 
-    `shard.columns` may give regular expressions of one group, which are searched in the name without its folder: of the
-    label, of the split. Without one of the label it is guessed. Images without a label are passed over and counted.
+    `shard.columns` may give a regular expression with one group for the label and one for the split, searched in the file
+    name without its folder. Without an expression the label is guessed. Images without a label are skipped and counted.
 
     Raises:
-        UserError: names that carry no labels, an expression that is none, tables with labels of their own.
+        UserError: names without labels, an invalid expression, or tables that have labels too.
     """
     plain = replace(reading, columns={})
     base = list_metadata(files, plain, source) if reading.tables else list_folder(files, plain, source)
@@ -44,10 +44,10 @@ def list_file_names(files: Files, reading: Reading, source: str) -> Source:
 
 
 def _finder(use: str, expression: str) -> Callable[[str], str | None]:
-    """Name of an image → what the expression's group finds in it, if anything.
+    """A function from an image's name to the text of the expression's group, or None.
 
     Raises:
-        UserError: not a regular expression of one group, or of something else than labels and splits.
+        UserError: not a regular expression with one group, or a use other than label and split.
     """
     if use not in ("label", "split"):
         raise UserError(
@@ -72,13 +72,13 @@ def _finder(use: str, expression: str) -> Callable[[str], str | None]:
 
 
 def _divided(base: Source, find: Callable[[str], str | None] | None, reading: Reading, source: str) -> Source:
-    """The same, with the splits that the names say."""
+    """The same, with splits from the names."""
     if find is None:
         return base
     if any(image.split for image in base.images):
         raise UserError(
-            f"shard.source {source} is divided by its folders or tables, and shard.columns has an expression for the split too; "
-            "take one of the two away"
+            f"shard.source {source} is split by its folders or tables, and shard.columns has an expression for the split too; "
+            "remove one of the two"
         )
     found = {image.name: split for image in base.images if (split := find(image.name)) is not None}
     if not found:
@@ -94,7 +94,7 @@ def _divided(base: Source, find: Callable[[str], str | None] | None, reading: Re
 def _labels(
     images: Sequence[SourceImage], parts: Mapping[str, Callable[[str], str | None]], source: str
 ) -> Mapping[str, str] | None:
-    """Image → label; None where names are to say the split alone."""
+    """Image → label; None if only the split is taken from names."""
     names = [image.name for image in images]
     if "label" in parts:
         found = {name: label for name in names if (label := parts["label"](name)) is not None}
@@ -110,8 +110,8 @@ def _labels(
     if "split" in parts:
         return None
     raise UserError(
-        f"shard.source {source}: no labels are seen in the file names ({_some(images)}); they are in names such as {FORMS}, or "
-        f"where shard.columns says, {EXAMPLE}"
+        f"shard.source {source}: no labels found in the file names ({_some(images)}); expected names such as {FORMS}, or "
+        f"an expression in shard.columns, {EXAMPLE}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Labels of validation images that are in no class folders: from a table, a list in their order, or ImageNet's devkit."""
+"""Labels for validation images outside class folders: from a table, a list in their order, or ImageNet's devkit."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from workspace.errors import UserError
 GROUND_TRUTH = "ground_truth"
 META = "meta.mat"
 ENOUGH = 0.99
-"""Share of a column's values that must be classes of the training images."""
+"""Least share of a column's values that are training classes."""
 
 
 @dataclass(frozen=True)
 class FlatLabels:
-    """Labels of images by name, the files that they are from, and what to say of them."""
+    """Labels by image name, the files they come from, and what to report about them."""
 
     labels: Mapping[str, str]
     read: list[str]
@@ -38,13 +38,13 @@ def find_labels(
 
     Args:
         files: the source.
-        names: of the images in the folder `prefix`.
-        classes: those of the training images.
-        reading: the tables to look into; None looks into all.
+        names: the images in the folder `prefix`.
+        classes: the training images' classes.
+        reading: the tables to search; None searches all.
         prefix: the folder, `val/`.
 
     Raises:
-        UserError: no file says it, or not of every image.
+        UserError: no file has the classes, or some images have none.
     """
     index, known = NameIndex(names), frozenset(classes)
     tables = tables_of(files, texts_beside(files, names), reading, str(files.root))
@@ -63,10 +63,10 @@ def find_labels(
                 labels, read, f"labels of {prefix} ({len(names):,} images): {' and '.join(read)}"
             )
     raise UserError(
-        f"{files.root}/{prefix} holds {len(names):,} images in no class folders, and {len(classes):,} classes are trained on: "
-        "put a table of name and class beside it (CSV, or the devkit's ILSVRC2012_validation_ground_truth.txt and meta.mat); "
-        f"or leave them out, shard.roles: {{{prefix.rstrip('/')}: skip}}, and shard.val_fraction of the training images is held "
-        f"out (looked into: {counted(tables) or 'no tables there'})"
+        f"{files.root}/{prefix} holds {len(names):,} images outside class folders, and there are {len(classes):,} training "
+        "classes: put a table of names and classes beside it (CSV, or the devkit's "
+        f"ILSVRC2012_validation_ground_truth.txt and meta.mat); or leave them out, shard.roles: {{{prefix.rstrip('/')}: skip}}, and shard.val_fraction of the training images is held "
+        f"out (searched: {counted(tables) or 'no tables found'})"
     )
 
 
@@ -80,7 +80,7 @@ def _check_all(labels: Mapping[str, str], names: Sequence[str], table: str, pref
 
 
 def _by_name(table: Table, index: NameIndex, known: frozenset[str]) -> dict[str, str]:
-    """Where one column names the images, and another their classes."""
+    """Labels from a table in which one column names the images and another their classes."""
     folder = table.name.rpartition("/")[0]
     found = [[index.find(cell, f"{folder}/" if folder else "") for cell in row] for row in table.rows[:200]]
     width = len(table.columns)
@@ -100,7 +100,7 @@ def _by_name(table: Table, index: NameIndex, known: frozenset[str]) -> dict[str,
 
 
 def _class_of(value: Any, known: frozenset[str], table: str) -> str | None:
-    """A cell that is a class, or begins with one (Kaggle's ImageNet: class and box)."""
+    """The class in a cell that is one or begins with one (Kaggle's ImageNet: class and box)."""
     if isinstance(value, (list, dict)):
         return None
     text = label_text(value, "", table) or ""
@@ -108,7 +108,7 @@ def _class_of(value: Any, known: frozenset[str], table: str) -> str | None:
 
 
 def _in_order(table: Table, names: Sequence[str], known: frozenset[str]) -> dict[str, str]:
-    """A column of classes alone, in the order of the images' names."""
+    """Labels from a table of classes only, in the order of the images' names."""
     values = [str(row[0]).strip() for row in table.rows]
     if len(table.columns) != 1 or len(values) != len(names) or not known.issuperset(values):
         return {}
@@ -118,7 +118,7 @@ def _in_order(table: Table, names: Sequence[str], known: frozenset[str]) -> dict
 def _devkit(
     files: Files, table: Table, names: Sequence[str], meta: str | None, known: frozenset[str]
 ) -> dict[str, str]:
-    """ImageNet's numbers in the order of the images' names, as meta.mat explains them."""
+    """Labels from ImageNet's list of class numbers, in the order of the images' names; meta.mat maps numbers to classes."""
     if meta is None or len(table.rows) != len(names):
         what = f"{META} is missing" if meta is None else f"it has {len(table.rows):,} lines"
         raise UserError(
@@ -137,7 +137,7 @@ def _devkit(
 
 
 def read_synsets(data: bytes, name: str) -> dict[str, str]:
-    """ILSVRC2012_ID → WordNet's id, of the devkit's meta.mat (a MATLAB file: arrays, nothing that is run).
+    """ILSVRC2012_ID → WordNet id, from the devkit's meta.mat (a MATLAB file: arrays only, no code).
 
     Raises:
         UserError: damaged, or another file.
@@ -153,13 +153,13 @@ def load_mat(data: bytes, name: str) -> dict[str, Any]:
     """The variables of a MATLAB file.
 
     Raises:
-        UserError: it is none.
+        UserError: not a MATLAB file.
     """
     from scipy.io import loadmat
 
     try:
         value: dict[str, Any] = loadmat(io.BytesIO(data), squeeze_me=True)
-    except Exception as error:  # loadmat has no one class of errors for damage
+    except Exception as error:  # loadmat raises many kinds of errors for damaged files
         raise UserError(
             f"{name} is not a MATLAB file of version 7 or less ({type(error).__name__})"
         ) from error

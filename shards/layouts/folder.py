@@ -1,4 +1,4 @@
-"""Any pictures below a folder: unlabelled. Folders named like splits are the splits."""
+"""All pictures below a folder, unlabelled. Folders named like splits are the splits."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from shards.layouts.walking import Files
 
 
 def list_folder(files: Files, reading: Reading, source: str) -> Source:
-    """Every image at any depth; those of a test split are kept apart."""
+    """Every image at any depth; a test split is left out."""
     check_roles(reading, files.names, (), source)
     names = without_skipped(files.names, reading)
     passed_over = files.passed_over([files.listing] if files.listing else [])
@@ -42,7 +42,7 @@ def list_folder(files: Files, reading: Reading, source: str) -> Source:
 
 
 def keep_apart(parts: Sequence[Part], passed_over: PassedOver) -> list[str]:
-    """Count the images of test splits; returns what to say of them."""
+    """Count the images of test splits; returns notes about them."""
     apart = [part for part in parts if part.split == "test"]
     if not apart:
         return []
@@ -58,18 +58,18 @@ def keep_apart(parts: Sequence[Part], passed_over: PassedOver) -> list[str]:
 
 
 def entered(parts: Sequence[Part], names: Sequence[str]) -> list[str]:
-    """What to say of folders that hold all the rest and were entered."""
+    """Notes about wrapper folders that hold everything else and were entered."""
     prefix = parts[0].prefix if len(parts) == 1 and parts[0].split is None else _above(parts)
     if not prefix or not names:
         return []
     folder = prefix.rstrip("/")
     return [
-        f"{prefix} holds everything and was entered; were it a class, say so by shard.roles: {{{folder}: class}}"
+        f"{prefix} holds everything and was entered; if it is a class, set shard.roles: {{{folder}: class}}"
     ]
 
 
 def _above(parts: Sequence[Part]) -> str:
-    """The folder that the split folders are in."""
+    """The folder that contains the split folders."""
     folder = parts[0].prefix.rstrip("/").rpartition("/")[0]
     if parts[0].cls is not None:
         folder = folder.rpartition("/")[0]

@@ -1,4 +1,4 @@
-"""Which files are pictures: by name where the name is known, else by the first bytes."""
+"""Which files are pictures: by extension if it is known, else by the first bytes."""
 
 import os
 import stat
@@ -10,12 +10,12 @@ PICTURES = frozenset({
     ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".tga", ".psd", ".ico", ".icns", ".pcx", ".sgi",
     ".qoi", ".xbm", ".xpm",
 })  # fmt: skip
-"""Extensions of pictures that Pillow reads, and of HEIC, which it reads where pillow-heif is installed."""
+"""Extensions of pictures that Pillow reads, and HEIC, which it reads if pillow-heif is installed."""
 RAW = frozenset({
     ".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".raf", ".orf", ".rw2", ".pef",
     ".srw", ".3fr", ".iiq",
 })  # fmt: skip
-"""A camera's raw data: Pillow would take the thumbnail inside for the picture."""
+"""Camera raw files: Pillow would open the thumbnail inside instead of the picture."""
 OTHERS = frozenset({
     ".txt", ".json", ".jsonl", ".csv", ".tsv", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".log",
     ".ini", ".cfg", ".lst", ".pdf", ".eps", ".ps", ".ai", ".wmf", ".emf", ".svg", ".svgz", ".py", ".ipynb",
@@ -24,7 +24,7 @@ OTHERS = frozenset({
     ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".mp3", ".wav", ".dvc", ".lock", ".safetensors", ".cls",
     ".exr", ".hdr", ".dcm", ".nii",
 })  # fmt: skip
-"""Extensions of files that are never opened to see what they are."""
+"""Extensions of files that are never opened to find out what they are."""
 MAGIC = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -37,16 +37,16 @@ MAGIC = (
     b"8BPS",
     b"qoif",
 )
-"""First bytes of pictures."""
+"""The first bytes of picture files."""
 BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-"""Of files that begin with a box `ftyp`: AVIF and HEIC."""
+"""Brands of files that begin with an `ftyp` box: AVIF and HEIC."""
 NO_PICTURE = "not a picture"
 PassedOver = dict[str, int]
-"""Why files of a source were passed over → how many."""
+"""Reason for skipping → number of files."""
 
 
 def is_picture(head: bytes) -> bool:
-    """Whether a file begins as a picture does; the first 16 bytes suffice."""
+    """Whether a file begins like a picture; 16 bytes are enough."""
     if head[:4] == b"RIFF":
         return head[8:12] == b"WEBP"
     if head[4:8] == b"ftyp":
@@ -57,9 +57,9 @@ def is_picture(head: bytes) -> bool:
 
 
 def why_no_picture(folder: str | None, name: str) -> str | None:
-    """Why a file is passed over; None for a picture.
+    """Why a file is skipped; None for a picture.
 
-    Only a file whose extension says nothing is opened, and only where its folder is given.
+    A file is opened only if its extension is unknown and its folder is given.
     """
     extension = Path(name).suffix.lower()
     if extension in PICTURES:
@@ -73,7 +73,7 @@ def why_no_picture(folder: str | None, name: str) -> str | None:
 
 
 def _head(path: Path) -> bytes:
-    """A file's first 16 bytes; none where it is not a plain file or may not be read."""
+    """A file's first 16 bytes; empty if it is not a plain file or is not readable."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -83,12 +83,12 @@ def _head(path: Path) -> bytes:
 
 
 def add(passed_over: PassedOver, why: str, count: int = 1) -> None:
-    """Count files that are passed over."""
+    """Count skipped files."""
     passed_over[why] = passed_over.get(why, 0) + count
 
 
 def told_passed_over(passed_over: PassedOver) -> str:
-    """`12 files passed over: 9 .txt: not a picture, 3 hidden file`; "" where there are none."""
+    """`12 files passed over: 9 .txt: not a picture, 3 hidden file`; "" if there are none."""
     if not passed_over:
         return ""
     parts = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))

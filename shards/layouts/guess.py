@@ -1,4 +1,4 @@
-"""What a source is: each layout is tried on it, the most telling one that fits is taken, and the others say why not."""
+"""Guesses a source's layout: tries each, takes the most specific one that fits, and says why the others do not."""
 
 import os
 import re
@@ -25,18 +25,18 @@ from workspace.exact.manifest import NAME, kind_of
 DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
 HASH = re.compile(r"[0-9a-f]{8,}")
 CHUNKS = (100, 1000, 10000)
-"""Images in a numbered folder: FFHQ's and StyleGAN's are of 1,000."""
+"""Images per numbered folder: FFHQ and StyleGAN use 1,000."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """What a source was taken for.
+    """The layout found for a source.
 
     Attributes:
         kind: the layout.
-        source: as that layout reads it.
-        reading: with which it does; its tables may be found here.
-        others: each other layout → why it was not taken.
+        source: what that layout read.
+        reading: the reading it used, with any tables found.
+        others: each other layout → why it was rejected.
     """
 
     kind: str
@@ -46,7 +46,7 @@ class Guess:
 
 
 def are_tars(source: str) -> bool:
-    """Whether a source is tars: one, a glob or braces of them, or a folder with nothing else to read."""
+    """Whether a source is tars: a single tar, a glob or braces, or a folder with nothing else to read."""
     if source.lower().endswith(TARS):
         return True
     path = Path(source)
@@ -57,7 +57,7 @@ def are_tars(source: str) -> bool:
 
 
 def are_shapes(source: str) -> bool:
-    """Whether a source is the artifact of draw_shapes."""
+    """Whether a source is an artifact of draw_shapes."""
     if not (Path(source) / NAME).is_file():
         return False
     try:
@@ -70,7 +70,7 @@ def guess(files: Files, reading: Reading, source: str) -> Guess:
     """The layout of a folder, list or zip.
 
     Raises:
-        UserError: it looks like one whose parts are unclear; what to say is in the message.
+        UserError: the layout is clear but a folder's role is not; the message names the setting.
     """
     others: dict[str, str] = {}
     if caption_files(files):
@@ -95,11 +95,11 @@ def guess(files: Files, reading: Reading, source: str) -> Guess:
 def _unlabelled(
     files: Files, reading: Reading, beside: Source | None, source: str, others: dict[str, str]
 ) -> Guess:
-    """A source without class folders and tables of labels: the names of its files may say the class."""
+    """The layout of a source without class folders and label tables: its file names may give the class."""
     plain = list_folder(files, reading, source) if beside is None else beside
     names = labels_in_names(image.name for image in plain.images)
     if names is None or names.doubt:
-        others["file_names"] = "no labels are seen in them" if names is None else _unsure(names)
+        others["file_names"] = "no labels found in them" if names is None else _unsure(names)
         return Guess("folder" if beside is None else "metadata", plain, reading, others)
     if beside is not None:
         reading = replace(reading, tables=_tables(files, beside))
@@ -107,7 +107,7 @@ def _unlabelled(
 
 
 def _unsure(names: NameLabels) -> str:
-    return f"{names.counts()} may be labels, which is not sure"
+    return f"{names.counts()} may be labels, but that is not certain"
 
 
 def _class_folder(
@@ -126,7 +126,7 @@ def _class_folder(
 
 
 def _with_roles_of_lists(files: Files, reading: Reading, beside: Source | None, source: str) -> Source:
-    """As class folders; roles may be those of splits that tables name."""
+    """Read as class folders; roles may also name splits in tables."""
     try:
         return list_class_folder(files, reading, source)
     except UnknownRoleError:
@@ -146,14 +146,14 @@ def _metadata(files: Files, reading: Reading, source: str, others: dict[str, str
 
 
 def _more(classes: Source, beside: Source) -> list[str]:
-    """What files beside class folders say that these do not."""
+    """What files beside class folders add to them."""
     split = any(image.split for image in classes.images) or not any(image.split for image in beside.images)
     captions = any(image.captions for image in beside.images)
     return [name for name, there in (("captions", captions), ("splits", not split)) if there]
 
 
 def _tables(files: Files, beside: Source) -> tuple[str, ...]:
-    """What is read, as `shard.tables` names it."""
+    """The files read, in the form of `shard.tables`."""
     texts = texts_beside(files, files.names)
     named = [name for name in beside.read if name not in texts]
     named = list(dict.fromkeys(named))
@@ -161,10 +161,10 @@ def _tables(files: Files, beside: Source) -> tuple[str, ...]:
 
 
 def _no_classes(found: Source, source: str) -> str | None:
-    """Why folders are not classes; None where they may be.
+    """Why folders are not classes; None if they may be.
 
     Raises:
-        UserError: they are parts of one data set, pictures and masks.
+        UserError: the folders are parts of one data set, such as pictures and masks.
     """
     classes = found.classes or ()
     if len(classes) < 2:
@@ -187,7 +187,7 @@ def _no_classes(found: Source, source: str) -> str | None:
 
 
 def _check_inner(found: Source, source: str) -> None:
-    """UserError where all class folders hold the same folders, `fold1/{cat,dog}`, `fold2/{cat,dog}`: which are the classes?"""
+    """UserError if all class folders hold the same folders (`fold1/{cat,dog}`, `fold2/{cat,dog}`), so either may be classes."""
     classes = found.classes or ()
     inner = folders_within(
         {image.name: classes[image.cls] for image in found.images if image.cls is not None}
@@ -220,7 +220,7 @@ def _part_to_skip(classes: Sequence[str]) -> str:
 
 
 def _are_chunks(stems: Mapping[str, Sequence[str]]) -> bool:
-    """Whether each folder holds the images of a range of numbers, or of a prefix of their hashes."""
+    """Whether each folder holds a range of image numbers, or the images whose hashes share a prefix."""
     if all(HASH.fullmatch(stem) and stem.startswith(name) for name, own in stems.items() for stem in own):
         return True
     if not all(name.isdecimal() for name in stems):

@@ -1,4 +1,4 @@
-"""What a listed source is: its images, not yet read, and what is known of each."""
+"""A listed source: its images, not yet read, and the metadata of each."""
 
 import os
 import re
@@ -9,20 +9,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ESCAPED = re.compile("[\udc80-\udcff]")
-"""Bytes of no UTF-8, as `surrogateescape` keeps them."""
+"""Bytes that are not UTF-8, as `surrogateescape` represents them."""
 MOST_FILE_BYTES = 1 << 29
-"""Bytes of an image file at most: a sparse file of a terabyte is read by nobody."""
+"""Largest image file in bytes: a sparse file may claim a terabyte."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where some bytes are: a whole file, or a part of one.
+    """The location of some bytes: a file or part of one.
 
     Attributes:
-        path: of the file.
-        offset: of the first byte.
+        path: the file.
+        offset: of the first byte, in bytes.
         length: in bytes; -1 is to the file's end.
-        inflated: bytes after inflating (a packed member of a zip); -1 where they are stored as they are.
+        inflated: bytes after inflating (a compressed member of a zip); -1 if they are stored uncompressed.
     """
 
     path: str
@@ -34,8 +34,8 @@ class Location:
         """The bytes.
 
         Raises:
-            OSError: there is no such file, it may not be read, it is not a plain file (a FIFO would be waited for without
-                end), it is larger than 512 MiB, or damaged in its zip.
+            OSError: the file does not exist, is not readable, is not a plain file (reading a FIFO would never end), is
+                larger than 512 MiB, or is damaged in its zip.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
@@ -51,7 +51,7 @@ class Location:
 
 
 def _inflate(data: bytes, size: int) -> bytes:
-    """The bytes of a packed member, no more than it says it has; OSError where it is damaged."""
+    """The bytes of a compressed member, at most its stated size; OSError if it is damaged."""
     try:
         made = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, size + 1)
     except zlib.error as error:
@@ -66,13 +66,13 @@ class SourceImage:
     """An image of the source, not yet read.
 
     Attributes:
-        name: path relative to the source: its identity (split by hash, order, report of bad files).
+        name: path relative to the source; it identifies the image (its split, its order, reports of bad files).
         data: its bytes.
-        split: train or val where the source says so.
+        split: train or val, if the source gives one.
         cls: index of its class.
-        captions: of the image.
+        captions: all of its captions.
         attributes: name → value.
-        mask: bytes of its object's mask, a picture.
+        mask: the bytes of its object's mask, a picture.
     """
 
     name: str
@@ -89,14 +89,14 @@ class Source:
     """A listed source.
 
     Attributes:
-        images: in the order of their names.
+        images: ordered by name.
         classes: class names, sorted.
         attributes: attribute name → its values.
-        made_from: name → fingerprint, where the source is an artifact.
-        passed_over: why files of the source (of tars: samples) that are not its images were passed over → how many.
-        kind: the layout that was read (what `auto` found).
-        read: files that were read for labels, captions or splits: neither images nor passed over.
-        notes: what a person should know before training on it, a line each.
+        made_from: name → fingerprint, if the source is an artifact.
+        passed_over: reason for skipping → number of files (in tars: samples) of the source that are not its images.
+        kind: the layout that was read (the one that `auto` chose).
+        read: files that were read for labels, captions or splits: neither images nor skipped.
+        notes: what to know before training on it, one line each.
     """
 
     images: list[SourceImage]
@@ -110,9 +110,9 @@ class Source:
 
 
 def clean_caption(text: str) -> str:
-    """A caption as one line: control characters and line ends become spaces, what is not Unicode becomes U+FFFD.
+    """A caption on one line: control characters and line ends become spaces, invalid Unicode becomes U+FFFD.
 
-    Bytes that were not UTF-8 (`surrogateescape`) are read as Windows-1252, as which older tables are written.
+    Bytes that were not UTF-8 (`surrogateescape`) are read as Windows-1252, the encoding of older tables.
     """
     if ESCAPED.search(text):
         text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")

@@ -1,4 +1,4 @@
-"""Oxford Flowers' labels and splits: MATLAB files of numbers in the order of the images' names."""
+"""Oxford Flowers' labels and splits: MATLAB files with numbers in the order of the images' names."""
 
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -19,10 +19,10 @@ SPLITS = {"trnid": "train", "valid": "val", "tstid": "test"}
 
 
 def read_matlab(files: Files, names: Sequence[str], reading: Reading) -> Beside | None:
-    """What the .mat files say of the images: those that are asked for, or imagelabels.mat and setid.mat; None without them.
+    """Labels and splits from the .mat files asked for, or from imagelabels.mat and setid.mat; None without them.
 
     Raises:
-        UserError: no MATLAB file, or its numbers are not as many as the images.
+        UserError: not a MATLAB file, or not one number per image.
     """
     asked = reading.tables or ()
     found = [name for name in files.others if name.lower().endswith(".mat")]
@@ -59,7 +59,7 @@ def _check_count(numbers: int, images: int, name: str) -> None:
     if numbers != images:
         raise UserError(
             f"{name} has {numbers:,} labels, in the order of the images' names, and there are {images:,} images: "
-            "some are missing, or are none of the set (shard.roles: {PATH: skip} leaves some out)"
+            "some are missing, or do not belong to the set (shard.roles: {PATH: skip} leaves some out)"
         )
 
 

@@ -1,4 +1,4 @@
-"""Members of the samples of a tar: which are image, label, caption and mask; fields of a member json, read or not."""
+"""Members of a tar's samples: which are image, label, caption and mask; and the fields of the member json."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,29 +17,29 @@ from workspace.errors import UserError
 from workspace.exact.manifest import parse_json
 
 LOSSLESS = ("png", "tif", "tiff", "bmp", "gif")
-"""Pictures that are as likely a label map as a photograph: beside another picture they are not the image."""
+"""Extensions of label maps as well as photographs: beside another picture they are not the image."""
 LABELS = ("cls", "label", "class", "cls.txt", "label.txt", "index")
 CAPTIONS = ("txt", "caption", "text", "caption.txt")
 JSON_LABELS = ("label", "class", "cls", "class_name", "label_name")
 JSON_CAPTIONS = ("caption", "captions", "text", "txt")
 LOOKED_AT = 50
-"""Members json by which their fields are known."""
+"""Number of member jsons searched for field names."""
 NAME = "name"
-"""`shard.columns: {label: name}` takes what the key itself says for its label."""
+"""`shard.columns: {label: name}` takes the label from the key."""
 DEEPEST, SHOWN = 4, 3
-"""Objects within objects that are looked into; fields that are named."""
+"""Depth to which nested objects are searched; number of fields named in a note."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Which members of a sample are what; a name `json.FIELD` is a field of the member json.
+    """What each member of a sample is; `json.FIELD` means a field of the member json.
 
     Attributes:
-        image: extensions, the first that a sample has is taken.
-        label: of the class.
-        caption: of captions.
-        mask: of the object's mask.
-        said: which of these the user names.
+        image: extensions; the first that a sample has is taken.
+        label: member with the class.
+        caption: member with the captions.
+        mask: member with the object's mask.
+        said: those that the user named.
     """
 
     image: tuple[str, ...]
@@ -57,10 +57,10 @@ class Roles:
 
 
 def roles_of(tars: Any, reading: Reading) -> Roles:
-    """What the members of all samples are, by the user's word or by their names.
+    """The roles of all samples' members, as the user set them or by their names.
 
     Raises:
-        UserError: a member that the user names is in no sample.
+        UserError: no sample has a member that the user named.
     """
     found: Counter[str] = Counter(
         name for samples in tars for members in samples.values() for name in members
@@ -70,7 +70,9 @@ def roles_of(tars: Any, reading: Reading) -> Roles:
         first = name.split(".")[0] if name.startswith("json.") else name
         if first not in (FOLDER, NAME) and first not in found:
             there = ", ".join(f".{name}" for name, _ in found.most_common(12))
-            raise UserError(f"shard.columns: {{{use}: {name}}} is a member of no sample; members are {there}")
+            raise UserError(
+                f"shard.columns: {{{use}: {name}}}: no sample has this member; members are {there}"
+            )
     pictures = [name for name in found if f".{name.rpartition('.')[2]}" in PICTURES]
     masks = [name for name in pictures if name.split(".")[0] in MASK_WORDS]
     plain = sorted(set(pictures) - set(masks), key=lambda name: (name in LOSSLESS, -found[name], name))
@@ -79,7 +81,7 @@ def roles_of(tars: Any, reading: Reading) -> Roles:
     for use, name in said.items():
         if name.startswith("json.") and all(field_of(value, name) is None for value in jsons):
             raise UserError(
-                f"shard.columns: {{{use}: {name}}} is in no json; fields are {counted(sorted(fields), 12)}"
+                f"shard.columns: {{{use}: {name}}}: no json has this field; fields are {counted(sorted(fields), 12)}"
             )
     label = next((name for name in LABELS if name in found), None)
     caption = next((name for name in CAPTIONS if name in found), None)
@@ -97,7 +99,7 @@ def roles_of(tars: Any, reading: Reading) -> Roles:
 
 
 def first_jsons(tars: Any) -> list[Mapping[str, Any]]:
-    """What the first samples with a member json say in it."""
+    """The member json of the first samples that have one."""
     places = (
         (key, members["json"]) for samples in tars for key, members in samples.items() if "json" in members
     )
@@ -105,7 +107,7 @@ def first_jsons(tars: Any) -> list[Mapping[str, Any]]:
 
 
 def field_of(value: Any, role: str) -> Any:
-    """`json.caption` of a json, or `json.meta.caption`; None where it has none."""
+    """The value of `json.caption` or `json.meta.caption` in a json; None if it is missing."""
     name = role.removeprefix("json.")
     if isinstance(value, dict) and name in value:
         return value[name]
@@ -115,7 +117,7 @@ def field_of(value: Any, role: str) -> Any:
 
 
 def json_of(location: Location, key: str) -> Mapping[str, Any]:
-    """A member json; empty where it is not an object."""
+    """A member json; empty if it is not an object."""
     value = parse_json(location.read(), f"{location.path}: {key}.json")
     return value if isinstance(value, dict) else {}
 
@@ -126,7 +128,7 @@ def wants_json(roles: Roles) -> bool:
 
 
 def texts_of(value: Any) -> tuple[str, ...]:
-    """The captions of a text, one per line, or of a list of texts or of objects that hold them."""
+    """Captions from a text (one per line), or from a list of texts or of objects that hold them."""
     if isinstance(value, str):
         return tuple(filter(None, map(clean_caption, lines_of(value))))
     return (
@@ -137,7 +139,7 @@ def texts_of(value: Any) -> tuple[str, ...]:
 
 
 def _fields(value: Mapping[str, Any], prefix: str = "json", depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """Each field of a json that is not an object, as `shard.columns` names it."""
+    """Each field of a json whose value is not an object, named as in `shard.columns`."""
     for name, inner in value.items():
         if isinstance(inner, dict) and depth < DEEPEST:
             yield from _fields(inner, f"{prefix}.{name}", depth + 1)
@@ -146,7 +148,7 @@ def _fields(value: Mapping[str, Any], prefix: str = "json", depth: int = 1) -> I
 
 
 def unread_fields(tars: Any, roles: Roles) -> list[str]:
-    """What to say of fields that look like captions or labels and are not read, with the setting that takes each."""
+    """Notes about unread fields that look like captions or labels, with the setting that takes each."""
     jsons = first_jsons(tars)
     values: dict[str, list[Any]] = {}
     for value in jsons:
@@ -183,14 +185,14 @@ def _told(what: str, use: str, examples: Mapping[str, str]) -> list[str]:
 
 
 def _are_texts(values: Sequence[Any]) -> bool:
-    """Whether most values are texts of several words: no addresses, no json within json."""
+    """Whether most values are texts of several words, not addresses or nested json."""
     texts = [text for value in values for text in texts_of(value)[:1]]
     plain = [text for text in texts if " " in text and "://" not in text and not text.startswith(("{", "["))]
     return 2 * len(plain) > len(values)
 
 
 def _are_labels(values: Sequence[Any]) -> bool:
-    """Whether values are words or whole numbers, several of them, which come back."""
+    """Whether values are words or whole numbers, more than one different, some of which repeat."""
     few = [value for value in values if isinstance(value, (str, int)) and not isinstance(value, bool)]
     plain = [str(value) for value in few if "://" not in str(value) and len(str(value).split()) <= SHOWN]
     return len(plain) == len(values) and 1 < len(set(plain)) <= len(plain) / 2

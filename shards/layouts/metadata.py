@@ -1,7 +1,7 @@
 """Images with labels, captions or splits in files beside them: metadata.csv, metadata.jsonl, labels.csv, texts, dataset.json …
 
-Formats: Hugging Face's imagefolder, StyleGAN's dataset.json, CelebA's lists, Oxford Flowers' .mat files, any CSV, list or Parquet
-with a column of names. `shard.tables` and `shard.columns` say which, where that is not plain.
+Formats: Hugging Face's imagefolder, StyleGAN's dataset.json, CelebA's lists, Oxford Flowers' .mat files, and any CSV, list or
+Parquet with a column of names. `shard.tables` and `shard.columns` choose where the right one is not obvious.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,10 +28,10 @@ NO_LABEL, NO_CAPTION = "no label in a table", "no caption"
 
 
 def list_metadata(files: Files, reading: Reading, source: str) -> Source:
-    """Images that the tables speak of; the others are passed over and counted, and rows without an image are missing ones.
+    """The images that tables name; the others are skipped and counted, and rows without an image are reported as missing.
 
     Raises:
-        UserError: no table speaks of the images, or of less than half of them; a split's value that is none.
+        UserError: tables name none of the images, or less than half; a value in a split column that is not a split.
     """
     names = without_skipped(files.names, reading)
     beside = read_matlab(files, names, reading) or read_beside(files, names, reading, source)
@@ -46,7 +46,7 @@ def list_metadata(files: Files, reading: Reading, source: str) -> Source:
     classes = class_names(beside.labels[name] for name in kept if beside.labels)
     if beside.missing:
         notes.append(
-            f"{len(beside.missing):,} rows name no image that is there: {counted(beside.missing, 3)}"
+            f"{len(beside.missing):,} rows name images that do not exist: {counted(beside.missing, 3)}"
         )
     return Source(
         _images(files, kept, splits, beside, classes),
@@ -89,7 +89,7 @@ def _nothing_read(source: str, beside: Beside) -> str:
 def _splits(
     names: Sequence[str], beside: Beside, reading: Reading, source: str, passed_over: PassedOver
 ) -> tuple[dict[str, str | None], list[str]]:
-    """Name → train, val or None; those of a test split are counted. A column goes before folders, folders before lists."""
+    """Name → train, val or None; a test split's are counted. A column takes precedence over folders, folders over lists."""
     asked = [*names, *beside.missing]
     if beside.splits:
         found, notes = by_table(asked, beside.splits, reading, source, passed_over)
@@ -106,7 +106,7 @@ def _splits(
 
 
 def _folders(names: Sequence[str], reading: Reading, source: str) -> dict[str, str | None]:
-    """The split of each image by its folder; none where folders do not say."""
+    """The split of each image by its folder; None if folders give none."""
     try:
         return {
             name: part.split for part in divided(names, reading, source, classes=False) for name in part.names
@@ -116,15 +116,15 @@ def _folders(names: Sequence[str], reading: Reading, source: str) -> dict[str, s
 
 
 def _spoken_of(names: Iterable[str], beside: Beside, passed_over: PassedOver, source: str) -> list[str]:
-    """Names with a label, or where there are only captions with one of those."""
+    """Names with a label, or with a caption if there are only captions."""
     told: Mapping[str, object] = beside.labels or beside.captions
     why = NO_LABEL if beside.labels else NO_CAPTION
     asked = list(names)
     kept = [name for name in asked if told.get(name)] if told else asked
     if len(kept) < SPOKEN_OF * len(asked):
         raise UserError(
-            f"shard.source {source}: {' and '.join(dict.fromkeys(beside.read[:3]))} speaks of {len(kept):,} of {len(asked):,} "
-            "images: is it of another set? Name the right file by shard.tables, or take kind folder"
+            f"shard.source {source}: {' and '.join(dict.fromkeys(beside.read[:3]))} names {len(kept):,} of {len(asked):,} "
+            "images, so it may be another set's: name the right file in shard.tables, or set shard.kind: folder"
         )
     if len(kept) < len(asked):
         add(passed_over, why, len(asked) - len(kept))
@@ -132,7 +132,7 @@ def _spoken_of(names: Iterable[str], beside: Beside, passed_over: PassedOver, so
 
 
 def class_names(labels: Iterable[str]) -> tuple[str, ...]:
-    """Each label once, by number where all are numbers, else by name."""
+    """The distinct labels, sorted by number if all are numbers, else by name."""
     found = set(labels)
     if all(label.isdecimal() for label in found):
         return tuple(sorted(found, key=int))

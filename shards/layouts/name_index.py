@@ -1,4 +1,4 @@
-"""Images by what tables call them: paths, base names, stems, and what spreadsheets and other systems make of these."""
+"""Finds images by the names in tables: paths, base names, stems, also as spreadsheets and other systems alter them."""
 
 import re
 import unicodedata
@@ -12,14 +12,14 @@ FRAGMENT = re.compile(r"#\d+$")
 """Flickr's `NAME.jpg#0`: the number of a caption."""
 WEB = re.compile(r"[a-z][a-z0-9+]{1,9}://[^\t,;|]+", re.IGNORECASE)
 Found = dict[str, str | None]
-"""A name's form → the image, None where several images have it."""
+"""A form of the name → the image; None if several images share it."""
 
 
 class NameIndex:
-    """Images by path, and where they are unique by base name and by stem.
+    """Images by path, and, if unique, by base name and by stem.
 
-    Where none of these is known: by the last folder and the stem (`apple_pie/1005649`), by the name in any case and Unicode
-    form (a Mac's files have another one than its tables), and by its number (a spreadsheet makes 7 of 000007).
+    If none of these matches: by the last folder and the stem (`apple_pie/1005649`), by the name in any case and Unicode
+    form (a Mac's file names use another form than its tables), and by number (a spreadsheet turns 000007 into 7).
     """
 
     def __init__(self, names: Iterable[str], aliases: Mapping[str, str] | None = None) -> None:
@@ -32,7 +32,7 @@ class NameIndex:
             _put(self._stems, base.rpartition(".")[0] or base, name)
 
     def find(self, text: object, folder: str = "") -> str | None:
-        """The image that a table in `folder` calls so; None where there is none, or several."""
+        """The image that a table in `folder` refers to by this text; None if there are none or several."""
         if isinstance(text, bool) or not isinstance(text, (str, int)):
             return None
         path = FRAGMENT.sub("", _address(str(text).strip()).replace("\\", "/")).removeprefix("./")
@@ -48,7 +48,7 @@ class NameIndex:
         return self._otherwise(path, base, stem) if base else None
 
     def is_ambiguous(self, text: object) -> bool:
-        """Whether several images are called so, by their base names."""
+        """Whether several images have this base name."""
         base = str(text).strip().replace("\\", "/").rpartition("/")[2]
         return base in self._bases or _stem(base) in self._stems
 
@@ -87,7 +87,7 @@ class NameIndex:
 
 
 def _address(text: str) -> str:
-    """Of an address on the web the path, without what follows `?` or `#`, `%20` written out; any other text is itself."""
+    """A web address's decoded path, without the part after `?` or `#`; any other text unchanged."""
     return unquote(urlsplit(text).path) if WEB.fullmatch(text) else text
 
 

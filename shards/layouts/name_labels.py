@@ -1,6 +1,7 @@
-"""What the names of image files say of classes: `cat.0.jpg`, `Abyssinian_12.jpg`, `1000_truck.png`; and where they only seem to.
+"""Guesses classes from image file names: `cat.0.jpg`, `Abyssinian_12.jpg`, `1000_truck.png`; and tells how sure that is.
 
-A guess: cameras, browsers and programs number files too, and parts of one data set (a picture and its mask) end alike.
+It is a guess because cameras, browsers and programs number files too, and parts of one data set (a picture and its mask)
+have similar names.
 """
 
 import re
@@ -15,15 +16,15 @@ from shards.layouts.tars import MASK_WORDS
 FRONT = re.compile(r"(.+?)(?:(?:[\W_]+\d+)+\W*|(?<=[^\W\d_])\d+)")
 """A label and a number: `cat.0`, `cat (12)`, `n01440764_10026`, `dog17`."""
 BACK = re.compile(r"(\d+)[\W_]+([^\W\d_].*)")
-"""A number and a label, as CIFAR's PNGs have it: `1000_truck`."""
+"""A number and a label, as in CIFAR's PNGs: `1000_truck`."""
 A_WORD = re.compile(r"[^\W\d_]{2}|[^\W\d_a-zA-Z]")
-"""What a label has: two letters in a row, or one that is a word in itself (Chinese)."""
+"""A label has two letters in a row, or one letter that is a word (Chinese)."""
 WORDNET = re.compile(r"n\d{8}")
 MASK_TAIL = re.compile(r"(.+)[ ._-]([^\W\d_]+)")
 MASK_TAILS = frozenset({*MASK_WORDS, "masks", "trimap", "gt", "groundtruth", "matte", "depth", "annotation"})
-"""What the names of masks end in, after the picture's."""
+"""Endings that turn a picture's name into its mask's."""
 ENOUGH, SHARED, SEEN = 0.95, 0.9, 0.5
-"""Shares: of names with a label for a sure guess; of these with a label that others have too; of names for any guess."""
+"""Least shares: of names with a label, and of labels that repeat, for a sure guess; of names with a label for any guess."""
 SHOWN = 3
 GENERIC = frozenset({
     "img", "image", "images", "imgs", "pic", "pics", "picture", "pictures", "photo", "photos", "foto", "fotos", "bild", "p",
@@ -35,12 +36,12 @@ GENERIC = frozenset({
     "at", "am", "pm", "jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
     "id", "no", "nr", "number", "index", "idx", "thumb", "orig", "original", "edited",
 })  # fmt: skip
-"""Words of cameras and programs, which label nothing."""
+"""Words that cameras and programs put into names; they are not labels."""
 SIDES = frozenset({
     "left", "right", "front", "back", "top", "bottom", "small", "large", "thumb", "thumbnail", "lr", "hr", "low", "high",
     "input", "target", "source", "before", "after",
 })  # fmt: skip
-"""Words of parts: views and versions of one picture."""
+"""Words for parts: views and versions of one picture."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class NameLabels:
 
     Attributes:
         labels: image → label.
-        doubt: why it is not sure: "" where it is, else numbered, few, splits or parts.
+        doubt: why it is not sure (numbered, few, splits or parts), or "".
     """
 
     labels: Mapping[str, str]
@@ -63,7 +64,7 @@ class NameLabels:
 
 
 def labels_in_names(names: Iterable[str]) -> NameLabels | None:
-    """The labels that names seem to carry; None where they carry none: `0001.jpg`, `IMG_1.jpg` beside `DSC_2.jpg`."""
+    """The labels that names seem to contain; None if there are none: `0001.jpg`, `IMG_1.jpg` beside `DSC_2.jpg`."""
     asked = list(names)
     found = [guess for guess in (_front(asked), _back(asked)) if guess is not None]
     return max(found, key=lambda guess: (not guess.doubt, len(guess.labels)), default=None)
@@ -119,7 +120,7 @@ def _doubt(counts: Mapping[str, int], share: float) -> str:
 
 
 def masks_among(names: Iterable[str]) -> list[str]:
-    """Names of masks beside the pictures that they belong to: `0001_mask.png` beside `0001.jpg` or `0001_image.png`."""
+    """Names of masks beside their pictures: `0001_mask.png` beside `0001.jpg` or `0001_image.png`."""
     rests: dict[str, list[str]] = {}
     masks = {}
     for name in names:
@@ -134,7 +135,7 @@ def masks_among(names: Iterable[str]) -> list[str]:
 
 
 def told_names(found: NameLabels | None) -> str:
-    """What to say of names that were not read; "" where there is nothing to say."""
+    """A note about labels in names that were not read; "" if there are none."""
     if found is None:
         return ""
     if found.doubt == "splits":

@@ -1,4 +1,4 @@
-"""What names of files and folders say: splits, system folders, parts of a data set that are not classes."""
+"""Recognises names of files and folders: splits, system folders, parts of a data set that are not classes."""
 
 import re
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ FILLERS = frozenset(
         "all",
     ]
 )
-"""Words beside a split's: `training_set`, `train2017`, `test-images`, `val_256x256`."""
+"""Words that may accompany a split's name: `training_set`, `train2017`, `test-images`, `val_256x256`."""
 SYSTEM = frozenset(
     [
         "__macosx",
@@ -55,7 +55,7 @@ SYSTEM = frozenset(
         "icon\r",
     ]
 ) | {"system volume information"}
-"""What file managers and network disks leave behind, in lower case."""
+"""Files that file managers and network disks leave behind, in lower case."""
 PARTS = frozenset(
     [
         "images",
@@ -102,9 +102,9 @@ def split_of(name: str) -> str | None:
 
 
 def splits_of(names: Iterable[str]) -> dict[str, str | None]:
-    """The split that each of some neighbours is named after, by the words that they do not share: `cars_train`, `cars_test`.
+    """The split that each of several sibling folders is named after, by the words that differ: `cars_train`, `cars_test`.
 
-    Words that all share are left out only where two splits come of it: `train_station` beside `bus_station` is none.
+    Shared words are ignored only if that yields two splits: `train_station` beside `bus_station` is not a split.
     """
     names = list(names)
     words = {name: words_of(name) for name in names}
@@ -115,12 +115,12 @@ def splits_of(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def begins_like_split(name: str) -> bool:
-    """Whether a folder's name begins as a split's does, though it may be none: `trainA`, `test_tube`, `val`."""
+    """Whether a folder's name begins like a split's, even if it is none: `trainA`, `test_tube`, `val`."""
     return any(word in SPLIT_WORDS for word in words_of(name)[:1])
 
 
 def ending_like_splits(names: Iterable[str]) -> list[str]:
-    """Names that end as splits do, where they end as several: `horse_train`, `horse_test`, but not `steam_train` alone."""
+    """Names that end like splits, if several splits appear: `horse_train`, `horse_test`, but not only `steam_train`."""
     ends = {
         name: SPLIT_WORDS[words[-1]]
         for name in names
@@ -135,7 +135,7 @@ def words_of(name: str) -> list[str]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder is a system's, not the data's: `.ipynb_checkpoints`, `__MACOSX`, `Thumbs.db`."""
+    """Whether a file or folder belongs to the system, not to the data: `.ipynb_checkpoints`, `__MACOSX`, `Thumbs.db`."""
     return name.startswith(".") or name.lower() in SYSTEM
 
 

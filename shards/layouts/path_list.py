@@ -10,16 +10,16 @@ from shards.layouts.walking import Files
 from workspace.errors import UserError
 
 TRIED = 20
-"""First paths by which the folder that they are relative to is found."""
+"""Number of paths tried to find the folder that they are relative to."""
 
 
 def files_of_list(path: Path) -> Files:
-    """The images that a text file or table names, relative to its folder or to the present one, or by whole paths.
+    """The images that a text file or table names, relative to its folder or the working directory, or by absolute paths.
 
-    The list itself is among `others`: kind metadata reads labels and captions from its other columns.
+    The list itself is in `others`, because kind metadata reads labels and captions from its other columns.
 
     Raises:
-        UserError: no list, or none of its first paths is there.
+        UserError: not a list, or none of its first paths exists.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UserError(
@@ -55,7 +55,7 @@ def _is_path(text: str) -> bool:
 
 
 def _paths(table: Table) -> list[str]:
-    """The column that holds the most paths of pictures, each path once."""
+    """The column with the most paths of pictures, each path once."""
     columns = [
         [_plain(str(row[number])) for row in table.rows if row[number] is not None]
         for number in range(len(table.columns))
@@ -65,7 +65,7 @@ def _paths(table: Table) -> list[str]:
 
 
 def _plain(text: str) -> str:
-    """A path without Flickr's number of a caption; one that Windows wrote has slashes."""
+    """A path without Flickr's caption number, with slashes in place of Windows' backslashes."""
     return text.strip().partition("#")[0].replace("\\", "/")
 
 
@@ -75,5 +75,5 @@ def _base(path: Path, listed: list[str]) -> Path:
             return base
     raise UserError(
         f"shard.source {path} lists {listed[0]!r}, and neither {path.parent.absolute()} nor {Path.cwd()} has it: paths are "
-        "relative to the list's folder, or to the present one, or whole"
+        "relative to the list's folder or the working directory, or absolute"
     )

@@ -1,4 +1,4 @@
-"""How a source is to be read where its names alone do not say: the user's roles, tables and columns; and its split folders."""
+"""How to read a source if its names alone do not decide it: the user's roles, tables and columns; and its split folders."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ ColumnUse = Literal["image", "label", "caption", "split", "mask"]
 SPLIT_ROLES = ("train", "val", "test")
 SKIPPED_BY_ROLE = "left out by shard.roles"
 FOLDER = "folder"
-"""`shard.columns: {label: folder}`: the class is the folder that an image, or a tar's key, is in."""
+"""`shard.columns: {label: folder}`: the class is the folder of an image, or of a key in a tar."""
 KEPT_APART = "of the test split, kept apart"
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user says of a source.
+    """The user's settings for a source.
 
     Attributes:
-        roles: path of a folder or file, a folder's name, or a value of a split column → what it is.
-        tables: files with labels, captions or splits, relative to the source, `*.txt` for texts of the images' own
-            names; None takes what is there.
-        columns: use → name of a column.
-        tars: of a folder of tars those that match; None takes all.
+        roles: path of a folder or file, a folder's name, or a value of a split column → its role.
+        tables: files with labels, captions or splits, relative to the source; `*.txt` for one text per image; None takes
+            all that are found.
+        columns: use → column name.
+        tars: a glob that selects from a folder of tars; None takes all.
     """
 
     roles: Mapping[str, Role] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Reading:
     tars: str | None = None
 
     def role_of(self, path: str) -> str | None:
-        """What the user says that a folder is: by its path, or by its name."""
+        """The role that the user gave a folder, by its path or its name."""
         return self.roles.get(path) or self.roles.get(path.rpartition("/")[2])
 
 
@@ -44,9 +44,9 @@ class Part:
 
     Attributes:
         prefix: the folder, "" or "a/b/".
-        split: train, val, test, or None where the source has none.
-        names: of its images.
-        cls: the class, where the split folders are in class folders.
+        split: train, val, test, or None if the source has no splits.
+        names: its images.
+        cls: the class, if the split folders are inside class folders.
     """
 
     prefix: str
@@ -57,14 +57,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Level:
-    """What is directly in a folder: folders with the names below each, and loose files."""
+    """A folder's direct content: folders with the names below each, and loose files."""
 
     folders: Mapping[str, list[str]]
     loose: list[str]
 
 
 def level(names: Iterable[str], prefix: str) -> Level:
-    """Names below `prefix`, by the folder that comes next on their path."""
+    """The names below `prefix`, grouped by the next folder of their path."""
     folders: dict[str, list[str]] = {}
     loose = []
     for name in names:
@@ -77,7 +77,7 @@ def level(names: Iterable[str], prefix: str) -> Level:
 
 
 def descended(names: Sequence[str], reading: Reading, prefix: str = "", split: str | None = None) -> str:
-    """The folder at which a source, or a split of it, begins: wrappers that hold all, and nothing but folders, are entered."""
+    """The folder at which a source or split begins: wrappers that hold everything, and only folders, are entered."""
     while True:
         here = level(names, prefix)
         if here.loose or len(here.folders) != 1:
@@ -92,7 +92,7 @@ def descended(names: Sequence[str], reading: Reading, prefix: str = "", split: s
 
 
 def without_skipped(names: Sequence[str], reading: Reading) -> list[str]:
-    """Names that no role `skip` leaves out: of a file, or of any folder on the path."""
+    """Names without those that a role `skip` removes: a file, or any folder on the path."""
     out = {path for path, role in reading.roles.items() if role == "skip"}
     if not out:
         return list(names)
@@ -106,16 +106,16 @@ def _places(name: str) -> set[str]:
 
 
 def divided(names: Sequence[str], reading: Reading, source: str, classes: bool) -> list[Part]:
-    """The splits of a source by its folders' names; one part without a split where it has none.
+    """The splits of a source by folder name; one part without a split if it has none.
 
     Args:
-        names: of images, those with the role `skip` left out.
+        names: the images, without those that have the role `skip`.
         reading: the user's roles.
         source: for errors.
         classes: whether folders are classes, so that a folder named like a split would become one.
 
     Raises:
-        UserError: folders named like splits beside others: which is which is not guessed; no folder for training.
+        UserError: folders named like splits beside other folders, whose roles are not guessed; or no training folder.
     """
     prefix = descended(names, reading)
     here = level(names, prefix)
@@ -151,7 +151,7 @@ def _mixed(source: str, prefix: str, splits: Sequence[str], plain: Sequence[str]
 def _split_below_classes(
     here: Level, prefix: str, reading: Reading, source: str, classes: bool
 ) -> list[Part] | None:
-    """CLASS/{train,val,test}/…, where every folder is so divided."""
+    """CLASS/{train,val,test}/…, if every class folder has splits."""
     parts = []
     whole = 0
     for child, names in here.folders.items():
@@ -168,7 +168,7 @@ def _split_below_classes(
             return None
         first = parts[0].prefix.rstrip("/")
         raise UserError(
-            f"shard.source {source}: {first}/ is named like a split inside a class folder, and not every class is so divided; "
+            f"shard.source {source}: {first}/ is named like a split inside a class folder, and not every class has splits; "
             f"say what it is, shard.roles: {{{first}: class}} (pictures like the others) or {{{first}: skip}}"
         )
     if all(part.split != "train" for part in parts):
@@ -177,11 +177,11 @@ def _split_below_classes(
 
 
 class UnknownRoleError(UserError):
-    """A role of what the source does not have."""
+    """A role for something that the source does not have."""
 
 
 def check_roles(reading: Reading, names: Iterable[str], values: Iterable[str], source: str) -> None:
-    """UnknownRoleError where a role names what the source does not have."""
+    """UnknownRoleError if a role names something that the source does not have."""
     if not reading.roles:
         return
     there = set(values)

@@ -1,4 +1,4 @@
-"""The embedded shapes: the artifact of draw_shapes, with class, caption, attributes and mask of each image."""
+"""The built-in shapes: an artifact of draw_shapes, with each image's class, caption, attributes and mask."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,14 +10,14 @@ from workspace.errors import UserError
 from workspace.exact.manifest import facts_of, parsed, read_manifest, verify_file
 
 MEMBERS = ("png", "txt", "attributes.json", "mask.png")
-"""What each image has, under the key SPLIT/CLASS/NUMBER."""
+"""The members of each image, whose key is SPLIT/CLASS/NUMBER."""
 
 
 def list_shapes(source: str) -> Source:
-    """The artifact of draw_shapes, every byte of its tars checked.
+    """An artifact of draw_shapes, with every byte of its tars checked.
 
     Raises:
-        UserError: it is not there, was changed, or an image lacks its class, caption, attributes or mask.
+        UserError: it does not exist, was changed, or an image lacks its class, caption, attributes or mask.
     """
     root = Path(source)
     manifest = read_manifest(root, "shapes")

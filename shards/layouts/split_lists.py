@@ -1,4 +1,4 @@
-"""Splits from files: lists of names called train.txt and test.txt, or a table's column of splits."""
+"""Splits from files: lists of names such as train.txt and test.txt, or a table's split column."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,18 +12,18 @@ from workspace.errors import UserError
 
 NO_SPLIT = "no split in a table"
 PARTITIONS = {"0": "train", "1": "val", "2": "test"}
-"""CelebA's numbers."""
+"""CelebA's split numbers."""
 BOTH = "trainval"
 FILE_WORDS = frozenset({
     "list", "lists", "listing", "name", "names", "file", "files", "filename", "filenames", "filelist", "id", "ids", "label",
     "labels", "annotation", "annotations", "caption", "captions", "metadata", "meta", "info", "index", "solution",
 })  # fmt: skip
-"""Beside a split's word in a file's name: `train_list.txt`, `test_labels.csv`."""
+"""Words that may accompany a split in a file's name: `train_list.txt`, `test_labels.csv`."""
 FLAGS = {
     "is_valid": ("val", "train"), "is_val": ("val", "train"), "is_validation": ("val", "train"),
     "is_test": ("test", "train"), "is_train": ("train", "test"),
 }  # fmt: skip
-"""Columns of yes and no → the splits that these are."""
+"""Yes/no columns → the splits that yes and no mean."""
 YES, NO = ("true", "1", "1.0", "yes"), ("false", "0", "0.0", "no")
 SPLIT_NAMED = re.compile(
     r"(?<![a-z])(train|val|valid|validation|test|testing|training|splits?|setid)(?![a-z])", re.IGNORECASE
@@ -32,13 +32,13 @@ SPLIT_NAMED = re.compile(
 
 @dataclass
 class Lists:
-    """What files that are named after a split say.
+    """Splits from files named after one.
 
     Attributes:
         splits: image → train, val or test.
-        files: image → the file that says so.
-        only: files that say nothing else.
-        torn: what to say of an image that lists of two splits name; "" where there is none.
+        files: image → the file that gives its split.
+        only: files that give nothing but the split.
+        torn: a note about an image that two splits' lists name; "" if there is none.
     """
 
     splits: dict[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Lists:
     torn: str = ""
 
     def add(self, file: str, split: str, names: Iterable[str]) -> None:
-        """Take a list. What is in a list of train and val together, and in one of val, is val."""
+        """Add a list. An image in a list of train and val together, and in one of val, is val."""
         both = BOTH in PurePosixPath(file).stem.lower().replace("_", "")
         for name in names:
             known = self.splits.get(name)
@@ -58,24 +58,24 @@ class Lists:
 
 
 def split_of_file(name: str) -> str | None:
-    """The split that a table or list is named after: `train.txt`, `test_labels.csv`, `splits/val1.txt`."""
+    """The split in a table's or list's file name: `train.txt`, `test_labels.csv`, `splits/val1.txt`."""
     words = [word for word in words_of(PurePosixPath(name).stem) if word not in FILE_WORDS]
     return split_of(" ".join(words))
 
 
 def of_split(names: Iterable[str], split: str | None) -> list[str]:
-    """Names in folders of a split, `trainLabels.csv` speaks of train/; without one all but those of a test split."""
+    """Names in a split's folders (`trainLabels.csv` is about train/); without a split, all except a test split's."""
     folders = {name: {split_of(part) for part in name.split("/")[:-1]} for name in names}
     return [name for name, own in folders.items() if (split in own if split else "test" not in own)]
 
 
 def is_named_like_splits(name: str) -> bool:
-    """Whether a file's name speaks of splits: `train_test_split.txt`, `setid.mat`."""
+    """Whether a file's name refers to splits: `train_test_split.txt`, `setid.mat`."""
     return SPLIT_NAMED.search(PurePosixPath(name).stem) is not None
 
 
 def are_splits(column: str, values: Iterable[object]) -> bool:
-    """Whether a column's cells are splits; without any there are none."""
+    """Whether a column's cells are splits; False if it is empty."""
     texts = {str(value).strip() for value in values if value is not None}
     if column.strip().lower() in FLAGS:
         return bool(texts) and all(text.lower() in (*YES, *NO) for text in texts)
@@ -83,22 +83,22 @@ def are_splits(column: str, values: Iterable[object]) -> bool:
 
 
 def split_text(column: str, value: object) -> str:
-    """What a cell says of the split: its text, or of a column `is_valid` the split that yes or no is."""
+    """A cell's split: its text, or in a column such as `is_valid` the split that yes or no means."""
     text, flags = str(value).strip(), FLAGS.get(column.strip().lower())
     return text if flags is None or text.lower() not in (*YES, *NO) else flags[text.lower() in NO]
 
 
 def split_value(value: str) -> str | None:
-    """The split that a cell names: a split's word, or CelebA's number."""
+    """The split that a cell names, as a word or as CelebA's number."""
     return PARTITIONS.get(value) or SPLIT_WORDS.get(value.lower()) or split_of(value)
 
 
 def by_table(
     names: Sequence[str], splits: Mapping[str, str], reading: Reading, source: str, passed_over: PassedOver
 ) -> tuple[dict[str, str | None], list[str]]:
-    """Name → train or val, where a table or lists say it; and what to say of the others, which are counted.
+    """Name → train or val from a table or lists; and notes about the other images, which are counted.
 
-    Where no training images are named, they are those that nothing names.
+    If no training images are named, all images that nothing names are for training.
 
     Raises:
         UserError: a value that is not a split.
@@ -129,17 +129,15 @@ def by_table(
         for value, count in apart.items()
     ]
     if rest and found:
-        notes.append(
-            f"images without a split are for training: the files name {counted(sorted(roles))} alone"
-        )
+        notes.append(f"images without a split are for training: the files name only {counted(sorted(roles))}")
     return found, notes
 
 
 def disagreeing(splits: Mapping[str, str], folders: Mapping[str, str | None]) -> list[str]:
-    """What to say of images that are in another split's folder than a table or list says."""
+    """Notes about images whose folder contradicts the split in a table or list."""
     torn = [name for name, value in splits.items() if folders.get(name) not in (None, split_value(value))]
     return (
-        [f"{len(torn):,} images are in the folder of another split than a table says, such as {torn[0]}"]
+        [f"{len(torn):,} images have another split in a table than their folder's, such as {torn[0]}"]
         if torn
         else []
     )

@@ -1,6 +1,6 @@
-"""Tables beside images: CSV, TSV, text lists, JSON lines, JSON, Parquet, as rows of values.
+"""Reads tables beside images into rows of values: CSV, TSV, text lists, JSON lines, JSON, Parquet.
 
-A table is data of strangers: nothing in it is run, its size is bounded, and each row has the columns of its header.
+Tables are untrusted data: nothing in them is run, their size is bounded, and each row is fitted to its header's columns.
 """
 
 import csv
@@ -19,7 +19,7 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".json", ".parq
 DELIMITERS = {".csv": ",;\t|", ".tsv": "\t", ".txt": "\t|,;", ".lst": "\t,"}
 LINE_ENDS = re.compile(r"\r\n|\r|\n")
 SNIFFED = 20
-"""Lines that decide how a text is cut into columns."""
+"""Number of lines that decide how a text is split into columns."""
 TO_FILES = "`datasets` does so by `for i, row in enumerate(data): row['image'].save(f'{i:06}.png')`"
 NO_PARQUET = "a Parquet file needs pyarrow: `pip install pyarrow`"
 
@@ -29,9 +29,9 @@ class Table:
     """Rows of one file.
 
     Attributes:
-        name: of the file, relative to the source.
-        columns: their names; their numbers as text where the file has no header.
-        rows: as many values in each; None where one is missing.
+        name: the file, relative to the source.
+        columns: their names, or their numbers as text if the file has no header.
+        rows: one value per column; None where a value is missing.
         header: whether the file names its columns.
     """
 
@@ -42,16 +42,16 @@ class Table:
 
 
 class MissingPackageError(UserError):
-    """A file needs a package that is not installed."""
+    """Reading a file needs a package that is not installed."""
 
 
 def read_table(data: bytes, name: str, is_image: Callable[[str], bool]) -> Table | None:
-    """A file's bytes as a table; None where it is none.
+    """A file's bytes as a table; None if the file is not a table.
 
     Args:
-        data: the bytes.
-        name: of the file, whose extension decides how it is read.
-        is_image: whether a text names an image of the source: so a first row of values is distinguished from a header.
+        data: the file's bytes.
+        name: the file's name; its extension decides how it is read.
+        is_image: whether a text names an image of the source; this tells a first row of values from a header.
 
     Raises:
         UserError: too large, or damaged.
@@ -71,14 +71,14 @@ def read_table(data: bytes, name: str, is_image: Callable[[str], bool]) -> Table
 
 
 def _text(data: bytes) -> str:
-    """UTF-8 or, by its mark, UTF-16; what is neither keeps its bytes as a file's name would."""
+    """UTF-8, or UTF-16 if it has a byte order mark; other bytes are kept as `surrogateescape` does for file names."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")
     return data.decode("utf-8-sig", "surrogateescape")
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text: a form feed or U+2028 within a caption ends none."""
+    """The lines of a text; a form feed or U+2028 inside a caption does not end a line."""
     return LINE_ENDS.split(text)
 
 
@@ -100,9 +100,7 @@ def _json(value: Any, name: str, is_image: Callable[[str], bool]) -> Table | Non
     if isinstance(labels, list) and all(isinstance(row, list) and len(row) == 2 for row in labels):
         return Table(name, ("file_name", "label"), [tuple(row) for row in labels])
     images = value.get("images")
-    if (
-        isinstance(images, list) and "annotations" not in value
-    ):  # Karpathy's dataset_*.json; COCO's says of boxes
+    if isinstance(images, list) and "annotations" not in value:  # Karpathy's dataset_*.json; COCO's has boxes
         return _records(images, name)
     if value and all(is_image(key) for key in list(value)[:SNIFFED]):
         return Table(name, ("0", "1"), list(value.items()), header=False)
@@ -131,7 +129,7 @@ def _parquet(data: bytes, name: str) -> Table:
 def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table | None:
     lines = lines_of(text)
     if len(lines) > 1 and lines[0].strip().isdigit() and not lines[1].strip().isdigit():
-        lines = lines[1:]  # CelebA's text files begin with the number of their rows
+        lines = lines[1:]  # CelebA's text files begin with their number of rows
     lines, comment = _without_comments(lines, is_image)
     cells, by_space = _cut(lines, PurePosixPath(name).suffix.lower(), is_image)
     rows = [row for row in cells if any(row)]
@@ -143,7 +141,7 @@ def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table |
         any(map(is_image, second)) or (not any(map(_is_number, first)) and any(map(_is_number, second)))
     )
     if header and by_space and len(second) == len(first) + 1:
-        first = ["image", *first]  # CelebA's header leaves out the name's column
+        first = ["image", *first]  # CelebA's header omits the name column
     width = len(first)
     columns = tuple(cell.strip() for cell in first) if header else tuple(map(str, range(width)))
     body = rows[1:] if header else rows
@@ -151,7 +149,7 @@ def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table |
 
 
 def _without_comments(lines: list[str], is_image: Callable[[str], bool]) -> tuple[list[str], str]:
-    """The lines without comments before them (`# made by hand`), and the last of these, which may be the header."""
+    """The lines without leading comments (`# made by hand`), and the last comment, which may be the header."""
     first = next((number for number, line in enumerate(lines) if not line.startswith("#")), 0)
     first = 0 if is_image(lines[0].strip()) else first
     return lines[first:], lines[first - 1].lstrip("# ") if first else ""
@@ -160,7 +158,7 @@ def _without_comments(lines: list[str], is_image: Callable[[str], bool]) -> tupl
 def _with_header(
     comment: str, rows: list[list[str]], suffix: str, is_image: Callable[[str], bool]
 ) -> list[list[str]]:
-    """The rows, with a comment before them as their header where it has as many cells: `#Image CLASS-ID SPECIES`."""
+    """The rows, with a leading comment as header if it has as many cells: `#Image CLASS-ID SPECIES`."""
     if not comment or not rows or not any(map(is_image, rows[0])):
         return rows
     cut = [row for cells, _ in [_cut([comment, *[""]], suffix, is_image)] for row in cells][:1]
@@ -169,7 +167,7 @@ def _with_header(
 
 
 def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:
-    """A row of another width: commas that a caption's writer did not quote belong to its last column."""
+    """A row fitted to the header's width: extra cells come from unquoted commas in a caption, the last column."""
     if len(row) > width:
         row = [*row[: width - 1], ", ".join(cell.strip() for cell in row[width - 1 :])]
     cells = [cell.strip() for cell in row]
@@ -177,9 +175,9 @@ def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:
 
 
 def _cut(lines: list[str], suffix: str, is_image: Callable[[str], bool]) -> tuple[Iterable[list[str]], bool]:
-    """Lines → cells, by the first delimiter that cuts the first lines alike, else by white space (True), else whole."""
+    """Lines → cells, by the first delimiter that splits the first lines evenly, else by white space (True), else uncut."""
     sample = [line for line in lines if line.strip()][:SNIFFED]
-    # a tab is in no name, but `a caption TAB https://…/0.png` ends as one
+    # no name contains a tab, but `a caption TAB https://…/0.png` ends like a picture's name
     if any(is_image(line.strip()) and "\t" not in line.strip() for line in sample):
         return ([line] for line in lines), False
     for delimiter in DELIMITERS.get(suffix, ","):

@@ -1,7 +1,7 @@
-"""Tars as a source: which files a folder, glob or braces name, and their members by sample.
+"""Tars as a source: the files that a folder, glob or braces name, and their members grouped by sample.
 
-A sample is what shares a key: the member's name up to its last dot, or up to the dot before where the word between says
-what the member is (`0001.mask.png`). So keys may have dots (`20.05.jpg`).
+Members with the same key form a sample. The key is the name up to its last dot, or up to the dot before if the word between
+names the member's role (`0001.mask.png`). Keys may therefore contain dots (`20.05.jpg`).
 """
 
 import bz2
@@ -38,7 +38,7 @@ PACKED: Mapping[bytes, Callable[..., Any]] = {
     b"BZh": bz2.open,
     b"\xfd7zXZ\0": lzma.open,
 }
-"""First bytes of a packed tar → what unpacks it."""
+"""First bytes of a compressed tar → the function that opens it."""
 TORN = (OSError, EOFError, lzma.LZMAError, zlib.error)
 MASK_WORDS = ("mask", "seg", "segmentation", "labelmap", "semantic", "instance", "alpha")
 WORDS = frozenset(
@@ -56,20 +56,20 @@ WORDS = frozenset(
         "label",
     ]
 )
-"""Words between a key and its last extension that belong to the extension."""
+"""Words that belong to the extension, not to the key."""
 MOST_FILES = 1_000_000
 UNPACKED = Path(".runs/unpacked")
 
 
 def tars_of(source: str, pattern: str | None = None) -> list[Path]:
-    """The tars that a source names: of a folder all below it, of a glob with or without braces all that match, sorted.
+    """The tars that a source names, sorted: all below a folder, or all that match a glob, with or without braces.
 
     Args:
         source: a tar, a folder, or a glob.
-        pattern: `shard.tars`: a glob, of the tars below the folder `source` those that match.
+        pattern: `shard.tars`, a glob that selects tars below the folder `source`.
 
     Raises:
-        UserError: a URL or command, braces that name a file which is not there, or nothing at all.
+        UserError: a URL or command, braces that name a missing file, or no tars at all.
     """
     if URL.match(source):
         raise UserError(
@@ -87,7 +87,7 @@ def tars_of(source: str, pattern: str | None = None) -> list[Path]:
 
 
 def _below(folder: str, pattern: str) -> list[str]:
-    """A folder's pattern with its braces written out, as globs."""
+    """A folder's pattern with its braces expanded, as globs."""
     if not Path(folder).is_dir():
         raise UserError(
             f"shard.tars is {pattern}, which chooses from a folder of tars, and shard.source {folder} is not a folder; expected "
@@ -99,7 +99,7 @@ def _below(folder: str, pattern: str) -> list[str]:
 
 
 def _matching(patterns: Sequence[str], what: str) -> list[Path]:
-    """The files that globs match; UserError where one of them matches nothing."""
+    """The files that globs match; UserError if one of them matches nothing."""
     found, missing = set[Path](), list[str]()
     for pattern in patterns:
         matches = [Path(path) for path in glob.glob(pattern, recursive=True)]
@@ -111,7 +111,7 @@ def _matching(patterns: Sequence[str], what: str) -> list[Path]:
     if missing:
         more = f" (and {len(missing) - 1:,} others)" if missing[1:] else ""
         raise UserError(
-            f"{what} matches no file: {missing[0]} is not there{more}; expected a tar, a folder of tars, data/*.tar, or "
+            f"{what} matches no file: {missing[0]} does not exist{more}; expected a tar, a folder of tars, data/*.tar, or "
             "data/{000..099}.tar"
         )
     return sorted(found)
@@ -122,7 +122,7 @@ def _is_tar(path: Path) -> bool:
 
 
 def folder_and_pattern(source: str) -> tuple[str, str] | None:
-    """`data/train/{000..099}.tar` → data/train and {000..099}.tar, as DVC can watch them; None for what is not a pattern."""
+    """`data/train/{000..099}.tar` → data/train, which DVC can watch, and {000..099}.tar; None without a pattern."""
     parts = source.split("/")
     first = next((number for number, part in enumerate(parts) if PATTERN.search(part)), None)
     if first is None or Path(source).exists():
@@ -131,7 +131,7 @@ def folder_and_pattern(source: str) -> tuple[str, str] | None:
 
 
 def expanded(pattern: str) -> list[str]:
-    """A pattern with its braces written out: `{00..02}` and `{a,b}`."""
+    """A pattern with its braces expanded: `{00..02}` and `{a,b}`."""
     parts = BRACES.split(pattern)
     choices = [[part] if place % 2 == 0 else _choices(part) for place, part in enumerate(parts)]
     made = ["".join(words) for words in itertools.islice(itertools.product(*choices), MOST_FILES + 1)]
@@ -153,7 +153,7 @@ def _choices(text: str) -> list[str]:
 
 
 def plain_tar(path: Path) -> Path:
-    """The tar itself, or of a packed one a copy that is unpacked once, whose members can be read in any order."""
+    """The tar itself, or for a compressed one a copy unpacked once, whose members can be read in any order."""
     with path.open("rb") as file:
         head = file.read(6)
     unpack = next((opened for magic, opened in PACKED.items() if head.startswith(magic)), None)
@@ -169,14 +169,14 @@ def plain_tar(path: Path) -> Path:
                 shutil.copyfileobj(packed, file, 1 << 20)
         except TORN as error:
             if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's, not the tar's
+                raise  # the disk's fault, not the tar's
             raise UserError(f"{path} is truncated or damaged: {error}") from error
         os.utime(made, ns=(found.st_mtime_ns, found.st_mtime_ns))
     return made
 
 
 def key_of(name: str) -> tuple[str, str]:
-    """A member's name as key and extension, the second in lower case, "" where there is none."""
+    """A member's name as key and extension; the extension is in lower case, "" if there is none."""
     folder, base = os.path.split(name)
     stem, dot, extension = base.rpartition(".")
     if not dot or not stem:
@@ -188,14 +188,14 @@ def key_of(name: str) -> tuple[str, str]:
 
 
 def tar_samples(path: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Location]]:
-    """Key → extension → where its bytes are.
+    """Key → extension → location of its bytes.
 
     Args:
         path: the tar.
-        passed_over: hidden and system files are counted here.
+        passed_over: counts hidden and system files.
 
     Raises:
-        UserError: the tar is damaged, or a member is there twice.
+        UserError: the tar is damaged, or a member appears twice.
     """
     samples: dict[str, dict[str, Location]] = {}
     for name, location in members(path):

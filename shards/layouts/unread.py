@@ -1,4 +1,4 @@
-"""Labels, captions and splits beside the images that the chosen layout does not read: reported, so that nobody misses them."""
+"""Reports labels, captions and splits beside the images that the chosen layout does not read, so that nobody misses them."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from shards.layouts.walking import Files
 from workspace.errors import UserError
 
 SIDECARS = (".json", ".xml", ".yaml", ".yml")
-"""Files of an image's own name that may say what it shows, and are not read."""
+"""Extensions of files named like an image that may describe it, and are not read."""
 SPLIT_FILES = (".txt", ".csv", ".tsv", ".lst", ".mat", ".npy", ".npz", ".pkl")
 
 
 def unread(files: Files, found: Source, kind: str, reading: Reading, source: str) -> list[str]:
-    """What to say of tables and texts that were not read; nothing where `shard.tables` was given.
+    """Notes about tables and texts that were not read; none if `shard.tables` was given.
 
-    Texts of the images' own names are counted, not opened.
+    Text files named like an image are counted, not opened.
     """
     if reading.tables is not None:
         return []
@@ -40,7 +40,7 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     except UserError as error:
         return [*notes, *_splits(files, found), f"tables beside the images are not read: {error}"]
     folders = {image.name: image.split for image in found.images}
-    repeated = beside.lists.only if any(folders.values()) else []  # lists of what the folders say
+    repeated = beside.lists.only if any(folders.values()) else []  # lists that repeat the folders
     for name in dict.fromkeys(beside.read):
         if name not in (*found.read, *repeated):
             notes.append(f"{name} names these images and is not read by kind {kind}{_how(kind, name)}")
@@ -60,19 +60,19 @@ def _how(kind: str, name: str) -> str:
 
 
 def _archives(files: Files) -> list[str]:
-    """Archives beside pictures: those from which these come, or the data set itself."""
+    """Notes about archives beside pictures: their origin, or the data set itself."""
     tars = [name for name in files.others if name.lower().endswith(TARS)]
     zips = [name for name in files.others if name.lower().endswith(".zip")]
     told = [f"{counted(zips, 3)} beside the pictures not read: unpack it, or name it alone"] if zips else []
     return told + (
-        [f"{counted(tars, 3)} beside the pictures not read: shard.kind: webdataset reads tars alone"]
+        [f"{counted(tars, 3)} beside the pictures not read: shard.kind: webdataset reads only tars"]
         if tars
         else []
     )
 
 
 def _sidecars(files: Files, found: Source) -> list[str]:
-    """Files such as 0001.json beside 0001.jpg."""
+    """Notes about files such as 0001.json beside 0001.jpg."""
     if any(image.captions for image in found.images):
         return []
     images = {name.rpartition(".")[0] for name in files.names}
@@ -82,13 +82,13 @@ def _sidecars(files: Files, found: Source) -> list[str]:
         if (suffix := PurePosixPath(name).suffix.lower()) in SIDECARS and name.rpartition(".")[0] in images
     )
     return [
-        f"{count:,} {suffix} files of the images' own names are not read: metadata.jsonl or labels.csv would say it for all"
+        f"{count:,} {suffix} files named like their image are not read: a metadata.jsonl or labels.csv for all images would be"
         for suffix, count in kinds.items()
     ]
 
 
 def _splits(files: Files, found: Source, told: Sequence[str] = ()) -> list[str]:
-    """Files that are named like splits and were not read, where the source has none: `train_test_split.txt`."""
+    """Notes about unread files named like splits, for a source without splits: `train_test_split.txt`."""
     if KEPT_APART in found.passed_over or any(image.split for image in found.images):
         return []
     names = [

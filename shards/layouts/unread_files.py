@@ -1,4 +1,4 @@
-"""Files of no form that is read which speak of the images all the same: an annotation's JSON, a YAML, a spreadsheet, an array."""
+"""Files about the images in formats that are not read: an annotation's JSON, a YAML, a spreadsheet, an array."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -32,15 +32,15 @@ TOLD = re.compile(
     r"label|class|caption|categor|annotation|metadata|target|attribute|ground.?truth|(?<![a-z])(meta|gt|y)(?![a-z])",
     re.IGNORECASE,
 )
-"""In names of files that say what the images show."""
+"""Words in names of files with labels or captions."""
 LOOKED_FOR, LOOKED_INTO = 20, 50
-"""Images whose names are looked for in a text, and texts."""
+"""Number of image names searched for per text, and number of texts."""
 MOST_BYTES = 1 << 26
 HOW = "a table of names and labels or captions would be (metadata.csv, metadata.jsonl)"
 
 
 def speaking(files: Files, found: Source, told: Iterable[str]) -> list[str]:
-    """What to say of files that nothing read and no note names, and that name the images or are named after labels."""
+    """Notes about files that nothing read and no other note names, if they name the images or are called after labels."""
     said = " ".join(told)
     left = [
         name
@@ -53,7 +53,7 @@ def speaking(files: Files, found: Source, told: Iterable[str]) -> list[str]:
     named, as_many = _looked_into(files, islice(texts, LOOKED_INTO), found.images)
     notes = [f"{counted(named, 3)}: names these images, and is not read; {HOW}"] if named else []
     if as_many:
-        notes.append(f"{counted(as_many, 3)}: a line for each image and no names, and not read; {HOW}")
+        notes.append(f"{counted(as_many, 3)}: one line per image, but no names, and not read; {HOW}")
     if sheets:
         notes.append(f"{counted(sheets, 3)}: named after labels, and not read; {HOW}")
     return notes
@@ -66,7 +66,7 @@ def _suffix(name: str) -> str:
 def _looked_into(
     files: Files, texts: Iterable[str], images: Sequence[SourceImage]
 ) -> tuple[list[str], list[str]]:
-    """The texts in which at least half of some images' names appear; those with a line for each image instead."""
+    """The texts that contain at least half of a sample of image names; and those with one line per image instead."""
     step = max(1, len(images) // LOOKED_FOR)
     bases = [image.name.rpartition("/")[2] for image in images[::step]]
     patterns = [

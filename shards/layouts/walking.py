@@ -1,4 +1,4 @@
-"""The files of a source by name, pictures and others: of a folder, a listing, a list of paths, or a zip."""
+"""The files of a source by name, pictures and others: a folder, a listing, a list of paths, or a zip."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,17 +17,17 @@ UNREAD_ARCHIVES = (".zst", ".7z", ".rar", ".lz4", ".cab", ".arj")
 
 @dataclass(frozen=True)
 class Files:
-    """What a source holds; nothing but listings is opened.
+    """The content of a source; only listings are opened.
 
     Attributes:
         root: the folder, or the archive.
         names: of pictures, relative to the root, sorted.
-        others: names of the other files → why they are not pictures; some may be read for labels or captions.
-        hidden: why files that nothing reads are passed over → how many.
-        members: name → where its bytes are, in an archive; else None.
-        listing: the name among `others` of the list that names the pictures, where the source is one.
-        aliases: what that list calls a picture → its name.
-        empty: folders with nothing in them.
+        others: name of each other file → why it is not a picture; some may be read for labels or captions.
+        hidden: reason for skipping → number of files that nothing reads.
+        members: name → location of its bytes, in an archive; else None.
+        listing: which of `others` is the list that names the pictures, if the source is one.
+        aliases: a picture's name in that list → its name here.
+        empty: empty folders.
     """
 
     root: Path
@@ -40,17 +40,17 @@ class Files:
     empty: tuple[str, ...] = ()
 
     def locate(self, name: str) -> Location:
-        """Where the bytes of a file are."""
+        """The location of a file's bytes."""
         if self.members is None:
             return Location(f"{self.root}/{name}")
         return self.members.get(name, Location(f"{self.root}/{name}"))
 
     def shown(self, name: str) -> str:
-        """A file's path as errors show it."""
+        """A file's path for error messages."""
         return f"{self.root}/{name}"
 
     def size(self, name: str) -> int:
-        """Bytes of a file, packed ones where it is packed; 0 where it is not there."""
+        """A file's size in bytes, compressed size in an archive; 0 if it does not exist."""
         place = self.locate(name)
         if place.length >= 0:
             return place.length
@@ -58,7 +58,7 @@ class Files:
         return path.stat().st_size if path.is_file() else 0
 
     def passed_over(self, read: Iterable[str] = ()) -> PassedOver:
-        """Why files were passed over → how many, less those that were read."""
+        """Reason for skipping → number of files, without those that were read."""
         found, used = dict(self.hidden), frozenset(read)
         for name, why in self.others.items():
             if name not in used:
@@ -67,10 +67,10 @@ class Files:
 
 
 def walk(root: Path) -> Files:
-    """The files below a folder; a link to a folder that contains it is not followed.
+    """The files below a folder; links to a parent folder are not followed.
 
     Raises:
-        UserError: a folder that cannot be listed: its images would be missing without a word.
+        UserError: a folder cannot be listed; without this error its images would be missing silently.
     """
     names: list[str] = []
     others: dict[str, str] = {}
@@ -111,7 +111,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself: a file that cannot be read
+    except OSError:  # a link to itself counts as an unreadable file
         return False
 
 
@@ -122,7 +122,7 @@ def _add_hidden_folder(hidden: PassedOver, entry: os.DirEntry[str]) -> None:
 
 
 def hidden_folder(name: str) -> str:
-    """Why the files in a hidden or a system's folder are passed over."""
+    """Why files in a hidden or system folder are skipped."""
     return f"in the system folder {name}"
 
 
@@ -132,7 +132,7 @@ def _place(folder: str) -> tuple[int, int]:
 
 
 def sorted_by_kind(root: Path, names: Iterable[str], members: Mapping[str, Location] | None = None) -> Files:
-    """Files that are known by name alone, as `walk` sorts them."""
+    """Sorts files by name only, as `walk` does."""
     pictures: list[str] = []
     others: dict[str, str] = {}
     hidden: PassedOver = {}
@@ -151,10 +151,10 @@ def sorted_by_kind(root: Path, names: Iterable[str], members: Mapping[str, Locat
 
 
 def files_of(source: str) -> Files:
-    """The files of a folder, a listing by `shards.list`, a text list or table of paths, or a zip.
+    """The files of a folder, a listing from `shards.list`, a text list or table of paths, or a zip.
 
     Raises:
-        UserError: nothing is named or there, or it is an archive that is read in another way.
+        UserError: the source is empty or does not exist, or is an archive that must be read in another way.
     """
     if not source.strip():
         raise UserError(
@@ -187,7 +187,9 @@ def _other_file(path: Path, head: bytes) -> Files:
             f"other tars once unpacked: `mkdir FOLDER && tar -xf {path} -C FOLDER`"
         )
     if path.name.lower().endswith(UNREAD_ARCHIVES):
-        raise UserError(f"shard.source {path} is an archive that is not read: unpack it, and name the folder")
+        raise UserError(
+            f"shard.source {path} is an archive of a kind that is not read: unpack it, and name the folder"
+        )
     return files_of_list(path)
 
 
@@ -201,7 +203,7 @@ def _listing(path: Path) -> Files:
 
 
 def check_inside(name: str, source: str) -> None:
-    """UserError where a name that a source lists leads out of it."""
+    """UserError if a name that a source lists leads outside it."""
     if PurePosixPath(name).is_absolute() or ".." in name.split("/") or "\0" in name:
         raise UserError(f"shard.source {source} lists {name[:200]!r}, which is outside it: refused")
 

@@ -1,4 +1,4 @@
-"""WebDataset tars as a source: which members are image, label, caption and mask is guessed, shown, and a setting."""
+"""WebDataset tars as a source. Which members are image, label, caption and mask is guessed, reported, and can be set."""
 
 import os
 import re
@@ -35,14 +35,14 @@ NAMES = (
 )  # fmt: skip
 """Files beside tars with one class name per line."""
 LEFT_OUT = {"test": KEPT_APART, "skip": SKIPPED_BY_ROLE}
-"""Splits whose samples are not images of the source → why."""
+"""Splits whose samples are left out → why."""
 NUMBERED = re.compile(r"[\d_.-]+(tar)?$")
 NAMED_TAR = re.compile(r"\.t[a-z0-9]+(\.(gz|bz2|xz))?$", re.IGNORECASE)
 
 
 @dataclass
 class Read:
-    """What has been read of the samples so far."""
+    """The samples read so far."""
 
     images: list[SourceImage] = field(default_factory=list)
     labels: list[str | None] = field(default_factory=list)
@@ -51,10 +51,10 @@ class Read:
 
 
 def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noqa: B008 (frozen)
-    """Tars of a folder, a glob or braces.
+    """The images in the tars of a folder, a glob or braces.
 
     Raises:
-        UserError: a tar is damaged, labels are there for some samples alone, or are not a class.
+        UserError: a tar is damaged, only some samples have labels, or a label is not a class.
     """
     paths = tars_of(source, reading.tars)
     root = root_of(source, paths)
@@ -77,7 +77,7 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
     images, classes = _labelled(read, names_beside(source, paths), source)
     if "label" in roles.said and classes is None:
         raise UserError(
-            f"shard.source {source}: shard.columns says label: {roles.label}, and no sample has one label there"
+            f"shard.source {source}: shard.columns says label: {roles.label}, but no sample has a single label there"
         )
     if Path(source).is_dir() and reading.tars is None:
         _count_others(Path(source), {*paths, *names_beside(source, paths)}, read.passed_over)
@@ -86,7 +86,7 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
 
 
 def _count_others(folder: Path, read: Collection[Path], passed_over: PassedOver) -> None:
-    """Count the files beside the tars that nothing reads: img2dataset's Parquets, a README, pictures."""
+    """Count unread files beside the tars: img2dataset's Parquets, a README, pictures."""
     for path in folder.rglob("*"):
         if path.is_file() and path not in read:
             hidden = HIDDEN_FILE if hidden_part(path.relative_to(folder).as_posix()) else ""
@@ -96,8 +96,8 @@ def _count_others(folder: Path, read: Collection[Path], passed_over: PassedOver)
 def _notes(
     samples: Mapping[str, Mapping[str, Any]], roles: Roles, read: Read, labelled: bool
 ) -> Iterator[str]:
-    """What members are taken for, and what else may be labels and captions."""
-    yield f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` says otherwise"
+    """Notes about the members' roles, and about other members that may be labels or captions."""
+    yield f"members: {roles.told()}; `shard.columns: {{image: …, label: …}}` changes that"
     folders = sorted(
         {key.rpartition("/")[0].rpartition("/")[2] for keys in samples.values() for key in keys} - {"", "."}
     )
@@ -110,18 +110,18 @@ def _notes(
 
 
 def _unread(read: Read) -> list[str]:
-    """Members that nothing reads."""
+    """A note about unread members."""
     found = ", ".join(f"{count:,} .{name}" for name, count in read.unread.most_common(8))
     return [f"members not read: {found}"] if found else []
 
 
 def root_of(source: str, tars: Sequence[Path]) -> Path:
-    """The folder to which names of tars are relative: the source, or of a glob the one that holds all that match."""
+    """The folder that tar names are relative to: the source, or for a glob the folder that contains all matches."""
     return Path(source) if Path(source).is_dir() else Path(os.path.commonpath([path.parent for path in tars]))
 
 
 def names_beside(source: str, tars: Sequence[Path]) -> list[Path]:
-    """Files of class names beside the tars, or above them within the source; the nearest first."""
+    """Files of class names beside the tars, or above them inside the source, nearest first."""
     root = root_of(source, tars)
     nearest = Path(os.path.commonpath([path.parent for path in tars]))
     folders = [folder for folder in (nearest, *nearest.parents) if folder.is_relative_to(root)]
@@ -129,7 +129,7 @@ def names_beside(source: str, tars: Sequence[Path]) -> list[Path]:
 
 
 def _places(samples: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """What a role may speak of: tars, their folders and names without numbers, and folders within them."""
+    """What a role may name: tars, their folders, their names without numbers, and folders inside them."""
     found = {NUMBERED.sub("", NAMED_TAR.sub("", Path(shown).name)) for shown in samples} | set(samples)
     return found | {
         os.path.join(folder, "")
@@ -139,7 +139,7 @@ def _places(samples: Mapping[str, Mapping[str, Any]]) -> set[str]:
 
 
 def tar_splits(shown: Sequence[str], reading: Reading) -> dict[str, str | None]:
-    """The split, or the role skip, of each tar: by its folders' names or its own, without its number."""
+    """Each tar's split, or the role skip, by its folders' names or its own name without the number."""
     stems = {name: NUMBERED.sub("", NAMED_TAR.sub("", Path(name).name)) for name in shown}
     named = splits_of(set(stems.values()))
     found = {}
@@ -152,7 +152,7 @@ def tar_splits(shown: Sequence[str], reading: Reading) -> dict[str, str | None]:
 
 
 def key_splits(tars: Iterable[Mapping[str, Any]], reading: Reading, source: str) -> dict[str, str | None]:
-    """The split of each key by the folders that keys are in: `train/cat/001`, where no tar says it.
+    """Each key's split by the folder that it is in (`train/cat/001`), if no tar's name gives one.
 
     Raises:
         UserError: folders named like splits beside others.
@@ -165,7 +165,7 @@ def key_splits(tars: Iterable[Mapping[str, Any]], reading: Reading, source: str)
 
 
 def _picture(members: Mapping[str, Location]) -> str | None:
-    """The extension, if any, of a member that is a picture by its first bytes: names without an extension say nothing."""
+    """The extension of a member whose first bytes are a picture's; for members whose name says nothing. None without one."""
     heads = (
         (name, replace(place, length=min(place.length, 16)))
         for name, place in members.items()
@@ -218,16 +218,16 @@ def _label(
 
 
 def _label_by_names(read: Read, source: str) -> None:
-    """The labels that the keys carry; samples without one are counted.
+    """Label samples by their keys; samples without a label are counted.
 
     Raises:
-        UserError: the keys carry none.
+        UserError: the keys contain no labels.
     """
     names = [image.name for image in read.images]
     guess = labels_in_names(names)
     if guess is None:
         raise UserError(
-            f"shard.source {source}: no labels are seen in the keys ({counted(names, 3)}); cat_001.jpg has one"
+            f"shard.source {source}: no labels found in the keys ({counted(names, 3)}); expected keys such as cat_001"
         )
     read.images = [image for image in read.images if image.name in guess.labels]
     read.labels = [guess.labels[image.name] for image in read.images]
@@ -238,7 +238,7 @@ def _label_by_names(read: Read, source: str) -> None:
 def _labelled(
     read: Read, beside: Sequence[Path], source: str
 ) -> tuple[list[SourceImage], tuple[str, ...] | None]:
-    """The images with their classes' numbers, and the classes' names: numbers index a file of names, texts are names."""
+    """The images with class numbers, and the class names: numeric labels index a file of names, texts are names."""
     labels = [label for label in read.labels if label is not None]
     if not labels:
         return read.images, None
@@ -274,12 +274,12 @@ def _labelled(
 
 
 def _class_names(beside: Sequence[Path], numbers: frozenset[int]) -> dict[int, str]:
-    """Number → name from the first of some files; empty without one, UserError where it lacks some."""
+    """Number → name from the first file; empty without files, UserError if some numbers have no name."""
     if not beside:
         return {}
     path, top = beside[0], max(numbers)
     names = names_of(path.read_bytes(), path.name, numbers, from_zero=True)
     if not numbers <= names.keys():
-        raise UserError(f"{path} names {len(names):,} classes, and labels go to {top}")
+        raise UserError(f"{path} names {len(names):,} classes, but labels go up to {top}")
     several = len(set(names.values())) < len(names)
     return {number: f"{number:04d} {name}" if several else name for number, name in names.items()}

@@ -1,4 +1,4 @@
-"""The files of a zip, read in place: stored members by offset, packed ones inflated."""
+"""The files of a zip, read in place: stored members by offset, compressed ones inflated."""
 
 import struct
 import zipfile
@@ -9,23 +9,24 @@ from shards.layouts.walking import Files, check_inside, sorted_by_kind
 from workspace.errors import UserError
 
 LOCAL_HEADER = struct.Struct("<4s22xHH")
-"""The start of a member in the file: a signature, what the directory says too, lengths of its name and of an extra field."""
+"""A member's local header: signature, fields repeated from the directory, lengths of its name and extra field."""
 SIGNATURE = b"PK\3\4"
 ENCRYPTED = 1
 
 
 def files_of_zip(path: Path) -> Files:
-    """Every member by name.
+    """All members by name.
 
     Raises:
-        UserError: no zip, a damaged one, or a member that is encrypted, packed in an unusual way, named twice or outside.
+        UserError: not a zip, a damaged one, or a member that is encrypted, compressed by an unusual method, named twice, or
+            outside the archive.
     """
     members: dict[str, Location] = {}
     try:
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             size = path.stat().st_size
             for info in archive.infolist():
-                name = info.filename.replace("\\", "/")  # some programs of Windows write paths so
+                name = info.filename.replace("\\", "/")  # some Windows programs write backslashes
                 if name.endswith("/"):
                     continue
                 _check(info, name, path)

@@ -1,1 +1,1 @@
-"""From a source of images to image shards: listing, decoding and resizing, splits, duplicates, writing."""
+"""Makes image shards from a source: listing, decoding and resizing, splits, duplicates, writing."""

@@ -1,6 +1,6 @@
-"""A picture of any mode as 8-bit sRGB: bits, ranges, palettes, transparency, profiles.
+"""Converts pictures of any mode to 8-bit sRGB: bit depths, ranges, palettes, transparency, profiles.
 
-Each function that guesses says so in `notes`, whole phrases that are counted and reported after the run.
+Each function that guesses adds a phrase to `notes`; these are counted and reported after the run.
 """
 
 import io
@@ -13,22 +13,22 @@ from shards.images.opening import NO_IMAGE, opened
 
 WHITE = (255, 255, 255, 255)
 DEPTHS = (8, 10, 12, 14, 16)
-"""Bits that a sensor may have; a file of 16 bits holds the fewest of these in which its brightest value fits."""
+"""Possible sensor depths; a 16-bit file is taken for the smallest one that holds its brightest value."""
 DARK = 64
-"""The high bytes of a picture of 16 bits lie below this where it holds 14 bits or fewer."""
+"""The high bytes of a 16-bit picture are below this if it holds 14 bits or fewer."""
 BITS_PER_SAMPLE = 258
-"""A tag of TIFF."""
+"""A TIFF tag."""
 SWAPPED = {"16B": "16L", "16L": "16B", "16N": "16B"}
-"""Byte order → the other one, which makes Pillow take the low byte of 16 bits for the high one."""
+"""Byte order → the opposite one, with which Pillow reads the low byte of 16 bits instead of the high one."""
 
 
 def to_srgb(image: Image.Image, data: bytes, notes: set[str]) -> Image.Image:
-    """A decoded picture of any mode as RGB, as a viewer would show it on white.
+    """A decoded picture of any mode as RGB, as a viewer shows it on white.
 
     Args:
-        image: decoded.
+        image: the decoded picture.
         data: its file's bytes.
-        notes: guesses are added.
+        notes: collects guesses.
     """
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         return Image.fromarray(grey_of(np.asarray(image), notes)).convert("RGB")
@@ -46,11 +46,11 @@ def to_srgb(image: Image.Image, data: bytes, notes: set[str]) -> Image.Image:
 
 
 def grey_of(values: NDArray[np.generic], notes: set[str]) -> NDArray[np.uint8]:
-    """Grey values of any type → uint8, by the range that is there.
+    """Grey values of any type → uint8, scaled by their range.
 
-    Whole numbers that fit 16 bits are taken for those of a sensor of 8, 10, 12, 14 or 16 bits, whichever is the least that
-    holds them all. Floats in 0 … 1 are shares, in 0 … 255 levels; anything else is stretched from its least to its
-    greatest value. What is not finite is black.
+    Whole numbers that fit 16 bits are taken for a sensor's of 8, 10, 12, 14 or 16 bits, whichever is the smallest that
+    holds them all. Floats in 0 … 1 are fractions, in 0 … 255 levels; anything else is stretched from its smallest to its
+    largest value. Values that are not finite become black.
     """
     levels = np.asarray(values, np.float64)
     finite = np.isfinite(levels)
@@ -73,12 +73,12 @@ def grey_of(values: NDArray[np.generic], notes: set[str]) -> NDArray[np.uint8]:
 
 
 def bits_of(most: int) -> int:
-    """Bits of the sensor whose greatest value is `most`, 0 … 65535."""
+    """Bits of a sensor whose largest value is `most`, 0 … 65535."""
     return next(bits for bits in DEPTHS if most < 1 << bits)
 
 
 def _is_deep(image: Image.Image, data: bytes) -> bool:
-    """Whether a colour picture has 16 bits a channel, of which Pillow gives the upper 8."""
+    """Whether a colour picture has 16 bits per channel, of which Pillow returns the upper 8."""
     if image.format == "PNG":
         return data[24] == 16
     bits = image.getexif().get(BITS_PER_SAMPLE, 8) if image.format == "TIFF" else 8
@@ -86,7 +86,7 @@ def _is_deep(image: Image.Image, data: bytes) -> bool:
 
 
 def _brightened(image: Image.Image, data: bytes, notes: set[str]) -> Image.Image:
-    """A picture of 16 bits a channel that holds fewer, scaled by the bits that are there; else itself."""
+    """A picture with 16 bits per channel, scaled if it uses fewer; else unchanged."""
     colours = np.asarray(image)[..., :3]
     if colours.max(initial=0) >= DARK:
         return image
@@ -104,7 +104,7 @@ def _brightened(image: Image.Image, data: bytes, notes: set[str]) -> Image.Image
 
 
 def _low_bytes(data: bytes, mode: str) -> NDArray[np.uint8] | None:
-    """The lower bytes of a picture of 16 bits a channel; None where Pillow cannot give them."""
+    """The low bytes of a picture with 16 bits per channel; None if Pillow cannot read them."""
     image = opened(data)
     tiles = []
     for tile in image.tile:
@@ -120,7 +120,7 @@ def _low_bytes(data: bytes, mode: str) -> NDArray[np.uint8] | None:
 
 
 def _by_profile(image: Image.Image, profile: bytes) -> Image.Image:
-    """Colours of an embedded profile → sRGB; a profile that is damaged, or of other channels, is passed over as viewers do."""
+    """Converts an embedded profile's colours to sRGB; ignores a damaged profile, or one for other channels, as viewers do."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():

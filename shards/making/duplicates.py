@@ -1,7 +1,7 @@
-"""Images whose files hold the same bytes: counted, named where they are in both splits, and left out where that is asked.
+"""Images with the same bytes: counted, named if they are in both splits, and left out if asked.
 
-A file's length and the CRC-32 of its end tell nearly all files apart at no cost; those that they do not are read again and
-compared by SHA-256.
+A file's length and the CRC-32 of its last bytes distinguish nearly all files at no cost; files that agree in both are read
+again and compared by SHA-256.
 """
 
 import hashlib
@@ -19,26 +19,26 @@ Duplicates = Literal["keep", "drop"]
 Mark = tuple[int, int]
 Item = TypeVar("Item")
 TAIL = 4096
-"""Bytes at a file's end that its mark covers."""
+"""Number of bytes at a file's end whose CRC-32 is taken."""
 READERS = 8
-"""Threads that read files again; they wait for the disk."""
+"""Number of threads that read files again; they mostly wait for the disk."""
 
 
 @dataclass(frozen=True)
 class Twin:
-    """An image that was kept and its split."""
+    """A kept image and its split."""
 
     image: SourceImage
     split: str
 
 
 def mark_of(data: bytes) -> Mark:
-    """Length and CRC-32 of the end of a file's bytes."""
+    """A file's length in bytes, and the CRC-32 of its last bytes."""
     return len(data), zlib.crc32(data[-TAIL:])
 
 
 def groups(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[Item]]:
-    """Items of equal keys, where there are several; None means no key."""
+    """Groups of two or more items with equal keys; items with the key None are left out."""
     found: dict[Hashable, list[Item]] = defaultdict(list)
     for item in items:
         found[key(item)].append(item)
@@ -46,7 +46,7 @@ def groups(items: Iterable[Item], key: Callable[[Item], Hashable]) -> list[list[
 
 
 def same_bytes(candidates: Sequence[Sequence[SourceImage]]) -> list[list[SourceImage]]:
-    """Of groups of images that may be the same those that are, by SHA-256; what cannot be read is left out."""
+    """Groups of images with equal SHA-256 among groups of candidates; unreadable images are left out."""
     flat = [image for group in candidates for image in group]
     with ThreadPoolExecutor(READERS) as pool:
         digests = dict(zip(map(id, flat), pool.map(_sha256, flat), strict=True))
@@ -68,7 +68,7 @@ def _length(image: SourceImage) -> int | None:
 
 
 def twins_of(images: Sequence[SourceImage]) -> list[list[Twin]]:
-    """Groups of images with the same bytes, each with its split; files of equal length are read."""
+    """Groups of images with the same bytes, each with its split; only files of equal length are read."""
     return [
         [Twin(image, image.split or "train") for image in group]
         for group in same_bytes(groups(images, _length))
@@ -76,10 +76,9 @@ def twins_of(images: Sequence[SourceImage]) -> list[list[Twin]]:
 
 
 def without_duplicates(images: Sequence[SourceImage]) -> tuple[list[SourceImage], list[dict[str, str]]]:
-    """Images with each file's bytes once, and a row of skipped.jsonl for each that was left out.
+    """The images without duplicates, and a row of skipped.jsonl for each that was left out.
 
-    Of those that are the same the one in the source's own validation set stays, so that scores stay comparable; else the
-    first by name.
+    The copy in the source's own validation set is kept, because scores must stay comparable; else the first by name.
     """
     dropped: dict[int, str] = {}
     for group in same_bytes(groups(images, _length)):
@@ -99,8 +98,8 @@ def duplicates_of(
     """Groups of kept images with the same bytes.
 
     Args:
-        images: split → its images that were kept, in order.
-        marks: split → the mark of each.
+        images: split → its kept images, in order.
+        marks: split → each image's mark.
     """
     pairs = [
         (Twin(image, split), mark)
@@ -113,7 +112,7 @@ def duplicates_of(
 
 
 def told_duplicates(found: Sequence[Sequence[Twin]]) -> str:
-    """What is said of duplicates, a line; "" where there are none."""
+    """One line about duplicates; "" if there are none."""
     if not found:
         return ""
     count = sum(len(group) - 1 for group in found)
@@ -121,7 +120,7 @@ def told_duplicates(found: Sequence[Sequence[Twin]]) -> str:
     torn = [group for group in found if len({twin.image.cls for twin in group}) > 1]
     parts = [f"{count:,} duplicates: images with the bytes of another one"]
     if across:
-        parts.append(f"{len(across):,} lie in both splits, {_pair(across[0], lambda twin: twin.split)}")
+        parts.append(f"{len(across):,} are in both splits, {_pair(across[0], lambda twin: twin.split)}")
     if torn:
         parts.append(
             f"{len(torn):,} have several classes, {_pair(torn[0], lambda twin: str(twin.image.cls))}"
@@ -130,7 +129,7 @@ def told_duplicates(found: Sequence[Sequence[Twin]]) -> str:
 
 
 def _pair(group: Sequence[Twin], kind: Callable[[Twin], str]) -> str:
-    """Two of a group that differ: `a.jpg (train) = b.jpg (val)`."""
+    """Two members of a group that differ in kind: `a.jpg (train) = b.jpg (val)`."""
     first = group[0]
     other = next(twin for twin in group if kind(twin) != kind(first))
     return " = ".join(f"{shown_name(twin.image.name)} ({kind(twin)})" for twin in (first, other))

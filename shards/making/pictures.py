@@ -1,4 +1,4 @@
-"""Any picture → a square one of one size: short side to that size, the centre, sRGB, png or jpg."""
+"""Any picture → a square one: short side resized, centre cropped, sRGB, png or jpg."""
 
 import io
 import struct
@@ -14,9 +14,9 @@ from shards.making.colours import to_srgb
 Format = Literal["png", "jpg"]
 END_OF_JPEG = b"\xff\xd9"
 PLAIN_JPEG = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "dpi"}
-"""What PIL tells of a JPEG of one scan that holds nothing but its picture."""
+"""PIL's info keys for a baseline JPEG without metadata."""
 PLAIN_PNG = (b"IHDR", b"IDAT", b"IEND", b"pHYs", b"sRGB")
-"""Chunks of a PNG that holds nothing but its picture."""
+"""Chunks of a PNG without metadata."""
 ORIENTATION = 0x0112
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,12 +27,12 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF's orientation → what turns such a photograph upright."""
+"""EXIF orientation → the transposition that turns the picture upright."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How images are stored: pixels per side, png or jpg, quality of jpg (1-95)."""
+    """How images are stored: pixels per side, png or jpg, jpg quality (1-95)."""
 
     image_size: int
     format: Format
@@ -42,14 +42,14 @@ class Encoding:
 def square(
     image: Image.Image, size: int, resample: Image.Resampling, extent: tuple[float, float]
 ) -> Image.Image:
-    """Short side to `size` (antialiased), then the centre, in one step that makes no pixel which is cut off.
+    """Resize the short side to `size` (antialiased) and crop the centre, in one step that computes only the kept pixels.
 
     Args:
-        image: as decoded.
+        image: the decoded picture.
         size: pixels per side.
         resample: the filter.
-        extent: width and height of the picture in pixels of `image`: a JPEG of odd sides that is decoded at half of them
-            ends inside its last pixel.
+        extent: the picture's width and height in pixels of `image`; not whole numbers if a JPEG with odd sides was decoded
+            at half its size, because the picture then ends inside the last pixel.
     """
     width, height = extent
     short = min(width, height)
@@ -61,28 +61,28 @@ def square(
 
 
 def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None) -> bytes:
-    """Any picture → a square sRGB png or jpg; one of `NO_IMAGE` where it is none.
+    """Any picture → a square sRGB png or jpg; raises one of `NO_IMAGE` if the bytes are not a picture.
 
-    Turned as its EXIF says; of an animation the first frame; transparent parts are put on white; more than 8 bits become 8
-    by the range that is there; colours of an embedded profile become sRGB's. Bytes that are such a picture already, and
-    nothing else, are passed through. A JPEG of many times the size is decoded at 1/2, 1/4 or 1/8, as its format offers, but
-    never at less than twice the size, so that the filter has the say.
+    Turned as its EXIF says; the first frame of an animation; transparent parts on white; more than 8 bits scaled to 8 by the
+    values' range; an embedded profile's colours converted to sRGB. Bytes that already are such a picture, without metadata,
+    are passed through. A JPEG many times the size is decoded at 1/2, 1/4 or 1/8, which its format offers, but never below
+    twice the size, so that the resampling filter decides how the result looks.
 
     Args:
         data: the file's bytes.
-        encoding: what is made.
-        notes: guesses and omissions are added, in phrases that are counted over all pictures.
+        encoding: the format of the result.
+        notes: collects guesses and omissions, as phrases that are counted over all pictures.
     """
     image, size, notes = opened(data), encoding.image_size, set() if notes is None else notes
     if _is_made(image, data, encoding):
         return data
-    drafted = image.draft("RGB", (2 * size, 2 * size))  # None where the format offers no smaller decoding
+    drafted = image.draft("RGB", (2 * size, 2 * size))  # None if the format offers no smaller decoding
     if getattr(image, "is_animated", False):
         notes.add("animated or of several pages, the first taken")
     image.load()
     turned = image.getexif().get(
         ORIENTATION, 1
-    )  # after decoding: Pillow itself turns a TIFF, and drops the tag
+    )  # after decoding, because Pillow turns a TIFF itself and drops the tag
     extent = image.size if drafted is None else drafted[1][2:]
     smaller = min(extent) > size
     rgb = to_srgb(image, data, notes)
@@ -98,7 +98,7 @@ def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None)
 
 
 def _is_made(image: Image.Image, data: bytes, encoding: Encoding) -> bool:
-    """Whether a file's bytes are, whole, what would be made of it, without comments, profiles or a turn."""
+    """Whether the file already has the wanted format and size, is intact, and has no comments, profile or rotation."""
     if image.mode != "RGB" or image.size != (encoding.image_size, encoding.image_size):
         return False
     if encoding.format == "png":
@@ -106,13 +106,15 @@ def _is_made(image: Image.Image, data: bytes, encoding: Encoding) -> bool:
     else:
         plain = image.format == "JPEG" and image.info.keys() <= PLAIN_JPEG and data.endswith(END_OF_JPEG)
     if plain:
-        image.draft("L", (1, 1))  # of a JPEG 1/8 of the grey: every coefficient is still read, half the time
-        image.load()  # a torn one is skipped here, or it would stop whoever reads it
+        image.draft(
+            "L", (1, 1)
+        )  # decode a JPEG's grey at 1/8: still reads every coefficient, in half the time
+        image.load()  # a truncated picture must fail here, or it would fail in every later reader
     return plain
 
 
 def _is_plain_png(data: bytes) -> bool:
-    """Whether every chunk is there with a right CRC-32, and none says more than pixels."""
+    """Whether every chunk is present with the right CRC-32, and none holds metadata."""
     place = 8
     while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)

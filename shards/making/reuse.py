@@ -1,7 +1,7 @@
-"""Pictures that an earlier run has made already: an image that is added, or replaced, costs no other one its encoding.
+"""Reuses pictures that an earlier run encoded, so that adding or replacing an image does not encode the others again.
 
-A tar's side file remembers of each picture where its source was stamped (bytes, time of change). A later run copies the
-encoded bytes of pictures whose name and stamp are the same, and links a tar in which nothing changed at all.
+A tar's side file stores each source's stamp (size, modification time). A later run copies the encoded bytes of pictures with
+the same name and stamp, and links a tar in which nothing changed.
 """
 
 import hashlib
@@ -19,19 +19,19 @@ from workspace.errors import UserError
 from workspace.exact.manifest import read_json
 
 MOST_EARLIER = 16
-"""Side files that one tar is looked up in at most: another seed mixes everything, and reading all for each costs more."""
+"""Most side files searched per tar: after a change of seed every tar needs all of them, and reading these costs more."""
 MOST_SIDE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Known:
-    """A picture that an earlier run made.
+    """A picture that an earlier run encoded.
 
     Attributes:
-        tar: the file that holds it.
+        tar: the file that contains it.
         places: extension → offset, length and CRC-32, the first two in bytes.
-        stamp: of its source then.
-        mark: of its source's bytes, see `shards.making.duplicates`.
+        stamp: its source's stamp at that time.
+        mark: its source's mark, see `shards.making.duplicates`.
         notes: guesses about it.
     """
 
@@ -42,7 +42,7 @@ class Known:
     notes: tuple[str, ...]
 
     def members(self) -> dict[str, bytes] | None:
-        """Its picture and mask as they are stored; None where they are not what they were."""
+        """Its stored picture and mask; None if these bytes have changed since."""
         found = {}
         try:
             with self.tar.open("rb") as file:
@@ -57,7 +57,7 @@ class Known:
 
 
 def stamp_of(image: SourceImage) -> str:
-    """What an unchanged image has unchanged; "" where its file cannot be looked at."""
+    """A text that stays the same while the image's file does; "" if the file cannot be accessed."""
     try:
         mask = "" if image.mask is None else _stamp(image.mask)
         return f"{_stamp(image.data)} {mask}".rstrip()
@@ -73,13 +73,13 @@ def _stamp(location: Location) -> str:
 def recipe_of(
     key: Sequence[object], encoding: Encoding, images: Iterable[SourceImage], stamps: Iterable[str]
 ) -> str:
-    """SHA-256 of everything that decides a tar's bytes.
+    """SHA-256 of everything that determines a tar's bytes.
 
     Args:
-        key: what names the tar and its samples.
-        encoding: of its pictures.
-        images: in order.
-        stamps: of each.
+        key: names the tar and its samples.
+        encoding: how its pictures are stored.
+        images: the images, in order.
+        stamps: each image's stamp.
     """
     digest = hashlib.sha256(repr((*key, asdict(encoding))).encode())
     for image, stamp in zip(images, stamps, strict=True):
@@ -89,7 +89,7 @@ def recipe_of(
 
 
 def known_pictures(sides: Sequence[Path], encoding: Encoding) -> dict[str, Known]:
-    """Source → what earlier runs made of it, of the tars with these side files."""
+    """Source → the picture that an earlier run encoded, from the tars with these side files."""
     known = {}
     for side in sides:
         told = told_by(side, encoding)
@@ -103,7 +103,7 @@ def known_pictures(sides: Sequence[Path], encoding: Encoding) -> dict[str, Known
 
 
 def told_by(side: Path, encoding: Encoding) -> dict[str, Any]:
-    """What the side file of a tar of this encoding says; no rows where it is another's, or cannot be read."""
+    """A side file's content; without rows if it has another encoding or cannot be read."""
     nothing: dict[str, Any] = {"rows": [], "sources": [], "skipped": [], "recipe": ""}
     try:
         told: dict[str, Any] = read_json(side, MOST_SIDE_BYTES)
@@ -113,7 +113,7 @@ def told_by(side: Path, encoding: Encoding) -> dict[str, Any]:
 
 
 def tar_of(side: Path) -> Path:
-    """The tar that a side file SPLIT-NUMBER.json is about."""
+    """The tar of a side file SPLIT-NUMBER.json."""
     split, _, number = side.stem.rpartition("-")
     return shard_path(side.parent, split, int(number))
 
@@ -121,7 +121,7 @@ def tar_of(side: Path) -> Path:
 def earlier_sides(
     plans: Sequence[Sequence[SourceImage]], works: Sequence[Path], encoding: Encoding
 ) -> list[tuple[Path, ...]]:
-    """For each plan's images the side files of earlier runs that know any of them, newest run first."""
+    """For each plan, the side files of earlier runs that contain any of its images, newest run first."""
     sides = [side for work in works for side in sorted(work.glob("*-??????.json"))]
     place: dict[int, int] = {}
     for number, side in enumerate(sides):

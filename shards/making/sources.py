@@ -1,6 +1,6 @@
-"""Where images come from: each kind of source lists its images without decoding them (`shards/layouts/`).
+"""Sources of images: each kind lists its images without decoding them (`shards/layouts/`).
 
-Bytes are read later, by the processes that make the shards.
+The images' bytes are read later, by the processes that write the shards.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ BY_FILES = {
     "coco": list_coco,
 }
 BY_TABLES = ("metadata", "class_folder", "file_names")
-"""Kinds that read what `shard.tables` names."""
+"""Kinds that read the files in `shard.tables`."""
 UNLABELLED = ("folder", "metadata")
 """Kinds that may leave labels in file names unread."""
 PLAIN = Reading()
@@ -45,18 +45,18 @@ def list_source(kind: Kind, source: str, reading: Reading = PLAIN) -> Source:
     """List the images of a source.
 
     Args:
-        kind: its layout; auto takes the one that fits best.
+        kind: its layout; auto takes the best fit.
         source: a folder, a list, a zip, or a glob of tars.
         reading: the user's roles of folders, tables and columns.
 
     Raises:
-        UserError: it is not there, is not laid out as its kind asks, or holds no images.
+        UserError: it does not exist, does not follow its kind's layout, or holds no images.
     """
     return checked(_listed(kind, source, reading), source)
 
 
 def checked(found: Source, source: str) -> Source:
-    """The same source; UserError where it holds no images, or more classes than are stored."""
+    """The same source; UserError if it holds no images, or more classes than can be stored."""
     if not found.images:
         raise UserError(
             f"shard.source {source} holds no images{_seen(found)}; expected pictures for kind {found.kind} "
@@ -84,7 +84,7 @@ def _listed(kind: Kind, source: str, reading: Reading) -> Source:
 
 
 def _check_settings(kind: Kind, reading: Reading) -> None:
-    """UserError where a setting is given that the kind does not look at: what it asks for would be lost."""
+    """UserError if the kind ignores a setting that was given, because the user expects an effect."""
     if reading.tars is not None and kind not in ("auto", "webdataset"):
         raise UserError(
             f"shard.tars is {reading.tars}, and shard.kind {kind} reads no tars; expected webdataset, or null"
@@ -104,10 +104,10 @@ def _check_settings(kind: Kind, reading: Reading) -> None:
 
 
 def guessed(source: str, reading: Reading = PLAIN) -> Guess:
-    """What a source is taken for where nobody says it, and why not for anything else.
+    """The guessed layout of a source, and why the others were rejected.
 
     Raises:
-        UserError: it is not there, or its parts are unclear.
+        UserError: it does not exist, or the roles of its folders are unclear.
     """
     for kind, fits in (
         ("webdataset", reading.tars is not None or are_tars(source)),
@@ -124,7 +124,7 @@ def _with_unread(files: Files, found: Source, kind: str, reading: Reading, sourc
     zips = [name for name in files.others if name.lower().endswith(".zip")]
     if zips and not found.images:
         raise UserError(
-            f"shard.source {source} holds no images but {counted(zips, 3)}: unpack it, or name it, shard.source: "
+            f"shard.source {source} holds no images, only {counted(zips, 3)}: unpack it, or name it, shard.source: "
             f"{source}/{zips[0]}"
         )
     found = with_class_names(files, found)
@@ -136,13 +136,13 @@ def _with_unread(files: Files, found: Source, kind: str, reading: Reading, sourc
 
 
 def _by_names(kind: str, found: Source) -> list[str]:
-    """What to say of names that speak of labels which are not read, or of masks that are taken for pictures."""
+    """Notes about unread labels in file names, and about masks taken for pictures."""
     names = [image.name for image in found.images]
     told = []
     if masks := masks_among(names):
         told.append(
-            f"{len(masks):,} files are named like masks of others and taken for images, such as {shown_name(masks[0])}: a text "
-            "list of the photographs alone may be shard.source"
+            f"{len(masks):,} files are named like masks of other images and taken for images, such as {shown_name(masks[0])}: to "
+            "leave them out, make shard.source a text list of the photographs"
         )
     if kind in UNLABELLED and found.classes is None and (line := told_names(labels_in_names(names))):
         told.append(line)

@@ -1,9 +1,9 @@
-"""Which split an image belongs to, and its place in the order: functions of the seed and of names alone.
+"""Each image's split and its place in the order, which depend only on the seed and on names.
 
-Where the source has a validation set, it is kept. Else `val_fraction` of the images is held out: of unlabelled ones by hash of
-the name, so that adding images moves none; of labelled ones class by class (stratified): the k images of a class whose hashes are
-lowest, k = floor(n · val_fraction + u) with u in [0, 1) a hash of the class's name, so that classes of any size add up to the
-fraction. Adding an image to a class moves at most one other image of it, and none of other classes.
+A source's own validation set is kept. Else `val_fraction` of the images is held out. Unlabelled images are chosen by a hash of
+the name, so adding images moves no other. Labelled images are chosen per class (stratified): the k images with the lowest hashes,
+where k = floor(n · val_fraction + u) and u in [0, 1) is a hash of the class's name, so that classes of any size add up to the
+fraction. Adding an image moves at most one other image of its class, and none of other classes.
 """
 
 from collections import Counter, defaultdict
@@ -20,9 +20,9 @@ UNTRAINED = "of a class without a training image"
 
 
 def with_splits(source: Source, val_fraction: float, seed: int) -> Source:
-    """The source with a split for each image, and without the classes that no training image has.
+    """The source with a split for each image, and without classes that have no training image.
 
-    Validation images of such classes are passed over and counted: a class that nobody trained on cannot be sampled.
+    Validation images of such classes are skipped and counted, because a class without training images cannot be sampled.
     """
     val = _held_out(source, val_fraction, seed)
     images = [replace(image, split="val" if image.name in val else "train") for image in source.images]
@@ -44,7 +44,7 @@ def with_splits(source: Source, val_fraction: float, seed: int) -> Source:
 
 
 def _held_out(source: Source, val_fraction: float, seed: int) -> set[str]:
-    """Names of the images that are for validation."""
+    """Names of the validation images."""
     own = {image.name for image in source.images if image.split == "val"}
     pool = [image for image in source.images if image.split is None or (not own and image.split == "train")]
     if not val_fraction or not pool:
@@ -66,7 +66,7 @@ def _held_out(source: Source, val_fraction: float, seed: int) -> set[str]:
 def _both_filled(
     chosen: set[str], groups: Mapping[int | None, Sequence[str]], rank: Mapping[str, float]
 ) -> set[str]:
-    """Of a small source: at least one image on either side, where one can be spared."""
+    """Moves an image so that a small source has at least one in either split, if possible."""
     if chosen and len(chosen) < len(rank):
         return chosen
     spare = [name for cls, names in groups.items() if cls is None or len(names) > 1 for name in names]
@@ -76,7 +76,7 @@ def _both_filled(
 
 
 def _absent(classes: Sequence[str], images: Iterable[SourceImage]) -> list[str]:
-    """What to say of classes that one of the splits lacks."""
+    """Notes about classes that one of the splits lacks."""
     counts: dict[str, Counter[int | None]] = {"train": Counter(), "val": Counter()}
     for image in images:
         counts[image.split or "train"][image.cls] += 1

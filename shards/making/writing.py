@@ -1,4 +1,4 @@
-"""Making image shards: each picture square and of one size, packed in tars; bad files are reported, not hidden."""
+"""Writes image shards: square pictures of one size, packed in tars; bad files are reported, not hidden."""
 
 import json
 import zlib
@@ -45,9 +45,9 @@ class ShardPlan:
 
     Attributes:
         split: train or val.
-        number: of the tar in its split.
-        first: number of its first image in the split, for keys.
-        images: what goes in, in order.
+        number: the tar's number in its split.
+        first: its first image's number in the split, for keys.
+        images: its images, in order.
     """
 
     split: str
@@ -57,7 +57,7 @@ class ShardPlan:
 
 
 def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, size: int) -> list[ShardPlan]:
-    """Order by hash of the name, cut into shards of `size`; images without a split get theirs as `with_splits` has it.
+    """Order images by hash of the name and cut them into shards of `size`; `with_splits` decides missing splits.
 
     Raises:
         UserError: a split would be empty.
@@ -88,12 +88,12 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
 def members_of(
     image: SourceImage, encoding: Encoding, known: Known | None = None
 ) -> tuple[dict[str, bytes], Mark, tuple[str, ...]]:
-    """A sample's members by extension, in the order in which they are stored; its source's mark; guesses about it.
+    """A sample's members by extension, in storage order; its source's mark; guesses about it.
 
     Args:
-        image: the source.
+        image: the source image.
         encoding: how its picture is stored.
-        known: what an earlier run made of the same bytes.
+        known: the same image as an earlier run encoded it.
     """
     pictures = None if known is None else known.members()
     if known is not None and pictures is not None:
@@ -118,15 +118,15 @@ def members_of(
 def write_shard(
     plan: ShardPlan, encoding: Encoding, work: Path, earlier: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """Write one tar below `work` and, last, its side file; returns what the side file says.
+    """Write one tar below `work` and then its side file; returns the side file's content.
 
     The tar is written to `shard_path(work, …)`; a file that cannot be read or decoded is skipped and reported.
 
     Args:
-        plan: what goes in.
+        plan: the tar's images.
         encoding: how pictures are stored.
         work: the run's folder.
-        earlier: side files of an earlier run, of the tars that may hold the same pictures.
+        earlier: side files of earlier runs whose tars may hold the same pictures.
     """
     side, made = work / f"{plan.split}-{plan.number:06d}.json", shard_path(work, plan.split, plan.number)
     if side.is_file() and made.is_file():
@@ -145,7 +145,9 @@ def write_shard(
             return told
     told = _write_tar(plan, encoding, made, stamps, known_pictures(earlier, encoding))
     told |= {"recipe": recipe, "encoding": asdict(encoding)}
-    write_lines(side, [told])  # canonical JSON is indented, by an encoder in Python, ten times as slow
+    write_lines(
+        side, [told]
+    )  # not canonical JSON: its indented form uses Python's encoder, which is ten times slower
     return told
 
 
@@ -198,16 +200,16 @@ def reason(error: Exception) -> str:
 
 @dataclass(frozen=True)
 class Written:
-    """The result of all plans.
+    """The result of writing all plans.
 
     Attributes:
         rows: split → index rows.
         sizes: split → samples in each tar.
         skipped: rows of skipped.jsonl.
-        marks: split → the mark of each sample's source (see `shards.making.duplicates`).
-        notes: guesses about pictures → of how many.
-        reused: pictures that an earlier run had made.
-        summary: one line about skipped files, "" where there are none.
+        marks: split → each sample's source mark (see `shards.making.duplicates`).
+        notes: guess → number of pictures.
+        reused: number of pictures taken from earlier runs.
+        summary: one line about skipped files, "" if there are none.
     """
 
     rows: Mapping[str, list[dict[str, Any]]]
@@ -228,16 +230,16 @@ def write_shards(
     file: Path,
     earlier: Sequence[Path] = (),
 ) -> Written:
-    """Make all shards, in parallel; those that are done already are not made again.
+    """Write all shards in parallel; finished ones are not written again.
 
     Args:
         plans: the tars.
         encoding: how pictures are stored.
         work: the run's folder.
         max_bad_fraction: share of images that may be skipped.
-        processes: how many encode at a time.
-        file: of the progress.
-        earlier: folders `work` of earlier runs, whose pictures are taken where their sources have not changed.
+        processes: number of encoding processes.
+        file: the stream for the progress bar.
+        earlier: folders `work` of earlier runs; pictures are reused if their sources have not changed.
 
     Raises:
         UserError: more than the share `max_bad_fraction` of the images was skipped, or a split lost all of its images.
@@ -281,7 +283,7 @@ def _in_processes(
 
 
 def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: Path) -> str:
-    """What to say of skipped images; the file that says more is kept in `work` where they are too many."""
+    """A line about skipped images; UserError if they are too many, with the details kept in `work`."""
     if not skipped:
         return ""
     write_lines(work / SKIPPED, skipped)
@@ -300,12 +302,12 @@ def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: 
 
 
 def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON lines in ASCII (a name may hold anything that a file system allows), atomically."""
+    """Write JSON lines atomically, in ASCII, because a name may hold anything that a file system allows."""
     with atomic_path(path) as temporary:
         text = "".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows)
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_image_manifest(folder: Path, facts: ImageFacts, made_from: Mapping[str, str]) -> Manifest:
-    """Write the manifest, last of all."""
+    """Write the manifest; call it last, because it makes the artifact complete."""
     return write_manifest(folder, "image-shards", asdict(facts), made_from)

@@ -1,1 +1,1 @@
-"""Making a token set: its blocks and manifest, its README, the codes of captions, the names of sources."""
+"""Writes a token set: blocks and manifest, README, codes of captions, source names."""

@@ -1,4 +1,4 @@
-"""What a token data set says of itself to readers who have none of this code: its README, and its members by name."""
+"""The README of a token set, for readers who do not have this code, and the description of its members."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ LINES = {
     "cls.npy": 'classes = stack("cls")\n',
     "text.npy": 'captions, caption_count = stack("text"), stack("caption_count")\n',
 }
-"""The line that loads a member, where the data set has it."""
+"""Member → the line that loads it, for sets that have it."""
 
 README = """# A token data set
 
@@ -53,7 +53,7 @@ positions = np.nonzero(np.unpackbits(stack("kept"), axis=1))[1].reshape(codes.sh
 
 @dataclass(frozen=True)
 class Holds:
-    """What the blocks of a data set hold beside codes, positions and keys."""
+    """What a token set's blocks hold besides codes, positions and keys."""
 
     classes: bool
     captions: bool
@@ -61,7 +61,7 @@ class Holds:
 
 
 def members_of(holds: Holds) -> dict[str, str]:
-    """The members that the blocks of a data set have."""
+    """The members of a token set's blocks."""
     absent = set() if holds.classes else {"cls.npy"}
     absent |= set() if holds.captions else {"text.npy", "caption_count.npy"}
     absent |= set() if holds.sources else {"sources.json"}
@@ -72,11 +72,11 @@ def readme(counts: str, grid: tuple[int, int], num_codes: int, num_kept: int, ho
     """The text of README.md.
 
     Args:
-        counts: how many images of which split, in words.
+        counts: number of images per split, as text.
         grid: cells down and across.
         num_codes: K.
         num_kept: N.
-        holds: what else blocks have.
+        holds: which optional members the blocks have.
     """
     height, width = grid
     members = members_of(holds)

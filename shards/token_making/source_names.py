@@ -1,4 +1,4 @@
-"""Where each image of image shards came from: by this name outsiders join tokens with tables of their own."""
+"""The source of each image in image shards; users join tokens with their own tables by this name."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from workspace.errors import UserError
 
 @dataclass
 class SourceNames:
-    """The sources of image shards, tar by tar, without a whole index in memory.
+    """The sources of image shards, one tar at a time, without loading a whole index.
 
     Attributes:
         shards: the artifact.
-        starts: split → the byte of its index at which each tar's first line begins, once it was looked for.
+        starts: split → byte offset in its index of each tar's first line, filled when first needed.
     """
 
     shards: ImageShards
     starts: dict[str, list[int]] = field(default_factory=dict)
 
     def of(self, tar: Path) -> dict[str, str]:
-        """Key → path relative to `shard.source`, of each sample of one of the tars."""
+        """Key → path relative to `shard.source`, for each sample of one tar."""
         split, number = tar.parent.name, int(tar.stem)
         index, sizes = self.shards.folder / f"{split}.index.jsonl", self.shards.facts.shards[split]
         if split not in self.starts:
@@ -32,7 +32,7 @@ class SourceNames:
 
 
 def named(samples: Sequence[ImageSample], sources: dict[str, str]) -> tuple[str, ...]:
-    """The source of each sample; UserError where the index did not name one."""
+    """The source of each sample; UserError if the index lacks one."""
     unknown = next((sample.key for sample in samples if sample.key not in sources), None)
     if unknown is not None:
         raise UserError(f"the image {unknown} is not in the index of its shards: {REMAKE}")

@@ -1,4 +1,4 @@
-"""Writing a token set: its blocks into tars, its README and its manifest. `shards.tokens` reads them."""
+"""Writes a token set: blocks in tars, README and manifest. `shards.tokens` reads them."""
 
 import io
 import json
@@ -56,7 +56,7 @@ def pack_positions(positions_BN: NDArray[np.integer], num_positions: int) -> NDA
 
 
 def write_token_manifest(folder: Path, facts: TokenFacts, made_from: Mapping[str, str]) -> Manifest:
-    """Write the README of the data set and, last of all, its manifest, in which each member is described too."""
+    """Write the token set's README and then its manifest, which describes each member too."""
     holds = Holds(facts.classes is not None, facts.text_length is not None, facts.sources)
     counts = ", ".join(f"{facts.counts[split]:,} {split}" for split in SPLITS)
     text = readme(counts, facts.grid, facts.num_codes, facts.num_kept, holds)

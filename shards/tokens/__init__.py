@@ -1,4 +1,4 @@
-"""Token shards as they are read: blocks of codes and positions, and the facts of the whole set."""
+"""Reading token shards: blocks of codes and positions, and the facts of the whole set."""
 
 from shards.tokens.blocks import ARRAYS, TokenBlock, read_token_shard, unpack_positions
 from shards.tokens.reading import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of

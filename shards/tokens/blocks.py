@@ -1,4 +1,4 @@
-"""Token blocks in a tar: codes, positions as bitmasks, classes, captions, keys and source names of some images.
+"""Token blocks in a tar: codes, positions as bitmasks, classes, captions, keys and source names of B images.
 
     BLOCK.codes.npy          uint16 [B, N]          in raster order of their positions
     BLOCK.kept.npy           uint8 [B, ceil(L/8)]   bit l (big-endian) is set where cell l was kept; pad bits 0
@@ -6,9 +6,9 @@
     BLOCK.text.npy           uint16 [B, C, N_c]     captions in BPE codes, pad 0, and
     BLOCK.caption_count.npy  uint8 [B]              how many of the C are captions
     BLOCK.keys.json          B strings, unique in a split; augmented copies are KEY+1, …
-    BLOCK.sources.json       B strings: where each image came from, relative to its source; "" where nobody knows
+    BLOCK.sources.json       B strings: each image's path relative to its source; "" if unknown
 
-The bitmask is the positions: raster order makes them ascend.
+The bitmask encodes the positions, which ascend because codes are stored in raster order.
 """
 
 import io
@@ -32,7 +32,7 @@ class TokenBlock:
     """A block of images; shapes and dtypes as in the module's docstring.
 
     Attributes:
-        sources: None in sets that were made before there were any, or of codes whose images nobody named.
+        sources: None in older sets, or if the codes were packed without source names.
     """
 
     keys: tuple[str, ...]
@@ -53,7 +53,7 @@ ARRAYS = {
 }
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 NO_HEADER = (ValueError, TypeError, SyntaxError, EOFError, LookupError, tokenize.TokenError)
-"""What numpy raises at bytes that begin no npy file."""
+"""What numpy raises for bytes that do not begin an npy file."""
 
 
 def read_token_shard(path: Path) -> Iterator[TokenBlock]:
@@ -92,10 +92,10 @@ def _names(data: bytes, where: str) -> tuple[str, ...]:
 
 
 def _array(data: bytes, dtype: np.dtype[Any], where: str) -> NDArray[Any]:
-    """The array of an npy file, read-only, without a copy; its bytes are counted before anything is allocated.
+    """The array of an npy file, read-only and not copied; its size is checked before anything is allocated.
 
     Raises:
-        UserError: no npy file, another dtype or order, or another number of bytes than its shape asks for.
+        UserError: not an npy file, another dtype or memory order, or a number of bytes that does not fit its shape.
     """
     file = io.BytesIO(data)
     try:

@@ -1,8 +1,8 @@
-"""Token shards: every image as its kept codes and where they sit, in blocks of images, in WebDataset tars.
+"""Token shards: every image as its kept codes and their positions, in blocks of images, in WebDataset tars.
 
 {train,val}/000000.tar    samples are blocks of B images: see `shards.tokens.blocks`
-text_tokenizer.json       of the captions, where there are any
-README.md, manifest.json  what the blocks hold, for readers without this code
+text_tokenizer.json       the captions' tokenizer, if there are captions
+README.md, manifest.json  description of the blocks, for readers without this code
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ MOST_CODES = 1 << 16
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """What is true of a whole token data set; a stage-2 model takes these, never params.
+    """Facts about a whole token set; stage 2 takes its model's sizes from these, never from params.
 
     Attributes:
         grid: cells down and across; L is their product.
@@ -32,11 +32,11 @@ class TokenFacts:
         num_kept: N.
         classes: class names, or None.
         text_length: N_c, BPE codes per caption; None without captions.
-        text_vocab: how many text codes there are, the pad id 0 counted; None without captions.
-        counts: images of each split, augmented copies included.
+        text_vocab: number of text codes, including padding, code 0; None without captions.
+        counts: images per split, including augmented copies.
         mask: adaptive, random or none: how cells were ranked.
-        mqvae: fingerprint of the MQ-VAE whose codes these are.
-        sources: whether blocks say where each image came from; sets that were made before there was this do not.
+        mqvae: fingerprint of the MQ-VAE that made the codes.
+        sources: whether blocks have source names; older sets do not.
     """
 
     grid: tuple[int, int]
@@ -73,16 +73,16 @@ class TokenFacts:
 
 @dataclass(frozen=True)
 class TokenSplit(TokenBlock):
-    """A whole split in memory: its blocks, one after the other, in the order of the files."""
+    """A whole split in memory: its blocks concatenated in file order."""
 
     shard_sizes: tuple[int, ...]
 
 
 def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
-    """Check a block against the facts of its data set; `where` is put before what is wrong.
+    """Check a block against its set's facts; errors begin with `where`.
 
     Raises:
-        UserError: a wrong shape, a code ≥ K, a row without N positions, a pad bit that is set, a class without a name,
+        UserError: a wrong shape, a code ≥ K, a row without exactly N positions, a set pad bit, a class without a name, or
             captions that do not fit.
     """
     length, kept, count = facts.num_positions, facts.num_kept, len(block.keys)
@@ -107,7 +107,7 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
 
 
 def check_condition(block: TokenBlock, facts: TokenFacts, where: str) -> None:
-    """The part of `check_block` that is about classes and captions."""
+    """Check a block's classes and captions."""
     expect((block.cls is None) == (facts.classes is None), where, "classes are not where the manifest says")
     if block.cls is not None and facts.classes is not None:
         top, names = int(block.cls.max(initial=0)), len(facts.classes)
@@ -131,7 +131,7 @@ def check_condition(block: TokenBlock, facts: TokenFacts, where: str) -> None:
 
 
 def expect(holds: bool, where: str, wrong: str) -> None:
-    """Raise a UserError that says where and what is wrong, unless it holds."""
+    """Raise a UserError that names the place and the fault, unless the condition holds."""
     if not holds:
         raise UserError(f"{where}: {wrong}: run `dvc repro tokenize`")
 
@@ -142,8 +142,8 @@ class TokenShards:
 
     Attributes:
         folder: where it is.
-        manifest: what it says of itself.
-        facts: what is true of all its images.
+        manifest: its manifest.
+        facts: what holds for all its images.
     """
 
     folder: Path
@@ -152,7 +152,7 @@ class TokenShards:
 
     @classmethod
     def open(cls, folder: Path) -> "TokenShards":
-        """Read and check the manifest; UserError where something is missing."""
+        """Read and check the manifest; UserError if something is missing."""
         manifest = read_manifest(folder, "token-shards")
         try:
             facts = TokenFacts.from_json(manifest.facts)
@@ -171,15 +171,15 @@ class TokenShards:
 
     @property
     def tokenizer(self) -> Path:
-        """Of the captions, where there are any."""
+        """The captions' tokenizer file, if there are captions."""
         return self.folder / TEXT_TOKENIZER
 
     def load(self, split: str) -> TokenSplit:
         """The whole split in memory, checked.
 
         Raises:
-            UserError: bytes that changed since they were written, a block that does not fit the facts, a key that is
-                there twice, another count than stated; the file is named, and the block.
+            UserError: a file changed since it was written, a block does not fit the facts, a key appears twice, or the count
+                differs from the manifest's; the error names file and block.
         """
         blocks, sizes = [], []
         for path in self.paths(split):
@@ -194,7 +194,7 @@ class TokenShards:
         twice = Counter(keys).most_common(1)[0][0] if len(set(keys)) < len(keys) else None
         expect(twice is None, where, f"the key {twice} appears twice")
         stated = self.facts.counts.get(split, 0)
-        expect(len(keys) == stated, where, f"{len(keys):,} images, and its manifest says {stated:,}")
+        expect(len(keys) == stated, where, f"{len(keys):,} images, but its manifest says {stated:,}")
         expect(len(keys) > 0, where, "there are no images")
         return TokenSplit(
             keys, **_concatenated(blocks, where), sources=sources_of(blocks), shard_sizes=tuple(sizes)
@@ -202,7 +202,7 @@ class TokenShards:
 
 
 def sources_of(blocks: Sequence[TokenBlock]) -> tuple[str, ...] | None:
-    """Where the images of several blocks came from; None where none of the blocks says so, "" for images of one that does not."""
+    """The source names of several blocks; None if no block has any, "" for the images of a block without."""
     if all(block.sources is None for block in blocks):
         return None
     return tuple(name for block in blocks for name in block.sources or [""] * len(block.keys))

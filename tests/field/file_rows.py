@@ -221,7 +221,7 @@ ROWS: tuple[Row, ...] = (
     Row("another number of samples in a tar encodes everything again", AREA, "samples_per_shard 4, then 3, then another format", "other tar sizes: 0 encoded; another format: 12 encoded", touched_setting),
     Row("a class is added and labels of pictures that are taken over are stale", AREA, "classes b, c; then a", "2 encoded; as from scratch: True", class_added),
     Row("an image listed twice is stored twice", AREA, "a line of the listing twice", "keep: 1 duplicates; drop: 1 skipped of 7", twice_listed),
-    Row("the same image in train and val goes unnoticed", AREA, "train/cat/001.png copied to val/cat", "1 duplicates: images with the bytes of another one; 1 lie in both splits, train/cat/001.png (train) = val/cat/copy.png (val); `shard.duplicates: drop` keeps one of each | drop: 3 train, 5 val", in_both_splits),
+    Row("the same image in train and val goes unnoticed", AREA, "train/cat/001.png copied to val/cat", "1 duplicates: images with the bytes of another one; 1 are in both splits, train/cat/001.png (train) = val/cat/copy.png (val); `shard.duplicates: drop` keeps one of each | drop: 3 train, 5 val", in_both_splits),
     Row("the same image under two classes goes unnoticed", AREA, "cat/001.png copied to dog", "1 have several classes, ", under_two_classes),
     Row("images that are links into DVC's cache (cache.type symlink)", AREA, "links to files without extension", "0 skipped", linked_files),
 )  # fmt: skip

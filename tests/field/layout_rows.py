@@ -111,7 +111,7 @@ ROWS: tuple[Row, ...] = (
         "class_folder: n01440764 2+2, n01443537 2+1; seen 7",
         imagenet({"imagenet_2012_validation_synset_labels.txt": f"{WNIDS[1]}\n{WNIDS[0]}\n{WNIDS[0]}\n"})),
     Row("the same without any labels", AREA, "train/CLASS/, val/*.JPEG and nothing else",
-        "data/val/ holds 3 images in no class folders, and 2 classes are trained on: put a table of name and class beside it",
+        "data/val/ holds 3 images outside class folders, and there are 2 training classes: put a table of names and classes beside it",
         refuses(*IMAGENET)),
     Row("the same, left out by a role", AREA, "shard.roles: {val: skip}",
         "n01440764 1+1, n01443537 1+1; seen 4 = 2 train + 2 val + 0 skipped; 3 passed over: 3 left out by shard.roles",
@@ -144,7 +144,7 @@ ROWS: tuple[Row, ...] = (
         "class_folder: cat 2+1, dog 2+1; seen 6 = 4 train + 2 val",
         shards(*(name for cls in ("cat", "dog") for name in (*some(f"dataset/train/{cls}", 2), *some(f"dataset/val/{cls}", 1))))),
     Row("the same three deep, without splits", AREA, "ILSVRC/Data/CLS-LOC/CLASS",
-        "ILSVRC/Data/CLS-LOC/ holds everything and was entered; were it a class, say so by shard.roles: {ILSVRC/Data/CLS-LOC",
+        "ILSVRC/Data/CLS-LOC/ holds everything and was entered; if it is a class, set shard.roles: {ILSVRC/Data/CLS-LOC",
         shards(*some("ILSVRC/Data/CLS-LOC/a", 2), *some("ILSVRC/Data/CLS-LOC/b", 2))),
     Row("a real class called train, with folders in it", AREA, "apple/, bear/, train/steam/, train/diesel/",
         "train/ is named like a split, and beside it are apple/, bear/; say what each is (train, val, test, class or skip), "
@@ -162,7 +162,7 @@ ROWS: tuple[Row, ...] = (
         "class_folder: cat 1+2, dog 1+2; seen 6 = 2 train + 4 val + 0 skipped; 4 passed over: 4 of the test split, kept apart",
         shards(*(name for cls in ("cat", "dog") for name in (*some(f"{cls}/train", 3), *some(f"{cls}/test", 2))))),
     Row("splits inside some of the classes only", AREA, "cat/{train,test}, dog/*.png",
-        "cat/test/ is named like a split inside a class folder, and not every class is so divided",
+        "cat/test/ is named like a split inside a class folder, and not every class has splits",
         refuses(*some("cat/train", 2), *some("cat/test", 2), *some("dog", 2), kind="class_folder")),
     Row("a folder beside the splits that is none", AREA, "train/, val/ and extra/",
         "train/, val/ are named like a split, and beside them is extra/; say what each is",
@@ -174,7 +174,7 @@ ROWS: tuple[Row, ...] = (
         "shard.roles names testt, which shard.source data does not have",
         refuses(*CATS_AND_DOGS, roles={"testt": "skip"})),
     Row("CycleGAN's trainA, trainB, testA, testB", AREA, "four folders that begin like splits",
-        "the folders testA, testB, trainA, trainB begin or end like splits, and would be classes; say what each is, "
+        "the folders testA, testB, trainA, trainB begin or end like splits, but would be classes; say what each is, "
         "shard.roles: {testA: class, testB: class, trainA: class} (or train, val, test, skip)",
         refuses(*(name for folder in ("trainA", "trainB", "testA", "testB") for name in some(folder, 2)))),
     Row("the same, one side of it", AREA, "shard.roles: {trainA: train, testA: val, trainB: skip, testB: skip}",
@@ -183,7 +183,7 @@ ROWS: tuple[Row, ...] = (
                roles={"trainA": "train", "testA": "val", "trainB": "skip", "testB": "skip"})),
     Row("a class called test_tube among others", AREA, "beaker/, flask/, test_tube/",
         "class_folder: beaker 1+1, flask 1+1, test_tube 1+1; seen 6 = 3 train + 3 val + 0 skipped; "
-        "test_tube taken for a class, though named a little like a split",
+        "test_tube taken for a class, although the name is close to a split's",
         shards(*some("beaker", 2), *some("flask", 2), *some("test_tube", 2))),
     Row("nothing to train on", AREA, "a folder with test/ and val/ alone",
         "has no images to train on: its folders are test, val; say which is for training, shard.roles: {test: train}",

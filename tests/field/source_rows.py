@@ -230,7 +230,7 @@ ROWS: tuple[Row, ...] = (
         "shard.source . holds this repository itself; expected a folder", source_is(".")),
     Row("a folder above it", AREA, "shard.source: ..", "shard.source .. holds this repository itself", source_is("'..'")),
     Row("a folder with nothing but a zip in it", AREA, "data/images.zip",
-        "holds no images but images.zip: unpack it, or name it, shard.source: data/images.zip",
+        "holds no images, only images.zip: unpack it, or name it, shard.source: data/images.zip",
         lambda field, folder: turned_away(folder, [], {"images.zip": "x"})),
     Row("COCO", AREA, "annotations/, train2017/, val2017/, two images that no file lists",
         "coco: no classes; 3 captioned (a cat 1 | a cat 2 | a cat 3 | a pet); seen 3 = 2 train + 1 val + 0 skipped; "

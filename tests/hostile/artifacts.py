@@ -261,7 +261,7 @@ def cases() -> list[Case]:
         Case("params of more codes than uint16 holds", group, "num_codes=70000", "(codes are stored as uint16)", codebook_beyond_uint16),
         Case("N beyond the grid", group, "num_kept = 65 of 64, sealed anew", "N = 65 is not in 1 … L", told_otherwise("tokens", facts(num_kept=65))),
         Case("facts of another type", group, "grid: 'big', sealed anew", "facts of token shards: grid", told_otherwise("tokens", facts(grid="big"))),
-        Case("another count than the blocks hold", group, "val: 1, honest otherwise", "images, and its manifest says 1", short_split),
+        Case("another count than the blocks hold", group, "val: 1, honest otherwise", "images, but its manifest says 1", short_split),
         Case("a manifest that names a file outside", group, "../../secret, sealed anew", "points outside the artifact's folder",
              told_otherwise("tokens", lambda value: value["files"].update({"../../secret": {"bytes": 1, "sha256": "0" * 64}}))),
         Case("a finished run damaged with its artifact", group, "in place, through a hard link", "done: the same bytes again", republished),

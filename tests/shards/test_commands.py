@@ -135,7 +135,7 @@ def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:
     with pytest.raises(UserError, match="holds no images"):
         listing.write_listing(tmp_path, tmp_path / "l")
     write_pictures(tmp_path, ["a\tb.png"])
-    with pytest.raises(UserError, match="holds a tab or a line's end"):
+    with pytest.raises(UserError, match="has a tab or line break"):
         listing.write_listing(tmp_path, tmp_path / "l")
     assert command(listing, tmp_path / "nowhere", "--out", tmp_path / "l") == 1
     assert not (tmp_path / "l").exists()
@@ -154,7 +154,7 @@ def test_tokens_are_of_the_mqvae_that_they_name(tmp_path: Path, command: Run) ->
     shards = TokenShards.open(folder)
     write_token_manifest(folder, shards.facts, {"mqvae": "e" * 64})
     with pytest.raises(
-        UserError, match="said to be of MQ-VAE ffff.*, and it was made from eeee.*expected one SHA-256"
+        UserError, match="its facts name MQ-VAE ffff.*, but it was made from eeee.*expected one SHA-256"
     ):
         verify.verify(folder)
     mqvae = tmp_path / "mqvae"
@@ -202,7 +202,7 @@ def rewrite(shards: ImageShards, change: Callable[[str, bytes], tuple[str, bytes
         ("cls", b"2", r"0000000 has class 2, expected 0 … 1"),
         ("cls", None, r"0000000 has class None, and the manifest's classes are"),
         ("mask.png", None, r"0000000 has no mask of 8 × 8"),
-        ("attributes.json", b'{"kind": "blob"}', "0000000 has kind blob, which is none of"),
+        ("attributes.json", b'{"kind": "blob"}', "0000000 has kind blob, which is not one of"),
         ("png", encoded(picture(99)), r"0000000 is not what val\.index\.jsonl points at"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_block_that_does_not_fit_the_facts_is_refused(
 
 def test_another_count_than_the_manifest_states_is_refused(usual: Written) -> None:
     write_token_manifest(usual.folder, replace(usual.facts, counts={"train": 7, "val": 3}), {})
-    with pytest.raises(UserError, match=r"split train: 6 images, and its manifest says 7"):
+    with pytest.raises(UserError, match=r"split train: 6 images, but its manifest says 7"):
         TokenShards.open(usual.folder).load("train")
 
 
