@@ -57,7 +57,10 @@ def read_stages(path: Path) -> list[Stage]:
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
-    reads = [path for path in _paths(entry.get("deps")) if not is_code(path)]
+    # one that ends so is a file of weights, which the user brings
+    reads = [
+        path for path in _paths(entry.get("deps")) if not is_code(path) and not path.endswith("${empty}")
+    ]
     writes = [path for kind in ("outs", "metrics", "plots") for path in _paths(entry.get(kind))]
     return Stage(name, str(entry.get("desc", "")), tuple(reads), tuple(dict.fromkeys(writes)))
 

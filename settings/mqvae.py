@@ -1,6 +1,7 @@
 """Section `mqvae`: stage 1."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt
@@ -109,6 +110,10 @@ class MQVAESettings(TrainingSettings):
     loss: LossConfig
     exploration: ExplorationConfig
     model: MQVAEConfig
+
+    def weights(self) -> list[Path]:
+        """Those to start from, and those of the perceptual loss."""
+        return [*super().weights(), *self.perceptual.files()]
 
     def check(self, where: str, compute: Compute) -> None:
         """The checks of every training; quantisation must start within the run, a perceptual weight needs its network."""

@@ -1,5 +1,6 @@
 """Section `reconstruct`: images through the MQ-VAE and back."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PositiveInt
@@ -25,3 +26,7 @@ class ReconstructSettings(Section):
     torchscript_sha256: Sha256 | None = Field(
         description="SHA-256 of the Inception weights; must equal reference.torchscript_sha256"
     )
+
+    def weights(self) -> list[Path]:
+        """Of LPIPS."""
+        return self.lpips.files()

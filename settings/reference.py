@@ -42,6 +42,10 @@ class ReferenceSettings(Section):
     seed: Seed = Field(description="seed of the proxy's weights and data order, and of the choice of images")
     proxy: ProxySettings
 
+    def network_files(self) -> list[Path]:
+        """The weights of the network, where they are a file."""
+        return [] if self.weights is None else [self.weights]
+
     def check(self, where: str, compute: Compute) -> None:
         """Only published networks have weights to name, and Inception is named by its SHA-256."""
         if self.max_images is not None and self.max_images < FEWEST:

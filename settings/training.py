@@ -85,8 +85,8 @@ class TrainingSettings(Section):
         """Micro-batches per step, over all workers."""
         return self.global_batch // self.micro_batch
 
-    def sources(self) -> list[Path]:
-        """Files that decide the result besides inputs and settings: the weights to start from."""
+    def weights(self) -> list[Path]:
+        """Trained weights that decide the result besides inputs and settings: those to start from."""
         return [] if self.init_from is None else [self.init_from]
 
     def due(self, done: int) -> bool:

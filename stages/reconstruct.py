@@ -144,7 +144,7 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     examples.write_examples(out, found, pictures)
 
 
-STAGE = Stage("reconstruct", __doc__, ReconstructSettings, Inputs, run)
+STAGE = Stage("reconstruct", __doc__, ReconstructSettings, Inputs, run, weights=ReconstructSettings.weights)
 
 if __name__ == "__main__":
     run_stage("reconstruct")

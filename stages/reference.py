@@ -121,7 +121,7 @@ def extracting(
     return one
 
 
-STAGE = Stage("reference", __doc__, ReferenceSettings, Inputs, run)
+STAGE = Stage("reference", __doc__, ReferenceSettings, Inputs, run, weights=ReferenceSettings.network_files)
 
 if __name__ == "__main__":
     run_stage("reference")

@@ -146,7 +146,7 @@ class Pictures:
         picture.save(target)
 
 
-STAGE = Stage("train_mqvae", __doc__, MQVAESettings, Inputs, run, MQVAESettings.sources)
+STAGE = Stage("train_mqvae", __doc__, MQVAESettings, Inputs, run, weights=MQVAESettings.weights)
 
 if __name__ == "__main__":
     run_stage("train_mqvae")

@@ -145,7 +145,9 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
         published.save_pretrained(args.out)
 
 
-STAGE = Stage("train_stackformer", __doc__, StackformerSettings, Inputs, run, StackformerSettings.sources)
+STAGE = Stage(
+    "train_stackformer", __doc__, StackformerSettings, Inputs, run, weights=StackformerSettings.weights
+)
 
 if __name__ == "__main__":
     run_stage("train_stackformer")

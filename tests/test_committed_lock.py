@@ -6,9 +6,10 @@ folder by the MD5 of the JSON list of its files' hashes and relative paths, sort
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,9 +64,18 @@ class Tree:
         return md5(json.dumps(listed, sort_keys=True).encode()) + ".dir"
 
     def paths_of(self, entries: list[Any]) -> list[str]:
-        """The paths of a stage's deps or outs in dvc.yaml, `${shard.source}` filled in."""
+        """The paths of a stage's deps or outs in dvc.yaml, settings filled in."""
         plain = [next(iter(entry)) if isinstance(entry, dict) else entry for entry in entries]
-        return [path.replace("${shard.source}", self.params["shard"]["source"]) for path in plain]
+        return [self.filled_in(path) for path in plain]
+
+    def filled_in(self, path: str) -> str:
+        """A path with what DVC puts in place of `${section.key}`."""
+        variables = {**self.params, "empty": ""}
+        return re.sub(
+            r"\$\{([\w.]+)\}",
+            lambda found: str(reduce(lambda node, key: node[key], found[1].split("."), variables)),
+            path,
+        )
 
     def changes(self, stage: str) -> list[str]:
         """What `dvc status` would call changed of a stage, but for outputs that a clean clone has not."""

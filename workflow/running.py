@@ -20,7 +20,7 @@ from workflow.stage import I, S, Stage, stage_named
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.exact.manifest import NAME, address_of, read_json, sha256_file, write_json
-from workspace.fingerprints import input_fingerprint
+from workspace.fingerprints import content_fingerprint, input_fingerprint
 from workspace.forced import UNDER_DVC, is_forced
 from workspace.holding import forget_others, holds, working
 from workspace.outputs import keep
@@ -85,6 +85,8 @@ def _identity(stage: Stage[S, I], settings: S, inputs: dict[str, Path]) -> Ident
     made_from = {key: input_fingerprint(path) for key, path in inputs.items()}
     for path in stage.sources(settings):
         made_from[f"source {path}"] = input_fingerprint(path)
+    for path in stage.weights(settings):
+        made_from[f"weights {path}"] = content_fingerprint(path)
     code = {str(path): sha256_file(ROOT / path) for path in result_files(stage.name)}
     return Identity(settings.model_dump(mode="json"), made_from, code)
 

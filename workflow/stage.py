@@ -46,7 +46,8 @@ class Stage(Generic[S, I]):
         settings: class of its section.
         inputs: dataclass of the paths that it reads, an option each.
         run: does the work, from (settings, compute, inputs, folder).
-        sources: data that it reads beside its inputs.
+        sources: data that it reads beside its inputs, known by names, sizes and times.
+        weights: trained weights that it reads beside its inputs, files or folders, known by their bytes.
         preflight: looks at a whole params file and the data before any work; raises UserError.
         reuses: whether the last finished run is kept until this one is done, to take from.
         options: that stand for settings.
@@ -61,6 +62,7 @@ class Stage(Generic[S, I]):
     preflight: "Callable[[Params, Path], None] | None" = None
     reuses: bool = False
     options: Options = Options()
+    weights: Callable[[S], Sequence[Path]] = no_sources
 
 
 def stage_named(name: str) -> Stage[Any, Any]:

@@ -40,6 +40,22 @@ def input_fingerprint(path: Path) -> str:
     return _artifact_fingerprint(path, listing) or listing if (path / NAME).is_file() else listing
 
 
+def content_fingerprint(path: Path) -> str:
+    """The fingerprint of weights that a setting names: an artifact's own, else that of every byte; a new date changes nothing.
+
+    A missing path has one too: the stage that reads it says what to fetch and where to put it.
+    """
+    if not path.exists():
+        return "missing"
+    if (path / NAME).is_file() and is_published(path):
+        return sha256_file(path / NAME)
+    if path.is_file():
+        return sha256_file(path)
+    root = os.path.join(path, "")
+    lines = [f"{name.removeprefix(root)}\t{sha256_file(Path(name))}" for name in _files(root)]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
 def _artifact_fingerprint(folder: Path, listing: str) -> str | None:
     """SHA-256 of the manifest of a published artifact; None where it is not one, or was altered."""
     known = (

@@ -145,6 +145,10 @@ class LPIPSConfig:
     backbone: Path | None
     heads: Path | None
 
+    def files(self) -> list[Path]:
+        """The files that it is read from; those that are downloaded are known by their SHA-256."""
+        return [path for path in (self.backbone, self.heads) if path is not None and self.network != "none"]
+
     def absolute(self) -> "LPIPSConfig":
         """The same with absolute paths, for workers that may start in another folder."""
         backbone, heads = (path and path.resolve() for path in (self.backbone, self.heads))
