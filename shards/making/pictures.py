@@ -10,6 +10,7 @@ from PIL import Image
 
 from shards.images.opening import opened
 from shards.making.colours import to_srgb
+from shards.making.whole_jpeg import is_whole
 
 Format = Literal["png", "jpg"]
 END_OF_JPEG = b"\xff\xd9"
@@ -73,7 +74,10 @@ def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None)
         encoding: the format of the result.
         notes: collects guesses and omissions, as phrases that are counted over all pictures.
     """
-    image, size, notes = opened(data), encoding.image_size, set() if notes is None else notes
+    size, notes = encoding.image_size, set() if notes is None else notes
+    if encoding.format == "jpg" and is_whole(data, size):
+        return data
+    image = opened(data)
     if _is_made(image, data, encoding):
         return data
     drafted = image.draft("RGB", (2 * size, 2 * size))  # None if the format offers no smaller decoding
