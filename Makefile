@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 figure6 figures real text longer chaos bench speedrun
+.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court figure6 figures real text longer chaos bench speedrun
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
@@ -48,10 +48,19 @@ test: $(STAMP)  ## all tests, at most 15 minutes on two cores of which one is bu
 VIEW := python -m pipelines.view
 
 # Seed by seed, so that a stop leaves whole seeds; what is up to date does not run again.
-SEEDS = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/arms.yaml"))["seeds"]["shapes"])')
+SEEDS = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/arms.yaml"))["seeds"]["$(TABLE)"])')
+TABLE = shapes
 table6 table7: $(STAMP)  ## the paper's table in miniature: arms × seeds, then docs/results/TABLE.md
 	@for seed in $(SEEDS); do $(VIEW) dvc repro --glob "experiments/$@/dvc.yaml:*@*-$$seed" || exit 1; done
 	@python -m experiments.table --table experiments/$@/params.yaml --runs artifacts/arms --out docs/results/$@
+
+# Results of several days and machines gather in docs/results/court.json.
+ONLY = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/court/params.yaml"))["trained"])')
+court: TABLE = court
+court: $(STAMP)  ## who should choose the cells: every rule against the paper's scorer (SEEDS=0 ONLY=random-75-f2 takes some runs)
+	@for seed in $(SEEDS); do for arm in $(ONLY); do \
+		$(VIEW) dvc repro --glob "experiments/court/dvc.yaml:*@$$arm-$$seed" || exit 1; done; done
+	@python -m experiments.court --table experiments/court/params.yaml --runs artifacts/court --out docs/results/court
 
 figure6: $(STAMP)  ## curves and speed of Stackformers on Table 6's tokens: docs/results/figure6.svg
 	@$(VIEW) dvc repro experiments/figure6/dvc.yaml

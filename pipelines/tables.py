@@ -64,7 +64,8 @@ def render(steps: Sequence[Step], root: Path) -> None:
         if not (root / table).is_file():
             continue
         options = ["--table", str(table), "--runs", str(Path(*out.parts[:2])), "--out", str(made)]
-        command = [sys.executable, "-m", "experiments.table", *options]
+        module = "court" if name == "court" else "table"
+        command = [sys.executable, "-m", f"experiments.{module}", *options]
         env = os.environ | environment(root)
         done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -74,7 +74,10 @@ ROWS: dict[str, list[str]] = {
     "make preset PRESET=NAME": ["make preset PRESET=faces"],
     "git diff --no-index {PRESETS}/{WHOLE} {PARAMS}": ["git diff --no-index presets/shapes.yaml params.yaml"],
     "git diff params.yaml": ["git diff params.yaml"],
-    **{f"make {target}": [f"make {target}"] for target in ("table6", "figure6", "text", "deps", "dashboard")},
+    **{
+        f"make {target}": [f"make {target}"]
+        for target in ("table6", "figure6", "court", "text", "deps", "dashboard")
+    },
     "ray start --head": ["ray start --head"],
     "pip install clean-fid": ["pip install clean-fid"],
     "pip install pyarrow": ["pip install pyarrow"],

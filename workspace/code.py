@@ -44,6 +44,7 @@ PIPELINES = (
     "demo/dvc.yaml",
     "experiments/table6/dvc.yaml",
     "experiments/table7/dvc.yaml",
+    "experiments/court/dvc.yaml",
     "experiments/figure6/dvc.yaml",
     "experiments/real/dvc.yaml",
     "experiments/longer/dvc.yaml",

@@ -14,7 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-MaskKind = Literal["adaptive", "random", "none"]
+from models.mqvae.choosers import FIXED
+
+MaskKind = Literal["adaptive", "random", "checkerboard", "gradient", "entropy", "none"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Masked:
     Attributes:
         features_BND: the kept features, modulated by their scores and projected, in raster order.
         positions_BN: int64, where they sit, ascending in 0 … L-1.
-        scores_BL: importance in (0, 1); ones where nothing is masked.
+        scores_BL: importance in (0, 1): the scores of Eq. 2, or the ranks of a fixed rule; ones where nothing is masked.
         kept_BL: bool, True at the kept positions.
     """
 
@@ -55,12 +57,13 @@ class Masker(nn.Module):
     """Scores every cell and keeps the N highest (Eq. 2-4).
 
     The gradient reaches the scorer through the multiplication of Eq. 3 on kept cells; the choice itself has none. With
-    `mask: random` the multiplication stays and only the ranking changes; with `none` every cell is kept, unscored.
+    `mask: random` the multiplication stays and only the ranking changes; a fixed rule (`models.mqvae.choosers`) has neither
+    scorer nor multiplication; with `none` every cell is kept, unscored.
 
     Args:
         dim: D, width of the features.
         kept: N, how many cells are kept.
-        mask: adaptive (by score), random (by the ranking that the caller gives), none.
+        mask: adaptive (by score), random (by the ranking that the caller gives), a fixed rule (likewise), none.
         scorer_width: hidden width of the scoring network.
     """
 
@@ -68,7 +71,7 @@ class Masker(nn.Module):
         super().__init__()
         self.kept, self.mask = kept, mask
         self.to_code = nn.Linear(dim, dim)
-        if mask != "none":
+        if mask in ("adaptive", "random"):
             # no gain of its own: the linear projection after it (to_code) contains one
             self.norm = nn.LayerNorm(dim, elementwise_affine=False)
             self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
@@ -80,17 +83,19 @@ class Masker(nn.Module):
 
         Args:
             z_BLD: the encoder's features.
-            ranking_BL: random numbers. Needed where mask is random (they are the ranking); for adaptive they are the
-                noise of the exploration.
+            ranking_BL: where mask is random, the ranking, random numbers; where it is a fixed rule, that rule's ranks; for
+                adaptive the noise of the exploration, or None.
             exploration: weight of that noise against the logits of the scores over their standard deviation within the
                 image; 0 is the paper's ranking to the letter.
             frozen: the scores get no gradient, neither the scorer nor, through it, the encoder.
 
         Raises:
-            ValueError: mask is random and no ranking was given.
+            ValueError: mask is neither adaptive nor none, and no ranking was given.
         """
         if self.mask == "none":
             return self._keep_all(z_BLD)
+        if self.mask in FIXED:
+            return self._keep_ranked(z_BLD, self._given(ranking_BL))
         logits_BL = self.scorer(z_BLD).squeeze(-1)
         scores_BL = logits_BL.sigmoid()  # (2)
         scores_BL = scores_BL.detach() if frozen else scores_BL
@@ -98,16 +103,25 @@ class Masker(nn.Module):
         positions_BN = top_positions(
             self._ranking(logits_BL.detach(), ranking_BL, exploration), self.kept
         )  # (4)
-        index_BND = positions_BN[..., None].expand(-1, -1, z_BLD.shape[-1])
-        features_BND = self.to_code(modulated_BLD.gather(1, index_BND))
+        return self._keep(modulated_BLD, positions_BN, scores_BL)
+
+    def _keep_ranked(self, z_BLD: Tensor, ranking_BL: Tensor) -> Masked:
+        return self._keep(z_BLD, top_positions(ranking_BL, self.kept), ranking_BL)
+
+    def _keep(self, cells_BLD: Tensor, positions_BN: Tensor, scores_BL: Tensor) -> Masked:
+        index_BND = positions_BN[..., None].expand(-1, -1, cells_BLD.shape[-1])
+        features_BND = self.to_code(cells_BLD.gather(1, index_BND))
         kept_BL = torch.zeros_like(scores_BL, dtype=torch.bool).scatter(1, positions_BN, True)
         return Masked(features_BND, positions_BN, scores_BL, kept_BL)
 
+    def _given(self, ranking_BL: Tensor | None) -> Tensor:
+        if ranking_BL is None:
+            raise ValueError(f"mask: {self.mask} ranks cells by numbers of the caller's: give ranking_BL")
+        return ranking_BL
+
     def _ranking(self, logits_BL: Tensor, ranking_BL: Tensor | None, exploration: float) -> Tensor:
         if self.mask == "random":
-            if ranking_BL is None:
-                raise ValueError("mask: random ranks cells by numbers that the caller draws: give ranking_BL")
-            return ranking_BL
+            return self._given(ranking_BL)
         if ranking_BL is None or exploration == 0.0:
             return logits_BL
         # per image: over the batch, an image's cells would depend on the others of its micro-batch

@@ -15,6 +15,7 @@ from torch.nn.grad import conv2d_weight
 
 from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import Decoder, Encoder
+from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.demasker import Demasker, DemaskKind
 from models.mqvae.masker import Masker, MaskKind, fill, num_kept
 from models.mqvae.quantizer import Quantizer, QuantizerConfig
@@ -33,7 +34,8 @@ class MQVAEConfig:
         attention: whether the grid's level attends over the grid, in encoder and decoder.
         code_dim: n_z, features of a cell and of a code (≥ 1).
         num_codes: K, codes of the codebook (≥ 2, ≤ 65536).
-        mask: adaptive (the paper), random (its ablation), none (VQGAN).
+        mask: adaptive (the paper), random (its ablation), checkerboard, gradient, entropy (rules that learn nothing,
+            models/mqvae/choosers.py), none (VQGAN).
         mask_ratio: share of the cells that is not quantised; 0 where mask is none (≥ 0, < 1).
         scorer_width: hidden width of the scoring network, Eq. 2 (≥ 1).
         demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
@@ -179,6 +181,12 @@ class MQVAE(nn.Module):
         z_BLD: Tensor = rearrange(self.encoder(image_BCHW), "b d h w -> b (h w) d")
         return z_BLD
 
+    def _ranking(self, image_BCHW: Tensor, ranking_BL: Tensor | None) -> Tensor | None:
+        """The ranks of a fixed rule where the mask is one; else what the caller gave."""
+        if self.config.mask not in FIXED:
+            return ranking_BL
+        return fixed_ranking(self.config.mask, image_BCHW, self.config.grid)
+
     def decode(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
         """Fill the grid, de-mask, decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
         return self.decoder.last(self._decode_until_last(vectors_BND, positions_BN))
@@ -215,6 +223,7 @@ class MQVAE(nn.Module):
         bypass_quantizer: bool = False,
     ) -> MQVAEOutput:
         """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration and freezing."""
+        ranking_BL = self._ranking(image_BCHW, ranking_BL)
         masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores)
         quantized = self.quantizer(masked.features_BND, bypass_quantizer)
         hidden_BCHW = self._decode_until_last(quantized.vectors_BND, masked.positions_BN)
@@ -232,7 +241,7 @@ class MQVAE(nn.Module):
     @torch.no_grad()
     def tokenize(self, image_BCHW: Tensor, ranking_BL: Tensor | None = None) -> Tokens:
         """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order."""
-        masked = self.masker(self.encode(image_BCHW), ranking_BL)
+        masked = self.masker(self.encode(image_BCHW), self._ranking(image_BCHW, ranking_BL))
         return Tokens(self.quantizer(masked.features_BND).codes_BN, masked.positions_BN)
 
     @torch.no_grad()

@@ -1,0 +1,137 @@
+"""Laws of the court's verdicts: an interval, a margin, and runs that gather over days."""
+
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from scipy.stats import t as student
+
+from experiments.arm import ARMS
+from experiments.court import collected, judged, markdown, render, seeds_needed, verdicts
+from tests.committed import ROOT
+from workspace.errors import UserError
+
+TABLE = {
+    "title": "t",
+    "against": "paper",
+    "rows": [{"arm": "paper", "title": "the paper's"}, {"arm": "other", "title": "another"}],
+    "margins": {"psnr": {"amount": 0.2}, "rfd": {"share": 0.1}},
+}
+
+
+@pytest.mark.parametrize(
+    ("differences", "margin", "expected"),
+    [
+        ([0.5, 0.6, 0.55], 0.2, "better"),
+        ([-0.5, -0.6, -0.55], 0.2, "worse"),
+        ([0.01, -0.02, 0.02], 0.2, "equal"),
+        ([0.05, 0.06, 0.055], 0.2, "equal"),  # beyond 0, and too small to matter
+        ([0.5, -0.4, 0.3], 0.2, "not resolved"),
+        ([9.0], 0.2, "not resolved"),
+    ],
+)
+def test_verdicts_by_interval_and_margin(differences: list[float], margin: float, expected: str) -> None:
+    verdict, mean, half = judged(differences, margin)
+    assert verdict == expected and mean == pytest.approx(np.mean(differences))
+    if len(differences) > 1:
+        low, high = student.interval(
+            0.95, len(differences) - 1, mean, np.std(differences, ddof=1) / len(differences) ** 0.5
+        )
+        assert (mean - half, mean + half) == pytest.approx((low, high))
+
+
+def test_turning_the_sides_round_turns_the_verdict() -> None:
+    turned = {"better": "worse", "worse": "better"}
+    for differences in ([0.5, 0.6, 0.55], [0.0, 0.3, 0.1], [0.01, 0.0, 0.02]):
+        one, other = judged(differences, 0.2)[0], judged([-value for value in differences], 0.2)[0]
+        assert other == turned.get(one, one)
+
+
+def test_the_seeds_it_asks_for_have_the_power_it_promises() -> None:
+    count = seeds_needed(spread=1.0, margin=1.2)
+    drawn = np.random.default_rng(0).normal(1.2, 1.0, (4000, count))
+    errors = drawn.std(axis=1, ddof=1) / math.sqrt(count)
+    found = np.mean(drawn.mean(axis=1) > student.ppf(0.975, count - 1) * errors)
+    assert 0.78 < found < 0.9 and seeds_needed(2.0, 1.2) > count
+
+
+def write_run(runs: Path, arm: str, seed: int, psnr: float, done: bool = True) -> None:
+    numbers: dict[str, dict[str, float]] = {"reconstruct": {"psnr": psnr, "proxy_rfd": 40 - psnr}}
+    if done:
+        numbers["evaluate"] = {"proxy_fd": 50 - psnr}
+    for stage, values in numbers.items():
+        folder = runs / arm / str(seed) / "metrics" / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps(values))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A Git repository with a commit, for the runs' origin."""
+    for words in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "m"],
+    ):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+    (tmp_path / "table.yaml").write_text(yaml.safe_dump(TABLE))
+    return tmp_path
+
+
+def test_runs_of_other_days_stay_and_a_run_made_again_replaces_its_own(repository: Path) -> None:
+    runs, out = repository / "runs", repository / "out" / "court"
+    for seed in (0, 1):
+        write_run(runs, "paper", seed, 20.0 + seed)
+        write_run(runs, "other", seed, 21.0 + seed + 0.01 * seed)
+    write_run(runs, "other", 2, 30.0, done=False)
+    render(repository / "table.yaml", runs, out)
+    first = json.loads(out.with_suffix(".json").read_text())
+    assert set(first["runs"]["other"]) == {"0", "1"}, "a run without samples is not collected"
+    by_column = {one["column"]: one for one in first["verdicts"]}
+    assert by_column["psnr"]["verdict"] == "better" and by_column["psnr"]["seeds"] == 2
+    assert by_column["rfd"]["margin"] == pytest.approx(0.1 * 19.5)
+    for path in sorted(runs.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    write_run(runs, "other", 0, 20.5)
+    render(repository / "table.yaml", runs, out)
+    second = json.loads(out.with_suffix(".json").read_text())
+    assert second["runs"]["other"]["1"] == first["runs"]["other"]["1"]
+    assert second["runs"]["other"]["0"]["psnr"] == 20.5
+    assert "| another | psnr |" in out.with_suffix(".md").read_text()
+
+
+def test_without_the_papers_runs_nothing_is_judged(repository: Path) -> None:
+    write_run(repository / "runs", "other", 0, 20.0)
+    with pytest.raises(
+        UserError, match=r"no finished run of paper, .* `make court` with ONLY=paper makes one"
+    ):
+        render(repository / "table.yaml", repository / "runs", repository / "court")
+
+
+def test_one_seed_is_shown_and_not_resolved() -> None:
+    runs: dict[str, Any] = {
+        arm: {"0": {"psnr": value, "rfd": 1.0, "commit": ""}}
+        for arm, value in (("paper", 1.0), ("other", 9.0))
+    }
+    found = verdicts(TABLE, runs)
+    assert {one.verdict for one in found} == {"not resolved"} and found[0].needed is None
+    assert "| another | psnr | **not resolved** | +8 – | 0.2 | 1 | – |" in markdown(TABLE, runs, found)
+    assert collected({"rows": []}, Path("nowhere"), runs) == runs
+
+
+def test_the_courts_rows_are_arms_with_equal_settings_but_their_chooser() -> None:
+    arms = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))["arms"]
+    table = yaml.safe_load((ROOT / "experiments/court/params.yaml").read_text(encoding="utf-8"))
+    names = [row["arm"] for row in table["rows"]]
+    assert names == table["trained"] and table["against"] in names and set(names) <= set(arms)
+    common = set(arms[table["against"]])
+    for name in names:
+        if name.endswith("-75-f2"):
+            extra = set(arms[name]) - common
+            assert len(extra) <= 1 and all(
+                one.startswith(("mqvae.model.mask=", "mqvae.exploration")) for one in extra
+            )
