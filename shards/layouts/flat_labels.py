@@ -65,7 +65,8 @@ def find_labels(
     raise UserError(
         f"{files.root}/{prefix} holds {len(names):,} images outside class folders, and there are {len(classes):,} training "
         "classes: put a table of names and classes beside it (CSV, or the devkit's "
-        f"ILSVRC2012_validation_ground_truth.txt and meta.mat); or leave them out, shard.roles: {{{prefix.rstrip('/')}: skip}}, and shard.val_fraction of the training images is held "
+        f"ILSVRC2012_validation_ground_truth.txt and meta.mat); or "
+        f"leave them out, shard.roles: {{{prefix.rstrip('/')}: skip}}, and shard.val_fraction of the training images is held "
         f"out (searched: {counted(tables) or 'no tables found'})"
     )
 
