@@ -118,16 +118,21 @@ class MQVAESettings(TrainingSettings):
     def check(self, where: str, compute: Compute) -> None:
         """The checks of every training; quantisation must start within the run, a perceptual weight needs its network."""
         super().check(where, compute)
+        self._check_codebook(where)
         if self.quantize_start >= self.steps:
             raise UserError(
                 f"{where}.quantize_start is {self.quantize_start}, expected less than steps {self.steps}"
-            )
-        if self.model.quantizer.kind == "ema" and self.quantize_start == 0:
-            raise UserError(
-                f"{where}.quantize_start is 0; an EMA codebook starts from a batch's features: expected ≥ 1"
             )
         if bool(self.loss.perceptual) != (self.perceptual.network != "none"):
             raise UserError(
                 f"{where}.loss.perceptual is {self.loss.perceptual} and mqvae.perceptual.network is "
                 f"{self.perceptual.network}; expected a weight > 0 with a network, or 0 with none"
+            )
+
+    def _check_codebook(self, where: str) -> None:
+        """An EMA codebook starts from a batch's features, or from weights that have one."""
+        if self.model.quantizer.kind == "ema" and self.quantize_start == 0 and self.init_from is None:
+            raise UserError(
+                f"{where}.quantize_start is 0; an EMA codebook starts from a batch's features: expected ≥ 1, or weights with "
+                "a codebook in init_from"
             )

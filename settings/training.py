@@ -75,6 +75,15 @@ class TrainingSettings(Section):
     init_from: Path | None = Field(
         description="folder of a trained model to start from; null starts from random weights"
     )
+    init_partial: bool = Field(
+        default=False,
+        description="take what fits of init_from: another number of classes or codes makes rows new, another grid "
+        "interpolates positions",
+    )
+    freeze: list[str] = Field(
+        default=[],
+        description="parts that do not learn, by name (encoder, code_transformer.blocks.[0-3]); needs init_from",
+    )
     log_every: PositiveInt = Field(description="steps between logged rows of the curves")
     validate_every: PositiveInt = Field(description="steps between validations")
     validate_images: PositiveInt = Field(description="held-out images to validate on")
@@ -110,6 +119,11 @@ class TrainingSettings(Section):
     def check(self, where: str, compute: Compute) -> None:
         """The weights to start from exist, and the micro-batches can be divided among the workers."""
         require_folder(self.init_from, f"{where}.init_from")
+        for name, given in (("init_partial", self.init_partial), ("freeze", self.freeze)):
+            if given and self.init_from is None:
+                raise UserError(
+                    f"{where}.{name} is {given} and init_from null; expected a folder of weights, or {name} unset"
+                )
         if self.global_batch % self.micro_batch:
             raise UserError(
                 f"{where}.global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}"

@@ -22,13 +22,15 @@ from settings.mqvae import MQVAESettings
 from shards.images import ImageShards
 from shards.images.pixels import to_float, to_uint8
 from training.curves import Curves
-from training.loop.start import started
+from training.loop.start import Start, started
 from training.loop.train import TrainingFolder, train
 from training.mqvae.batches import ImageBatches
-from training.mqvae.module import MQVAETrainingModule
+from training.mqvae.module import CODEBOOK, MQVAETrainingModule
 from workflow.running import run_stage
 from workflow.stage import Stage
+from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
+from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -61,8 +63,8 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     """Train on the cluster and write the artifact."""
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
-    if settings.init_from is not None:
-        started(MQVAE(settings.model), settings)  # what does not fit is known before any worker starts
+    if settings.init_from is not None:  # what does not fit is known before any worker starts
+        check_start(settings, started(MQVAE(settings.model), settings))
     paths = TrainingFolder.of(folder, compute.checkpoints)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # a missing file is known before any work
     absolute = settings.replaced(perceptual=settings.perceptual.absolute())
@@ -89,6 +91,25 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     counted(scores, shards.manifest.fingerprint, "val", provenance, folder.metrics)
 
 
+def check_start(settings: MQVAESettings, start: Start) -> None:
+    """Say what is not as it was in the weights that a training starts from.
+
+    Raises:
+        UserError: it quantises from the first step on, and has no codebook from there.
+    """
+    for line in start.told:
+        say(line)
+    if (
+        settings.quantize_start == 0
+        and settings.model.quantizer.kind == "ema"
+        and CODEBOOK not in start.taken
+    ):
+        raise UserError(
+            f"mqvae.quantize_start is 0, and {settings.init_from} has no codebook of {settings.model.num_codes} codes to "
+            "keep; expected ≥ 1, so that a new one starts from a batch's features"
+        )
+
+
 def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     """One worker's part; rank 0 writes the published weights."""
     settings = args.settings
@@ -96,7 +117,8 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     # products stay exact, for the search of the nearest code
     allow_tf32(convolutions=settings.precision in ("tf32", "bf16"), products=False)
     torch.manual_seed(settings.seed)
-    model = started(MQVAE(settings.model), settings)
+    model = MQVAE(settings.model)
+    start = started(model, settings)
     perceptual = load_lpips(settings.perceptual, "mqvae.perceptual")
     if perceptual is not None:
         perceptual.bf16 = settings.perceptual_precision == "bf16"
@@ -107,6 +129,7 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
         held_out(shards, settings.validate_images),
         workers.device,
         Pictures(args.folder.metrics, settings.model.grid),
+        start,
     )
     batches = ImageBatches(shards, settings, workers, args.loader_workers)
     train(training_module, batches, settings, workers, args.folder)

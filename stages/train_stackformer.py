@@ -18,6 +18,7 @@ from evaluation.protocol import Provenance, Score, counted
 from models.base.precision import allow_tf32, weight_dtype
 from models.base.published import TEXT_TOKENIZER, StackformerFacts
 from models.stackformer import Stackformer, StackformerConfig
+from models.stackformer.tables import refitted
 from settings.stackformer import StackformerSettings
 from shards.tokens import TokenFacts, TokenShards
 from training.curves import Curves
@@ -29,6 +30,7 @@ from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
+from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -59,8 +61,9 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     """Train on the cluster and write the artifact."""
     tokens = TokenShards.open(inputs.tokens)
     config = config_of(settings, tokens.facts, inputs.tokens)
-    if settings.init_from is not None:
-        started(Stackformer(config), settings)  # what does not fit is known before any worker starts
+    if settings.init_from is not None:  # what does not fit is known before any worker starts
+        for line in started(Stackformer(config), settings, refitted).told:
+            say(line)
     paths = TrainingFolder.of(folder, compute.checkpoints)
     args = WorkerArgs(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
     fit(train_worker, args, compute, folder.root.absolute())
@@ -134,7 +137,8 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     tokens = TokenShards.open(args.tokens)
     allow_tf32(convolutions=False, products=settings.precision == "tf32")
     torch.manual_seed(settings.seed)
-    model = started(Stackformer(config), settings)
+    model = Stackformer(config)
+    started(model, settings, refitted)
     unseen = held_out(tokens.load("val"), config, settings.validate_images)
     training_module = StackformerTrainingModule(model, settings, unseen, workers.device)
     batches = TokenBatches(tokens.load("train"), config, settings, workers)

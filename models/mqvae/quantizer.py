@@ -198,6 +198,17 @@ class Quantizer(nn.Module):
         self._take(fine, start_KD, torch.full_like(self.count_K, expected), start_KD * expected)
 
     @torch.no_grad()
+    def keep(self, total: int) -> None:
+        """Go on from a codebook that was loaded: each code counts as if it had its share of the `total` features of a step.
+
+        So none is dead before it has had its chance on other data, and counts of another batch size do not linger. The codes
+        themselves are not touched; for a codebook that is no EMA there is nothing to do.
+        """
+        if self.config.kind == "ema":
+            self.count_K.fill_(total / len(self.count_K))
+            self.sum_KD.copy_(self.codebook_KD * self.count_K[:, None])
+
+    @torch.no_grad()
     def update(
         self,
         batches: Sequence[CodebookBatch],
@@ -206,6 +217,7 @@ class Quantizer(nn.Module):
         seed: int,
         reduce: Reduce,
         admit: Admit = always,
+        frozen: bool = False,
     ) -> CodebookStep:
         """Count the codes of the global batch and, where the codebook is an EMA, move it one step.
 
@@ -218,6 +230,7 @@ class Quantizer(nn.Module):
             seed: decides which features; equal on all workers.
             reduce: sums over workers; called once.
             admit: whether the sums may be taken.
+            frozen: only count.
         """
         size, dim = self.codebook_KD.shape
         codes_R = torch.cat([part.codes_BN.reshape(-1) for part in batches])
@@ -225,7 +238,7 @@ class Quantizer(nn.Module):
         count_K = ones_R.new_zeros(size).index_add_(0, codes_R, ones_R)
         if self.config.kind == "simvq":
             self.codebook_KD.copy_(self.to_codes(self.start_KD))
-        if self.config.kind != "ema":
+        if self.config.kind != "ema" or frozen:
             return CodebookStep(reduce(count_K), count_K.new_zeros(()))
         features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in batches]).to(count_K.dtype)
         sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)

@@ -178,6 +178,16 @@ def starting(stage: str, *changes: str, make: Callable[[World, Path], Path]) -> 
     return outcome
 
 
+def lone(stage: str, *changes: str) -> Outcome:
+    """A training with these settings and nothing to start from."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        options = [word for one in changes for word in ("--set", one)]
+        return plain(finished(folder).run(stage, *options, "--out", str(folder / "out")), folder)
+
+    return outcome
+
+
 def no_ray(*_: object) -> None:
     raise UserError("workers start")
 
@@ -234,6 +244,59 @@ STARTS = (
         "`mask_ratio: 0.25`",
         "refused: workers start",
         starting("train_mqvae", "mqvae.model.mask_ratio=0.25", make=the("mqvae")),
+    ),
+    start(
+        "another K, as far as it fits",
+        "`init_from` of K = 32, `num_codes: 64`, `init_partial: true`",
+        "refused: workers start",
+        starting("train_mqvae", "mqvae.model.num_codes=64", "mqvae.init_partial=true", make=the("mqvae")),
+    ),
+    start(
+        "another K, and quantised from the first step",
+        "the same and `quantize_start: 0`",
+        "has no codebook of 64 codes to keep; expected ≥ 1",
+        starting(
+            "train_mqvae",
+            "mqvae.model.num_codes=64",
+            "mqvae.init_partial=true",
+            "mqvae.quantize_start=0",
+            make=the("mqvae"),
+        ),
+    ),
+    start(
+        "quantised from the first step, with the codebook that was loaded",
+        "`init_from` and `quantize_start: 0`",
+        "refused: workers start",
+        starting("train_mqvae", "mqvae.quantize_start=0", make=the("mqvae")),
+    ),
+    start(
+        "another model altogether, as far as it fits",
+        "`stackformer.model.width: 64`, `init_partial: true`",
+        "hardly any of its weights fits: network.width is 32 there and 64 here",
+        starting(
+            "train_stackformer",
+            "stackformer.model.width=64",
+            "stackformer.init_partial=true",
+            make=the("stackformer"),
+        ),
+    ),
+    start(
+        "a part to freeze that is misspelt",
+        "`freeze: [encodr]`",
+        "mqvae.freeze names encodr, which is no part of this model; the nearest are encoder",
+        starting("train_mqvae", "mqvae.freeze=[encodr]", make=the("mqvae")),
+    ),
+    start(
+        "everything frozen",
+        "`freeze: ['*']`",
+        "nothing is left to learn; freeze fewer parts",
+        starting("train_stackformer", "stackformer.freeze=['*']", make=the("stackformer")),
+    ),
+    start(
+        "parts frozen of a model of random weights",
+        "`freeze: [encoder]` and no `init_from`",
+        "mqvae.freeze is ['encoder'] and init_from null; expected a folder of weights",
+        lone("train_mqvae", "mqvae.freeze=[encoder]"),
     ),
     start(
         "a folder that is not there",

@@ -9,8 +9,13 @@ import pytest
 import torch
 
 from models.mqvae import MQVAE
-from tests.training.test_mqvae_training import CONFIG
-from training.loop.start import start_weights
+from models.mqvae.quantizer import CodebookBatch
+from settings.mqvae import MQVAESettings
+from tests.training import test_mqvae_training as images
+from tests.training.test_mqvae_training import CONFIG, TRAINING
+from training.loop.start import start_weights, started
+from training.loop.train import train
+from training.mqvae.module import MQVAETrainingModule
 from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
 
@@ -115,3 +120,70 @@ def test_a_folder_that_is_not_there_is_told_with_what_removes_it(tmp_path: Path)
         UserError, match="^mqvae.init_from is .*nowhere, which is not a folder; .* a copy of it elsewhere"
     ):
         taken(tmp_path / "nowhere")
+
+
+def started_from(folder: Path, **changed: object) -> tuple[MQVAETrainingModule, MQVAESettings]:
+    """An MQ-VAE in training that starts from published weights."""
+    settings = TRAINING.replaced(precision="fp32", init_from=folder, **changed)
+    model = MQVAE(settings.model)
+    start = started(model, settings)
+
+    def nothing(*_: object) -> None:
+        """No pictures."""
+
+    held = images.pictures(16)
+    return MQVAETrainingModule(model, settings, None, held, torch.device("cpu"), nothing, start), settings
+
+
+def test_before_a_further_step_tokens_are_those_of_the_weights_and_every_code_is_alive(
+    published: Path,
+) -> None:
+    image = images.pictures(8)
+    subject, settings = started_from(published, quantize_start=0)
+    there, here = MQVAE.from_pretrained(published).tokenize(image), subject.model.tokenize(image)
+    assert torch.equal(there.codes_BN, here.codes_BN) and torch.equal(there.positions_BN, here.positions_BN)
+    quantizer = subject.model.quantizer
+    torch.testing.assert_close(quantizer.sum_KD / quantizer.count_K[:, None], quantizer.codebook_KD)
+    total = settings.global_batch * CONFIG.num_kept
+    torch.testing.assert_close(quantizer.count_K.sum(), torch.tensor(float(total)))
+    batch = CodebookBatch(0, torch.randn(8, CONFIG.num_kept, 8), torch.zeros(8, CONFIG.num_kept).long())
+    assert quantizer.update([batch], 8, True, 0, lambda tensor: tensor).restarted == 0
+
+
+@pytest.mark.parametrize("quantize_start", [0, 1, 4])
+def test_a_loaded_codebook_is_kept_whenever_quantisation_starts(
+    published: Path, tmp_path: Path, quantize_start: int
+) -> None:
+    subject, settings = started_from(published, quantize_start=quantize_start, steps=5, learning_rate=1e-9)
+    before = subject.model.quantizer.codebook_KD.clone()
+    quantizer = dataclasses.replace(CONFIG.quantizer, decay=0.999, restart_every=0)
+    object.__setattr__(subject.model.quantizer, "config", quantizer)
+    train(subject, images.batches(settings), settings, images.Alone(), images.folder(tmp_path))
+    moved = (subject.model.quantizer.codebook_KD - before).norm() / before.norm()
+    assert 0 < moved < 0.5  # another codebook would be about as far as it is long
+
+
+def test_what_fits_of_another_model_is_taken_and_the_rest_named(published: Path) -> None:
+    model = dataclasses.replace(CONFIG, num_codes=16, demask_blocks=2)
+    settings = TRAINING.replaced(model=model, init_from=published, init_partial=True)
+    fresh = MQVAE(model)
+    start = started(fresh, settings)
+    told = "\n".join(start.told)
+    assert "mqvae.init_from: quantizer.codebook_KD is new: 16 × 8 here, 8 × 8 there" in told
+    assert "is new: 8 here, not there" in told and "quantizer.codebook_KD" not in start.taken
+    there = MQVAE.from_pretrained(published).state_dict()
+    taken = {name: tensor for name, tensor in fresh.state_dict().items() if name in start.taken}
+    assert len(taken) > 20
+    torch.testing.assert_close(taken, {name: there[name] for name in taken}, rtol=0, atol=0)
+
+
+def test_frozen_parts_keep_their_bits_and_the_rest_learns(published: Path, tmp_path: Path) -> None:
+    subject, settings = started_from(
+        published, quantize_start=0, freeze=["encoder", "quantizer", "*.scorer.*"], steps=6
+    )
+    before = {name: tensor.clone() for name, tensor in subject.ema.model.state_dict().items()}
+    train(subject, images.batches(settings), settings, images.Alone(), images.folder(tmp_path))
+    for model in (subject.model, subject.ema.model):
+        same = {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
+        frozen = {name for name in before if name.startswith(("encoder.", "quantizer.", "masker.scorer."))}
+        assert frozen <= same and {"masker.to_code.weight", "decoder.last_weight"} & before.keys() - same

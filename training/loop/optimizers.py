@@ -162,7 +162,7 @@ def build_optimizers(
     weights: Iterable[nn.Parameter],
     for_muon: Callable[[nn.Parameter], bool],
 ) -> dict[str, Optimizer]:
-    """A model's optimisers by name: `model`, and where the kind asks for it `muon`.
+    """A model's optimisers by name: `model`, and where the kind asks for it `muon`; none for what is frozen.
 
     Args:
         settings: what takes the matrices, and Muon's rates.
@@ -170,13 +170,15 @@ def build_optimizers(
         weights: of the model.
         for_muon: whether a weight is one of those that Muon may take; see `is_matrix` too.
     """
+    learning = [weight for weight in weights if weight.requires_grad]
     if settings.optimizer == "adamw":
-        return {"model": adam(list(weights))}
+        return {"model": adam(learning)}
     chosen: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
-    for weight in weights:
+    for weight in learning:
         (chosen if is_matrix(weight) and for_muon(weight) else rest).append(weight)
-    return {"model": adam(rest), "muon": Muon(chosen, settings.muon)}
+    rest_alone = {"model": adam(rest)} if rest else {}
+    return rest_alone | ({"muon": Muon(chosen, settings.muon)} if chosen else {})
 
 
 def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSettings, step: int) -> float:
@@ -184,7 +186,8 @@ def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSetti
     rate = learning_rate(
         step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.min_lr_ratio
     )
-    set_learning_rate(optimizers["model"], rate)
+    if "model" in optimizers:
+        set_learning_rate(optimizers["model"], rate)
     if "muon" in optimizers:
         set_learning_rate(optimizers["muon"], rate / settings.learning_rate * settings.muon.learning_rate)
     return rate

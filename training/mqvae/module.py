@@ -23,11 +23,14 @@ from settings.mqvae import MQVAESettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.schedules import anneal
+from training.loop.start import Start
 from training.loop.watch import Admit, gradient_norm, step_if, unwatched
 from workspace.exact.seeds import step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
+NOTHING = Start()
+CODEBOOK = "quantizer.codebook_KD"
 PICTURED = 8
 """Held-out images shown at each validation, independent of the micro-batch."""
 
@@ -57,6 +60,7 @@ class MQVAETrainingModule:
         held_out: images [n, 3, H, W] to validate on.
         device: where to compute.
         draw: called with (step, images, output) of the first held-out images at each validation, for pictures.
+        start: what the model has from elsewhere; a codebook among it is kept.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class MQVAETrainingModule:
         held_out: Tensor,
         device: torch.device,
         draw: Callable[[int, Tensor, MQVAEOutput], None],
+        start: Start = NOTHING,
     ) -> None:
         if settings.loss.perceptual and perceptual is None:
             raise ValueError(
@@ -75,6 +80,9 @@ class MQVAETrainingModule:
         self.settings, self.perceptual = settings, perceptual
         self.device, self.draw, self.held_out = device, draw, held_out
         self.dtype = weight_dtype(settings.precision)
+        self.has_codes, self.frozen_codes = CODEBOOK in start.taken, CODEBOOK in start.frozen
+        if self.has_codes:
+            model.quantizer.keep(settings.global_batch * model.config.num_kept)
         self.memory_format = memory_format(settings.channels_last, settings.compile, device)
         self.model = self._place(model)
         self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if settings.compile else self.model
@@ -228,14 +236,21 @@ class MQVAETrainingModule:
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
         seed = step_seed(self.settings.seed, step)
-        if quantizer.config.kind == "ema" and step + 1 == self.settings.quantize_start:
+        new = quantizer.config.kind == "ema" and not self.has_codes
+        if new and step + 1 == self.settings.quantize_start:
             quantizer.initialise(self._codebook_batches, self.settings.global_batch, seed, reduce, admit)
         if step < self.settings.quantize_start:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every
         restart = bool(every) and (step + 1 - self.settings.quantize_start) % every == 0
         update = quantizer.update(
-            self._codebook_batches, self.settings.global_batch, restart, seed, reduce, admit
+            self._codebook_batches,
+            self.settings.global_batch,
+            restart,
+            seed,
+            reduce,
+            admit,
+            self.frozen_codes,
         )
         share_K = update.count_K / update.count_K.sum()
         entropy = -torch.xlogy(share_K, share_K).sum()
