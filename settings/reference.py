@@ -27,7 +27,9 @@ class ReferenceSettings(Section):
     """Settings of the stage reference."""
 
     SECTION = "reference"
-    features: FeaturesName = Field(description="proxy (small labelled data), inception (FID), squeezenet")
+    features: FeaturesName = Field(
+        description="proxy (small labelled data), inception (FID), squeezenet, efficientnet_lite0"
+    )
     weights: Path | None = Field(
         description="path of the network's weights; null downloads them; must be null for proxy"
     )

@@ -80,7 +80,7 @@ def install(
     if not heads:
         raise UserError(
             "reference.features is proxy, which learns from labels, and these image shards have none; "
-            "expected inception or squeezenet"
+            "expected inception, squeezenet or efficientnet_lite0"
         )
     use_threads(compute.threads_alone)
     with Progress("proxy", plan.steps, "steps", folder.progress_file) as progress:

@@ -70,7 +70,7 @@ def check_source(params: "Params", path: Path) -> None:
     if features == "proxy" and not source.classes and not source.attributes:
         raise UserError(
             f"{path}: reference.features is proxy, which learns from labels, and shard.source {shard.source} has none; "
-            "expected inception or squeezenet"
+            "expected inception, squeezenet or efficientnet_lite0"
         )
 
 
@@ -79,7 +79,7 @@ def _proxy(params: "Params", path: str) -> None:
     if params.reference.features == "proxy" and params.shard.kind in UNLABELLED:
         raise UserError(
             f"{path}: reference.features is proxy, which learns from labels, and shard.kind {params.shard.kind} has none; "
-            f"expected inception or squeezenet"
+            f"expected inception, squeezenet or efficientnet_lite0"
         )
 
 

@@ -1,28 +1,28 @@
-"""The three feature extractors by name: put one into a reference artifact, and load it from there."""
+"""The feature extractors by name: put one into a reference artifact, and load it from there."""
 
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from evaluation.features.efficientnet import install_efficientnet, load_efficientnet
 from evaluation.features.inception import install_inception, load_inception
 from evaluation.features.interface import Extractor
 from evaluation.features.proxy import CONFIG, load_proxy
 from evaluation.features.squeezenet import install_squeezenet, load_squeezenet
 from workspace.exact.manifest import read_json, write_json
 
-FeaturesName = Literal["proxy", "inception", "squeezenet"]
+Pretrained = Literal["inception", "squeezenet", "efficientnet_lite0"]
+FeaturesName = Literal["proxy", Pretrained]
 
 
-def install_pretrained(
-    name: Literal["inception", "squeezenet"], weights: Path | None, sha256: str | None, folder: Path
-) -> None:
+def install_pretrained(name: Pretrained, weights: Path | None, sha256: str | None, folder: Path) -> None:
     """Put a published network into `folder`: its weights, and extractor.json that names it.
 
     Args:
         name: which one.
-        weights: its file; None downloads it.
-        sha256: of Inception's file (64 hex digits), without which it is not loaded; SqueezeNet's is data and needs none.
+        weights: its file; None downloads it, and EfficientNet's comes from an installed package.
+        sha256: of Inception's file (64 hex digits), without which it is not loaded; the others' are data and need none.
         folder: where `load_extractor` will find it.
 
     Raises:
@@ -30,8 +30,10 @@ def install_pretrained(
     """
     if name == "inception":
         install_inception(weights, sha256, folder)
-    else:
+    elif name == "squeezenet":
         install_squeezenet(weights, folder)
+    else:
+        install_efficientnet(weights, folder)
     write_json(folder / CONFIG, {"name": name})
 
 
@@ -51,6 +53,8 @@ def load_extractor(folder: Path, device: torch.device, sha256: str | None = None
         return load_inception(folder, sha256, device)
     if name == "squeezenet":
         return load_squeezenet(folder, device)
+    if name == "efficientnet_lite0":
+        return load_efficientnet(folder, device)
     return load_proxy(folder, device)
 
 
@@ -58,7 +62,7 @@ def score_name(features: str, score: str) -> str:
     """What a score is called with these features: only Inception's may be called fid, rfid, kid, ….
 
     Args:
-        features: proxy, inception, squeezenet.
+        features: proxy, inception, squeezenet, efficientnet_lite0.
         score: fd, rfd, kid, precision, recall, within_class_variance_ratio.
     """
     if features != "inception":

@@ -28,7 +28,7 @@ class Extractor(Protocol):
     """A frozen network whose features are compared.
 
     Attributes:
-        name: proxy, inception or squeezenet.
+        name: proxy, inception, squeezenet or efficientnet_lite0.
         dim: D.
         fingerprint: SHA-256 (hex) of its weights.
         resize: what it does to an image before the network, in words.
@@ -37,7 +37,7 @@ class Extractor(Protocol):
 
     @property
     def name(self) -> str:
-        """proxy, inception or squeezenet."""
+        """proxy, inception, squeezenet or efficientnet_lite0."""
 
     @property
     def dim(self) -> int:

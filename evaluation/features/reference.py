@@ -37,7 +37,7 @@ class ReferenceFacts:
     """What the manifest of a reference says.
 
     Attributes:
-        features: proxy, inception or squeezenet.
+        features: proxy, inception, squeezenet or efficientnet_lite0.
         dim: D.
         weights: SHA-256 of the extractor's weights.
         resize: what is done to images before it.

@@ -1,10 +1,13 @@
 """Where the tests of evaluation/ find data and weights that are not part of the project."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+from evaluation.features.efficientnet import require_package
 from tests.committed import ROOT
+from workspace.errors import UserError
 
 SHARED = ROOT.parent / "shared"
 
@@ -38,3 +41,14 @@ def lpips_heads() -> Path:
 def flowers() -> Path:
     """Photographs in five class folders."""
     return _shared("data/flowers")
+
+
+@pytest.fixture
+def efficientnet() -> Path:
+    """The package's file of EfficientNet-Lite0's weights."""
+    try:
+        return require_package()
+    except UserError as error:
+        if "MQVAE_REQUIRE_EFFICIENTNET" in os.environ:
+            raise
+        pytest.skip(str(error))

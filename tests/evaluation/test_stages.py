@@ -214,13 +214,17 @@ def test_a_reference_can_be_limited_to_a_draw_of_images(shards: Path, tmp_path: 
 
 def test_a_proxy_of_unlabelled_shards_is_refused(tmp_path: Path) -> None:
     unlabelled = write_shards(tmp_path / "data", labelled=False)
-    with pytest.raises(UserError, match="these image shards have none; expected inception or squeezenet"):
+    with pytest.raises(
+        UserError, match="these image shards have none; expected inception, squeezenet or efficientnet_lite0"
+    ):
         reference.run(REFERENCE, HERE, reference.Inputs(unlabelled), run_folder(tmp_path / "run"))
 
 
 def test_a_proxy_for_a_kind_of_source_without_labels_is_known_before_any_work() -> None:
     unconditional = ["stackformer.condition=none", "stackformer.cfg_dropout=0.0", "sample.guidance_scale=1.0"]
-    with pytest.raises(UserError, match="shard.kind folder has none; expected inception or squeezenet"):
+    with pytest.raises(
+        UserError, match="shard.kind folder has none; expected inception, squeezenet or efficientnet_lite0"
+    ):
         load_params(ROOT / "presets" / "tiny.yaml", ["shard.kind=folder", *unconditional])
 
 
