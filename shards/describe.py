@@ -12,7 +12,7 @@ from typing import Any
 
 from shards.text import TextTokenizer
 from shards.tokens import TokenFacts, TokenShards, check_block
-from shards.tokens.blocks import TokenBlock, read_token_shard, unpack_positions
+from shards.tokens.blocks import TokenBlock, flat_positions, read_token_shard
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, kind_of, read_manifest
 
@@ -64,16 +64,22 @@ def _tokens(shards: TokenShards) -> Iterator[str]:
     """Bytes per image, and the first training image: its grid, its codes, its class or captions."""
     facts = shards.facts
     tars = sum(entry.bytes for name, entry in shards.manifest.files.items() if name.endswith(".tar"))
-    plain = facts.num_kept * 2 + -(-facts.num_positions // 8)
     images = sum(facts.counts.values())
-    yield f"  {tars / images:,.1f} bytes per image in tars, of which {plain:,} are codes and bitmask"
     path = shards.paths("train")[0]
     block = next(read_token_shard(path))
     check_block(block, facts, f"{path}, block 0")
+    plain = f"{facts.num_kept * 2 + -(-facts.num_positions // 8):,} are codes and bitmask"
+    if block.offsets is not None:
+        mean = float(block.lengths.mean())
+        plain = f"about {2 * mean + 4 + -(-facts.num_positions // 8):,.1f} are codes, offset and bitmask"
+    yield f"  {tars / images:,.1f} bytes per image in tars, of which {plain}"
+    if block.offsets is not None:
+        fewest, most = block.lengths.min(), block.lengths.max()
+        yield f"  {mean:,.1f} codes per image in its first block, {fewest} … {most}"
     source = "" if block.sources is None else f" ({block.sources[0]})"
     yield f"  for example {block.keys[0]}{source} of {path.relative_to(shards.folder)}:"
     yield from (f"    {row}" for row in grid_of(block, facts, 0))
-    yield f"    codes {_short(block.codes[0].tolist())}"
+    yield f"    codes {_short(block.codes_of(0).tolist())}"
     if block.cls is not None and facts.classes is not None:
         yield f"    class {facts.classes[int(block.cls[0])]}"
     if block.text is not None and block.caption_count is not None:
@@ -85,8 +91,7 @@ def _tokens(shards: TokenShards) -> Iterator[str]:
 def grid_of(block: TokenBlock, facts: TokenFacts, image: int) -> list[str]:
     """The rows of an image's grid: ■ for a kept cell, · for the others."""
     height, width = facts.grid
-    positions = unpack_positions(block.kept[image : image + 1], facts.num_positions, facts.num_kept)[0]
-    kept = set(positions.tolist())
+    kept = set(flat_positions(block.kept[image : image + 1], facts.num_positions).tolist())
     return [" ".join("■" if y * width + x in kept else "·" for x in range(width)) for y in range(height)]
 
 

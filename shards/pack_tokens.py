@@ -6,6 +6,8 @@
 CODES.npy      whole numbers [images, N], 0 … K-1: the code of each kept cell
 POSITIONS.npy  whole numbers [images, N], 0 … L-1 in raster order (row * width + column), N different ones per row; they need
                not ascend, because codes and positions are sorted together
+OFFSETS.npy    whole numbers [images + 1], from 0 upwards, where images have different numbers of codes: CODES and POSITIONS are
+               one row then, and image i has entries OFFSETS[i] up to OFFSETS[i + 1] of both
 LABELS.npy     whole numbers [images], 0 … classes-1
 NAMES.txt      one class name per line; without it classes are called 0000, 0001, …
 KEYS.txt       one image key per line, unique; without it images are called 0000000, 0000001, …
@@ -21,7 +23,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from shards.images import SPLITS
 from shards.layouts.listed import clean_caption
 from shards.text import TextTokenizer
-from shards.token_making.writing import pack_positions
+from shards.token_making.packed import block_of, tokens_of, whole_numbers
 from shards.token_sets import lines_of, taken, told, write_set
 from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from shards.tokens.blocks import TokenBlock
@@ -40,29 +41,6 @@ from workspace.progress import say
 
 FEWEST_TEXT_CODES = 257
 """The padding code and the 256 bytes."""
-
-
-def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray[np.int64]:
-    """An array of whole numbers from an npy file.
-
-    Raises:
-        UserError: not an npy file, wrong dimensions, not whole numbers, or a value outside 0 … below-1, whose place is named.
-    """
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is not an npy file: {' '.join(str(error).split())[:160]}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions:
-        raise UserError(
-            f"{path} has shape {getattr(array, 'shape', None)}; expected {dimensions} dimensions of {what}"
-        )
-    if not np.issubdtype(array.dtype, np.integer):
-        raise UserError(f"{path} is {array.dtype}; expected whole numbers: convert it with .astype('int64')")
-    wrong = np.argwhere((array < 0) | (array >= below))
-    if len(wrong):
-        place = tuple(int(number) for number in wrong[0])
-        raise UserError(f"{path}: {what} {array[place]} at {list(place)}; expected 0 … {below - 1}")
-    return array.astype(np.int64)
 
 
 def lines_each(path: Path, count: int, what: str) -> tuple[str, ...]:
@@ -80,26 +58,6 @@ def unique_lines(path: Path, count: int, what: str) -> tuple[str, ...]:
         twice, _ = Counter(found).most_common(1)[0]
         raise UserError(f"{path} has {twice} twice; expected unique lines, {what}")
     return found
-
-
-def block_of(
-    codes_BN: NDArray[np.int64], positions_BN: NDArray[np.int64], num_positions: int, keys: tuple[str, ...]
-) -> TokenBlock:
-    """All images as one block, in raster order.
-
-    Raises:
-        UserError: a position twice in a row.
-    """
-    order_BN = np.argsort(positions_BN, axis=1, kind="stable")
-    sorted_BN = np.take_along_axis(positions_BN, order_BN, axis=1)
-    twice = np.argwhere(np.diff(sorted_BN, axis=1) == 0)
-    if len(twice):
-        row, place = (int(number) for number in twice[0])
-        raise UserError(
-            f"positions: row {row} has position {sorted_BN[row, place]} twice; expected N different ones"
-        )
-    codes = np.take_along_axis(codes_BN, order_BN, axis=1).astype(np.uint16)
-    return TokenBlock(keys, codes, pack_positions(sorted_BN, num_positions), None, None, None)
 
 
 def labelled(
@@ -195,23 +153,6 @@ def captioned(
     return replace(block, text=codes, caption_count=counts), tokenizer
 
 
-def tokens_of(
-    codes: Path, positions: Path, num_codes: int, num_positions: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Codes and positions, [B, N] each.
-
-    Raises:
-        UserError: one is out of range, or they differ in shape.
-    """
-    codes_BN = whole_numbers(codes, 2, num_codes, "codes")
-    positions_BN = whole_numbers(positions, 2, num_positions, "positions")
-    if codes_BN.shape != positions_BN.shape:
-        raise UserError(
-            f"{codes} has shape {codes_BN.shape} and {positions} {positions_BN.shape}; expected the same"
-        )
-    return codes_BN, positions_BN
-
-
 def pack(
     codes: Path,
     positions: Path,
@@ -219,6 +160,7 @@ def pack(
     grid: tuple[int, int],
     num_codes: int,
     *,
+    offsets: Path | None = None,
     labels: Path | None = None,
     class_names: Path | None = None,
     keys: Path | None = None,
@@ -236,6 +178,7 @@ def pack(
         out: the folder to write.
         grid: cells down and across.
         num_codes: K.
+        offsets: OFFSETS.npy, where images have different numbers of codes.
         labels: LABELS.npy.
         class_names: NAMES.txt.
         keys: KEYS.txt.
@@ -249,12 +192,14 @@ def pack(
         UserError: an array or a line is wrong; its place is named.
     """
     num_positions = grid[0] * grid[1]
-    codes_BN, positions_BN = tokens_of(codes, positions, num_codes, num_positions)
-    count, kept = codes_BN.shape
+    packed = tokens_of(codes, positions, offsets, num_codes, num_positions)
+    lengths = np.diff(packed.offsets)
+    count, fewest = len(lengths), int(lengths.min(initial=num_positions))
+    kept = packed.each or int(lengths.max(initial=0))
     names = tuple(f"{number:07d}" for number in range(count))
     if keys is not None:
         names = unique_lines(keys, count, "one image key each")
-    block = block_of(codes_BN, positions_BN, num_positions, names)
+    block = block_of(packed, num_positions, names)
     if sources is not None:
         block = replace(block, sources=lines_each(sources, count, "one image source name each"))
     block, classes = labelled(block, labels, class_names)
@@ -267,7 +212,8 @@ def pack(
     facts = TokenFacts(
         grid=grid, num_codes=num_codes, num_kept=kept, classes=classes, text_length=None if words is None else text.length,
         text_vocab=None if words is None else words.vocab, counts=dict.fromkeys(SPLITS, 0),
-        mask="none" if kept == num_positions else "adaptive", mqvae=made_by, sources=sources is not None,
+        mask="none" if fewest == num_positions else "adaptive", mqvae=made_by, sources=sources is not None,
+        fewest_kept=fewest if packed.each is None else None,
     )  # fmt: skip
     _write(out, facts, splits, words)
 
@@ -296,6 +242,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument("--grid", type=int, nargs=2, required=True, metavar=("HEIGHT", "WIDTH"), help="cells")
     parser.add_argument("--num-codes", type=int, required=True, help="K, codes in the codebook")
+    parser.add_argument(
+        "--offsets", type=Path, help="OFFSETS.npy, where images have different numbers of codes"
+    )
     parser.add_argument("--labels", type=Path, help="LABELS.npy")
     parser.add_argument("--class-names", type=Path, help="NAMES.txt")
     parser.add_argument("--keys", type=Path, help="KEYS.txt")

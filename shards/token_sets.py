@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from shards.images import SPLITS
 from shards.token_making.writing import write_token_manifest, write_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of
-from shards.tokens.blocks import ARRAYS, TokenBlock
+from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets
 from shards.verify import verify_tokens
 from workspace.errors import UserError
 from workspace.exact.seeds import hashed_unit
@@ -37,10 +37,14 @@ BLOCK, BLOCKS = 512, 64
 def taken(block: TokenBlock, rows: NDArray[np.integer]) -> TokenBlock:
     """The images of a block selected by `rows`, in that order."""
     arrays: dict[str, Any] = {
-        name: None if (array := getattr(block, name)) is None else array[rows] for name in ARRAYS
+        name: None if (array := getattr(block, name)) is None else array[rows]
+        for name in ARRAYS
+        if name != "codes"
     }
+    arrays["codes"], offsets = block.codes_at(rows)
     sources = None if block.sources is None else tuple(block.sources[row] for row in rows)
-    return TokenBlock(tuple(block.keys[row] for row in rows), **arrays, sources=sources)
+    keys = tuple(block.keys[row] for row in rows)
+    return TokenBlock(keys, **arrays, sources=sources, offsets=offsets)
 
 
 def blocks_of(split: TokenBlock) -> Iterator[TokenBlock]:
@@ -60,7 +64,7 @@ def write_set(
 
     Args:
         out: the folder, which must not exist.
-        facts: the facts of the set; the counts are filled in.
+        facts: the facts of the set; the counts are filled in, and the range of N where images have different numbers of codes.
         splits: its train and val splits.
         made_from: name → fingerprint.
         tokenizer: the captions' tokenizer file.
@@ -70,6 +74,9 @@ def write_set(
     """
     if out.exists():
         raise UserError(f"{out} already exists: remove it, or name another --out")
+    lengths = np.concatenate([block.lengths for block in splits.values()])
+    if facts.fewest_kept is not None and lengths.size:
+        facts = replace(facts, fewest_kept=int(lengths.min()), num_kept=int(lengths.max()))
     making = out.with_name(f".{out.name}.making")
     shutil.rmtree(making, ignore_errors=True)
     try:
@@ -108,6 +115,8 @@ def merge(folders: Sequence[Path], out: Path) -> None:
     Captions and sources are kept (sources are "" for a set without them); if sets share a key, all keys get their set's name
     as a prefix.
 
+    Sets whose images have different numbers of codes merge with one another, whatever the numbers.
+
     Raises:
         UserError: fewer than two sets, or sets that differ in grid, K, N, MQ-VAE, captions, or in having classes.
     """
@@ -144,7 +153,9 @@ def _check_alike(first: TokenShards, other: TokenShards) -> None:
             f"{first.folder} and {other.folder} have different text tokenizers and cannot be merged; pack one of them with the "
             f"other's, --text-tokenizer {texts[0]}"
         )
-    for name in ("grid", "num_codes", "num_kept", "mask", "mqvae", "text_length", "text_vocab"):
+    ragged = [one.facts.fewest_kept is not None for one in (first, other)]
+    sizes = () if all(ragged) else ("kept_words",)
+    for name in ("grid", "num_codes", *sizes, "mask", "mqvae", "text_length", "text_vocab"):
         one, two = getattr(first.facts, name), getattr(other.facts, name)
         if one != two:
             raise UserError(
@@ -162,7 +173,7 @@ def _renumbered(split: TokenSplit, old: tuple[str, ...] | None, new: tuple[str, 
     arrays = {name: getattr(split, name) for name in ARRAYS}
     if split.cls is not None and old is not None and new is not None:
         arrays["cls"] = np.array([new.index(name) for name in old], np.uint16)[split.cls]
-    return TokenBlock(split.keys, **arrays, sources=split.sources)
+    return TokenBlock(split.keys, **arrays, sources=split.sources, offsets=split.offsets)
 
 
 def _share_a_key(parts: Sequence[TokenBlock]) -> bool:
@@ -183,7 +194,7 @@ def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
             found = [np.pad(array, ((0, 0), (0, most - array.shape[1]), (0, 0))) for array in found]
         arrays[name] = None if found[0] is None else np.concatenate(found)
     keys = tuple(key for part in parts for key in part.keys)
-    return TokenBlock(keys, **arrays, sources=sources_of(parts))
+    return TokenBlock(keys, **arrays, sources=sources_of(parts), offsets=joined_offsets(parts))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ RENAMED = {"stem": "patch_size", "multipliers": "channel_multipliers"}
 """Fields of a config that have new names: old → new."""
 
 M = TypeVar("M", bound=torch.nn.Module)
+LEFT_OUT_AT_DEFAULT = {"left out at its default": True}
+"""Metadata of a config's field that came later: `written` leaves it out at its default, so that older ones keep their bytes."""
 
 
 def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
@@ -63,12 +65,23 @@ def _restore(hint: Any, value: Any) -> Any:
     return value
 
 
+def written(config: Any) -> dict[str, Any]:
+    """The fields of a config dataclass as they are written."""
+    values = dataclasses.asdict(config)
+    left_out = [
+        field.name
+        for field in dataclasses.fields(config)
+        if field.metadata == LEFT_OUT_AT_DEFAULT and getattr(config, field.name) == field.default
+    ]
+    return {name: value for name, value in values.items() if name not in left_out}
+
+
 def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:
     """Write a model's weights (no metadata, so that equal weights give equal bytes) and its config into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
-    text = json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+    text = json.dumps(written(config), indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 

@@ -4,7 +4,9 @@
     Ẑ   = { LayerNorm(z'_l) * s'_l }, l = 1..N       (3)   of the N best-scored cells
     P̂   = their positions in the grid                (4)   0-based, ascending (raster order)
 
-Shapes: B images, L cells of the grid, N kept cells, D features.
+A cell's rank and code do not depend on N: with `kept` per image the choices of one image are nested prefixes of one order.
+
+Shapes: B images, L cells of the grid, N kept cells (slots, where images keep different numbers), D features.
 """
 
 from collections.abc import Sequence
@@ -17,6 +19,8 @@ from torch import Tensor, nn
 from models.mqvae.choosers import FIXED
 
 MaskKind = Literal["adaptive", "random", "checkerboard", "gradient", "entropy", "none"]
+KeptKind = Literal["fixed", "any"]
+"""How many cells of an image are kept in training: N of every image, or a number of 1 … L drawn for each."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,8 @@ class Masked:
 
     Attributes:
         features_BND: the kept features, modulated by their scores and projected, in raster order.
-        positions_BN: int64, where they sit, ascending in 0 … L-1.
+        positions_BN: int64, where they sit, ascending in 0 … L-1; where images keep different numbers of cells there are
+            N = L slots in raster order, and a slot that holds nothing is at L.
         scores_BL: importance in (0, 1): the scores of Eq. 2, or the ranks of a fixed rule; ones where nothing is masked.
         kept_BL: bool, True at the kept positions.
     """
@@ -53,6 +58,19 @@ def top_positions(ranking_BL: Tensor, kept: int) -> Tensor:
     return order_BL[:, :kept].sort(dim=-1).values
 
 
+def best_cells(ranking_BL: Tensor, kept_B: Tensor) -> Tensor:
+    """Bool [B, L]: the `kept_B[b]` highest-ranked cells of image b; of equal ranks the earlier cell wins."""
+    order_BL = ranking_BL.argsort(dim=-1, descending=True, stable=True)
+    within_BL = torch.arange(order_BL.shape[1], device=order_BL.device) < kept_B[:, None]
+    return torch.zeros_like(within_BL).scatter(1, order_BL, within_BL)
+
+
+def slots_of(kept_BL: Tensor) -> Tensor:
+    """Positions of L slots in raster order, int64 [B, L]: its own cell where one is kept, else L."""
+    length = kept_BL.shape[1]
+    return torch.arange(length, device=kept_BL.device).expand_as(kept_BL).masked_fill(~kept_BL, length)
+
+
 class Masker(nn.Module):
     """Scores every cell and keeps the N highest (Eq. 2-4).
 
@@ -77,7 +95,12 @@ class Masker(nn.Module):
             self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
 
     def forward(
-        self, z_BLD: Tensor, ranking_BL: Tensor | None = None, exploration: float = 0.0, frozen: bool = False
+        self,
+        z_BLD: Tensor,
+        ranking_BL: Tensor | None = None,
+        exploration: float = 0.0,
+        frozen: bool = False,
+        kept: int | Tensor | None = None,
     ) -> Masked:
         """Keep the N most important cells.
 
@@ -88,6 +111,7 @@ class Masker(nn.Module):
             exploration: weight of that noise against the logits of the scores over their standard deviation within the
                 image; 0 is the paper's ranking to the letter.
             frozen: the scores get no gradient, neither the scorer nor, through it, the encoder.
+            kept: how many cells to keep in place of N: of all images, or int64 [B], of each (1 … L).
 
         Raises:
             ValueError: mask is neither adaptive nor none, and no ranking was given.
@@ -95,20 +119,23 @@ class Masker(nn.Module):
         if self.mask == "none":
             return self._keep_all(z_BLD)
         if self.mask in FIXED:
-            return self._keep_ranked(z_BLD, self._given(ranking_BL))
+            ranks_BL = self._given(ranking_BL)
+            return self._keep(z_BLD, ranks_BL, ranks_BL, kept)
         logits_BL = self.scorer(z_BLD).squeeze(-1)
         scores_BL = logits_BL.sigmoid()  # (2)
         scores_BL = scores_BL.detach() if frozen else scores_BL
         modulated_BLD = self.norm(z_BLD) * scores_BL[..., None]  # (3)
-        positions_BN = top_positions(
-            self._ranking(logits_BL.detach(), ranking_BL, exploration), self.kept
-        )  # (4)
-        return self._keep(modulated_BLD, positions_BN, scores_BL)
+        ranks_BL = self._ranking(logits_BL.detach(), ranking_BL, exploration)
+        return self._keep(modulated_BLD, ranks_BL, scores_BL, kept)
 
-    def _keep_ranked(self, z_BLD: Tensor, ranking_BL: Tensor) -> Masked:
-        return self._keep(z_BLD, top_positions(ranking_BL, self.kept), ranking_BL)
-
-    def _keep(self, cells_BLD: Tensor, positions_BN: Tensor, scores_BL: Tensor) -> Masked:
+    def _keep(
+        self, cells_BLD: Tensor, ranks_BL: Tensor, scores_BL: Tensor, kept: int | Tensor | None
+    ) -> Masked:
+        """The best-ranked cells, projected."""
+        if isinstance(kept, Tensor):
+            kept_BL = best_cells(ranks_BL, kept)
+            return Masked(self.to_code(cells_BLD), slots_of(kept_BL), scores_BL, kept_BL)
+        positions_BN = top_positions(ranks_BL, self.kept if kept is None else kept)  # (4)
         index_BND = positions_BN[..., None].expand(-1, -1, cells_BLD.shape[-1])
         features_BND = self.to_code(cells_BLD.gather(1, index_BND))
         kept_BL = torch.zeros_like(scores_BL, dtype=torch.bool).scatter(1, positions_BN, True)
@@ -133,6 +160,12 @@ class Masker(nn.Module):
         positions_BN = torch.arange(length, device=z_BLD.device).expand(batch, -1)
         ones_BL = z_BLD.new_ones(batch, length)
         return Masked(self.to_code(z_BLD), positions_BN, ones_BL, ones_BL.bool())
+
+
+def fill_slots(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:
+    """As `fill`, of images with different numbers of cells: what is at position L is nothing."""
+    # an L + 1st cell takes what belongs nowhere, and is cut off
+    return fill(features_BND, positions_BN, mask_code_D, num_positions + 1)[:, :num_positions]
 
 
 def fill(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:

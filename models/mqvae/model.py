@@ -3,7 +3,7 @@
 Shapes: B images, C = 3 channels, H and W pixels, L = side² cells of the grid, N kept cells, D = n_z features.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -13,11 +13,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from models.base.pretrained import load_pretrained, save_pretrained
+from models.base.pretrained import LEFT_OUT_AT_DEFAULT, load_pretrained, save_pretrained
 from models.mqvae.autoencoder import Decoder, Encoder
 from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.demasker import Demasker, DemaskKind
-from models.mqvae.masker import Masker, MaskKind, fill, num_kept
+from models.mqvae.masker import KeptKind, Masker, MaskKind, fill, fill_slots, num_kept
 from models.mqvae.quantizer import Quantizer, QuantizerConfig
 
 
@@ -36,12 +36,14 @@ class MQVAEConfig:
         num_codes: K, codes of the codebook (≥ 2, ≤ 65536).
         mask: adaptive (the paper), random (its ablation), checkerboard, gradient, entropy (rules that learn nothing,
             models/mqvae/choosers.py), none (VQGAN).
-        mask_ratio: share of the cells that is not quantised; 0 where mask is none (≥ 0, < 1).
+        mask_ratio: share of the cells that is not quantised; 0 where mask is none; where kept is any, what is asked for unless
+            more or fewer are (≥ 0, < 1).
         scorer_width: hidden width of the scoring network, Eq. 2 (≥ 1).
         demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
         demask_blocks: H, sub-modules of the de-mask blocks (≥ 1).
         quantizer: how the codebook is learned.
         refine: channels of a 3×3 convolution at full resolution, the decoder's last; 0 is VQGAN's, which has none (≥ 0).
+        kept: fixed (the paper: N cells of every image in training) or any (1 … L, drawn for each image).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -61,6 +63,7 @@ class MQVAEConfig:
     demask_blocks: int
     quantizer: QuantizerConfig
     refine: int = 0
+    kept: KeptKind = field(default="fixed", metadata=LEFT_OUT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.refine < 0:
@@ -94,6 +97,8 @@ class MQVAEConfig:
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected 0 ≤ mask_ratio < 1")
         if self.mask == "none" and self.mask_ratio:
             raise ValueError(f"mask_ratio is {self.mask_ratio} and mask is none; expected mask_ratio 0")
+        if self.mask == "none" and self.kept == "any":
+            raise ValueError("kept is any and mask is none; expected kept fixed (all cells are kept)")
         if self.num_kept < 1:
             raise ValueError(
                 f"mask_ratio {self.mask_ratio} keeps N = {self.num_kept} of L = {self.num_positions} cells; expected N ≥ 1"
@@ -122,7 +127,10 @@ class MQVAEConfig:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The stored form of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1."""
+    """The stored form of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1.
+
+    Where images have different numbers of codes, N is that of slots, and a slot at position L holds nothing.
+    """
 
     codes_BN: Tensor
     positions_BN: Tensor
@@ -192,9 +200,12 @@ class MQVAE(nn.Module):
         return self.decoder.last(self._decode_until_last(vectors_BND, positions_BN))
 
     def _decode_until_last(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
-        grid_BLD = fill(vectors_BND, positions_BN, self.mask_code_D, self.config.num_positions)
-        kept_BL = torch.zeros(grid_BLD.shape[:2], dtype=torch.bool, device=grid_BLD.device)
-        kept_BL = kept_BL.scatter(1, positions_BN, True)
+        length, any_number = self.config.num_positions, self.config.kept == "any"
+        filled = fill_slots if any_number else fill
+        grid_BLD = filled(vectors_BND, positions_BN, self.mask_code_D, length)
+        shape = len(grid_BLD), length + any_number
+        kept_BL = torch.zeros(shape, dtype=torch.bool, device=grid_BLD.device)
+        kept_BL = kept_BL.scatter(1, positions_BN, True)[:, :length]
         grid_BDHW = rearrange(grid_BLD, "b (h w) d -> b d h w", h=self.config.grid)
         return self.decoder.until_last(self.demasker(grid_BDHW, kept_BL))
 
@@ -221,11 +232,13 @@ class MQVAE(nn.Module):
         exploration: float = 0.0,
         frozen_scores: bool = False,
         bypass_quantizer: bool = False,
+        kept: int | Tensor | None = None,
     ) -> MQVAEOutput:
-        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration and freezing."""
+        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration, freezing and `kept`."""
         ranking_BL = self._ranking(image_BCHW, ranking_BL)
-        masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores)
-        quantized = self.quantizer(masked.features_BND, bypass_quantizer)
+        masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores, kept)
+        held_BN = masked.kept_BL if isinstance(kept, Tensor) else None
+        quantized = self.quantizer(masked.features_BND, bypass_quantizer, held_BN)
         hidden_BCHW = self._decode_until_last(quantized.vectors_BND, masked.positions_BN)
         return MQVAEOutput(
             reconstruction_BCHW=self.decoder.last(hidden_BCHW),
@@ -239,14 +252,20 @@ class MQVAE(nn.Module):
         )
 
     @torch.no_grad()
-    def tokenize(self, image_BCHW: Tensor, ranking_BL: Tensor | None = None) -> Tokens:
-        """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order."""
-        masked = self.masker(self.encode(image_BCHW), self._ranking(image_BCHW, ranking_BL))
+    def tokenize(
+        self, image_BCHW: Tensor, ranking_BL: Tensor | None = None, kept: int | Tensor | None = None
+    ) -> Tokens:
+        """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order; see `Masker.forward` for `kept`."""
+        ranking_BL = self._ranking(image_BCHW, ranking_BL)
+        masked = self.masker(self.encode(image_BCHW), ranking_BL, kept=kept)
         return Tokens(self.quantizer(masked.features_BND).codes_BN, masked.positions_BN)
 
     @torch.no_grad()
     def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:
-        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; in any order."""
+        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; in any order.
+
+        A model that was trained for any number of cells takes slots at position L too, which hold nothing.
+        """
         return self.decode(self.quantizer.lookup(codes_BN), positions_BN)
 
     def save_pretrained(self, folder: Path) -> None:

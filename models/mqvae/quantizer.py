@@ -78,11 +78,13 @@ class CodebookBatch:
         first: index of its first image in the global batch.
         features_BND: detached features before quantisation.
         codes_BN: their codes.
+        held_BN: bool, which slots hold a kept cell, where images keep different numbers of them; None where all do.
     """
 
     first: int
     features_BND: Tensor
     codes_BN: Tensor
+    held_BN: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,14 @@ class Quantizer(nn.Module):
         """e(k): codes [B, N] → vectors [B, N, D]."""
         return F.embedding(codes_BN, self.codebook_KD)
 
-    def forward(self, z_BND: Tensor, bypass: bool = False) -> Quantized:
-        """Quantise with the straight-through gradient; `bypass` passes the features through unquantised."""
+    def forward(self, z_BND: Tensor, bypass: bool = False, held_BN: Tensor | None = None) -> Quantized:
+        """Quantise with the straight-through gradient.
+
+        Args:
+            z_BND: features.
+            bypass: pass them through unquantised.
+            held_BN: bool, which slots hold a kept cell; the loss is of these. None: all do.
+        """
         # autocast is off: in bf16 close codes are equally near, and the first of them would always win
         with torch.autocast(z_BND.device.type, enabled=False):
             z_BND = z_BND if z_BND.dtype == torch.float64 else z_BND.float()
@@ -175,9 +183,9 @@ class Quantizer(nn.Module):
             if bypass:
                 return Quantized(z_BND, codes_BN, z_BND.new_zeros(()))
             e_BND = self.lookup(codes_BN)
-            loss = self.config.commitment * F.mse_loss(z_BND, e_BND.detach())
+            loss = self.config.commitment * mse_of_held(z_BND, e_BND.detach(), held_BN)
             if self.config.kind != "ema":
-                loss = loss + F.mse_loss(self._learned(codes_BN), z_BND.detach())
+                loss = loss + mse_of_held(self._learned(codes_BN), z_BND.detach(), held_BN)
             passed = rotated if self.config.estimator == "rotation" else straight_through
             return Quantized(passed(z_BND, e_BND.detach()), codes_BN, loss)
 
@@ -192,10 +200,11 @@ class Quantizer(nn.Module):
         self, batches: Sequence[CodebookBatch], batch: int, seed: int, reduce: Reduce, admit: Admit = always
     ) -> None:
         """Initialise the codes with features of one global batch (EMA codebook)."""
-        expected = batch * batches[0].features_BND.shape[1] / len(self.count_K)
-        start_KD = reduce(self._candidates(batches, batch * batches[0].features_BND.shape[1], seed))
+        count = self._weights(batches).sum().expand(len(self.count_K), 1)
+        reduced = reduce(torch.cat([self._candidates(batches, batch, seed), count], dim=1))
+        start_KD, expected = reduced[:, :-1], self._expected(batches, batch, reduced[0, -1])
         fine = admit({"the codebook's largest number": start_KD.abs().max()})
-        self._take(fine, start_KD, torch.full_like(self.count_K, expected), start_KD * expected)
+        self._take(fine, start_KD, torch.zeros_like(self.count_K) + expected, start_KD * expected)
 
     @torch.no_grad()
     def keep(self, total: int) -> None:
@@ -234,16 +243,17 @@ class Quantizer(nn.Module):
         """
         size, dim = self.codebook_KD.shape
         codes_R = torch.cat([part.codes_BN.reshape(-1) for part in batches])
-        ones_R = torch.ones_like(codes_R, dtype=self.codebook_KD.dtype)
-        count_K = ones_R.new_zeros(size).index_add_(0, codes_R, ones_R)
+        weight_R = self._weights(batches)
+        count_K = weight_R.new_zeros(size).index_add_(0, codes_R, weight_R)
         if self.config.kind == "simvq":
             self.codebook_KD.copy_(self.to_codes(self.start_KD))
         if self.config.kind != "ema" or frozen:
             return CodebookStep(reduce(count_K), count_K.new_zeros(()))
         features_RD = torch.cat([part.features_BND.reshape(-1, dim) for part in batches]).to(count_K.dtype)
+        if batches[0].held_BN is not None:
+            features_RD = features_RD * weight_R[:, None]
         sum_KD = torch.zeros_like(self.sum_KD).index_add_(0, codes_R, features_RD)
-        total = batch * batches[0].features_BND.shape[1]
-        parts = [count_K[:, None], sum_KD] + ([self._candidates(batches, total, seed)] if restart else [])
+        parts = [count_K[:, None], sum_KD] + ([self._candidates(batches, batch, seed)] if restart else [])
         reduced = reduce(torch.cat(parts, dim=1))
         fine = admit({"the largest sum of a code's features": reduced.abs().max()})
         decay, seen_K = self.config.decay, reduced[:, 0]
@@ -252,7 +262,7 @@ class Quantizer(nn.Module):
         codebook_KD = torch.where(count_K[:, None] > 1e-6, sum_KD / count_K[:, None], self.codebook_KD)
         dead_K = torch.zeros_like(count_K, dtype=torch.bool)
         if restart:  # a new code is given the expected count, so that it lives until it has had its chance
-            expected = total / size
+            expected = self._expected(batches, batch, seen_K.sum())
             dead_K = count_K < self.config.restart_below * expected
             codebook_KD = torch.where(dead_K[:, None], reduced[:, 1 + dim :], codebook_KD)
             count_K = count_K.masked_fill(dead_K, expected)
@@ -266,9 +276,24 @@ class Quantizer(nn.Module):
         self.count_K.copy_(torch.where(fine, count_K, self.count_K))
         self.sum_KD.copy_(torch.where(fine, sum_KD, self.sum_KD))
 
-    def _candidates(self, batches: Sequence[CodebookBatch], total: int, seed: int) -> Tensor:
+    def _weights(self, batches: Sequence[CodebookBatch]) -> Tensor:
+        """1 for each slot that holds a kept cell, else 0, in the codebook's dtype."""
+        held = [torch.ones_like(part.codes_BN) if part.held_BN is None else part.held_BN for part in batches]
+        return torch.cat([part_BN.reshape(-1) for part_BN in held]).to(self.codebook_KD.dtype)
+
+    def _expected(self, batches: Sequence[CodebookBatch], batch: int, held: Tensor) -> Tensor | float:
+        """How often a code would be chosen in the global batch were all alike; `held`: cells that it keeps."""
+        size = len(self.codebook_KD)
+        return (
+            held / size if batches[0].held_BN is not None else batch * batches[0].features_BND.shape[1] / size
+        )
+
+    def _candidates(self, batches: Sequence[CodebookBatch], batch: int, seed: int) -> Tensor:
         """K features [K, D] chosen by their index in the global batch; zeros where another worker has them."""
+        if batches[0].held_BN is not None:
+            return self._held_candidates(batches, batch, seed)
         size, dim = self.codebook_KD.shape
+        total = batch * batches[0].features_BND.shape[1]
         order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
         wanted_K = sent(order.repeat(-(-size // total))[:size], self.codebook_KD.device)
         found_KD = torch.zeros_like(self.codebook_KD)
@@ -279,3 +304,36 @@ class Quantizer(nn.Module):
             chosen_KD = features_RD[row_K.clamp(0, len(features_RD) - 1)]
             found_KD = torch.where(mine_K[:, None], chosen_KD, found_KD)
         return found_KD
+
+    def _held_candidates(self, batches: Sequence[CodebookBatch], batch: int, seed: int) -> Tensor:
+        """The same where images keep different numbers of cells, which only the worker that has an image knows.
+
+        So a code is given an image of the global batch, and a place in 0 … 1 among the cells that it keeps. The turns of one
+        image take its cells in strata: two codes start alike only where it keeps fewer cells than it has turns.
+        """
+        size, device = len(self.codebook_KD), self.codebook_KD.device
+        generator = torch.Generator().manual_seed(seed)
+        turns = -(-size // batch)
+        image_K = sent(torch.randperm(batch, generator=generator).repeat(turns)[:size], device)
+        place_K = torch.rand(size, dtype=torch.float64, generator=generator)
+        place_K = sent((torch.arange(size) // batch + place_K) / turns, device)
+        found_KD = torch.zeros_like(self.codebook_KD)
+        for part in batches:
+            assert part.held_BN is not None
+            row_K = image_K - part.first
+            mine_K = (row_K >= 0) & (row_K < len(part.held_BN))
+            row_K = row_K.clamp(0, len(part.held_BN) - 1)
+            held_KN = part.held_BN[row_K]
+            nth_K1 = (place_K * held_KN.sum(1)).long()[:, None] + 1
+            slot_K = ((held_KN.cumsum(1) == nth_K1) & held_KN).long().argmax(1)
+            chosen_KD = part.features_BND[row_K, slot_K].to(found_KD.dtype)
+            found_KD = torch.where(mine_K[:, None], chosen_KD, found_KD)
+        return found_KD
+
+
+def mse_of_held(a_BND: Tensor, b_BND: Tensor, held_BN: Tensor | None) -> Tensor:
+    """Mean squared difference: of the slots that hold a kept cell, per image, so that each image weighs the same."""
+    if held_BN is None:
+        return F.mse_loss(a_BND, b_BND)
+    square_BN = (a_BND - b_BND).square().mean(-1) * held_BN
+    return (square_BN.sum(1) / held_BN.sum(1)).mean()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 MEMBERS = {
     "codes.npy": "uint16 [B, N]: codes in 0 … K-1, in raster order of their positions",
+    "offsets.npy": "uint32 [B + 1]: the codes of image b of the block are codes[offsets[b] : offsets[b + 1]]",
     "kept.npy": "uint8 [B, ceil(L/8)]: bit l, big-endian, is 1 where cell l of the grid (raster order) was kept; pad bits 0",
     "cls.npy": "uint16 [B]: index into classes",
     "text.npy": "uint16 [B, C, N_c]: captions in the codes of text_tokenizer.json, pad 0",
@@ -45,7 +46,7 @@ stack = lambda field: np.concatenate([np.load(io.BytesIO(files[f"{{block}}.{{fie
 codes = stack("codes")
 positions = np.nonzero(np.unpackbits(stack("kept"), axis=1))[1].reshape(codes.shape)
 {lines}```
-
+{more}
 `torch.from_numpy(codes.astype("int64")), torch.from_numpy(positions)` are what torch wants of them. Or a block at a time:
 `webdataset.WebDataset("train/000000.tar", shardshuffle=False).decode()`.
 """
@@ -58,6 +59,19 @@ class Holds:
     classes: bool
     captions: bool
     sources: bool
+    offsets: bool = False
+
+
+RAGGED_CODES = (
+    "uint16 [ΣN]: codes in 0 … K-1 of all images of the block, in raster order of each image's positions"
+)
+LINES["offsets.npy"] = (
+    'lengths = np.unpackbits(stack("kept"), axis=1).sum(axis=1, dtype="int64")\n'
+    "offsets = np.concatenate([[0], np.cumsum(lengths)])\n"
+)
+RAGGED = """
+Images have different numbers of codes: those of image i are `codes[offsets[i] : offsets[i + 1]]`, and its positions likewise.
+"""
 
 
 def members_of(holds: Holds) -> dict[str, str]:
@@ -65,17 +79,19 @@ def members_of(holds: Holds) -> dict[str, str]:
     absent = set() if holds.classes else {"cls.npy"}
     absent |= set() if holds.captions else {"text.npy", "caption_count.npy"}
     absent |= set() if holds.sources else {"sources.json"}
-    return {name: text for name, text in MEMBERS.items() if name not in absent}
+    absent |= set() if holds.offsets else {"offsets.npy"}
+    codes = {"codes.npy": RAGGED_CODES} if holds.offsets else {}
+    return {name: text for name, text in (MEMBERS | codes).items() if name not in absent}
 
 
-def readme(counts: str, grid: tuple[int, int], num_codes: int, num_kept: int, holds: Holds) -> str:
+def readme(counts: str, grid: tuple[int, int], num_codes: int, num_kept: str, holds: Holds) -> str:
     """The text of README.md.
 
     Args:
         counts: number of images per split, as text.
         grid: cells down and across.
         num_codes: K.
-        num_kept: N.
+        num_kept: N, or its range, as text.
         holds: which optional members the blocks have.
     """
     height, width = grid
@@ -90,4 +106,5 @@ def readme(counts: str, grid: tuple[int, int], num_codes: int, num_kept: int, ho
         K=num_codes,
         members="\n".join(f"- `BLOCK.{name}` {text}" for name, text in members.items()),
         lines="".join(line for name, line in LINES.items() if name in members),
+        more=RAGGED if holds.offsets else "",
     )

@@ -1,6 +1,6 @@
 """Reading token shards: blocks of codes and positions, and the facts of the whole set."""
 
-from shards.tokens.blocks import ARRAYS, TokenBlock, read_token_shard, unpack_positions
+from shards.tokens.blocks import ARRAYS, TokenBlock, flat_positions, read_token_shard, unpack_positions
 from shards.tokens.reading import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "TokenShards",
     "TokenSplit",
     "check_block",
+    "flat_positions",
     "read_token_shard",
     "sources_of",
     "unpack_positions",

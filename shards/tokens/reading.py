@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from shards.tokens.blocks import ARRAYS, TokenBlock, read_token_shard
+from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets, read_token_shard
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, read_manifest, validated, verify_file
 
@@ -29,7 +29,7 @@ class TokenFacts:
     Attributes:
         grid: cells down and across; L is their product.
         num_codes: K.
-        num_kept: N.
+        num_kept: N; the most codes of an image where they have different numbers of them.
         classes: class names, or None.
         text_length: N_c, BPE codes per caption; None without captions.
         text_vocab: number of text codes, including padding, code 0; None without captions.
@@ -37,6 +37,7 @@ class TokenFacts:
         mask: adaptive, random or none: how cells were ranked.
         mqvae: fingerprint of the MQ-VAE that made the codes.
         sources: whether blocks have source names; older sets do not.
+        fewest_kept: the fewest codes of an image where images have different numbers of them; None where all have N.
     """
 
     grid: tuple[int, int]
@@ -49,9 +50,12 @@ class TokenFacts:
     mask: str
     mqvae: str
     sources: bool = False
+    fewest_kept: int | None = None
 
     def __post_init__(self) -> None:
         height, width = self.grid
+        if self.fewest_kept is not None and not 1 <= self.fewest_kept <= self.num_kept:
+            raise ValueError(f"fewest_kept = {self.fewest_kept} is not in 1 … N = {self.num_kept}")
         if min(height, width) < 1 or not 1 <= self.num_kept <= height * width:
             raise ValueError(f"N = {self.num_kept} is not in 1 … L of a grid of {height} × {width}")
         for name, count in (("K", self.num_codes), ("text_vocab", self.text_vocab)):
@@ -64,6 +68,11 @@ class TokenFacts:
     def num_positions(self) -> int:
         """L."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def kept_words(self) -> str:
+        """N, or its range, as text."""
+        return str(self.num_kept) if self.fewest_kept is None else f"{self.fewest_kept} … {self.num_kept}"
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "TokenFacts":
@@ -86,8 +95,12 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
             captions that do not fit.
     """
     length, kept, count = facts.num_positions, facts.num_kept, len(block.keys)
+    ragged = facts.fewest_kept is not None
+    expect((block.offsets is not None) == ragged, where, "offsets are not where the manifest says")
     expect(
-        block.codes.shape == (count, kept), where, f"codes {block.codes.shape} do not have N = {kept} columns"
+        ragged or block.codes.shape == (count, kept),
+        where,
+        f"codes {block.codes.shape} do not have N = {kept} columns",
     )
     top = int(block.codes.max(initial=0))
     expect(top < facts.num_codes, where, f"code {top} is not below K = {facts.num_codes}")
@@ -100,8 +113,11 @@ def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
     pad = block.kept[:, -1] & ((1 << 8 * packed - length) - 1)
     expect(not pad.any(), where, f"a pad bit of kept is set, beyond L = {length}")
     found = np.bitwise_count(block.kept).sum(axis=1, dtype=np.int64)
-    for row in np.flatnonzero(found != kept)[:1]:
-        raise UserError(f"{where}: row {row} of kept has {found[row]} positions, not N = {kept}")
+    lengths = block.lengths
+    for row in np.flatnonzero(found != lengths)[:1]:
+        raise UserError(f"{where}: row {row} of kept has {found[row]} positions, not N = {lengths[row]}")
+    for row in np.flatnonzero((lengths < (facts.fewest_kept or kept)) | (lengths > kept))[:1]:
+        raise UserError(f"{where}: image {row} has {lengths[row]} codes, not N = {facts.kept_words}")
     expect((block.sources is not None) == facts.sources, where, "sources are not where the manifest says")
     check_condition(block, facts, where)
 
@@ -197,7 +213,11 @@ class TokenShards:
         expect(len(keys) == stated, where, f"{len(keys):,} images, but its manifest says {stated:,}")
         expect(len(keys) > 0, where, "there are no images")
         return TokenSplit(
-            keys, **_concatenated(blocks, where), sources=sources_of(blocks), shard_sizes=tuple(sizes)
+            keys,
+            **_concatenated(blocks, where),
+            sources=sources_of(blocks),
+            offsets=joined_offsets(blocks),
+            shard_sizes=tuple(sizes),
         )
 
 

@@ -48,14 +48,16 @@ def constant_weight(rec: Tensor, adv: Tensor, highest: float) -> Tensor:
     return torch.full_like(rec.norm(), 0.3)
 
 
-@pytest.mark.parametrize("kind", ["ema", "gradient", "simvq"])
+@pytest.mark.parametrize(
+    ("kind", "kept"), [("ema", "fixed"), ("gradient", "fixed"), ("simvq", "fixed"), ("ema", "any")]
+)
 def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, kept: str
 ) -> None:
     """With exploration, perceptual and hinge loss, commitment, first codes and restarts of dead ones."""
     monkeypatch.setattr("training.mqvae.module.adaptive_weight", constant_weight)
     picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.5)
-    config = dataclasses.replace(images.CONFIG, quantizer=picky)
+    config = dataclasses.replace(images.CONFIG, quantizer=picky, kept=kept)
     loss = dataclasses.replace(images.LOSS, perceptual=0.2)
     settings = images.TRAINING.replaced(loss=loss)
     found = [learned(tmp_path / str(size), settings.replaced(micro_batch=size), config) for size in (2, 8)]

@@ -25,7 +25,7 @@ from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.schedules import anneal
 from training.loop.start import Start
 from training.loop.watch import Admit, gradient_norm, step_if, unwatched
-from workspace.exact.seeds import step_seed
+from workspace.exact.seeds import hashed, step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
@@ -42,7 +42,7 @@ class ImageBatch:
     Attributes:
         image_BCHW: float32 in [-1, 1].
         first: index of its first image in the global batch.
-        seeds: one per sample and epoch, for random rankings.
+        seeds: one per sample and epoch, for random rankings, and for how many cells are kept where that is drawn.
     """
 
     image_BCHW: Tensor
@@ -129,6 +129,7 @@ class MQVAETrainingModule:
                 exploration,
                 bool(plan.noise) and plan.freeze_start is not None and step >= plan.freeze_start,
                 step < self.settings.quantize_start,
+                self._kept(batch.seeds),
             )
         # the losses' gradients are taken at the image, as leaves, so that the generator is gone back through once, not per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
@@ -148,7 +149,12 @@ class MQVAETrainingModule:
             total = total + adversarial_weight * weight * terms["adversarial"]
         self._backward(recovered_BCHW, share * gradient_BCHW, output.commitment, share)
         self._codebook_batches.append(
-            CodebookBatch(batch.first, output.features_BND.detach(), output.codes_BN)
+            CodebookBatch(
+                batch.first,
+                output.features_BND.detach(),
+                output.codes_BN,
+                output.kept_BL if self.model.config.kept == "any" else None,
+            )
         )
         return (
             {"loss": total} | terms | {"commitment": output.commitment, "mean_score": output.scores_BL.mean()}
@@ -159,6 +165,14 @@ class MQVAETrainingModule:
         if config.mask == "random" or (config.mask == "adaptive" and exploration):
             return self._noise(batch.seeds)
         return None
+
+    def _kept(self, seeds: Sequence[int]) -> Tensor | None:
+        """How many cells each image keeps, uniform in 1 … L, int64 [B]; None where all keep N."""
+        config = self.model.config
+        if config.kept == "fixed":
+            return None
+        counts = [1 + hashed(seed, "kept") % config.num_positions for seed in seeds]
+        return sent(torch.tensor(counts), self.device)
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
         return sent(random_ranking(seeds, self.model.config.num_positions), self.device).to(self.dtype)

@@ -1,0 +1,96 @@
+"""Laws of an MQ-VAE trained for any number of cells: nested choices, slots that hold nothing, the same bytes elsewhere."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.mqvae import MQVAE
+from models.mqvae.quantizer import CodebookBatch, Quantizer
+from tests.training.test_mqvae_training import CONFIG
+
+ANY = dataclasses.replace(CONFIG, kept="any")
+LENGTH = ANY.num_positions
+
+
+def model_and_images(batch: int = 4) -> tuple[MQVAE, Tensor]:
+    """A float64 model whose parts all matter, and images."""
+    torch.manual_seed(0)
+    model = MQVAE(ANY).double().eval()
+    for weight in model.parameters():
+        weight.data.add_(0.1 * torch.randn_like(weight))
+    return model, torch.rand(batch, 3, ANY.image_size, ANY.image_size, dtype=torch.float64) * 2 - 1
+
+
+def test_choices_are_prefixes_of_one_order_and_a_cells_code_does_not_depend_on_their_number() -> None:
+    model, image_BCHW = model_and_images()
+    whole = model.tokenize(image_BCHW, kept=LENGTH)
+    before = [set[int]() for _ in image_BCHW]
+    for count in range(1, LENGTH + 1):
+        tokens = model.tokenize(image_BCHW, kept=count)
+        assert tokens.codes_BN.shape == (len(image_BCHW), count)
+        assert torch.equal(tokens.codes_BN, whole.codes_BN.gather(1, tokens.positions_BN))
+        now = [set(row) for row in tokens.positions_BN.tolist()]
+        assert all(old < new for old, new in zip(before, now, strict=True))
+        before = now
+
+
+def test_images_of_one_batch_keep_as_many_cells_as_each_is_asked_for() -> None:
+    model, image_BCHW = model_and_images()
+    kept_B = torch.tensor([1, LENGTH, 3, LENGTH // 2])
+    together = model(image_BCHW, kept=kept_B)
+    assert together.kept_BL.sum(1).tolist() == kept_B.tolist()
+    tokens = model.tokenize(image_BCHW, kept=kept_B)
+    for row, count in enumerate(kept_B.tolist()):
+        alone = model(image_BCHW[row : row + 1], kept=count)
+        torch.testing.assert_close(together.reconstruction_BCHW[row], alone.reconstruction_BCHW[0])
+        held = tokens.positions_BN[row] < LENGTH
+        assert torch.equal(tokens.positions_BN[row][held], alone.positions_BN[0])
+        assert torch.equal(tokens.codes_BN[row][held], alone.codes_BN[0])
+    decoded_BCHW = model.decode_tokens(tokens.codes_BN, tokens.positions_BN)
+    torch.testing.assert_close(decoded_BCHW, together.reconstruction_BCHW.detach())
+
+
+def test_commitment_is_the_mean_over_images_of_each_images_own() -> None:
+    model, image_BCHW = model_and_images()
+    counts = [2, 7, 1, LENGTH]
+    together = model(image_BCHW, kept=torch.tensor(counts)).commitment
+    alone = [model(image_BCHW[row : row + 1], kept=count).commitment for row, count in enumerate(counts)]
+    torch.testing.assert_close(together, torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize("split", [1, 2, 4])
+def test_first_codes_are_features_of_kept_cells_however_the_batch_is_split(split: int) -> None:
+    torch.manual_seed(0)
+    layer = Quantizer(CONFIG.quantizer, 24, 3).double()
+    features_BND = torch.randn(4, 8, 3, dtype=torch.float64)
+    held_BN = torch.arange(8) < torch.tensor([8, 3, 6, 7])[:, None]
+    codes_BN = torch.zeros(4, 8, dtype=torch.int64)
+    parts = zip(*(part.split(4 // split) for part in (features_BND, codes_BN, held_BN)), strict=True)
+    batches = [CodebookBatch(number * (4 // split), *part) for number, part in enumerate(parts)]
+    layer.initialise(batches, 4, seed=5, reduce=lambda tensor: tensor)
+    rows = {tuple(row) for row in features_BND[held_BN].tolist()}
+    found = [tuple(row) for row in layer.codebook_KD.tolist()]
+    assert set(found) <= rows and len(set(found)) >= 21  # 6 turns of 4 images; one of them keeps only 3 cells
+    assert float(layer.count_K[0]) == pytest.approx(24 / 24)
+    again = Quantizer(CONFIG.quantizer, 24, 3).double()
+    whole = [CodebookBatch(0, features_BND, codes_BN, held_BN)]
+    again.initialise(whole, 4, seed=5, reduce=lambda tensor: tensor)
+    assert torch.equal(again.codebook_KD, layer.codebook_KD)
+
+
+def test_a_model_of_fixed_n_keeps_its_config_and_one_for_any_number_says_so(tmp_path: Path) -> None:
+    MQVAE(CONFIG).save_pretrained(tmp_path / "fixed")
+    MQVAE(ANY).save_pretrained(tmp_path / "any")
+    told = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("fixed", "any")]
+    assert "kept" not in told[0] and told[1] == told[0] | {"kept": "any"}
+    assert MQVAE.from_pretrained(tmp_path / "any").config == ANY
+    assert MQVAE.from_pretrained(tmp_path / "fixed").config == CONFIG
+
+
+def test_where_all_cells_are_kept_their_number_is_not_drawn() -> None:
+    with pytest.raises(ValueError, match="kept is any and mask is none; expected kept fixed"):
+        dataclasses.replace(ANY, mask="none", mask_ratio=0.0)
