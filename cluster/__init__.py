@@ -1,1 +1,1 @@
-"""Everything Ray: connect, train on many workers, map shards over actors. `compute.workers: 0` needs no Ray."""
+"""Everything that uses Ray: connecting, training on many workers, mapping shards over actors. `compute.workers: 0` needs none."""

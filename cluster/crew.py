@@ -1,8 +1,8 @@
-"""The short fan-outs of this machine: their workers are threads of the stage's own process, so that no Ray worker starts.
+"""Short fan-outs on this machine: their workers are threads of the stage's process, so no Ray worker has to start.
 
-Starting two Ray workers takes some ten seconds of processor time, most of it imports of torch: more than a fan-out of the
-demo itself. So threads begin at once; what they have not begun within `SHORT_SECONDS` is left to Ray's workers, which do
-not share one interpreter's lock, and whose death costs a shard and not the stage. A job gives the same bytes in both.
+Starting two Ray workers takes about ten seconds of processor time, mostly for importing torch: more than a whole fan-out of
+the demo. Threads therefore begin at once. Jobs that they have not begun within `SHORT_SECONDS` are left to Ray workers, which
+do not share one interpreter lock, and whose death costs one shard instead of the stage. A job gives the same bytes in both.
 """
 
 import ctypes
@@ -22,24 +22,25 @@ from workspace.settings import Compute
 Job = TypeVar("Job")
 Job_contra = TypeVar("Job_contra", contravariant=True)
 SHORT_SECONDS = 20.0
-"""How long threads take jobs before Ray's workers are started for the rest; 0 never takes threads."""
+"""Seconds during which threads take jobs before Ray workers take the rest; 0 never uses threads."""
 
 LOOK_SECONDS = 0.5
-"""How often the waiting thread wakes: Python calls a signal's handler only then, where the kernel woke another thread."""
+"""Seconds between wake-ups of the waiting thread: if the kernel delivers a signal to another thread, Python runs its handler
+only when the main thread wakes."""
 
 
 class Worker(Protocol[Job_contra]):
-    """What does jobs, one at a time."""
+    """Runs jobs, one at a time."""
 
     def prepare(self) -> str:
-        """Make what all jobs need; what a user did wrong, or ""."""
+        """Build what all jobs share; returns the user's mistake, or ""."""
 
     def run(self, task: Job_contra) -> str:
-        """Try a job; what went wrong, or ""."""
+        """Run a job; returns why it failed, or ""."""
 
 
 def suits(compute: Compute) -> bool:
-    """Whether threads may begin: on this machine and its processors; GPUs and clusters are Ray's from the start."""
+    """Whether threads may begin: only on this machine's CPUs; GPUs and clusters use Ray from the start."""
     on_cpu = compute.device == "cpu" or (compute.device == "auto" and not torch.cuda.is_available())
     return SHORT_SECONDS > 0 and compute.ray_address == "local" and on_cpu
 
@@ -47,17 +48,17 @@ def suits(compute: Compute) -> bool:
 def begun(
     worker: Callable[[], Worker[Job]], jobs: Iterator[Job], count: int, compute: Compute
 ) -> Iterator[str]:
-    """Do jobs in threads until none is left or the time is over; for each, what went wrong in one line, or "".
+    """Run jobs in threads until none is left or time is up; yields for each why it failed, in one line, or "".
 
     Args:
-        worker: makes what does the jobs, once per thread.
-        jobs: taken one at a time as threads are free; those left over can be taken from it afterwards.
-        count: how many there are.
-        compute: how many threads, and torch's threads in each.
+        worker: returns a worker; called once per thread.
+        jobs: taken one at a time by free threads; the remaining ones can be taken from it afterwards.
+        count: number of jobs.
+        compute: the number of threads, and torch's threads in each.
 
     Raises:
-        UserError: a mistake while a worker was made, or more workers than this machine has processors.
-        Exception: what else was raised then.
+        UserError: a user's mistake found by `prepare`, or more workers than this machine has processors.
+        Exception: any other error from `prepare`.
     """
     granted = granted_of(compute, {"CPU": os.cpu_count() or 1})
     before, crew = torch.get_num_threads(), _Crew(worker, jobs)
@@ -68,11 +69,11 @@ def begun(
         crew.stop()
         raise
     finally:
-        torch.set_num_threads(before)  # the stage itself computes on after a fan-out
+        torch.set_num_threads(before)  # the stage's own process computes again after the fan-out
 
 
 class _Crew(Generic[Job]):
-    """Threads that share an iterator of jobs."""
+    """A group of threads that take jobs from one iterator."""
 
     def __init__(self, worker: Callable[[], Worker[Job]], jobs: Iterator[Job]) -> None:
         self.worker, self.jobs, self.taking = worker, jobs, threading.Lock()
@@ -81,13 +82,13 @@ class _Crew(Generic[Job]):
         self.threads: list[threading.Thread] = []
 
     def start(self, size: int) -> None:
-        """Begin with `size` threads; they end with the process, whatever they do."""
+        """Start `size` daemon threads, which end with the process at the latest."""
         for number in range(size):
             self.threads.append(threading.Thread(target=self._work, name=f"worker-{number}", daemon=True))
             self.threads[-1].start()
 
     def results(self) -> Iterator[str]:
-        """What went wrong with each job, or "", as it ends; after the deadline no job is begun."""
+        """Yields each finished job's failure, or ""; no job begins after the deadline."""
         alive = len(self.threads)
         while alive:
             try:
@@ -102,11 +103,11 @@ class _Crew(Generic[Job]):
                 yield said
 
     def stop(self) -> None:
-        """End the threads where they are, as a stopped process would."""
+        """Interrupt the threads inside their jobs, as if the process were stopped."""
         self.deadline = 0.0
         for thread in self.threads:
             if thread.ident is not None and thread.is_alive():
-                # there is no other way to reach a thread within a job; it sees this at its next line of Python
+                # the only way to interrupt a thread inside a job: the exception is raised at its next Python instruction
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
                 )
@@ -120,7 +121,7 @@ class _Crew(Generic[Job]):
                 raise UserError(mistake)
             while (job := self._next()) is not None:
                 self.said.put(worker.run(job))
-        except SystemExit:  # from `stop`: nobody listens
+        except SystemExit:  # raised by `stop`; nobody waits for results
             return
         except BaseException as error:
             self.said.put(error)

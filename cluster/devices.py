@@ -1,4 +1,4 @@
-"""Which device a worker computes on, and with how many threads."""
+"""A worker's device and its number of threads."""
 
 import ctypes
 import os
@@ -13,10 +13,10 @@ from workspace.progress import say
 
 
 def device_of(name: str) -> torch.device:
-    """`compute.device` → a device: auto takes a GPU where there is one that torch can use.
+    """The device for `compute.device`; auto uses a GPU if torch can.
 
     Raises:
-        UserError: cuda is asked for, and there is none.
+        UserError: cuda is requested, but torch cannot use a GPU.
     """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
@@ -25,7 +25,7 @@ def device_of(name: str) -> torch.device:
         return torch.device("cuda")
     if name == "cuda":
         raise UserError(
-            f"compute.device is cuda, and torch cannot use a GPU here ({why}); set it to cpu, or auto"
+            f"compute.device is cuda, but torch cannot use a GPU here ({why}); set it to cpu, or auto"
         )
     say(f"torch cannot use the GPU here ({why}): computing on the CPU")
     return torch.device("cpu")
@@ -33,7 +33,7 @@ def device_of(name: str) -> torch.device:
 
 @cache
 def gpu_trouble() -> str:
-    """Why torch cannot compute on a GPU in this process, or "". A kernel is run: a driver that is too old fails only then."""
+    """Why torch cannot compute on a GPU in this process, or "". Runs a kernel, because an outdated driver fails only then."""
     if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} is built without CUDA"
     try:
@@ -45,14 +45,14 @@ def gpu_trouble() -> str:
 
 @contextmanager
 def reproducible(wanted: bool) -> Iterator[None]:
-    """Use deterministic algorithms of torch within the block; torch warns where it has none.
+    """Use torch's deterministic algorithms within the block; torch warns where it has none.
 
-    On a GPU sums of `index_add_` and the gradients of gathered rows else depend on which thread comes first.
+    Otherwise the sums of `index_add_` and the gradients of gathered rows depend on the order of a GPU's threads.
     """
     if not wanted:
         yield
         return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read by cuBLAS at its first call
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it at its first call
     before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic = True
@@ -72,7 +72,7 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def use_threads(count: int) -> None:
-    """Compute with this many threads (Ray would set one per requested CPU), on memory that is used again."""
+    """Compute with this many threads (Ray would set one per requested CPU), and reuse freed memory."""
     torch.set_num_threads(count)
     reuse_memory()
 
@@ -83,10 +83,10 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = (-3, 32 << 20), (-1, 128 << 20)
 
 @cache
 def reuse_memory() -> None:
-    """Keep freed blocks of up to 32 MiB for the next tensors, where the C library is glibc.
+    """Keep freed blocks of up to 32 MiB for the next tensors, if the C library is glibc.
 
-    By default each freed block of some size goes back to the kernel, and the next one is taken page by page, zeroed: 2,500
-    page faults per step of the demo's MQ-VAE, a tenth of its processor time. Results do not change.
+    By default a large freed block returns to the kernel, and the next one is allocated page by page and zeroed: 2,500 page
+    faults per step of the demo's MQ-VAE, a tenth of its processor time. Results do not change.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)
     if set_option is not None:

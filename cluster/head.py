@@ -1,11 +1,11 @@
-"""One Ray head for all stages of a run, on this machine: starting one takes seconds, so stages share it.
+"""A Ray head on this machine that all stages of a run share, because starting one takes seconds.
 
-    python -m cluster.head start [--params params.yaml]    with --params: only if its compute section wants one
+    python -m cluster.head start [--params params.yaml]    with --params: only if its compute section needs one
     python -m cluster.head stop | status
     python -m cluster.head clean                           remove the folders of this workspace's dead Ray sessions
 
-No dashboard, a small object store, stopped by its own process id (never `ray stop`, which would end others'). It asks for
-loopback; where the machine has another address Ray takes that one all the same, and its token guards it.
+No dashboard, a small object store, stopped by its own process id (never by `ray stop`, which stops all users' heads). It
+requests the loopback address, but Ray uses the machine's external address if it has one; a token then protects the head.
 """
 
 import argparse
@@ -33,25 +33,25 @@ HEAD_SETTINGS = {
     "RAY_worker_niceness": "0",
     "RAY_prestart_worker_first_driver": "0",
 }
-"""A head is stopped when nothing runs on it, so Ray need not wait half a minute for running work; workers have the priority
-of the command that started the head (Ray would give them 15 less: beside other work they starve); and none is started
-before it is asked for, since those could not be used: they lack the environment that a stage gives its workers."""
+"""Ray need not wait half a minute for running work, because a head is stopped only when nothing runs on it. Workers get the
+priority of the command that started the head, because at Ray's default of 15 less they starve beside other work. No worker is
+prestarted, because it would lack the environment that a stage gives its workers."""
 
 
 def token_environment() -> dict[str, str]:
-    """Environment variables that a process needs, before it imports Ray, to talk to the head: its token."""
+    """The environment variables (the token) that a process must set before importing Ray, to connect to the head."""
     return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(TOKEN.resolve())}
 
 
 def _make_token() -> None:
-    """A secret of 32 bytes that only this user can read."""
+    """Write a secret of 32 bytes that only this user can read."""
     TOKEN.unlink(missing_ok=True)
     TOKEN.touch(mode=0o600)
     TOKEN.write_text(secrets.token_hex(32), encoding="ascii")
 
 
 def running_head() -> str | None:
-    """The address of the head that was started here and answers, or None."""
+    """The address of the head started here, if it answers; else None."""
     if not STATE.is_file():
         return None
     address = str(read_json(STATE)["address"])
@@ -72,7 +72,7 @@ def start() -> str:
     """Start a head, wait until it answers, and return its address; a running head is reused.
 
     Raises:
-        UserError: Ray is not installed, or it did not come up; its log is named.
+        UserError: Ray is not installed, or the head did not start; the error names its log.
     """
     found = running_head()
     if found is not None:
@@ -127,7 +127,7 @@ def _wait_until_up(process: "subprocess.Popen[bytes]") -> None:
 
 
 def stop() -> bool:
-    """Stop the head that was started here, and all of its processes; False if none answers."""
+    """Stop the head started here and all of its processes; False if none answers."""
     address = running_head()
     if address is not None:
         pid: int = read_json(STATE)["pid"]
@@ -135,7 +135,7 @@ def stop() -> bool:
         deadline = time.monotonic() + STOP_SECONDS
         while answers(address) and time.monotonic() < deadline:
             time.sleep(0.1)
-        with suppress(ProcessLookupError):  # all of them may have ended by themselves
+        with suppress(ProcessLookupError):  # the processes may have ended by themselves
             os.killpg(pid, signal.SIGKILL)
         remove_dead(of=pid)
     STATE.unlink(missing_ok=True)
@@ -143,10 +143,10 @@ def stop() -> bool:
 
 
 def wanted(params: Path) -> bool:
-    """Whether a params file computes on a Ray of this machine.
+    """Whether a params file's run computes on this machine's Ray.
 
     Raises:
-        UserError: a mistake in the file.
+        UserError: the file has a mistake.
     """
     compute = read_section(params, Compute)
     return compute.workers > 0 and compute.ray_address == "local"

@@ -1,6 +1,6 @@
-"""Folders of Ray's sessions: those of this workspace lie in a place of their own, where the dead ones are removed.
+"""Ray's session folders: this workspace keeps its own in one place and removes the dead ones.
 
-Ray itself keeps each session's logs and sockets below /tmp/ray for ever, those of all users and projects together.
+Ray itself never removes a session's logs and sockets, and keeps those of all users and projects together in /tmp/ray.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ from pathlib import Path
 from workspace.errors import UserError
 
 LONGEST = 40
-"""Characters of the place: Ray puts sockets below it, and a socket's path has at most 107."""
+"""Longest path of this place, in characters: Ray puts sockets below it, whose paths may have at most 107."""
 PATIENCE_SECONDS = 3.0
 
 
 def place() -> Path:
-    """Where Ray keeps the sessions of this user's runs in this workspace; made if need be.
+    """The folder for the sessions of this user's runs in this workspace; created if necessary.
 
     Raises:
-        UserError: somebody else has made it.
+        UserError: it belongs to another user.
     """
     mark = hashlib.sha256(os.fsencode(Path.cwd())).hexdigest()[:8]
     name = f"ray-{os.getuid()}-{mark}"
@@ -32,7 +32,7 @@ def place() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise UserError(
-            f"{folder} is another user's, and Ray would work in it: set TMPDIR to a folder of yours"
+            f"{folder} belongs to another user, and Ray would work in it: set TMPDIR to a folder of yours"
         )
     return folder
 
@@ -43,13 +43,13 @@ def sessions() -> list[Path]:
 
 
 def remove_dead(of: int | None = None) -> int:
-    """Remove the folders of sessions that no process works in.
+    """Remove the folders of sessions in which no process works.
 
     Args:
-        of: a process that has just ended its own session: wait a moment for what it started to end too.
+        of: a process that has just ended its session; waits a moment for its child processes to end too.
 
     Returns:
-        How many were removed.
+        The number of folders removed.
     """
     deadline, removed = time.monotonic() + PATIENCE_SECONDS, 0
     while True:
@@ -66,7 +66,7 @@ def remove_dead(of: int | None = None) -> int:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove the place itself with its last session."""
+    """Remove the place itself after its last session."""
     if not sessions():
         for name in ("session_latest", "ray_current_cluster"):
             (folder / name).unlink(missing_ok=True)
@@ -75,13 +75,13 @@ def _tidy(folder: Path) -> None:
 
 
 def _starter(session: Path) -> int:
-    """The process that started a session; its name ends with it."""
+    """The id of the process that started a session, which ends the session's name."""
     last = session.name.rpartition("_")[2]
     return int(last) if last.isdecimal() else 0
 
 
 def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
-    """Whether the process that started the session is alive, or any process that has its folder on its command line."""
+    """Whether the process that started the session is alive, or any process with its folder on the command line."""
     if any(os.fsencode(session) in command for command in commands):
         return True
     starter = _starter(session)
@@ -97,7 +97,7 @@ def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
 
 
 def _command_lines() -> list[bytes]:
-    """Command lines of all processes that may be read."""
+    """The command lines of all processes that this user may read."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Distinguishes a lost worker, which is worth another try, from an error, which would only be raised again."""
+"""Distinguishes a lost worker, which is worth another try, from an error, which would only occur again."""
 
 import torch.distributed
 
@@ -9,14 +9,14 @@ LOST = (PeerLostError, torch.distributed.DistError)
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether a worker, its node or a connection is gone: true for everything that Ray raises by itself."""
+    """Whether a worker, its node or a connection is gone: True for everything that Ray itself raises."""
     return isinstance(error, LOST) or (type(error).__module__.startswith("ray.") and not is_relayed(error))
 
 
 def is_relayed(error: BaseException) -> bool:
-    """Whether it is Ray's wrapper around an error of a worker's own code, which is its `cause`.
+    """Whether it is Ray's wrapper around an error from a worker's code, available as its `cause`.
 
-    Ray makes a class for each, which is both a RayTaskError and of the cause's own type.
+    Ray creates a class for each, derived from both RayTaskError and the cause's type.
     """
     return any(base.__name__ == "RayTaskError" for base in type(error).__mro__)
 

@@ -1,4 +1,4 @@
-"""Reading ahead: decoding in threads while the caller computes."""
+"""Reading ahead: threads decode while the caller computes."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,13 +13,13 @@ _END: Any = object()
 
 
 def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
-    """The items, in order, produced by one other thread while the caller works on earlier ones.
+    """The items in order, produced by one thread while the caller works on earlier ones.
 
-    Decoding, PNG compression and a device's work leave Python's lock free, so they overlap.
+    They overlap because decoding, PNG compression and a device's work release Python's lock.
 
     Args:
-        items: a generator, typically; what it raises is raised here, at its place.
-        depth: items made before they are asked for, at most.
+        items: typically a generator; its exceptions are raised here, in the item's place.
+        depth: most items produced ahead.
     """
     iterator = iter(items)
     with ThreadPoolExecutor(1, "ahead") as thread:
@@ -30,15 +30,15 @@ def ahead(items: Iterable[T], depth: int = AHEAD) -> Iterator[T]:
 
 
 def made_ahead(make: Callable[[T], Made], items: Iterable[T], threads: int) -> Iterator[Made]:
-    """`make` of each item, in order, in several other threads while the caller works on earlier ones.
+    """`make(item)` for each item, in order, computed by several threads while the caller works on earlier ones.
 
     Args:
-        make: called from several threads at once; what it raises is raised here, at its item's place.
-        items: taken one at a time, in their order.
-        threads: how many; 0 is one as well, since the caller is never kept waiting without need.
+        make: called from several threads at once; its exceptions are raised here, in the item's place.
+        items: taken one at a time, in order.
+        threads: number of threads; 0 uses one too, so that the caller does not wait for each item.
     """
     if threads <= 1:
-        yield from ahead(map(make, items))  # that thread takes the items too
+        yield from ahead(map(make, items))  # the same thread also iterates over the items
         return
     iterator = iter(items)
     with ThreadPoolExecutor(threads, "ahead") as pool:

@@ -1,7 +1,7 @@
-"""Jobs over Ray actors, one job at a time each: an actor that dies is restarted by Ray, which sends it the same job again.
+"""Jobs over Ray actors, one job per actor at a time. Ray restarts an actor that dies and sends it the same job again.
 
-An actor holds one job, so that its death is charged to that job and to no other: Ray counts a death against everything
-that was sent. What the driver holds does not grow with the jobs.
+An actor holds only one job, because Ray counts its death against every job that was sent to it. The driver's memory does not
+grow with the number of jobs.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ from workspace.errors import UserError
 
 Job = TypeVar("Job")
 LASTING = {"max_restarts": -1, "max_task_retries": 2}
-"""Options of an actor: Ray restarts it wherever there is room, and tries its task three times in all."""
+"""Actor options: Ray restarts it wherever there is room, and tries its task three times in all."""
 PATIENCE_SECONDS = 60.0
 """Seconds without a finished job after which the cluster is checked."""
 
@@ -20,17 +20,17 @@ PATIENCE_SECONDS = 60.0
 def results(
     actors: Iterable[Any], jobs: Iterator[Job], room: Callable[[], object], patience: float = PATIENCE_SECONDS
 ) -> Iterator[str]:
-    """Work through the jobs; for each, as it ends, what went wrong in one line, or "".
+    """Run all jobs; yields for each finished one why it failed, in one line, or "".
 
     Args:
-        actors: with the methods `prepare()` → what is wrong, or "", and `run(job)` → what went wrong, or "".
-        jobs: taken as actors are free.
+        actors: have the methods `prepare()` → the user's mistake, or "", and `run(job)` → why it failed, or "".
+        jobs: taken one at a time by free actors.
         room: raises a `UserError` if the cluster has no room for a single actor.
-        patience: seconds without a result after which `room` is asked.
+        patience: seconds without a result after which `room` is called.
 
     Raises:
-        UserError: the actors cannot be made, or the cluster has lost all of its workers.
-        Exception: what an actor raised while it was made.
+        UserError: `prepare` found a user's mistake, or the cluster has lost all of its workers.
+        Exception: any other error from `prepare`.
     """
     import ray
 
@@ -49,17 +49,17 @@ def results(
                 yield _outcome(ref)
             if (job := next(jobs, None)) is not None:
                 busy[actor.run.remote(job)] = actor
-            del actor  # an idle actor ends here, so that one that must restart has room
+            del actor  # end an idle actor, so that one that must restart has room
 
 
 def _require_started(ref: Any) -> None:
-    """Raise what is wrong with an actor, unless it is ready."""
+    """Raise an actor's error from starting, if there is one."""
     import ray
 
     try:
         mistake = ray.get(ref)
     except ray.exceptions.RayError as error:
-        if is_relayed(error):  # every actor would fail the same way
+        if is_relayed(error):  # every actor would fail in the same way
             raise getattr(error, "cause", None) or error from None
         raise UserError(f"workers die while they start: {first_line(error)}") from error
     if mistake:

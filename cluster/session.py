@@ -1,4 +1,4 @@
-"""Connecting to Ray, checking that it can do what is asked, shipping the code, and stopping whatever this process started."""
+"""Connects to Ray, checks that it has the requested resources, ships the code, and stops what this process started."""
 
 import os
 import platform
@@ -22,27 +22,27 @@ from workspace.versions import OF_NODES, versions
 ROOT = Path(__file__).resolve().parent.parent
 OBJECT_STORE_BYTES = 100_000_000
 ANSWER_SECONDS = 60.0
-"""Seconds that a node has to answer."""
+"""Seconds within which a node must answer."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_worker_niceness": "0",
-    "RAY_prestart_worker_first_driver": "0",  # processes without our environment, which nothing here could use
+    "RAY_prestart_worker_first_driver": "0",  # prestarted workers would lack our environment
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # a group's end is noticed sooner; Ray's own is 2 s
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a busy machine takes longer than Ray's own 60 s
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers work in the driver's folder, so that relative paths mean the same
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # notice the end of a group sooner; Ray's default is 2 s
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # a busy machine takes longer than Ray's default of 60 s
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers run in the driver's folder, so that relative paths mean the same
 }
 
 
 @dataclass(frozen=True)
 class Granted:
-    """Resources of a cluster that a run uses.
+    """The resources that a run gets from a cluster.
 
     Attributes:
-        compute: as asked for, with the workers that there are.
-        gpu: whether each has a GPU.
+        compute: the requested settings, with the number of workers granted.
+        gpu: whether each worker has a GPU.
     """
 
     compute: Compute
@@ -51,17 +51,17 @@ class Granted:
 
 @contextmanager
 def session(compute: Compute, folder: Path) -> Iterator[Granted]:
-    """Connect to Ray within the block; gives the resources to use.
+    """Connect to Ray within the block; yields the resources to use.
 
-    `ray_address: local` takes the head that `python -m cluster.head start` left, else starts a Ray of its own and stops
-    it at the end; `auto` and addresses connect to what is there, send the code along and look at every node.
+    `ray_address: local` uses the head of `python -m cluster.head start`, if there is one; else it starts a Ray and stops it
+    at the end. `auto` and addresses connect to a running cluster, ship the code and check every node.
 
     Args:
-        compute: where, and how many workers.
-        folder: a folder of the run, which every node must reach at the same path.
+        compute: the address, and the number of workers.
+        folder: the run's folder, which every node must reach at the same path.
 
     Raises:
-        UserError: nothing answers at the address, it has less than is asked for, or a node does not fit.
+        UserError: nothing answers at the address, the cluster has too few resources, or a node does not fit.
     """
     address = running_head() if compute.ray_address == "local" else _checked(compute.ray_address)
     if compute.ray_address == "local" and address is not None:
@@ -97,7 +97,7 @@ def session(compute: Compute, folder: Path) -> Iterator[Granted]:
 
 
 def environment(compute: Compute) -> dict[str, Any]:
-    """The runtime environment of workers: on this machine the code in its place, elsewhere a copy of it."""
+    """The workers' runtime environment: the code in place on this machine, a copy of it elsewhere."""
     if compute.ray_address == "local":
         return {"env_vars": {"PYTHONPATH": str(ROOT)} | QUIET}
     modules = [str(ROOT / name) for name in PACKAGES]
@@ -105,7 +105,7 @@ def environment(compute: Compute) -> dict[str, Any]:
 
 
 def _checked(address: str) -> str:
-    """An address to connect to, after a check that something listens there (Ray itself would try for half a minute).
+    """The address to connect to, after checking that something listens there (Ray itself would try for half a minute).
 
     Raises:
         UserError: not HOST:PORT, or nothing is listening.
@@ -138,10 +138,10 @@ def _ray() -> Any:
 
 
 def granted_of(compute: Compute, resources: Mapping[str, float]) -> Granted:
-    """The resources to use: those requested; `device: auto` accepts fewer.
+    """The resources to use: the requested ones, or fewer with `device: auto`.
 
     Raises:
-        UserError: more workers than GPUs or CPUs, where a device is named; both numbers are named.
+        UserError: more workers than GPUs or CPUs and the device is not auto; the error names both numbers.
     """
     gpu = takes_gpus(compute, int(resources.get("GPU", 0)))
     kind = "GPU" if gpu else "CPU"
@@ -166,16 +166,16 @@ def counted(number: int, what: str) -> str:
 
 
 def takes_gpus(compute: Compute, gpus: int) -> bool:
-    """Whether each worker gets a GPU: requested, or auto where Ray has some that torch can use.
+    """Whether each worker gets a GPU: if requested, or with auto if Ray has some that torch can use.
 
     Raises:
-        UserError: cuda is asked for, and torch cannot use one; or it can on some nodes only.
+        UserError: cuda is requested, but torch cannot use a GPU, or only on some nodes.
     """
     if compute.device == "cpu" or (compute.device == "auto" and not gpus):
         return False
     if not gpus:
         raise UserError(
-            "compute.device is cuda, and this Ray cluster has no GPU; set compute.device: cpu, or auto"
+            "compute.device is cuda, but this Ray cluster has no GPU; set compute.device: cpu, or auto"
         )
     answers = gpu_answers()
     broken = {name: why for name, why in answers.items() if why}
@@ -190,7 +190,7 @@ def takes_gpus(compute: Compute, gpus: int) -> bool:
 
 
 def gpu_answers() -> dict[str, str]:
-    """Address of each node with a GPU → why torch cannot compute on it, or ""."""
+    """Each GPU node's address → why torch cannot compute on its GPU, or ""."""
     import ray
 
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")}
@@ -202,17 +202,19 @@ def gpu_answers() -> dict[str, str]:
 
 
 def ask_torch(_: str) -> dict[str, str]:
-    """Runs on a node with a GPU: why torch cannot compute on it, or ""."""
-    if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):  # Ray hides them from a task that holds none
+    """Runs on a GPU node: why torch cannot compute on its GPU, or ""."""
+    if not os.environ.get(
+        "CUDA_VISIBLE_DEVICES", "all"
+    ):  # Ray hides the GPUs from a task that requested none
         del os.environ["CUDA_VISIBLE_DEVICES"]
     return {"why": gpu_trouble()}
 
 
 def require_room(compute: Compute, gpu: bool) -> int:
-    """How many workers the remaining nodes have room for, after some were lost.
+    """The number of workers that the remaining nodes have room for, after some were lost.
 
     Raises:
-        UserError: not for a single one; both numbers are named.
+        UserError: no room for a single worker; the error names both numbers.
     """
     import ray
 
@@ -222,17 +224,17 @@ def require_room(compute: Compute, gpu: bool) -> int:
     have = sum(int(node["Resources"].get(kind, 0)) for node in nodes)
     if have < 1:
         raise UserError(
-            f"compute.workers = {compute.workers} needs {compute.workers} {kind}s, and the Ray cluster has lost its nodes: "
+            f"compute.workers = {compute.workers} needs {compute.workers} {kind}s, but the Ray cluster has lost its nodes: "
             f"{have} are left. Fix it and run the same command again; what is finished is kept."
         )
     return min(have, compute.workers)
 
 
 def require_living(granted: Granted) -> None:
-    """Ask all nodes, where Ray knows none that could hold a worker.
+    """Ask all nodes to answer if Ray knows none with room for a worker.
 
     Raises:
-        UserError: as `require_room` does.
+        UserError: as in `require_room`.
     """
     import ray
 
@@ -248,11 +250,13 @@ def _nothing(path: str) -> dict[str, str]:
 def answering_nodes(
     question: Any, argument: str = "", only: Container[str] | None = None
 ) -> dict[str, dict[str, str]]:
-    """Node id → `question(argument)` run there, for all living nodes or some; nodes that do not answer in time are left out."""
+    """Node id → the result of `question(argument)` on that node, for all living nodes or some; late answers are left out."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(question)  # so that its process releases the GPU
+    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(
+        question
+    )  # max_calls ends the process, which releases the GPU
     asked = {}
     for node in ray.nodes():
         if node["Alive"] and (only is None or node["NodeID"] in only):
@@ -270,16 +274,16 @@ def answering_nodes(
 
 
 def describe_node(probe: str) -> dict[str, str]:
-    """Runs on a node before work: its versions, and the content of a file in the run's folder."""
+    """Runs on a node before any work: its versions, and the content of a file in the run's folder."""
     seen = Path(probe).read_text(encoding="utf-8") if Path(probe).is_file() else ""
     return versions(OF_NODES) | {"Python": platform.python_version(), "probe": seen}
 
 
 def check_nodes(folder: Path) -> None:
-    """Check every node: it answers, reaches the run's folder, and has the driver's versions.
+    """Check that every node answers, reaches the run's folder, and has the driver's versions.
 
     Raises:
-        UserError: one does not; it is named by its address.
+        UserError: one does not; the error names its address.
     """
     import ray
 
@@ -299,7 +303,7 @@ def check_node(name: str, there: dict[str, str] | None, here: dict[str, str], fo
     """Compare a node's answer with the driver's own values.
 
     Raises:
-        UserError: it said nothing, does not reach the folder, or has another version.
+        UserError: it did not answer, does not reach the folder, or has another version.
     """
     if there is None:
         raise UserError(f"node {name} does not answer within {ANSWER_SECONDS:.0f} s: remove it, or fix it")
@@ -311,6 +315,6 @@ def check_node(name: str, there: dict[str, str] | None, here: dict[str, str], fo
     for package, expected in here.items():
         if (found := there.get(package, "absent")) != expected:
             raise UserError(
-                f"node {name} has {package} {found}, and here it is {expected}: install the same versions there "
+                f"node {name} has {package} {found}, but this one has {expected}: install the same versions there "
                 "(constraints.txt)"
             )

@@ -1,10 +1,10 @@
-"""`map_shards`: one input shard → one output file, by workers that hold the model: Ray actors, threads of this process where
-the work is short (cluster/crew.py), or this process alone.
+"""`map_shards`: one input shard → one output file, by workers that hold the model: Ray actors, threads of this process for
+short work (cluster/crew.py), or this process alone.
 
-Idempotent and resumable: a job whose side file exists is done. A shard that fails, or whose worker dies three times under
-it, is reported by name and stops the stage at the end, with the others kept. Where memory runs out the stage stops
-at once: what a shard of one size needs, its neighbours need too. What the driver holds does not
-grow with the shards but for the jobs themselves: facts stay in the side files, and a worker holds one job.
+Idempotent and resumable: a job whose side file exists is done. A shard that fails, or whose worker dies three times, is
+reported by name and fails the stage at the end; the finished shards are kept. If memory runs out the stage stops at once,
+because shards of the same size need the same memory. Apart from the list of jobs, the driver's memory does not grow with the
+number of shards: facts stay in the side files, and a worker holds one job.
 """
 
 import os
@@ -27,17 +27,17 @@ from workspace.progress import Progress
 from workspace.settings import Compute
 
 NAMED = 5
-"""Failed shards that an error names; the rest are counted."""
+"""Number of failed shards that an error names; the rest are counted."""
 
 
 @dataclass(frozen=True)
 class ShardJob:
-    """One shard's work.
+    """The work for one shard.
 
     Attributes:
         input: the file to read.
         output: the file to write, atomically, by the mapped function; its name is unique among the jobs.
-        index: number of the job, 0 …
+        index: the job's number, from 0.
     """
 
     input: Path
@@ -46,11 +46,11 @@ class ShardJob:
 
 
 def jobs_of(inputs: Iterable[Path], output: Callable[[Path], Path]) -> list[ShardJob]:
-    """A job per input file, numbered in their order.
+    """One job per input file, numbered in order.
 
     Args:
-        inputs: files.
-        output: an input → what is written of it, absolute.
+        inputs: the input files.
+        output: an input → the absolute path of its output.
     """
     return [ShardJob(path.absolute(), output(path), index) for index, path in enumerate(inputs)]
 
@@ -61,7 +61,7 @@ OneShard = Callable[[ShardJob], Facts]
 
 @dataclass(frozen=True)
 class Task:
-    """A job and where its side files are.
+    """A job and the folder of its side files.
 
     Attributes:
         job: the job.
@@ -73,7 +73,7 @@ class Task:
 
     @property
     def side(self) -> Path:
-        """The file of its facts, written when it is done."""
+        """The file with its facts, written when it is done."""
         return self.work / f"{self.job.output.name}.json"
 
     @property
@@ -88,7 +88,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The input, as an error calls it."""
+        """The input's name in errors."""
         return f"{self.job.input.parent.name}/{self.job.input.name}"
 
 
@@ -128,14 +128,14 @@ def map_shards(
 
     Args:
         make: importable (a function or a partial of one).
-        jobs: in the order in which facts are returned.
-        compute: how many workers; 0 does it in this process.
-        work: folder of the side files, which say of each done job its facts (JSON); on storage that all nodes reach.
-        title: of the progress bar.
-        progress_file: for dashboards.
+        jobs: the jobs; facts are returned in their order.
+        compute: the number of workers; 0 runs the jobs in this process.
+        work: folder of the side files, which hold each finished job's facts (JSON); on storage that all nodes reach.
+        title: title of the progress bar.
+        progress_file: progress for dashboards.
 
     Raises:
-        UserError: jobs that failed, by name, with the first reason; memory ran out; or the cluster has less than is asked for.
+        UserError: jobs failed (named, with the first reason), memory ran out, or the cluster has too few resources.
     """
     work.mkdir(parents=True, exist_ok=True)
     waiting = [number for number, job in enumerate(jobs) if not Task(job, work).done]
@@ -161,7 +161,7 @@ def map_shards(
 def _errors(
     make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
 ) -> Generator[str, None, None]:
-    """Run the `count` tasks; yields for each, as it ends, its failure in one line, or ""."""
+    """Run the `count` tasks; yields for each finished one why it failed, in one line, or ""."""
     if not count:
         return
     if compute.workers:
@@ -177,7 +177,7 @@ def attempt(one: OneShard, task: Task) -> str:
     """Run a task and write its side file. Only the death of a worker is retried, not an error.
 
     Returns:
-        What went wrong, or "".
+        Why it failed, or "".
     """
     try:
         write_json(task.side, one(task.job))
@@ -196,7 +196,7 @@ def attempt(one: OneShard, task: Task) -> str:
 
 
 class Mapper:
-    """What a worker holds: the mapped function, made once, in the driver's folder."""
+    """A worker's state: the mapped function, made once, in the driver's working directory."""
 
     def __init__(self, make: Callable[[], OneShard], threads: int, folder: str) -> None:
         self.make, self.threads, self.folder = make, threads, folder
@@ -215,7 +215,7 @@ class Mapper:
         return ""
 
     def run(self, task: Task) -> str:
-        """Run a task; returns why it failed, or "". An actor that Ray restarted makes its function first."""
+        """Run a task; returns why it failed, or "". An actor restarted by Ray makes its function first."""
         if mistake := self.prepare():
             return mistake
         assert self.one is not None
@@ -225,7 +225,7 @@ class Mapper:
 def _by_workers(
     make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
 ) -> Iterator[str]:
-    """In threads first, where they suit; what is left after a while on Ray."""
+    """Run tasks in threads first, if suitable; after a while leave the rest to Ray."""
     if crew.suits(compute):
         mapper = partial(Mapper, make, compute.threads_per_worker, str(Path.cwd()))
         for error in crew.begun(mapper, tasks, count, compute):
@@ -238,7 +238,7 @@ def _by_workers(
 def _on_ray(
     make: Callable[[], OneShard], tasks: Iterator[Task], count: int, compute: Compute, work: Path
 ) -> Iterator[str]:
-    """Over a pool of actors, each with a GPU where the workers get one."""
+    """Run tasks over a pool of actors, each with a GPU if workers get one."""
     with session(compute, work) as granted:
         import ray
 

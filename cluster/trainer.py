@@ -1,9 +1,9 @@
-"""Ray Train's trainer without the helpers that a group on this machine has no use for.
+"""Ray Train's trainer without the helper actors that a group on this machine does not need.
 
-Beside its controller and its workers Ray Train 2.60 starts an actor for data sets, which trainings here do not pass to it,
-one that asks an autoscaler for nodes, which a single machine does not have, and one that frees the workers' room if the
-controller dies and the driver lives on: here the driver ends with it. Each is a process that takes 2 s of processor time to
-import ray.train, and the start of a training waits for two of them.
+Besides its controller and workers, Ray Train 2.60 starts three actors: one for data sets, which trainings here do not pass to
+it; one that asks an autoscaler for nodes, which a single machine does not have; and one that frees the workers' resources if
+the controller dies while the driver survives, although here the driver ends with it. Each is a process that needs 2 s of
+processor time to import ray.train, and a training cannot start before two of them have.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ NEEDLESS = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
 def trainer_of(local: bool) -> Any:
-    """The class of the trainer: Ray's own for a cluster, a leaner one for this machine's head.
+    """The trainer class: Ray's own for a cluster, a leaner one for this machine's head.
 
-    What it changes are names within Ray: where another version has not got them, Ray's own way is taken.
+    The leaner one replaces private names of Ray; with a version that lacks them, Ray's own trainer is used.
     """
     from ray.train.torch import TorchTrainer
 
@@ -37,15 +37,15 @@ def trainer_of(local: bool) -> Any:
 
 
 def fixed(policy: Any) -> Any:
-    """The same policy, a fixed number of workers, which does not ask an autoscaler for them."""
+    """The same policy, with a fixed number of workers and no requests to an autoscaler."""
 
     class Alone(type(policy)):  # type: ignore[misc]
         """See the function."""
 
         def after_controller_start(self, train_run_context: Any) -> None:
-            """Nobody is asked."""
+            """Start no autoscaler actor."""
 
         def _maybe_send_resource_request(self) -> None:
-            """Nobody is asked."""
+            """Send no request."""
 
     return Alone(policy.scaling_config)

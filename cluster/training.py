@@ -1,11 +1,11 @@
 """`fit`: one function run by a group of workers that train together, on Ray Train or in this process.
 
-The worker's loop is a plain function of a config and its group; checkpoints are files of its own in the run's folder, and
-it finds the newest itself. So a group whose worker or node died starts again from there, with as many workers as there
-is room for then: a step does not depend on their number.
+The worker's loop is a plain function of a config and its group. It writes checkpoints to the run's folder and resumes from the
+newest one. If a worker or node dies, a new group therefore starts from there, with as many workers as there is room for,
+because a step does not depend on their number.
 
-Ray's own retries (`FailureConfig.max_failures`) are left at 0: they would repeat a user's mistake like a lost node, and
-wait without end for a node that does not come back.
+Ray's own retries (`FailureConfig.max_failures`) are left at 0, because they would also retry a user's mistake, and would wait
+forever for a node that does not return.
 """
 
 import logging
@@ -32,7 +32,7 @@ from workspace.settings import Compute
 
 Config = TypeVar("Config")
 ATTEMPTS = 3
-"""Groups in a row that may die without a new checkpoint before the training gives up."""
+"""Number of consecutive groups that may die without a new checkpoint before the training gives up."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class WorkerGroup:
 def fit(
     worker: Callable[[Config, WorkerGroup], None], config: Config, compute: Compute, folder: Path
 ) -> None:
-    """Run `worker(config, group)` on `compute.workers` workers, or once in this process where that is 0.
+    """Run `worker(config, group)` on `compute.workers` workers, or once in this process if that is 0.
 
     Args:
         worker: an importable function.
         config: plain values, sent to each worker.
-        compute: how many, where, with how many threads.
-        folder: the run's folder, absolute, on storage that all nodes reach; `progress.json` in it is shown here.
+        compute: the number of workers, their address, and threads per worker.
+        folder: the run's folder, absolute, on storage that all nodes reach; its `progress.json` is displayed.
 
     Raises:
-        UserError: the cluster has less than is asked for, or lost all that it had.
-        Exception: what a worker raised, at once.
-        RuntimeError: workers died three times without a checkpoint between.
+        UserError: the cluster has too few resources, or lost all its nodes.
+        Exception: any error from a worker, without a retry.
+        RuntimeError: workers died three times without a new checkpoint.
     """
     if compute.workers == 0:
         use_threads(compute.threads_per_worker)
@@ -93,11 +93,11 @@ def _fit_on_ray(
             raised = _mistake(error)
             if raised is not None:
                 raise raised from error
-            # deaths with a checkpoint between are progress; without one the same thing would kill every group
+            # a new checkpoint means progress; without one the same cause would kill every group
             in_vain = in_vain + 1 if _newest_checkpoint(folder) == before else 0
             if in_vain == ATTEMPTS:
                 raise RuntimeError(
-                    f"training workers died {ATTEMPTS} times without a checkpoint between: {_told(error)}"
+                    f"training workers died {ATTEMPTS} times without a new checkpoint: {_told(error)}"
                 ) from error
             size = require_room(compute, gpu)
             say(
@@ -123,7 +123,7 @@ def _one_group(
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig
 
-    shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's state of an earlier group
+    shutil.rmtree(folder / "ray", ignore_errors=True)  # Ray's state from an earlier group
     given = {
         "worker": worker,
         "config": config,
@@ -144,7 +144,7 @@ def _one_group(
         run_config=RunConfig(
             name="train",
             storage_path=str(folder / "ray"),
-            # no retries by Ray: it would restart at the same size, and we restart with as many workers as there is room for
+            # no retries by Ray, which would restart with the same size: we restart with as many workers as there is room for
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
     )
@@ -154,8 +154,8 @@ def _one_group(
 
 @contextmanager
 def own_interrupts() -> Iterator[None]:
-    """After the block Ctrl-C does what it did before: Ray Train takes it for itself, and a later one would wait for a cluster
-    that has gone."""
+    """Restore the Ctrl-C handler after the block: Ray Train installs its own, with which a later Ctrl-C would wait for a
+    cluster that no longer exists."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -165,7 +165,7 @@ def own_interrupts() -> Iterator[None]:
 
 
 def _newest_checkpoint(folder: Path) -> str:
-    """The name of the last checkpoint of a run, or "": steps have leading zeros."""
+    """The name of a run's last checkpoint, or ""; names sort by step because of leading zeros."""
     return max((path.name for path in (folder / "work").glob("step-*")), default="")
 
 
@@ -177,7 +177,7 @@ def _causes(error: Exception) -> list[BaseException]:
 
 
 def _mistake(error: Exception) -> Exception | None:
-    """The error to raise at once, since trying again would not help; None if a worker, a node or a connection is gone."""
+    """The error to raise at once, because a retry would not help; None if a worker, a node or a connection is gone."""
     causes = _causes(error)
     for found in causes:
         if isinstance(found, UserError):
@@ -198,7 +198,7 @@ def _told(error: Exception) -> str:
 
 
 def _ray_worker(given: dict[str, Any]) -> None:
-    """What Ray Train runs in each worker."""
+    """The function that Ray Train runs in each worker."""
     import ray.train
     import ray.train.torch
 

@@ -1,4 +1,4 @@
-"""Shows the progress of a remote worker: the driver reads the progress file that it writes."""
+"""Displays a remote worker's progress: the driver reads the progress file that the worker writes."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ POLL_SECONDS = 0.5
 
 @contextmanager
 def shown(file: Path) -> Iterator[None]:
-    """Draw the bar of `file` within the block."""
+    """Display `file` as a progress bar within the block."""
     file.unlink(missing_ok=True)
     over = threading.Event()
     thread = threading.Thread(target=_follow, args=(file, over), daemon=True)

@@ -1,1 +1,1 @@
-"""The embedded demo data set."""
+"""The built-in demo data set."""

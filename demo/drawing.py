@@ -1,7 +1,7 @@
-"""Procedural pictures of shapes: the embedded data set, drawn the same on every machine.
+"""Procedural pictures of shapes: the built-in data set, identical on every machine.
 
 An object with sharp edges on a smooth or a textured background. The kind of shape is the class; colour, size, place,
-rotation and background are drawn independently of it, each from a generator keyed by (seed, split, number).
+rotation and background are independent of it, each drawn from a generator keyed by (seed, split, number).
 """
 
 import math
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from workspace.exact.seeds import hashed
 
 KINDS = ("bar", "circle", "cross", "diamond", "heart", "ring", "square", "star", "triangle")
-"""Class names, sorted. A hexagon is left out: at 32 px it is read as a circle."""
+"""Class names, sorted. There is no hexagon, because at 32 px it looks like a circle."""
 
 COLOURS = {
     "red": (214, 45, 45),
@@ -30,20 +30,20 @@ SMOOTH, TEXTURED = ("plain", "shaded"), ("striped", "checked", "dotted")
 SIZES = ("small", "medium", "large")
 SUPERSAMPLING = 4
 MUTED, GREY = 0.5, 128.0
-"""Share of grey in a background's colour: as bright as the objects, backgrounds would be as important (docs/log.md)."""
+"""Share of grey in a background's colour; backgrounds as bright as the objects would be as important (docs/log.md)."""
 SHADING = 0.5
 """Change of brightness across a shaded background, as a share of it."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """How pictures are drawn.
+    """Parameters of the drawing.
 
     Attributes:
         image_size: pixels per side.
         radius: smallest and largest radius of the object, as shares of the side.
-        texture_contrast: of a texture, as a share of the full contrast.
-        rotation: largest rotation either way, in degrees.
+        texture_contrast: contrast of a texture, as a share of the full contrast.
+        rotation: largest rotation in either direction, in degrees.
     """
 
     image_size: int
@@ -54,7 +54,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Shape:
-    """A picture and everything that is known of it.
+    """A picture and its labels.
 
     Attributes:
         image: uint8 [H, W, 3].
@@ -84,7 +84,7 @@ def attribute_values() -> dict[str, tuple[str, ...]]:
 
 
 def draw_shape(drawing: Drawing, seed: int, split: str, number: int) -> Shape:
-    """Draw one picture; it depends on these arguments alone."""
+    """Draw one picture, which depends only on these arguments."""
     generator = np.random.Generator(np.random.PCG64(hashed(seed, split, number)))
     kind = KINDS[number % len(KINDS)]
     names = list(COLOURS)
@@ -126,7 +126,7 @@ def _to_bytes(values: NDArray[np.float64]) -> NDArray[np.uint8]:
 def _coverage(
     kind: str, side: int, radius: float, centre: NDArray[np.float64], turn: float
 ) -> NDArray[np.float64]:
-    """How much of each pixel the object covers, [H, W] in [0, 1], by supersampling."""
+    """The share of each pixel that the object covers, [H, W] in [0, 1], by supersampling."""
     fine = side * SUPERSAMPLING
     grid = (np.arange(fine) + 0.5) / fine
     x, y = (grid - centre[0]) / radius, ((grid - centre[1]) / radius)[:, None]
@@ -163,11 +163,11 @@ def inside_of(kind: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDAr
 
 
 OUTLINES = {kind: partial(inside_of, kind) for kind in KINDS}
-"""Each kind → whether points lie in it, for who judges pictures by it."""
+"""Kind → function that tells whether points are inside, also used to score pictures."""
 
 
 def _star(x: NDArray[np.float64], y: NDArray[np.float64], inner: float = 0.42) -> NDArray[np.bool_]:
-    """A five-pointed star, one point up: within the line from each tip (radius 1) to the notch beside it (`inner`)."""
+    """A five-pointed star, one point up: inside the lines from each tip (radius 1) to the notches beside it (`inner`)."""
     angle = np.abs((np.arctan2(x, -y) + math.pi / 5) % (2 * math.pi / 5) - math.pi / 5)
     distance = np.hypot(x, y)
     along, across = distance * np.cos(angle), distance * np.sin(angle)
@@ -178,7 +178,7 @@ def _star(x: NDArray[np.float64], y: NDArray[np.float64], inner: float = 0.42) -
 def _background(
     pattern: str, colour: tuple[int, int, int], drawing: Drawing, generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    """The background's pixels [H, W, 3] in 0 … 255, darker and greyer than the objects so that edges stand out."""
+    """The background's pixels [H, W, 3] in 0 … 255, darker and greyer than the objects to make edges visible."""
     side = drawing.image_size
     y, x = np.mgrid[0:side, 0:side] / side
     phase = generator.uniform(0, 2 * math.pi, 2)

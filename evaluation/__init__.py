@@ -1,1 +1,1 @@
-"""How good images are, by features, pixels, masks and codebooks: arrays or batches in, numbers out."""
+"""Quality of images by features, pixels, masks and codebooks: arrays or batches in, numbers out."""

@@ -1,4 +1,4 @@
-"""Generated images with the labels that were asked for."""
+"""Generated images with their requested labels."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from shards.samples import Sample
 
 
 def label_samples(samples: Sequence[Sample], heads: Heads, classes: Sequence[str] | None) -> LabelledImages:
-    """Generated images with the labels that were asked for: by class, or by the words of the prompt."""
+    """Generated images with their requested labels, from the class or the words of the prompt."""
     records = [sample.record for sample in samples]
     expected = [
         expected_values(heads, classes, record.cls, None)

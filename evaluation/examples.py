@@ -1,4 +1,4 @@
-"""Reconstructed examples as they are stored: examples.json and pictures examples/KEY.NAME.png. Written and read here alone."""
+"""The storage format of reconstructed examples: examples.json and examples/KEY.NAME.png. Only this module writes and reads it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +15,7 @@ NAME, FOLDER, INPUT, RECONSTRUCTION = "examples.json", "examples", "input", "rec
 
 @dataclass(frozen=True)
 class ReconstructionFacts:
-    """What the manifest of reconstructions says: images that were scored, and of which split."""
+    """The facts in a reconstructions manifest: number of scored images, and their split."""
 
     images: int
     split: str
@@ -26,14 +26,14 @@ class Example:
     """One entry of examples.json.
 
     Attributes:
-        key: in the shards.
+        key: its key in the shards.
         cls: index of its class, or null.
         grid: (h, w).
         scores: importance of the L cells in raster order.
-        kept: the N positions that are kept, ascending.
+        kept: the N kept positions, ascending.
         codes: their codes.
-        order: all L cells, from the first that is kept to the last.
-        counts: numbers n of cells for which KEY.from-n.png shows what the model makes of the n first cells.
+        order: all L cells, from the most to the least important.
+        counts: each number n of cells for which KEY.from-n.png shows the reconstruction from the first n.
     """
 
     key: str
@@ -47,25 +47,25 @@ class Example:
 
     @property
     def made(self) -> dict[int, str]:
-        """Number of cells → the name of the picture that was made of them, fewest cells first."""
+        """Number of cells → the name of the picture reconstructed from them, fewest cells first."""
         names = {len(self.kept): RECONSTRUCTION} | {count: from_cells(count) for count in self.counts}
         return dict(sorted(names.items()))
 
 
 def from_cells(count: int) -> str:
-    """The name of the pictures that were made of so many cells."""
+    """The name of pictures reconstructed from this many cells."""
     return f"from-{count}"
 
 
 def write_examples(
     folder: Path, examples: Sequence[Example], pictures: Mapping[str, NDArray[np.uint8]]
 ) -> None:
-    """Write all of them.
+    """Write all examples.
 
     Args:
-        folder: the artifact's.
-        examples: B of them.
-        pictures: name of a picture → that picture of each example, uint8 [B, H, W, 3].
+        folder: the artifact's folder.
+        examples: B examples.
+        pictures: name → that picture of each example, uint8 [B, H, W, 3].
     """
     (folder / FOLDER).mkdir(exist_ok=True)
     for row, example in enumerate(examples):
@@ -75,10 +75,10 @@ def write_examples(
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The examples of a reconstructions artifact whose manifest was read.
+    """The examples of a reconstructions artifact whose manifest has been checked.
 
     Raises:
-        UserError: examples.json does not hold what `write_examples` writes.
+        UserError: examples.json does not have the format of `write_examples`.
     """
     return parsed(list[Example], (folder / NAME).read_bytes(), str(folder / NAME))
 

@@ -1,7 +1,7 @@
-"""How near reconstructed images are to their originals, pixel by pixel.
+"""Pixel-wise similarity of reconstructed images and their originals.
 
-Conventions: uint8 images [B, H, W, 3] are taken to [0, 1]; every function gives one float64 number per image,
-[B], and a score of a data set is the mean of those (so PSNR is a mean of decibels, not decibels of a mean).
+Conventions: uint8 images [B, H, W, 3] are scaled to [0, 1]; every function returns one float64 number per image, [B]; a data
+set's score is their mean (so PSNR is a mean of decibels, not the decibels of a mean).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 
 CONVENTION = "RGB in [0, 1]; one number per image, then the mean over images"
 LOWEST_MSE = 1e-10
-"""Equal images get 100 dB rather than infinity."""
+"""Equal images get 100 dB instead of infinity."""
 WINDOW, SIGMA = 11, 1.5
 
 
@@ -34,7 +34,7 @@ def ssim(a: Images, b: Images) -> Floats:
     """Structural similarity (Wang et al. 2004), in [-1, 1].
 
     (2 μ₁μ₂ + c₁)(2 σ₁₂ + c₂) / ((μ₁² + μ₂² + c₁)(σ₁² + σ₂² + c₂)) with c₁ = 0.01², c₂ = 0.03², in 11-pixel
-    Gaussian windows (σ 1.5) without padding, averaged over places and channels.
+    Gaussian windows (σ 1.5) without padding, averaged over positions and channels.
 
     Raises:
         ValueError: images smaller than the window.

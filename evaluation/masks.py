@@ -1,8 +1,8 @@
-"""Does the importance map find the object? Rank AUC of a cell's score against the ground-truth mask.
+"""Does the importance map find the object? Rank AUC of the cells' scores against the ground-truth mask.
 
-Cells lie in raster order, L = rows × columns of the grid. A cell is *object* where the object covers 25 % or
-more and *background* where it does not touch; the cells between are left out. The AUC is taken within each
-image, since the model ranks the cells of one image against each other, and averaged over the images.
+Cells are in raster order, L = rows × columns of the grid. A cell is *object* if the object covers 25 % or more of it, and
+*background* if it does not touch it; other cells are left out. The AUC is computed within each image, because the model ranks
+the cells of one image against each other, and averaged over images.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ CONVENTION = "rank AUC within each image, cells with ≥ 25 % object against cel
 
 
 def object_share(mask: NDArray[np.uint8], grid: tuple[int, int]) -> Floats:
-    """Share of each cell that the object covers: mask [H, W], 255 where it is, grey at its edge → [L].
+    """Share of each cell that the object covers: mask [H, W], 255 inside, grey at the edge → [L].
 
     Raises:
         ValueError: the grid does not divide the mask.
@@ -24,14 +24,14 @@ def object_share(mask: NDArray[np.uint8], grid: tuple[int, int]) -> Floats:
 
 
 def gradient_magnitude(image: NDArray[np.uint8], grid: tuple[int, int]) -> Floats:
-    """The baseline that knows no objects: mean |∇ luma| of each cell of an image [H, W, 3] → [L], ≥ 0."""
+    """A baseline without knowledge of objects: mean |∇ luma| of each cell of an image [H, W, 3] → [L], ≥ 0."""
     luma = image.astype(np.float64) @ np.array([0.299, 0.587, 0.114]) / 255
     down, right = np.gradient(luma)
     return _cell_means(np.hypot(down, right), grid)
 
 
 def mask_auc(scores: NDArray[np.floating], share: Floats) -> float | None:
-    """AUC of an image's scores [L] against its object shares [L]; None where a sort of cell is missing."""
+    """AUC of an image's scores [L] against its object shares [L]; None without object cells or without background cells."""
     is_object, is_background = share >= OBJECT_FROM, share == 0
     if not is_object.any() or not is_background.any():
         return None
@@ -40,7 +40,7 @@ def mask_auc(scores: NDArray[np.floating], share: Floats) -> float | None:
 
 
 def rank_auc(scores: NDArray[np.floating], positive: NDArray[np.bool_]) -> float:
-    """How often a positive's score exceeds a negative's, a tie counting half (Mann-Whitney U / (n₊ n₋)).
+    """How often a positive's score exceeds a negative's; ties count half (Mann-Whitney U / (n₊ n₋)).
 
     Raises:
         ValueError: no positives, or no negatives.

@@ -1,7 +1,7 @@
-"""The nearest training images of generated ones, in feature space: does the generator repeat what it was shown?
+"""The nearest training images of generated ones, in feature space: does the generator copy its training data?
 
-A distance alone says little, so the same is measured for held-out images, which nobody can have copied: samples that are
-about as far from the training images as those do are not copies.
+A distance alone means little, so it is also measured for held-out images, which cannot be copies. Samples about as far from
+the training images as held-out images are not copies either.
 
 Shapes: n images, m training images, D features, k neighbours.
 """
@@ -20,12 +20,12 @@ from workspace.exact.manifest import atomic_path
 
 NAME = "neighbours.safetensors"
 SHOWN = 4
-"""Neighbours that are kept of each sample."""
+"""Number of neighbours stored per sample."""
 SPARE = 8
-"""So many more are looked at again in float64, since the search itself is in float32."""
+"""Number of extra candidates re-ranked in float64, because the search itself is in float32."""
 ROWS, COLUMNS = 1024, 2048
 CLOSE = 0.01
-"""A sample is a close copy if this share of the held-out images is no farther from a training image."""
+"""A sample is a close copy if at most this share of the held-out images is as near to a training image."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Nearest:
     """The k nearest training images of n images, the nearest first.
 
     Attributes:
-        items: int64 [n, k], rows of the training features; of equally near ones the first comes first.
+        items: int64 [n, k], rows of the training features; ties keep their order.
         distances: float64 [n, k], Euclidean.
     """
 
@@ -43,7 +43,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class EvaluationFacts:
-    """What the manifest of an evaluation says: images that were scored, by which features, and training images beside them."""
+    """The facts in an evaluation manifest: number of scored images, their features, and number of training images."""
 
     images: int
     features: str
@@ -52,12 +52,12 @@ class EvaluationFacts:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What the artifact of `evaluate` holds.
+    """The content of an `evaluate` artifact.
 
     Attributes:
-        items: int64 [n, k], the samples' nearest images, as indices into the training split of the image shards.
+        items: int64 [n, k], the samples' nearest images, as indices into the image shards' training split.
         distances: float32 [n, k], Euclidean, in feature space.
-        held_out: float32 [v], distance of each held-out image to its nearest training image.
+        held_out: float32 [v], each held-out image's distance to its nearest training image.
     """
 
     items: NDArray[np.int64]
@@ -72,12 +72,12 @@ class Neighbours:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read neighbours written by `save`."""
         return cls(**load_file(folder / NAME))
 
 
 def nearest(images: NDArray[np.float32], training: NDArray[np.float32], count: int) -> Nearest:
-    """The `count` nearest rows of `training` [m, D] (all, if there are fewer) of each row of `images` [n, D].
+    """For each row of `images` [n, D], its `count` nearest rows of `training` [m, D] (all, if there are fewer).
 
     Raises:
         ValueError: the features differ in width, or there are no training rows.
@@ -97,7 +97,7 @@ def nearest(images: NDArray[np.float32], training: NDArray[np.float32], count: i
 
 
 def _nearest(images: NDArray[np.float32], training: NDArray[np.float32], count: int) -> Nearest:
-    """Candidates by |y|² - 2 x·y in float32, tile by tile; then their distances by the differences in float64."""
+    """Find candidates by |y|² - 2 x·y in float32, tile by tile, then compute their distances from differences in float64."""
     kept = min(count + SPARE, len(training))
     items = np.zeros((len(images), 0), np.int64)
     values = np.zeros((len(images), 0), np.float32)
@@ -119,19 +119,19 @@ def _nearest(images: NDArray[np.float32], training: NDArray[np.float32], count: 
 def copy_scores(
     features: str, samples: NDArray[np.floating], held_out: NDArray[np.floating], training: int
 ) -> dict[str, Score]:
-    """How near samples come to the training images, beside held-out images.
+    """How near samples are to the training images, compared with held-out images.
 
     Args:
         features: the extractor's name.
-        samples: distance of each sample to its nearest training image, [n], n ≥ 1.
-        held_out: the same of held-out images, [v], v ≥ 1.
-        training: how many training images were looked through.
+        samples: each sample's distance to its nearest training image, [n], n ≥ 1.
+        held_out: the same for held-out images, [v], v ≥ 1.
+        training: number of training images searched.
     """
     close = np.quantile(held_out, CLOSE)
     usual = float(np.median(held_out))
     among = f"among {training:,} training images, Euclidean in feature space"
     found = {}
-    if usual:  # where most held-out images are training images there is no ratio
+    if usual:  # 0 if most held-out images are also training images: then there is no ratio
         text = f"median distance to the nearest {among}, samples ÷ held-out images"
         found[score_name(features, "nearest_train_ratio")] = Score(float(np.median(samples)) / usual, text)
     return found | {

@@ -1,4 +1,4 @@
-"""How a score was measured: a number says nothing without it, and unlike protocols are not compared."""
+"""Protocols: how a score was measured. Numbers with different protocols must not be compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,7 +17,7 @@ SHOWN = ("settings", "seed", "made_from", "versions", "warnings")
 
 @dataclass(frozen=True)
 class Score:
-    """A number and how it was estimated."""
+    """A number and its estimator, as text."""
 
     value: float
     estimator: str
@@ -28,21 +28,21 @@ Scores = Mapping[str, Score]
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the numbers of one metrics.json came about.
+    """How the numbers in a metrics.json were measured.
 
     Attributes:
-        reference: fingerprint of the reference artifact, or of the data set that the numbers were counted on.
+        reference: fingerprint of the reference artifact, or of the data set on which the numbers were counted.
         reference_split: train or val.
-        reference_count: real images behind the reference.
-        count: images that were scored.
+        reference_count: number of real images in the reference.
+        count: number of scored images.
         resize: how they were resized before the network.
-        features: the network and the SHA-256 of its weights; "none" where pixels or codes alone were compared.
-        estimators: name of each number → how it was estimated.
-        settings: what made the images (sampling, reconstruction or training settings).
-        seed: of what made them.
-        made_from: name of each artifact that they came from → its fingerprint.
+        features: the network and the SHA-256 of its weights; "none" if only pixels or codes were compared.
+        estimators: name of each number → its estimator.
+        settings: the settings that produced the images (sampling, reconstruction or training).
+        seed: the seed that produced them.
+        made_from: name of each artifact used → its fingerprint.
         versions: package → version.
-        warnings: what a reader of the numbers must know, a sentence each.
+        warnings: what a reader of the numbers must know, one sentence each.
     """
 
     reference: str
@@ -59,7 +59,7 @@ class Protocol:
     warnings: Sequence[str] = ()
 
     def write(self, folder: Path) -> None:
-        """Write protocol.json, beside the numbers."""
+        """Write protocol.json beside the numbers."""
         write_json(folder / NAME, asdict(self))
 
     @classmethod
@@ -90,12 +90,12 @@ class Protocol:
         return found
 
     def differences(self, other: "Protocol") -> list[str]:
-        """What else differs and is shown beside the numbers: settings, seed, versions, artifacts; a line each."""
+        """Other differences, shown beside the numbers: settings, seed, versions, artifacts; one line each."""
         return [line for name in SHOWN for line in _unlike(name, getattr(self, name), getattr(other, name))]
 
 
 def _unlike(name: str, mine: Any, others: Any) -> Iterator[str]:
-    """`name: mine against others` where they differ; of mappings each entry that does, as `name.key`."""
+    """`name: mine against others` if they differ; for mappings one per differing entry, as `name.key`."""
     if isinstance(mine, Mapping) and isinstance(others, Mapping):
         for key in dict.fromkeys([*mine, *others]):
             yield from _unlike(f"{name}.{key}", mine.get(key, "–"), others.get(key, "–"))
@@ -109,7 +109,7 @@ def _told(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where scored images come from: how many, under which settings and seed, from which artifacts."""
+    """The origin of scored images: their number, settings, seed and artifacts."""
 
     count: int
     settings: Mapping[str, Any]
@@ -118,12 +118,12 @@ class Provenance:
 
 
 def write_numbers(scores: Scores, protocol: Protocol, folder: Path) -> None:
-    """Write metrics.json, the numbers, and beside it protocol.json, how they came about; say its warnings.
+    """Write the numbers (metrics.json) and how they were measured (protocol.json); print the protocol's warnings.
 
     Args:
-        scores: by name; their estimators go into the protocol.
-        protocol: the rest of it.
-        folder: for both files.
+        scores: scores by name; their estimators are added to the protocol.
+        protocol: the rest of the protocol.
+        folder: folder for both files.
     """
     write_json(folder / "metrics.json", {name: score.value for name, score in scores.items()})
     replace(protocol, estimators={name: score.estimator for name, score in scores.items()}).write(folder)
@@ -132,14 +132,14 @@ def write_numbers(scores: Scores, protocol: Protocol, folder: Path) -> None:
 
 
 def counted(scores: Scores, data: str, split: str, provenance: Provenance, folder: Path) -> None:
-    """Write numbers that no feature extractor took part in, with their protocol.
+    """Write numbers computed without a feature extractor, with their protocol.
 
     Args:
-        scores: by name.
-        data: fingerprint of the data set that they were counted on.
+        scores: scores by name.
+        data: fingerprint of the data set on which they were counted.
         split: its split.
-        provenance: on how many images, under which settings and seed, from which artifacts.
-        folder: for both files.
+        provenance: number of images, settings, seed and artifacts.
+        folder: folder for both files.
     """
     protocol = Protocol(
         reference=data,

@@ -1,4 +1,4 @@
-"""What reconstructions are worth, image by image and then as a data set: pixels, importance maps, codes."""
+"""Scores of reconstructions, per image and for the data set: pixels, importance maps, codes."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,18 +23,18 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What is kept of each image, one entry per image.
+    """The scores of images, one entry per image.
 
     Attributes:
         psnr: decibels, against the original.
-        psnr_mean_image: of the mean training image against the original.
+        psnr_mean_image: the mean training image's PSNR against the original.
         l1: mean absolute difference.
-        ssim: structural similarity; empty where images are smaller than its window.
-        lpips: perceptual distance; empty where it was not asked for.
-        background: the attribute, or "" where there is none.
-        mask_auc: of the importance scores against the object's mask; None without a mask.
-        gradient_auc: the same of the image's gradient magnitude.
-        code_counts: how often each of the K codes was chosen (over all these images).
+        ssim: structural similarity; empty if images are smaller than its window.
+        lpips: perceptual distance; empty if not requested.
+        background: the attribute, or "" if there is none.
+        mask_auc: AUC of the importance scores against the object's mask; None without a mask.
+        gradient_auc: the same for the image's gradient magnitude.
+        code_counts: how often each of the K codes was chosen, over all these images.
     """
 
     psnr: list[float]
@@ -53,7 +53,7 @@ class ImageScores:
 
     @classmethod
     def merged(cls, parts: Sequence["ImageScores"]) -> "ImageScores":
-        """Of all images of the parts (at least one), in order."""
+        """The scores of all parts (at least one), in order."""
         lists = {name: [value for part in parts for value in getattr(part, name)] for name in vars(parts[0])}
         counts = np.sum([part.code_counts for part in parts], axis=0)
         return cls(**(lists | {"code_counts": [int(count) for count in counts]}))
@@ -71,13 +71,13 @@ def score_images(
     """Compare a batch with its reconstructions.
 
     Args:
-        samples: the originals, B of them.
-        made: uint8 [B, H, W, 3].
-        mean_image: uint8 [H, W, 3], the floor.
+        samples: B originals.
+        made: their reconstructions, uint8 [B, H, W, 3].
+        mean_image: uint8 [H, W, 3], the lower bound.
         scores: importance of each cell, [B, L].
         grid: (rows, columns) of cells.
         code_counts: int [K], codes chosen in this batch.
-        distance: the perceptual distance, where it is asked for.
+        distance: the perceptual distance, if requested.
     """
     real = np.stack([sample.image for sample in samples])
     small = min(real.shape[1:3]) < images.WINDOW
@@ -101,12 +101,12 @@ def _auc(sample: ImageSample, scores: Floats, grid: tuple[int, int]) -> float | 
 
 
 def summarise(found: ImageScores, codes: Floats, lpips: str) -> dict[str, Score]:
-    """Scores of the data set from those of its images.
+    """A data set's scores from its images' scores.
 
     Args:
-        found: of its images.
+        found: its images' scores.
         codes: the codebook [K, D].
-        lpips: which perceptual distance was taken; "" for none.
+        lpips: name of the perceptual distance; "" for none.
     """
     counts = np.array(found.code_counts)
     psnr, floor = np.mean(found.psnr), np.mean(found.psnr_mean_image)
@@ -136,7 +136,7 @@ def summarise(found: ImageScores, codes: Floats, lpips: str) -> dict[str, Score]
 
 
 def _auc_scores(name: str, found: ImageScores) -> dict[str, Score]:
-    """Mean AUC for each sort of background, or for all images where backgrounds are not distinguished."""
+    """Mean AUC per kind of background, or over all images if backgrounds are unknown."""
     groups: Mapping[str, list[float]] = defaultdict(list)
     for auc, background in zip(getattr(found, name), found.background, strict=True):
         if auc is not None:

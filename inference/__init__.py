@@ -1,1 +1,1 @@
-"""Running trained models: encode, decode, reconstruct and sample, as functions over batches that need no workflow."""
+"""Run trained models: encode, decode, reconstruct and sample, as functions over batches, without the workflow."""

@@ -23,12 +23,12 @@ from workspace.exact.seeds import sample_seed
 
 @dataclass(frozen=True)
 class KeyedImages:
-    """Input of an MQ-VAE: a batch of images, with keys and a seed that rank its cells where the mask is random.
+    """Input of an MQ-VAE: a batch of images, with keys and a seed, which rank the cells if the mask is random.
 
     Attributes:
         images: uint8 [B, H, W, 3].
-        keys: of the images.
-        seed: of random masks: an image's follows from (seed, key).
+        keys: the images' keys.
+        seed: seed of random masks; an image's mask depends only on (seed, key).
     """
 
     images: NDArray[np.uint8]
@@ -37,7 +37,7 @@ class KeyedImages:
 
     @classmethod
     def of(cls, samples: Sequence[ImageSample], seed: int) -> "KeyedImages":
-        """Samples of image shards as one batch."""
+        """Make a batch from samples of image shards."""
         return cls(np.stack([sample.image for sample in samples]), [sample.key for sample in samples], seed)
 
 
@@ -49,16 +49,16 @@ class TokenArrays(NamedTuple):
 
 
 def encoder_on(model: MQVAE, device: torch.device) -> MQVAE:
-    """Move the model to a device, in the faster memory format there.
+    """Move the model to a device, in the memory format that is faster there.
 
-    GroupNorm has kernels for channels last on a CPU; on a GPU it would turn every grid twice.
+    GroupNorm has channels-last kernels on a CPU; on a GPU it would convert every grid twice.
     """
     form = torch.channels_last if device.type == "cpu" else torch.contiguous_format
     return model.to(device).to(memory_format=form)  # type: ignore[call-overload, no-any-return]  # its overloads lack the format
 
 
 def rankings(model: MQVAE, batch: KeyedImages) -> Tensor | None:
-    """The ranking of the cells where the mask is random, [B, L]; else None."""
+    """The cells' ranking [B, L] if the mask is random; else None."""
     if model.config.mask != "random":
         return None
     seeds = [sample_seed(batch.seed, 0, 0, f"mask/{key}") for key in batch.keys]
@@ -74,10 +74,10 @@ def encode(
     """Codes and positions of a batch.
 
     Args:
-        model: on any device.
+        model: the MQ-VAE, on any device.
         batch: images and keys.
-        precision: of the forward pass.
-        tokenize: the model's method of that name, compiled; None takes it as it is.
+        precision: precision of the forward pass.
+        tokenize: the model's compiled `tokenize`; None uses the method uncompiled.
     """
     weight = next(model.parameters())
     with autocast(precision, weight.device):

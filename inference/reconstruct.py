@@ -1,4 +1,4 @@
-"""Images through the MQ-VAE and back (paper Figure 4), from the cells that it keeps and from fewer or more of them.
+"""Encode and decode images with the MQ-VAE (paper Figure 4), from the N cells that it keeps, or from fewer or more.
 
 Shapes: B images, H and W pixels, L cells, N kept.
 """
@@ -27,7 +27,7 @@ class Reconstructed:
     Attributes:
         images: uint8 [B, H, W, 3].
         scores: importance, float32 [B, L].
-        ranking: what cells were ranked by, float32 [B, L]; the scores, unless the mask is random.
+        ranking: the values by which cells were ranked, float32 [B, L]; equal to the scores unless the mask is random.
         codes: int64 [B, N].
         positions: int64 [B, N], ascending.
     """
@@ -40,7 +40,7 @@ class Reconstructed:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """Cells from the most to the least important, int64 [B, L]; the first N are those that the model keeps."""
+        """Cells from the most to the least important, int64 [B, L]; the model keeps the first N."""
         kept = np.zeros(self.scores.shape, dtype=bool)
         np.put_along_axis(kept, self.positions, True, axis=1)
         return np.lexsort((-self.ranking, ~kept), axis=1)
@@ -48,7 +48,7 @@ class Reconstructed:
 
 @torch.inference_mode()
 def reconstruct(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32") -> Reconstructed:
-    """Reconstructions of a batch, from the cells that `encode` keeps of it; the model on any device."""
+    """Reconstruct a batch from the cells that `encode` keeps; the model may be on any device."""
     parameter = next(model.parameters())
     image_BCHW = torch.from_numpy(to_float(batch.images)).to(parameter)
     ranking_BL = rankings(model, batch)
@@ -66,7 +66,7 @@ def reconstruct(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32")
 def reconstructions(
     model: MQVAE, batches: Iterable[Sequence[ImageSample]], seed: int, precision: Precision
 ) -> Iterator[tuple[Sequence[ImageSample], Reconstructed]]:
-    """Each batch of samples with its reconstructions."""
+    """Yields each batch of samples with its reconstructions."""
     for samples in batches:
         yield samples, reconstruct(model, KeyedImages.of(samples, seed), precision)
 
@@ -75,9 +75,9 @@ def reconstructions(
 def from_other_counts(
     model: MQVAE, images: NDArray[np.uint8], back: Reconstructed
 ) -> dict[int, NDArray[np.uint8]]:
-    """Reconstructions of uint8 [B, H, W, 3] from the n best cells, for the n of `SHARES` other than N: n → the same shape.
+    """Reconstruct uint8 [B, H, W, 3] from the n best cells, for each n of `SHARES` except N: n → images of the same shape.
 
-    They show what the model makes of fewer or more cells, though it was trained at N; there are none where nothing is masked.
+    Shows how the model, trained with N cells, does with fewer or more; empty if the model masks nothing.
     """
     config = model.config
     if config.mask == "none":

@@ -1,4 +1,4 @@
-"""Image shards → blocks of tokens: each image in its versions, with class, captions and source."""
+"""Image shards → blocks of tokens: every version of each image, with class, captions and source."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ MOST_CAPTIONS = 255
 
 @dataclass(frozen=True)
 class Captions:
-    """How captions are stored.
+    """How captions are encoded and stored.
 
     Attributes:
-        tokenizer: a file.
-        most: captions per image, room for so many.
+        tokenizer: the tokenizer's file.
+        most: captions per image that there is room for.
         length: codes per caption.
     """
 
@@ -41,18 +41,18 @@ class Captions:
 
     @cached_property
     def text(self) -> TextTokenizer:
-        """The tokenizer, read once in each process."""
+        """The tokenizer, read once per process."""
         return TextTokenizer.load(self.tokenizer)
 
     def stored(self, samples: Sequence[ImageSample]) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
-        """Codes of the captions of B images, [B, most, length], and how many each image has, [B]."""
+        """The captions' codes of B images, [B, most, length], and the number of captions of each, [B]."""
         lists = [sample.captions for sample in samples]
         codes = self.text.encode_lists(lists, self.most, self.length)
         return codes, np.array([len(found) for found in lists], np.uint8)
 
 
 def learn_captions(settings: TokenizeSettings, shards: ImageShards, path: Path) -> Captions:
-    """Train the BPE on the training captions and keep it at `path`; every caption is counted.
+    """Train the BPE on the training captions and save it to `path`; counts all captions, for the storage needed.
 
     Raises:
         UserError: no training captions, or an image with more than 255.
@@ -77,7 +77,7 @@ class BlockMaker:
     """Turns images into blocks.
 
     Attributes:
-        model: encodes them.
+        model: the MQ-VAE that encodes them.
         settings: batch, block, seed and precision.
         classed: whether images have a class.
         captions: how captions are stored; None stores none.
@@ -93,7 +93,7 @@ class BlockMaker:
         return torch.compile(self.model.tokenize) if self.settings.compile else None
 
     def batches(self, samples: Iterator[Encoded]) -> Iterator[list[Encoded]]:
-        """The images in batches, none of which is in two blocks."""
+        """Batches of images that never cross a block boundary."""
         taken = 0
         while batch := list(islice(samples, min(self.settings.batch, self.settings.block - taken))):
             taken = (taken + len(batch)) % self.settings.block
@@ -105,7 +105,7 @@ class BlockMaker:
         augmentations: Sequence[Augmentation],
         sources: dict[str, str],
     ) -> Iterator[TokenBlock]:
-        """Blocks of the images, one per version, encoded batch by batch as they come."""
+        """Blocks of the images, one per version, encoded batch by batch as images arrive."""
         while True:
             taken: list[ImageSample] = []
             tokens: list[list[TokenArrays]] = [[] for _ in augmentations]
@@ -134,7 +134,7 @@ class BlockMaker:
         parts: Sequence[TokenArrays],
         sources: tuple[str, ...],
     ) -> TokenBlock:
-        """Version `number` of some images, whose codes, positions and sources are known, as a block."""
+        """A block with version `number` of some images, from their codes, positions and sources."""
         codes, positions = (np.concatenate(part) for part in zip(*parts, strict=True))
         classes = [sample.cls for sample in samples if sample.cls is not None]
         text, count = (None, None) if self.captions is None else self.captions.stored(samples)

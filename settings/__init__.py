@@ -1,1 +1,1 @@
-"""The sections of params.yaml, a file each: names, types, ranges, and what must fit within a section."""
+"""The sections of params.yaml, one file each: names, types, ranges, and checks within a section."""

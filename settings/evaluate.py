@@ -1,4 +1,4 @@
-"""Section `evaluate`: samples against real images."""
+"""Section `evaluate`: comparing samples with real images."""
 
 from pydantic import Field, PositiveInt
 

@@ -63,12 +63,12 @@ class LossConfig:
 class ExplorationConfig:
     """Noise on the ranking of cells early in training (not in the paper; `noise: 0` is the paper's ranking).
 
-    Every event of the schedule is given in optimiser steps, as warm-up and the discriminator's start are: a run that is
-    continued for more steps then never goes back to a phase that it had finished.
+    All times are optimiser steps, like warm-up and the discriminator's start, so that a run continued for more steps never
+    returns to a finished phase.
 
     Attributes:
-        noise: weight of standard normal noise against the scores' logits over their deviation within the image; 0 switches
-            off all of this, the freezing too (≥ 0).
+        noise: weight of standard normal noise added to the scores' logits, which are divided by their standard deviation
+            within the image; 0 switches all of this off, including freezing (≥ 0).
         anneal_start: step up to which the noise is full (≥ 0).
         anneal_end: step from which there is no noise, at least `anneal_start`; linear in between (≥ 0).
         freeze_start: step from which the scores get no gradient; null never freezes them (≥ 0).
@@ -116,7 +116,7 @@ class MQVAESettings(TrainingSettings):
         return [*super().weights(), *self.perceptual.files()]
 
     def check(self, where: str, compute: Compute) -> None:
-        """The checks of every training; quantisation must start within the run, a perceptual weight needs its network."""
+        """The checks of every training; also that quantisation starts within the run and a perceptual weight has a network."""
         super().check(where, compute)
         self._check_codebook(where)
         if self.quantize_start >= self.steps:

@@ -1,4 +1,4 @@
-"""Section `reconstruct`: images through the MQ-VAE and back."""
+"""Section `reconstruct`: encoding and decoding images with the MQ-VAE."""
 
 from pathlib import Path
 from typing import Literal

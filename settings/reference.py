@@ -52,15 +52,15 @@ class ReferenceSettings(Section):
         """Only published networks have weights to name, and Inception is named by its SHA-256."""
         if self.max_images is not None and self.max_images < FEWEST:
             raise UserError(
-                f"{where}.max_images is {self.max_images}, expected ≥ {FEWEST}, or null (precision looks at "
+                f"{where}.max_images is {self.max_images}, expected ≥ {FEWEST}, or null (precision uses "
                 f"each image's {NEIGHBOURS} nearest)"
             )
         if self.features == "proxy" and self.weights is not None:
             raise UserError(
-                f"{where}.weights is {self.weights}, and the proxy is trained here; expected null"
+                f"{where}.weights is {self.weights}, but the proxy is trained here; expected null"
             )
         if self.features == "inception" and self.torchscript_sha256 is None:
             raise UserError(
-                f"{where}.torchscript_sha256 is null, and Inception's TorchScript is loaded only by its SHA-256; "
+                f"{where}.torchscript_sha256 is null, but Inception's TorchScript is loaded only with a matching SHA-256; "
                 f"the published file has {SHA256}"
             )

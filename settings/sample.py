@@ -24,7 +24,7 @@ class SampleSettings(Section):
     samples_per_shard: PositiveInt = Field(
         description="images per tar, a multiple of batch; one tar is one job"
     )
-    seed: Seed = Field(description="seed; image i depends on (seed, i) alone")
+    seed: Seed = Field(description="seed; image i depends only on (seed, i)")
     classes: Literal["all"] | list[str] = Field(
         description="all, or a list of class names; images cycle through them"
     )

@@ -1,4 +1,4 @@
-"""Section `shapes`: the embedded data set."""
+"""Section `shapes`: the built-in data set."""
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 

@@ -22,9 +22,9 @@ class ShardSettings(Section):
     source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
     image_size: PositiveInt = Field(description="pixels per side: short side resized, centre cropped")
     format: Format = Field(description="png (exact) or jpg")
-    quality: PositiveInt = Field(description="JPEG quality, where format is jpg", le=95)
+    quality: PositiveInt = Field(description="JPEG quality, if format is jpg", le=95)
     val_fraction: NonNegativeFloat = Field(
-        description="held out where the source has no validation set: of each class, else by hash of the name",
+        description="held out if the source has no validation set: per class, or by hash of the name without classes",
         lt=1,
     )
     samples_per_shard: PositiveInt = Field(description="images per tar")
@@ -36,36 +36,36 @@ class ShardSettings(Section):
     )
     seed: Seed = Field(description="seed of the split and of the order")
     roles: dict[str, Role] = Field(
-        default_factory=dict,  # these three: older params files stay valid
-        description="what a folder, file or value of a split column is, where its name misleads: {test: val, extra: skip}",
+        default_factory=dict,  # this and the next three have defaults, so that older params files stay valid
+        description="role of a folder, file or split column's value whose name misleads: {test: val, extra: skip}",
     )
     tables: list[str] | None = Field(
         default=None,
-        description="files of the source with labels, captions or splits, '*.txt' for texts beside the images; null looks",
+        description="files of the source with labels, captions or splits, '*.txt' for texts beside the images; null searches",
     )
     columns: dict[ColumnUse, str] = Field(
         default_factory=dict,
-        description="columns of tables, members of tars, or expressions of one group for file names, where it is not plain: "
+        description="columns of tables, members of tars, or expressions with one group for file names, if not obvious: "
         "{label: Smiling}, {mask: seg.png}, {label: '^(.+)_'}",
     )
 
     tars: str | None = Field(
         default=None,
-        description="of a folder of tars those that match: 'train-{000..099}.tar'; null takes all",
+        description="glob that selects from a folder of tars: 'train-{000..099}.tar'; null takes all",
     )
 
     @property
     def reading(self) -> Reading:
-        """How the source is to be read."""
+        """The settings that the source's readers take."""
         tables = None if self.tables is None else tuple(self.tables)
         return Reading(self.roles, tables, self.columns, self.tars)
 
     def check(self, where: str, compute: Compute) -> None:
-        """The source is given, and does not contain this repository."""
+        """Check that the source is given and does not contain this repository."""
         if not self.source.strip():
             raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
         here = Path.cwd()
         if Path(os.path.normpath(here / self.source)) in (here, *here.parents):
             raise UserError(
-                f"{where}.source {self.source} holds this repository itself; expected a folder of images alone"
+                f"{where}.source {self.source} contains this repository; expected a folder with only images"
             )

@@ -25,4 +25,4 @@ class StackformerSettings(TrainingSettings):
         """The checks of every training; also that an unconditional model drops no condition."""
         super().check(where, compute)
         if self.condition == "none" and self.cfg_dropout:
-            raise UserError(f"{where}.cfg_dropout is {self.cfg_dropout}; expected 0 where condition is none")
+            raise UserError(f"{where}.cfg_dropout is {self.cfg_dropout}; expected 0 when condition is none")

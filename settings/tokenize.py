@@ -1,4 +1,4 @@
-"""Section `tokenize`: images as codes and positions."""
+"""Section `tokenize`: encoding images as codes and positions."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from workspace.settings import Compute, Section, Settings
 
 
 class Augmentation(Settings):
-    """How one version of each training image is made."""
+    """One version of each training image."""
 
     flip: bool = Field(description="mirror the image left to right")
 

@@ -1,4 +1,4 @@
-"""Settings that both trainings share: both sections of params.yaml inherit them, and the training loop reads them."""
+"""Settings shared by both trainings: their sections of params.yaml inherit them, and the training loop reads them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +13,15 @@ from workspace.settings import Compute, Section
 
 OptimizerKind = Literal["adamw", "muon"]
 MOST_ITERATIONS = 5
-"""Polynomials that Muon has."""
+"""Number of polynomials that Muon has."""
 
 
 @dataclass(frozen=True)
 class MuonConfig:
-    """Settings of Muon, used where `optimizer` is muon.
+    """Settings of Muon, used if `optimizer` is muon.
 
     Attributes:
-        learning_rate: peak learning rate of the matrices; its schedule has the same shape as that of the other weights (> 0).
+        learning_rate: peak learning rate of the matrices; its schedule has the same shape as the other weights' (> 0).
         momentum: Nesterov momentum of the gradients (0 ≤ x < 1).
         weight_decay: decoupled weight decay of the matrices (≥ 0).
         iterations: Newton-Schulz iterations (≥ 1, ≤ 5).
@@ -99,7 +99,7 @@ class TrainingSettings(Section):
         return [] if self.init_from is None else [self.init_from]
 
     def due(self, done: int) -> bool:
-        """Whether numbers are due after `done` steps, for the curves, a validation or a checkpoint."""
+        """Whether a row of the curves, a validation or a checkpoint is due after `done` steps."""
         every = (self.log_every, self.validate_every, self.checkpoint_every)
         return done == self.steps or any(done % steps == 0 for steps in every)
 
@@ -108,7 +108,7 @@ class TrainingSettings(Section):
         return done == self.steps or done % self.checkpoint_every == 0
 
     def mine(self, rank: int, size: int) -> range:
-        """Indices of the micro-batches of a step that worker `rank` of `size` takes; at most one worker per micro-batch.
+        """Indices of a step's micro-batches for worker `rank` of `size`; each belongs to exactly one worker.
 
         Raises:
             UserError: fewer micro-batches than workers.
@@ -117,7 +117,7 @@ class TrainingSettings(Section):
         return range(rank, self.micro_batches, size)
 
     def check(self, where: str, compute: Compute) -> None:
-        """The weights to start from exist, and the micro-batches can be divided among the workers."""
+        """Check that the weights to start from exist, and that the micro-batches can be divided among the workers."""
         require_folder(self.init_from, f"{where}.init_from")
         for name, given in (("init_partial", self.init_partial), ("freeze", self.freeze)):
             if given and self.init_from is None:

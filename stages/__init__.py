@@ -1,10 +1,10 @@
-"""One file per stage; each is a worker that takes plain values, and a `main` that reads one section of params.yaml."""
+"""One file per stage: a worker that takes plain values, and a `main` that reads the stage's section of params.yaml."""
 
 import gc
 import sys
 
-if sys.argv[:1] == ["-m"]:  # `python -m stages.NAME`, and nobody who imports a stage
-    gc.disable()  # until `run_stage`: imports make no garbage, and looking for it takes 0.2 s of theirs
+if sys.argv[:1] == ["-m"]:  # only for `python -m stages.NAME`, not for importers
+    gc.disable()  # until `run_stage`: imports leave no garbage, and collecting it would take 0.2 s
     import atexit
     import signal
 
@@ -12,5 +12,7 @@ if sys.argv[:1] == ["-m"]:  # `python -m stages.NAME`, and nobody who imports a 
 
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # while it imports, too; the default would skip the next line
-    atexit.register(put_back, sys.orig_argv)  # however this ends, by a mistake in the code too
+    )  # effective during imports too; the default handler would skip `put_back`
+    atexit.register(
+        put_back, sys.orig_argv
+    )  # runs however the process ends, even after an unexpected exception

@@ -1,7 +1,7 @@
-"""draw_shapes: the embedded data set, pictures of shapes with their class, caption, attributes and mask.
+"""draw_shapes: the built-in data set, pictures of shapes with class, caption, attributes and mask.
 
 Reads   nothing
-Writes  {train,val}/000000.tar: SPLIT/CLASS/NUMBER with .png, .cls, .txt, .attributes.json, .mask.png; `tar xf` gives folders
+Writes  {train,val}/000000.tar: SPLIT/CLASS/NUMBER with .png, .cls, .txt, .attributes.json, .mask.png; `tar xf` unpacks folders
 Params  shapes
 """
 
@@ -38,7 +38,7 @@ class Inputs:
 
 
 def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Draw tars of pictures in parallel; those that are done already are not drawn again."""
+    """Draw tars of pictures in parallel; finished tars are not drawn again."""
     drawing = Drawing(settings.image_size, settings.radius, settings.texture_contrast, settings.rotation)
     counts = {"train": settings.train, "val": settings.val}
     plans = [
@@ -62,7 +62,7 @@ def run(settings: ShapesSettings, compute: Compute, inputs: Inputs, folder: RunF
 
 @dataclass(frozen=True)
 class TarPlan:
-    """The pictures of one tar: its split, its number there, and the pictures' numbers."""
+    """One tar: its split, its number in the split, and its pictures' numbers."""
 
     split: str
     number: int
@@ -70,12 +70,12 @@ class TarPlan:
 
     @property
     def name(self) -> str:
-        """Its place in the artifact."""
+        """Its path in the artifact."""
         return f"{self.split}/{self.number:06d}.tar"
 
 
 def draw_tar(drawing: Drawing, seed: int, work: Path, plan: TarPlan) -> Path:
-    """Draw a tar below `work`, if it is not there yet: SPLIT/KIND/NUMBER with its picture, class, caption, attributes, mask."""
+    """Draw a tar below `work` unless it exists: SPLIT/KIND/NUMBER with picture, class, caption, attributes and mask."""
     made = work / plan.name
     if made.is_file():
         return made
@@ -88,7 +88,7 @@ def draw_tar(drawing: Drawing, seed: int, work: Path, plan: TarPlan) -> Path:
 
 
 def members_of(shape: Shape) -> dict[str, bytes]:
-    """What is stored of a picture, by extension: as WebDataset has it."""
+    """A picture's WebDataset members by extension."""
     return {
         "png": png(shape.image),
         "cls": str(KINDS.index(shape.kind)).encode(),

@@ -1,8 +1,8 @@
-"""evaluate: samples against real images (docs/artifacts.md; paper §4, Tables 1-5).
+"""evaluate: compare samples with real images (docs/artifacts.md; paper §4, Tables 1-5).
 
 Reads   samples, reference
-Writes  the samples' nearest training images, shape_fit.json where shapes were asked for; scores in metrics/evaluate, with the way
-        they came about
+Writes  the samples' nearest training images, shape_fit.json for the shapes data set; scores in metrics/evaluate, with their
+        protocol
 Params  evaluate
 """
 
@@ -48,7 +48,7 @@ class Inputs:
 
 
 def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Features of the samples shard by shard, then the scores."""
+    """Compute features of the samples shard by shard, then the scores."""
     samples, reference = read_manifest(inputs.samples, "samples"), Reference.open(inputs.reference)
     facts, drawn = reference.facts, facts_of(SampleFacts, samples)
     count = drawn.count if settings.num_images is None else settings.num_images
@@ -88,7 +88,7 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
 
 
 def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
-    """The nearest training images of samples, and how near held-out images come to theirs."""
+    """The samples' nearest training images; also those of held-out images, as a baseline for the distances."""
     training = reference.rows("train").features
     made, real = nearest(rows.features, training, SHOWN), nearest(reference.rows("val").features, training, 1)
     return Neighbours(
@@ -101,7 +101,7 @@ def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
 def extracting(
     samples: Manifest, reference: Path, settings: EvaluateSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once per worker: the function that writes the rows of one shard of samples, and judges its images."""
+    """Called once per worker; returns the function that writes one sample shard's feature rows and scores its images."""
     facts, drawn = Reference.open(reference).facts, facts_of(SampleFacts, samples)
     grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     extractor = load_extractor(reference, device_of(device), settings.torchscript_sha256)

@@ -1,4 +1,4 @@
-"""reconstruct: images through the MQ-VAE and back, and how good they are (paper §4: Figure 4, Tables 6, 7).
+"""reconstruct: encode and decode images with the MQ-VAE, and score the result (paper §4: Figure 4, Tables 6, 7).
 
 Reads   image shards, reference, MQ-VAE
 Writes  figure4.png, examples with their importance maps; scores in metrics/reconstruct
@@ -53,7 +53,7 @@ class Inputs:
 
 
 def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Reconstruct the split shard by shard, score it, keep examples."""
+    """Reconstruct the split shard by shard, score it, and keep examples."""
     shards, reference = ImageShards.open(inputs.shards), Reference.open(inputs.reference)
     made_by = read_manifest(inputs.mqvae, "mqvae")
     model = MQVAE.from_pretrained(inputs.mqvae)
@@ -92,7 +92,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
 def reconstructing(
     paths: Inputs, settings: ReconstructSettings, device: str, threads: int
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once per worker: the function that reconstructs and scores one shard."""
+    """Called once per worker; returns the function that reconstructs and scores one shard."""
     shards, reference = ImageShards.open(paths.shards), Reference.open(paths.reference)
     extractor = load_extractor(paths.reference, device_of(device), settings.torchscript_sha256)
     distance = load_lpips(settings.lpips, "reconstruct.lpips")
@@ -109,7 +109,7 @@ def reconstructing(
         batches = in_batches(index.indices_of(job.input), settings.batch)
         read = made_ahead(lambda items: [index.read(item) for item in items], batches, threads)
         backs = reconstructions(model, read, settings.seed, settings.precision)
-        for samples, back in ahead(backs):  # a batch is judged while the next one is made
+        for samples, back in ahead(backs):  # a batch is scored while the next one is reconstructed
             counts = np.bincount(back.codes.ravel(), minlength=config.num_codes)
             scored.append(score_images(samples, back.images, mean_image, back.scores, grid, counts, distance))
             labels = label_images(samples, extractor.heads, shards.facts.classes)

@@ -1,4 +1,4 @@
-"""reference: image shards → features of real images, which others are held against (docs/artifacts.md).
+"""reference: image shards → features of real images, with which generated ones are compared (docs/artifacts.md).
 
 Reads   image shards
 Writes  features, labels and moments of both splits, the extractor (the proxy is trained here), the mean image
@@ -44,7 +44,7 @@ class Inputs:
 
 
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Install or train the extractor, run it over both splits, gather."""
+    """Install or train the extractor, run it over both splits, and gather the features."""
     shards = ImageShards.open(inputs.shards)
     require_images(shards)
     extractor = folder.work.absolute() / "extractor"
@@ -71,7 +71,7 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
 def install(
     settings: ReferenceSettings, compute: Compute, shards: ImageShards, extractor: Path, folder: RunFolder
 ) -> None:
-    """Put the extractor into its folder: a published network, or a proxy trained on the training labels."""
+    """Write the extractor into its folder: a published network, or a proxy trained on the training labels."""
     if settings.features != "proxy":
         install_pretrained(settings.features, settings.weights, settings.torchscript_sha256, extractor)
         return
@@ -79,7 +79,7 @@ def install(
     heads = heads_of(shards.facts.classes, shards.facts.attributes)
     if not heads:
         raise UserError(
-            "reference.features is proxy, which learns from labels, and these image shards have none; "
+            "reference.features is proxy, which learns from labels, but these image shards have none; "
             "expected inception, squeezenet or efficientnet_lite0"
         )
     use_threads(compute.threads_alone)
@@ -100,7 +100,7 @@ def install(
 def extracting(
     shards_folder: Path, extractor_folder: Path, settings: ReferenceSettings, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once per worker: the function that writes a shard's rows and the sum of its pixels."""
+    """Called once per worker; returns the function that writes one shard's feature rows and the sum of its pixels."""
     shards = ImageShards.open(shards_folder)
     extractor = load_extractor(extractor_folder, device_of(device), settings.torchscript_sha256)
 

@@ -1,7 +1,7 @@
 """report: pictures, curves and every number with its protocol, on one HTML page.
 
 Reads   image shards, reconstructions, samples, their evaluation, MQ-VAE, Stackformer, metrics, dvc.yaml
-Writes  index.html, which needs nothing beside it
+Writes  index.html, a self-contained page
 Params  report
 """
 
@@ -21,12 +21,12 @@ from workspace.settings import Compute
 
 
 def sources(settings: ReportSettings) -> Sequence[Path]:
-    """The page's template, style and script: they decide the result, and are not Python."""
+    """The page's template, style and script, which affect the result but are not Python imports."""
     return PARTS
 
 
 def run(settings: ReportSettings, compute: Compute, inputs: Sources, folder: RunFolder) -> None:
-    """Gather, render, write."""
+    """Gather the inputs, render the page, and write it."""
     report = read_report(inputs, settings.title, settings.samples, settings.examples)
     page = render(report)
     with atomic_path(folder.out / "index.html") as temporary:

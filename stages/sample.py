@@ -7,7 +7,7 @@ Params  sample
 By hand, from a trained model: `python -m stages.sample --prompt "a small red ring on a striped blue background" --out DIR`,
 `python -m stages.sample --class rose --out DIR`.
 
-Image i depends on (seed, i), its class or prompt, and the batch sizes in its last bits; not on the workers.
+Image i depends on (seed, i) and its class or prompt, not on the workers; the batch sizes change at most its last bits.
 """
 
 import json
@@ -45,7 +45,7 @@ HELP = {
     "class": "draw images of this class, as files below OUT/png; may be repeated",
 }
 BY_HAND = 16
-"""Images that a prompt or a class asked for by hand gives; `--set sample.num_images=…` asks for others."""
+"""Images per prompt or class on the command line, unless `--set sample.num_images=…` is given."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Inputs:
 
 
 def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
-    """The settings that `--prompt` and `--class` stand for."""
+    """The settings that `--prompt` and `--class` set."""
     changes = [f"sample.{name}={BY_HAND}" for name in ("num_images", "batch", "samples_per_shard")]
     changes += ["sample.png_files=true"]
     prompts, classes = list(asked["prompt"]) or None, list(asked["class"]) or "all"
@@ -65,7 +65,7 @@ def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Draw range after range of images, then lay out the grid."""
+    """Draw the images range by range, then write the grid."""
     stackformer = read_manifest(inputs.stackformer, "stackformer")
     mqvae = read_manifest(inputs.mqvae, "mqvae")
     learned = facts_of(StackformerFacts, stackformer)
@@ -83,8 +83,8 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     for tar in tars:
         link_or_copy(tar, out / tar.name)
     batch = min(shard["batch"] for shard in done)
-    if batch < settings.batch and compute.workers:  # in this process it was said when it happened
-        say(f"sample.batch was lowered from {settings.batch} to {batch}: the GPUs have no room for more")
+    if batch < settings.batch and compute.workers:  # without workers this process has already reported it
+        say(f"sample.batch was lowered from {settings.batch} to {batch}: the GPUs have no memory for more")
     rate = settings.num_images / sum(shard["seconds"] for shard in done)
     rates = {"images": settings.num_images, "images_per_second_of_a_worker": rate}
     write_json(folder.metrics / "metrics.json", rates)
@@ -109,7 +109,7 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
 def sampling(
     paths: Inputs, settings: SampleSettings, conditions: Conditions, device: str
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once per worker: the function that writes the tar of one range of images."""
+    """Called once per worker; returns the function that writes the tar of one range of images."""
     place = device_of(device)
     models = Stackformer.from_pretrained(paths.stackformer), MQVAE.from_pretrained(paths.mqvae)
     draw = ImageSampler(*models, settings, place, free_bytes(place))

@@ -1,6 +1,6 @@
 """shard: a source of images → WebDataset tars of one image size, with a split and an index.
 
-Reads   shard.source: a folder, a zip, a list of paths, COCO's layout, the embedded shapes, or existing tars
+Reads   shard.source: a folder, a zip, a list of paths, COCO's layout, the built-in shapes, or existing tars
 Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
@@ -45,7 +45,7 @@ class Inputs:
 
 
 def sources(settings: ShardSettings) -> list[Path]:
-    """What the fingerprint of a run covers beside the settings."""
+    """The files that a run's fingerprint covers besides the settings."""
     whole = Path(settings.source).exists() and settings.tars is None
     if settings.kind not in ("auto", "webdataset") or whole:
         return [Path(settings.source)]
@@ -54,7 +54,7 @@ def sources(settings: ShardSettings) -> list[Path]:
 
 
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """List, split, encode in parallel, index."""
+    """List the source, split it, encode in parallel, and write the index."""
     listed = list_source(settings.kind, settings.source, settings.reading)
     images, dropped = listed.images, list[dict[str, str]]()
     if settings.duplicates == "drop":
@@ -98,19 +98,19 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
 
 
 def check_classes(source: Source, kept: Sequence[SourceImage], skipped: Path) -> None:
-    """UserError where no training image of a class can be read: it would be a class, and sampled, all the same."""
+    """UserError if no training image of a class is readable, because the class would still be sampled."""
     trained = {image.cls for image in kept}
     lost = [name for number, name in enumerate(source.classes or ()) if number not in trained]
     if lost:
         count = f"{len(lost):,} of {len(source.classes or ()):,} classes"
         raise UserError(
-            f"{count} have no training image that can be read: {counted(lost)}; see {skipped}. Fix the files, "
+            f"{count} have no readable training image: {counted(lost)}; see {skipped}. Fix the files, "
             f"or leave them out, shard.roles: {{{lost[0]}: skip}}"
         )
 
 
 def kept_images(plans: Sequence[ShardPlan], written: Written) -> dict[str, list[SourceImage]]:
-    """Split → the images of its samples, in order."""
+    """Split → the source images of its samples, in order."""
     found: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
     for split in SPLITS:
         planned = [image for plan in plans if plan.split == split for image in plan.images]
@@ -121,7 +121,7 @@ def kept_images(plans: Sequence[ShardPlan], written: Written) -> dict[str, list[
 def say_all(
     source: Source, written: Written, dropped: Sequence[object], twins: Sequence[Sequence[Twin]]
 ) -> None:
-    """What a user should know of the source, a line each: files passed over, guesses, duplicates, and the result."""
+    """Report what a user should know, one line each: skipped files, guesses, duplicates, and the result."""
     guessed = ", ".join(f"{count:,} {note}" for note, count in sorted(written.notes.items()))
     for line in (
         told_passed_over(dict(source.passed_over)),
@@ -135,7 +135,7 @@ def say_all(
 
 
 def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:
-    """What the manifest says."""
+    """The manifest's facts."""
     return ImageFacts(
         kind=source.kind,
         image_size=settings.image_size,

@@ -1,4 +1,4 @@
-"""tokenize: every image of the shards → its kept codes and where they sit (paper section 3.2, Eq. 1-4).
+"""tokenize: every image of the shards → its kept codes and their positions (paper section 3.2, Eq. 1-4).
 
 Reads   image shards, MQ-VAE
 Writes  token shards: blocks of codes and position bitmasks (docs/artifacts.md)
@@ -36,7 +36,7 @@ from workspace.links import link_or_copy
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
-ShardRecords = Sequence[dict[str, Any]]  # what a worker says of each shard
+ShardRecords = Sequence[dict[str, Any]]  # what a worker reports about each shard
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Inputs:
 
 
 def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
-    """Encode shard by shard, then write down what is true of all of them."""
+    """Encode shard by shard, then write the facts of the whole set."""
     shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
     config = MQVAE.from_pretrained(inputs.mqvae).config
     shards.require(image_size=config.image_size)
@@ -76,7 +76,7 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
 def facts_of(
     config: MQVAEConfig, shards: ImageShards, captions: Captions | None, records: ShardRecords, mqvae: str
 ) -> TokenFacts:
-    """What is true of all the tokens; N and K are the MQ-VAE's."""
+    """The facts of the whole set; N and K are the MQ-VAE's."""
     return TokenFacts(
         grid=(config.grid, config.grid),
         num_codes=config.num_codes,
@@ -94,7 +94,7 @@ def facts_of(
 def encoder(
     paths: Inputs, settings: TokenizeSettings, captions: Captions | None, device: str, threads: int
 ) -> Callable[[ShardJob], dict[str, Any]]:
-    """Made once per worker: the function that turns an image shard into a token shard."""
+    """Called once per worker; returns the function that turns an image shard into a token shard."""
     shards = ImageShards.open(paths.shards)
     model = encoder_on(MQVAE.from_pretrained(paths.mqvae), device_of(device))
     maker = BlockMaker(model, settings, shards.facts.classes is not None, captions)
@@ -110,7 +110,7 @@ def encoder(
         images = sum(len(block.keys) for block in blocks)
         expected = shards.facts.shards[split][int(job.input.stem)] * len(augmentations)
         if images != expected:
-            wrong = f"{images:,} images with their copies, its manifest says {expected:,}"
+            wrong = f"{images:,} images with their copies, but its manifest says {expected:,}"
             raise UserError(f"{job.input} gives {wrong}: run `dvc repro shard`")
         write_token_shard(job.output, blocks)
         counts = sum(np.bincount(block.codes.ravel(), minlength=model.config.num_codes) for block in blocks)
@@ -126,7 +126,7 @@ def encoder(
 
 
 def numbers(facts: TokenFacts, records: ShardRecords, workers: int) -> dict[str, Score]:
-    """Images, images per second of all workers together, how the training images use the codebook, bytes per image."""
+    """Number of images, images per second over all workers, codebook use by the training images, bytes per image."""
     counts = np.sum([job["code_counts"] for job in records if job["split"] == "train"], axis=0)
     images, stored = sum(facts.counts.values()), sum(job["bytes"] for job in records)
     rate = images * workers / sum(job["seconds"] for job in records)

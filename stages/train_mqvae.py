@@ -50,7 +50,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class WorkerArgs:
-    """What a worker is given: plain values and paths."""
+    """A worker's arguments: plain values and paths."""
 
     settings: MQVAESettings
     shards: Path
@@ -66,7 +66,7 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     if settings.init_from is not None:  # what does not fit is known before any worker starts
         check_start(settings, started(MQVAE(settings.model), settings))
     paths = TrainingFolder.of(folder, compute.checkpoints)
-    load_lpips(settings.perceptual, "mqvae.perceptual")  # a missing file is known before any work
+    load_lpips(settings.perceptual, "mqvae.perceptual")  # fail before any work if a file is missing
     absolute = settings.replaced(perceptual=settings.perceptual.absolute())
     args = WorkerArgs(
         absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
@@ -111,10 +111,10 @@ def check_start(settings: MQVAESettings, start: Start) -> None:
 
 
 def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
-    """One worker's part; rank 0 writes the published weights."""
+    """Train as one worker of a group; rank 0 writes the published weights."""
     settings = args.settings
     shards = ImageShards.open(args.shards)
-    # products stay exact, for the search of the nearest code
+    # the nearest-code search needs exact products
     allow_tf32(convolutions=settings.precision in ("tf32", "bf16"), products=False)
     torch.manual_seed(settings.seed)
     model = MQVAE(settings.model)

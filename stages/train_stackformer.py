@@ -1,7 +1,7 @@
 """train_stackformer: token shards → a trained Stackformer (paper section 3.3, Eq. 9-14).
 
 Reads   token shards, and nothing else
-Writes  model.safetensors (EMA weights) and config.json, text_tokenizer.json where captions are the condition;
+Writes  model.safetensors (EMA weights) and config.json, text_tokenizer.json if captions are the condition;
         curves in metrics/train_stackformer
 Params  stackformer
 """
@@ -48,7 +48,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class WorkerArgs:
-    """What a worker is given: plain values and paths."""
+    """A worker's arguments: plain values and paths."""
 
     settings: StackformerSettings
     config: StackformerConfig
@@ -61,7 +61,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     """Train on the cluster and write the artifact."""
     tokens = TokenShards.open(inputs.tokens)
     config = config_of(settings, tokens.facts, inputs.tokens)
-    if settings.init_from is not None:  # what does not fit is known before any worker starts
+    if settings.init_from is not None:  # fail before any worker starts if the weights do not fit
         for line in started(Stackformer(config), settings, refitted).told:
             say(line)
     paths = TrainingFolder.of(folder, compute.checkpoints)
@@ -94,10 +94,10 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
 
 
 def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) -> StackformerConfig:
-    """The model that these tokens ask for.
+    """The model's config for these tokens.
 
     Raises:
-        UserError: the tokens lack the condition, or the network does not fit them.
+        UserError: the tokens lack the condition, or the network's settings do not fit them.
     """
     if not facts.counts["val"]:
         raise UserError(
@@ -107,13 +107,13 @@ def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) ->
     if settings.condition == "class":
         if not facts.classes:
             raise UserError(
-                f"stackformer.condition is class, and {tokens} has no classes; expected none or text"
+                f"stackformer.condition is class, but {tokens} has no classes; expected none or text"
             )
         vocab = len(facts.classes)
     elif settings.condition == "text":
         if not facts.text_length or not facts.text_vocab:
             raise UserError(
-                f"stackformer.condition is text, and {tokens} holds no captions: set tokenize.text_vocab and "
+                f"stackformer.condition is text, but {tokens} holds no captions: set tokenize.text_vocab and "
                 "text_length and run `dvc repro tokenize`"
             )
         length, vocab = facts.text_length, facts.text_vocab
@@ -132,7 +132,7 @@ def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) ->
 
 
 def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
-    """One worker's part; rank 0 writes the published weights."""
+    """Train as one worker of a group; rank 0 writes the published weights."""
     settings, config = args.settings, args.config
     tokens = TokenShards.open(args.tokens)
     allow_tf32(convolutions=False, products=settings.precision == "tf32")

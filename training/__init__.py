@@ -1,1 +1,1 @@
-"""Optimisers, schedules, EMA, checkpoints and the step of each model: pure torch, no Ray."""
+"""Optimisers, schedules, EMA, checkpoints and each model's training step: pure torch, no Ray."""

@@ -1,4 +1,4 @@
-"""Curves of a run: a tab-separated file that grows a row at a time, and DVCLive's view of the same numbers."""
+"""A run's curves: a tab-separated file that grows row by row, and the same numbers in DVCLive's format."""
 
 import importlib.util
 import shutil
@@ -12,8 +12,8 @@ class Curves:
     """Rows of numbers by step in `path` (TSV: `step`, then one column per term).
 
     Args:
-        path: the file; rows from step `start` on are dropped, so that a resumed run leaves no step twice.
-        start: how many steps are done.
+        path: the file; rows after step `start` are dropped, so that a resumed run repeats no step.
+        start: number of finished steps.
     """
 
     def __init__(self, path: Path, start: int) -> None:
@@ -48,9 +48,9 @@ class Curves:
 
 
 class LiveView:
-    """The same numbers through DVCLive (its folder layout is what `dvc plots` and the VS Code extension read).
+    """The same numbers through DVCLive, whose folder layout `dvc plots` and the VS Code extension read.
 
-    Without dvclive installed, or in a Git repository without a first commit (where it cannot start), this writes nothing.
+    Writes nothing without dvclive, or in a Git repository without a commit, in which it cannot start.
     A resumed run's folder is rebuilt from the curves.
     """
 

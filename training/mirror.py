@@ -1,7 +1,7 @@
 """A second place for checkpoints: any URL that fsspec knows (s3://, gs://, abfs://, sftp://, file://).
 
-The run's own folder stays the first place. A machine that lost it, or never had it, takes the newest checkpoint from here.
-An object store has no rename, so `state.json` is written last and removed first: a folder without it is not a checkpoint.
+The run's own folder comes first; a machine without it fetches the newest checkpoint from here. Because an object store has no
+rename, `state.json` is written last and removed first: a folder without it is not a checkpoint.
 """
 
 import shutil
@@ -42,7 +42,7 @@ def _whole(files: Any, root: str) -> list[str]:
 
 
 def push(checkpoint: Path, url: str) -> None:
-    """Copy a checkpoint's folder below `url`, then remove all but the newest two there."""
+    """Copy a checkpoint's folder below `url`, then remove all but the newest two."""
     with _opened(url) as (files, root):
         target = f"{root}/{checkpoint.name}"
         files.makedirs(target, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The stages as a whole: the params file of all of them, what a stage is, and how one is run from the command line.
+"""The stages as a whole: their common params file, the definition of a stage, and running one from the command line.
 
-Nothing here decides a result, so no stage depends on it in dvc.yaml: a stage gets its own section and paths, and nothing else.
+Nothing here affects a result, because a stage gets only its own section and paths; so no stage depends on it in dvc.yaml.
 """

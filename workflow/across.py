@@ -1,6 +1,6 @@
-"""What must fit between the sections of a params file, in the order of the stages.
+"""Checks across the sections of a params file, in the order of the stages.
 
-A stage that is run by hand skips this: what it reads of other stages it takes from their artifacts, and checks there.
+A stage run by hand skips these checks and compares itself with the artifacts that it reads.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from evaluation.metrics.statistics import FEWEST
 from shards.making.sources import list_source
 from workspace.errors import UserError
 
-if TYPE_CHECKING:  # importing the sections takes seconds, which `--help` of a stage should not
+if TYPE_CHECKING:  # importing the sections takes seconds, too long for a stage's `--help`
     from workflow.params import Params
 
 UNLABELLED = ("folder", "coco")
@@ -18,17 +18,17 @@ UNLABELLED = ("folder", "coco")
 
 
 def check_across(params: "Params", path: Path) -> None:
-    """Check all of it.
+    """Run all checks.
 
     Raises:
-        UserError: the first that does not fit.
+        UserError: the first check that fails.
     """
     for check in (_shards, _proxy, _inception, _layers_and_captions, _conditions, _counts):
         check(params, str(path))
 
 
 def _shards(params: "Params", path: str) -> None:
-    """The models take images of the size that the shards have, and a condition that this kind of source can serve."""
+    """The image sizes of shards and models must be equal, and the source must have the condition that Stackformer learns."""
     shard, wanted = params.shard, params.mqvae.model.image_size
     if shard.image_size != wanted:
         raise UserError(
@@ -51,15 +51,13 @@ def _served(params: "Params", path: str, what: str, classes: bool, captions: boo
 
 
 def check_source(params: "Params", path: Path) -> None:
-    """Labels and captions that later stages ask for are in the source, where its kind alone does not say so.
+    """Check that the source has the labels and captions that later stages need, if its kind alone does not tell.
 
     Raises:
-        UserError: they are not.
+        UserError: it does not.
     """
     shard, features = params.shard, params.reference.features
-    by_tables = shard.kind == "class_folder" and bool(
-        shard.tables
-    )  # which may hold captions, or splits alone
+    by_tables = shard.kind == "class_folder" and bool(shard.tables)  # which may hold captions, or only splits
     if shard.kind not in ("auto", "file_names", "metadata", "webdataset") and not by_tables:
         return
     if params.stackformer.condition == "none" and features != "proxy":
@@ -69,7 +67,7 @@ def check_source(params: "Params", path: Path) -> None:
     _served(params, str(path), f"shard.source {shard.source}", bool(source.classes), captions)
     if features == "proxy" and not source.classes and not source.attributes:
         raise UserError(
-            f"{path}: reference.features is proxy, which learns from labels, and shard.source {shard.source} has none; "
+            f"{path}: reference.features is proxy, which learns from labels, but shard.source {shard.source} has none; "
             "expected inception, squeezenet or efficientnet_lite0"
         )
 
@@ -78,13 +76,13 @@ def _proxy(params: "Params", path: str) -> None:
     """A proxy needs labels."""
     if params.reference.features == "proxy" and params.shard.kind in UNLABELLED:
         raise UserError(
-            f"{path}: reference.features is proxy, which learns from labels, and shard.kind {params.shard.kind} has none; "
+            f"{path}: reference.features is proxy, which learns from labels, but shard.kind {params.shard.kind} has none; "
             f"expected inception, squeezenet or efficientnet_lite0"
         )
 
 
 def _inception(params: "Params", path: str) -> None:
-    """Inception is named by one SHA-256."""
+    """All sections must name the same Inception weights."""
     expected = params.reference.torchscript_sha256
     for section in (params.reconstruct, params.evaluate):
         if section.torchscript_sha256 != expected:
@@ -95,12 +93,12 @@ def _inception(params: "Params", path: str) -> None:
 
 
 def _layers_and_captions(params: "Params", path: str) -> None:
-    """A model of captions needs tokens that hold them, one without positions tokens that keep all."""
+    """A model of captions needs tokens with captions; a model without position layers needs tokens of all cells."""
     ratio, tokenize = params.mqvae.model.mask_ratio, params.tokenize
     if not params.stackformer.model.position_layers and ratio:
         raise UserError(
             f"{path}: stackformer.model.position_layers is 0 and mqvae.model.mask_ratio {ratio}; expected ≥ 1 layers "
-            "(0 is for mask_ratio 0, where every cell is kept)"
+            "(0 is for mask_ratio 0, which keeps every cell)"
         )
     if params.stackformer.condition == "text" and not (tokenize.text_vocab and tokenize.text_length):
         raise UserError(
@@ -110,11 +108,11 @@ def _layers_and_captions(params: "Params", path: str) -> None:
 
 
 def _conditions(params: "Params", path: str) -> None:
-    """Samples are asked for by what the Stackformer learns."""
+    """Samples can only be requested by the condition that the Stackformer learns."""
     sample, condition = params.sample, params.stackformer.condition
     if condition == "text" and not sample.prompts:
         raise UserError(
-            f"{path}: sample.prompts is empty; expected at least one where stackformer.condition is text"
+            f"{path}: sample.prompts is empty; expected at least one, because stackformer.condition is text"
         )
     if condition != "text" and sample.prompts is not None:
         raise UserError(
@@ -132,7 +130,7 @@ def _conditions(params: "Params", path: str) -> None:
 
 
 def _counts(params: "Params", path: str) -> None:
-    """There must be as many samples as are to be scored."""
+    """There must be at least as many samples as are scored."""
     made, asked = params.sample.num_images, params.evaluate.num_images
     if not FEWEST <= (made if asked is None else asked) <= made:
         raise UserError(

@@ -1,4 +1,4 @@
-"""A stage's command line: its options, with the paths that dvc.yaml passes to it as their defaults."""
+"""A stage's command line; its paths default to those in dvc.yaml."""
 
 import argparse
 import shlex
@@ -17,7 +17,7 @@ PIPELINES = (Path("dvc.yaml"), Path("demo/dvc.yaml"))
 
 
 class _Help(argparse.Action):
-    """Prints the help, with the settings of the stage and their values in the file that `--params` named before it."""
+    """Prints the help, with the stage's settings and their values in the file named by a preceding `--params`."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: object) -> None:
         parser.epilog = settings_text(self.const, namespace.params)
@@ -39,7 +39,7 @@ def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
         action=_Help,
         nargs=0,
         const=stage.settings,
-        help="this text, and the stage's settings",
+        help="show this text and the stage's settings",
     )
     usual = usual_paths(stage.name)
     for name in inputs_of(stage):
@@ -52,12 +52,12 @@ def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="another value for one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
+        help="override one setting; may be repeated; needs --out, so that no tracked artifact is overwritten",
     )
     parser.add_argument(
         "--force",
         action="store_true",
-        help="run it again though a finished run is kept, as under `dvc repro -f`; an unfinished one is continued",
+        help="run again even if a finished run is kept, as `dvc repro -f` does; an unfinished run is continued",
     )
     for option, about in stage.options.help.items():
         parser.add_argument(option_of(option), action="append", default=[], metavar="TEXT", help=about)
@@ -65,12 +65,12 @@ def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
 
 
 def inputs_of(stage: Stage[S, I]) -> list[str]:
-    """The names of what a stage reads."""
+    """The names of a stage's inputs."""
     return [field.name for field in fields(stage.inputs)]
 
 
 def option_of(name: str) -> str:
-    """The option of an input, or of another name."""
+    """The option for an input or another name."""
     return f"--{name.replace('_', '-')}"
 
 
@@ -79,7 +79,7 @@ def _usually(usual: dict[str, Path], name: str) -> str:
 
 
 def usual_paths(name: str) -> dict[str, Path]:
-    """The paths that this stage's own entry in dvc.yaml passes to it: option name → path; none where DVC could not read it."""
+    """Option name → the path that dvc.yaml passes to this stage; empty if DVC could not read the file."""
     for path in PIPELINES:
         command = command_in(path, name)
         if command:
@@ -93,7 +93,7 @@ def usual_paths(name: str) -> dict[str, Path]:
 
 
 def command_in(pipeline: Path, name: str) -> str:
-    """The command of a stage in a dvc.yaml; "" where there is none."""
+    """A stage's command in a dvc.yaml; "" if it has none."""
     try:
         return str(quick_yaml(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
     except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):

@@ -1,4 +1,4 @@
-"""A whole params file: a field per section, each checked by itself and then against the others."""
+"""A whole params file: one field per section, each checked by itself and then against the others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -21,7 +21,7 @@ from workspace.settings import Compute, S, check_names, read_tree, validate_sect
 
 @dataclass(frozen=True)
 class Params:
-    """All sections, validated, in the order of the flow."""
+    """All sections, validated, in the order of the workflow."""
 
     shapes: ShapesSettings
     shard: ShardSettings
@@ -47,8 +47,8 @@ def load_params(path: Path, overrides: Sequence[str] = ()) -> Params:
     """Read, override and validate a whole params file.
 
     Args:
-        path: a YAML file with a section for each stage and `compute`, as presets/shapes.yaml has them.
-        overrides: `section.key=value` each, value in YAML.
+        path: a YAML file with a section for each stage and `compute`, like presets/shapes.yaml.
+        overrides: `section.key=value`, with the value in YAML.
 
     Raises:
         UserError: the first mistake, in one line.

@@ -1,12 +1,12 @@
-"""Take a preset: write presets/NAME.yaml out in full as params.yaml, unless that has edits of yours. Its data must be there.
+"""Take a preset: write presets/NAME.yaml in full as params.yaml, unless that has uncommitted edits. Its data must exist.
 
 python -m workflow.preset NAME [--source PATH] [--weights FOLDER]
-python -m workflow.preset NAME --out FILE       write it there; params.yaml stays
-python -m workflow.preset NAME --save           the other way: presets/NAME.yaml from what params.yaml differs in
-python -m workflow.preset                       see whether what params.yaml reads is there, and take nothing
+python -m workflow.preset NAME --out FILE       write it to FILE instead of params.yaml
+python -m workflow.preset NAME --save           the reverse: write the differences of params.yaml to presets/NAME.yaml
+python -m workflow.preset                       only check that the data params.yaml reads exists
 
-A preset says what differs from its base (workspace/bases.py). It is written in the form in which DVC writes params.yaml for `-S`,
-so that a diff of params.yaml shows the settings that changed and nothing else.
+A preset holds its differences from a base (workspace/bases.py). It is written in the form that DVC uses for `-S`, so that a
+diff of params.yaml shows only the settings that changed.
 """
 
 import argparse
@@ -29,20 +29,20 @@ from workspace.settings import read_tree
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
 WHOLE = "shapes.yaml"
-"""The preset that has every setting, equal to the committed params.yaml."""
+"""The preset with every setting, equal to the committed params.yaml."""
 MADE_HERE = "artifacts/"
 WEIGHTS = (".safetensors", ".pt")
 PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
-"""A glob or braces of tars: the folder, and what is below it."""
+"""A glob or braces of tars: the folder, and the pattern below it."""
 ELSEWHERE = re.compile(r"^\w+:")
-"""A URL: whether it leads anywhere is for the stage to say."""
+"""A URL, which only the stage can check."""
 
 
 def take(name: str, source: str | None = None, weights: str | None = None) -> None:
-    """Write the preset, with images and weights from elsewhere where these are named, over params.yaml.
+    """Write the preset to params.yaml, with images and weights from other folders if these are named.
 
     Raises:
-        UserError: no such preset, a mistake in it, data that is not there, edits that would be lost. Then nothing was changed.
+        UserError: no such preset, a mistake in it, missing data, or edits that would be lost. Nothing is changed then.
     """
     wanted = validated(name, source, weights)
     lacking = missing(wanted, f"presets/{name}.yaml", f"PRESET={name} ")
@@ -59,12 +59,12 @@ def take(name: str, source: str | None = None, weights: str | None = None) -> No
 
 
 def validated(name: str, source: str | None = None, weights: str | None = None) -> str:
-    """`rendered`, once every setting, and what must fit across sections, was checked.
+    """`rendered`, with every setting checked, also across sections.
 
     Raises:
         UserError: the first mistake, in one line.
     """
-    from workflow.params import load_params  # brings all sections, which takes seconds
+    from workflow.params import load_params  # imports all sections, which takes seconds
 
     text = rendered(name, source, weights)
     values = {} if source is None else _place_of(source)
@@ -76,16 +76,16 @@ def validated(name: str, source: str | None = None, weights: str | None = None) 
 
 
 def rendered(name: str, source: str | None = None, weights: str | None = None, folder: Path = PRESETS) -> str:
-    """A preset as a params file with every setting, under the preset's own first comment.
+    """A preset as a params file with every setting, below the preset's own first comment.
 
     Args:
         name: stem of a file in the folder.
-        source: where the images are, in place of the preset's.
-        weights: the folder of its weights files, in place of the preset's.
-        folder: of the presets.
+        source: where the images are, instead of the preset's source.
+        weights: the folder of its weights files, instead of the preset's.
+        folder: folder of the presets.
 
     Raises:
-        UserError: no such preset, or not YAML, or a setting that its base does not have.
+        UserError: no such preset, not YAML, or a setting that its base does not have.
     """
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
@@ -102,7 +102,7 @@ def rendered(name: str, source: str | None = None, weights: str | None = None, f
 
 
 def _read(path: Path) -> Any:
-    """A file as ruamel has it: with its comments, and with numbers as they are written."""
+    """A file as ruamel reads it, with its comments and the spelling of numbers."""
     from ruamel.yaml import YAMLError
 
     try:
@@ -111,13 +111,11 @@ def _read(path: Path) -> Any:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(tree, Mapping):
         raise UserError(f"{path} holds no sections; expected a mapping like {PRESETS}/{WHOLE}")
-    return (
-        _plain(tree) if BASE in tree else tree
-    )  # of a base the comments are kept: they say what a setting is
+    return _plain(tree) if BASE in tree else tree  # keep a base's comments, which describe the settings
 
 
 def _yaml() -> Any:
-    """Reads and writes as DVC does (dvc/utils/serialize/_yaml.py)."""
+    """A YAML reader and writer configured like DVC's (dvc/utils/serialize/_yaml.py)."""
     from ruamel.yaml import YAML
 
     parser = YAML()
@@ -132,7 +130,7 @@ def _dumped(tree: Any) -> str:
 
 
 def _plain_lists(node: Any) -> None:
-    """Lists without comments, one value per line, and mappings too: so DVC writes what it sets."""
+    """Put lists and mappings in block style, one value per line without comments, as DVC writes what it sets."""
     for key, value in node.items():
         if isinstance(value, Mapping) and value:
             if hasattr(value, "fa"):
@@ -143,24 +141,24 @@ def _plain_lists(node: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Without ruamel's comments and styles; numbers stay as they are written."""
+    """The value without ruamel's comments and styles; numbers keep their spelling."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _first_comment(text: str) -> tuple[str, str]:
-    """The comment that a file begins with, and what comes after it."""
+    """A file's leading comment, and the rest of the file."""
     end = re.match(r"(#[^\n]*\n)*", text)
     assert end is not None
     return text[: end.end()], text[end.end() :]
 
 
 def save(name: str) -> None:
-    """Write presets/NAME.yaml: what params.yaml differs in from the whole preset.
+    """Write the differences between params.yaml and the full preset to presets/NAME.yaml.
 
     Raises:
-        UserError: the file is there already, or params.yaml has a mistake or lacks a setting; then nothing was written.
+        UserError: the file exists, or params.yaml has a mistake or lacks a setting; nothing is written then.
     """
     from workflow.params import load_params
 
@@ -181,7 +179,7 @@ def save(name: str) -> None:
 
 
 def _differences(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of the first that are not the second's, in the mappings that they are in."""
+    """The values in `own` that differ from `base`, in their mappings."""
     found: dict[str, Any] = {}
     for name, value in own.items():
         inner = base.get(name)
@@ -194,7 +192,7 @@ def _differences(own: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, A
 
 
 def _move_weights(node: Any, folder: Path) -> None:
-    """Read every weights file from this folder."""
+    """Change every weights file's path to this folder."""
     for key, value in node.items():
         if isinstance(value, Mapping):
             _move_weights(value, folder)
@@ -203,33 +201,33 @@ def _move_weights(node: Any, folder: Path) -> None:
 
 
 def _place_of(source: str) -> dict[str, str]:
-    """The settings that read a source: a pattern's folder, which DVC watches, and what matches in it."""
+    """The settings for a source; a pattern is split into its folder, which DVC watches, and the glob below it."""
     parts = folder_and_pattern(source)
     return {"source": source} if parts is None else {"source": parts[0], "tars": parts[1]}
 
 
 def folder_and_pattern(source: str) -> tuple[str, str] | None:
-    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`: DVC watches folders, not patterns; None: not a pattern."""
+    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`, because DVC watches folders only; None without a pattern."""
     found = PATTERN.fullmatch(source)
     return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
 
 
 def missing(text: str, file: str, preset: str) -> str:
-    """What a params file reads and is not there, and what to type, in one line; or "".
+    """One line with the missing data of a params file, and the command to type; or "".
 
     Args:
         text: the params file.
-        file: its name.
+        file: the file's name.
         preset: `PRESET=NAME `, or "" for params.yaml itself.
     """
     tree = yaml.safe_load(text)
     if isinstance(tree, dict) and BASE in tree:
-        return f"{file} says only what differs from {tree[BASE]}: `make preset PRESET=NAME` writes a preset out in full"
+        return f"{file} holds only its differences from {tree[BASE]}: `make preset PRESET=NAME` writes a preset out in full"
     section = tree.get("shard") if isinstance(tree, dict) else None
     source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
     if parts := folder_and_pattern(source):
         return (
-            f"{file}: shard.source is {source}, and DVC watches folders, no patterns: write `source: {parts[0]}` and "
+            f"{file}: shard.source is {source}, but DVC watches folders, not patterns: write `source: {parts[0]}` and "
             f"`tars: '{parts[1]}'` there"
         )
     named = sorted(path for path in set(_weights(tree)) if not Path(path).is_file())
@@ -242,7 +240,7 @@ def missing(text: str, file: str, preset: str) -> str:
     options = (" SOURCE=/path/to/images" if lacks_images else "") + (
         " WEIGHTS=/path/to/weights" if named else ""
     )
-    what = f"{file} reads {' and '.join(lacking)}, which {'is' if len(lacking) == 1 else 'are'} not there"
+    what = f"{file} reads {' and '.join(lacking)}, which {'does' if len(lacking) == 1 else 'do'} not exist"
     if not preset:
         return f"{what}: set the paths in params.yaml (docs/data.md)"
     return (
@@ -251,7 +249,7 @@ def missing(text: str, file: str, preset: str) -> str:
 
 
 def _weights(value: Any) -> Iterator[str]:
-    """Every path of a weights file in a params file."""
+    """The paths of all weights files in a params file."""
     if isinstance(value, dict):
         for inner in value.values():
             yield from _weights(inner)
@@ -260,7 +258,7 @@ def _weights(value: Any) -> Iterator[str]:
 
 
 def _is_a_preset(text: str) -> bool:
-    """Whether a params file is what `take` writes for some preset, wherever it reads its data from."""
+    """Whether a params file is what `take` writes for some preset, with data from any folder."""
     try:
         tree = yaml.safe_load(text)
         source = "/".join(str(tree["shard"][key]) for key in ("source", "tars") if tree["shard"].get(key))
@@ -276,7 +274,7 @@ def _is_a_preset(text: str) -> bool:
 
 
 def _edited() -> bool:
-    """Whether params.yaml is other than git has it, or git does not have it: then nothing could bring it back."""
+    """Whether params.yaml differs from git's version or is not in git, so that overwriting it would lose edits."""
     command = ["git", "status", "--porcelain", "--ignored", "--", str(PARAMS)]
     done = subprocess.run(command, capture_output=True, check=False)
     return done.returncode != 0 or bool(done.stdout)
@@ -290,9 +288,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="stem of a file in presets/")
-    parser.add_argument("--source", help="where the images are, in place of the preset's shard.source")
-    parser.add_argument("--weights", help="the folder of the weights files, in place of the preset's")
-    parser.add_argument("--out", type=Path, help="another file to write, in place of params.yaml")
+    parser.add_argument("--source", help="where the images are, instead of the preset's shard.source")
+    parser.add_argument("--weights", help="the folder of the weights files, instead of the preset's")
+    parser.add_argument("--out", type=Path, help="the file to write, instead of params.yaml")
     parser.add_argument("--save", action="store_true", help="write presets/NAME.yaml from params.yaml")
     asked = parser.parse_args()
     if asked.save and asked.name is None:
@@ -314,10 +312,10 @@ def main() -> None:
 
 
 def _look(*options: object) -> None:
-    """Whether what params.yaml reads is there.
+    """Check that the data params.yaml reads exists.
 
     Raises:
-        UserError: it is not, or options that go with a preset.
+        UserError: it does not, or options were given that need a preset.
     """
     if any(option is not None for option in options):
         raise UserError(

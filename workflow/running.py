@@ -38,11 +38,11 @@ def run_stage(name: str) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         stage = stage_named(name)
-        gc.enable()  # stages/__init__.py put it off
+        gc.enable()  # stages/__init__.py disabled it
         run(stage, parser_of(stage).parse_args())
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # a second one says nothing new
+            signal.signal(number, signal.SIG_IGN)  # ignore repeated signals
         say(
             f"[{name}] stopped; what is finished is kept: `dvc repro {address_of(name)}` continues from there"
         )
@@ -62,11 +62,11 @@ MACHINE = (
     errno.EMFILE,
     errno.ENAMETOOLONG,
 )
-"""What a file system refuses to a user, not to a program with a mistake."""
+"""File system errors that are the user's or the machine's fault, not a bug."""
 
 
 def told_in_a_line(error: Exception) -> str | None:
-    """What to tell a user of an error that is not the program's own; None where it may be."""
+    """The message for an error that is not a bug in the program; None if it may be one."""
     if isinstance(error, UserError):
         return str(error)
     if is_out_of_space(error):
@@ -81,7 +81,7 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _identity(stage: Stage[S, I], settings: S, inputs: dict[str, Path]) -> Identity:
-    """What decides the result, at this moment."""
+    """Everything that currently determines the result."""
     made_from = {key: input_fingerprint(path) for key, path in inputs.items()}
     for path in stage.sources(settings):
         made_from[f"source {path}"] = input_fingerprint(path)
@@ -95,7 +95,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def present_identity(name: str) -> Identity:
-    """A stage's identity under the params, inputs and code of this moment (for `workspace.runs adopt`)."""
+    """A stage's identity with the current params, inputs and code (for `workspace.runs adopt`)."""
     from workflow.params import load_params
 
     stage, usual = stage_named(name), usual_paths(name)
@@ -104,7 +104,7 @@ def present_identity(name: str) -> Identity:
 
 
 def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
-    """Run a stage as its command line asks for.
+    """Run a stage as its command line requests.
 
     Raises:
         UserError: a user's mistake.
@@ -175,15 +175,15 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
 
 
 def _own_sections(stage: Stage[S, I], path: Path, changes: Sequence[str]) -> tuple[S, Compute]:
-    """What a run by hand reads: a mistake in another stage's section, or between two, is that stage's."""
+    """The sections that a run by hand reads; mistakes in other sections, or between two, do not concern it."""
     settings, compute = read_section(path, stage.settings, changes), read_section(path, Compute, changes)
     settings.check(f"{path}: {stage.settings.SECTION}", compute)
     return settings, compute
 
 
 def _whole_file(stage: Stage[S, I], path: Path) -> tuple[S, Compute, Callable[[], None] | None]:
-    """The stage's settings from a file that is valid as a whole, and what to look at before any work."""
-    from workflow.params import load_params  # brings all sections, which takes seconds
+    """The stage's settings from a file that is valid as a whole, and the check to run before any work."""
+    from workflow.params import load_params  # imports all sections, which takes seconds
 
     params = load_params(path)
     look = None if stage.preflight is None else partial(stage.preflight, params, path)
@@ -191,13 +191,13 @@ def _whole_file(stage: Stage[S, I], path: Path) -> tuple[S, Compute, Callable[[]
 
 
 def _cached(name: str, out: Path) -> bool:
-    """Whether DVC caches what a stage makes: where it is the workflow's own, not the demo's pictures, not an arm's."""
+    """Whether DVC caches a stage's output: only the workflow's own, not the demo's pictures or an experiment arm's."""
     return str(out) in command_in(PIPELINES[0], name).split()
 
 
 @contextmanager
 def _forgotten_if_empty(folder: RunFolder) -> Iterator[None]:
-    """Where the block fails before anything is made, leave no run behind."""
+    """Leave no run behind if the block fails before anything is made."""
     mine = folder.root.stat()
     try:
         yield
@@ -210,8 +210,8 @@ def _forgotten_if_empty(folder: RunFolder) -> Iterator[None]:
 def let_dvc_in(folder: Path) -> None:
     """Let DVC track outputs in a folder that is a link to another disk.
 
-    DVC looks for a `.gitignore` beside an output and refuses one whose real place is outside the repository. A link
-    to the repository's own, which ignores the folder, satisfies it.
+    DVC looks for a `.gitignore` beside an output and refuses one whose real path is outside the repository. A link to the
+    repository's own `.gitignore`, which ignores the folder, satisfies it.
     """
     ours = Path(".gitignore").absolute()
     outside = not os.path.realpath(folder).startswith(os.path.join(os.path.realpath("."), ""))
@@ -238,7 +238,7 @@ def _work(stage: Stage[S, I], settings: S, compute: Compute, inputs: I, folder: 
 
 
 def lower_batch(settings: Section) -> str:
-    """Which settings to lower where memory ran out, with their values."""
+    """The settings to lower after memory ran out, with their values."""
     given = settings.model_dump()
     sizes = [
         f"{settings.SECTION}.{key} (now {given[key]})"
@@ -249,7 +249,7 @@ def lower_batch(settings: Section) -> str:
 
 
 def _run_facts(compute: Compute, folder: RunFolder) -> dict[str, Any]:
-    """What a reader of the metrics wants to know of the run: time, machine share, versions."""
+    """Facts about the run for readers of the metrics: time, workers and threads, versions."""
     state = read_json(folder.root / "run.json")
     return {
         "seconds": round(state["seconds"], 2),

@@ -1,4 +1,4 @@
-"""`python -m workspace.runs`: what is in `.runs`, and how to be rid of it."""
+"""`python -m workspace.runs`: list, drop and adopt the runs in `.runs`."""
 
 import argparse
 import os
@@ -19,7 +19,7 @@ SIZES = ("B", "KB", "MB", "GB", "TB")
 
 
 def all_runs() -> list[RunFolder]:
-    """Every run, by stage."""
+    """All runs, grouped by stage."""
     found = [RunFolder(path) for path in sorted(RUNS.glob("*/[!.]*")) if path.parent.name in STAGES]
     return [run for run in found if run.root.is_dir()]
 
@@ -33,7 +33,7 @@ def find_run(name: str) -> RunFolder:
     """A run by `stage/fingerprint` or the start of a fingerprint.
 
     Raises:
-        UserError: none or several match.
+        UserError: no run or several match.
     """
     found = [run for run in all_runs() if name_of(run).startswith(name) or run.root.name.startswith(name)]
     if len(found) != 1:
@@ -54,7 +54,7 @@ def is_held(run: RunFolder) -> bool:
 
 
 def state_of(run: RunFolder) -> str:
-    """One of done, running, failed (nothing is done in it), unfinished."""
+    """done, running, failed (nothing in it is finished) or unfinished."""
     if is_held(run):
         return "running"
     if run.done:
@@ -63,7 +63,7 @@ def state_of(run: RunFolder) -> str:
 
 
 def size_of(run: RunFolder) -> str:
-    """Bytes below the run, in words; a done run shares those of its result with the artifact."""
+    """The run's size on disk, as text; a finished run shares its result's bytes with the artifact."""
     size = 0.0
     for folder, _, names in os.walk(run.root):
         for name in names:
@@ -94,10 +94,10 @@ def list_runs() -> list[str]:
 
 
 def chosen(asked: argparse.Namespace) -> list[RunFolder]:
-    """The runs that a `drop` names, or that are of the kind it names; those that a process works in are left out.
+    """The runs that `drop` names, or those of the kind it names; runs in which a process works are left out.
 
     Raises:
-        UserError: nothing is named, or a name fits none or several.
+        UserError: nothing is named, or a name matches none or several.
     """
     kinds = {
         "failed": ("failed",),
@@ -114,7 +114,7 @@ def chosen(asked: argparse.Namespace) -> list[RunFolder]:
 
 
 def drop(run: RunFolder) -> bool:
-    """Forget a run; False, and a line, where a process works in it."""
+    """Forget a run; returns False, and prints a line, if a process works in it."""
     try:
         with locked(run):
             run.forget()
@@ -137,15 +137,15 @@ def parser() -> argparse.ArgumentParser:
         "runs", nargs="*", metavar="RUN", help="stage/fingerprint, or the start of a fingerprint"
     )
     kinds = dropping.add_mutually_exclusive_group()
-    kinds.add_argument("--failed", action="store_true", help="those in which nothing is done yet")
+    kinds.add_argument("--failed", action="store_true", help="runs in which nothing is finished yet")
     kinds.add_argument(
-        "--unfinished", action="store_true", help="those too that have checkpoints or finished shards"
+        "--unfinished", action="store_true", help="also runs with checkpoints or finished shards"
     )
-    kinds.add_argument("--all", action="store_true", help="all but what a process works in")
+    kinds.add_argument("--all", action="store_true", help="all runs except those in which a process works")
     dropping.add_argument(
-        "--older", type=float, metavar="DAYS", help="only what nobody has written to for so long"
+        "--older", type=float, metavar="DAYS", help="only runs unchanged for this many days"
     )
-    commands.add_parser("adopt", help="let a run continue under the present params and code").add_argument(
+    commands.add_parser("adopt", help="continue a run with the current params and code").add_argument(
         "run", help="stage/fingerprint, or the start of a fingerprint"
     )
     return made
@@ -167,7 +167,7 @@ def _command(arguments: argparse.Namespace) -> None:
         runs = chosen(arguments)
         if not runs:
             say("no run to drop")
-        dropped = [drop(run) for run in runs]  # all of them, though one is held
+        dropped = [drop(run) for run in runs]  # try all of them, even if one is held
         if not all(dropped):
             sys.exit(1)
     else:

@@ -1,4 +1,4 @@
-"""What a stage is: a worker that takes plain values, and what the command line needs to know of it."""
+"""The definition of a stage: a worker that takes plain values, and what the command line needs to know about it."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -19,17 +19,17 @@ I = TypeVar("I", bound="DataclassInstance")  # noqa: E741
 
 
 def no_sources(settings: Any) -> Sequence[Path]:
-    """Nothing is read but the inputs."""
+    """No files besides the inputs."""
     return ()
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options of a stage's command line that stand for settings.
+    """Options of a stage's command line that set settings.
 
     Attributes:
         help: option → what it does.
-        changes: the values given, by option → `section.key=value` each.
+        changes: option → given values, to `section.key=value` strings.
     """
 
     help: Mapping[str, str] = field(default_factory=dict)
@@ -41,16 +41,16 @@ class Stage(Generic[S, I]):
     """One stage.
 
     Attributes:
-        name: of its module `stages/NAME.py`, and of its entry in dvc.yaml.
-        about: what `--help` says first.
+        name: name of its module, `stages/NAME.py`, and of its entry in dvc.yaml.
+        about: the first text of `--help`.
         settings: class of its section.
-        inputs: dataclass of the paths that it reads, an option each.
+        inputs: dataclass of the paths that it reads, one option each.
         run: does the work, from (settings, compute, inputs, folder).
-        sources: data that it reads beside its inputs, known by names, sizes and times.
-        weights: trained weights that it reads beside its inputs, files or folders, known by their bytes.
-        preflight: looks at a whole params file and the data before any work; raises UserError.
-        reuses: whether the last finished run is kept until this one is done, to take from.
-        options: that stand for settings.
+        sources: data that it reads besides its inputs, identified by names, sizes and times.
+        weights: trained weights that it reads besides its inputs, files or folders, identified by their bytes.
+        preflight: checks the whole params file and the data before any work; raises UserError.
+        reuses: whether to keep the last finished run until this one is done, because it reuses its results.
+        options: options that set settings.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Stage(Generic[S, I]):
 
 
 def stage_named(name: str) -> Stage[Any, Any]:
-    """The stage of `stages/NAME.py`, imported when it is asked for: some take seconds."""
+    """The stage in `stages/NAME.py`, imported on demand, because some take seconds."""
     stage = importlib.import_module(f"stages.{name}").STAGE
     assert isinstance(stage, Stage), name
     return stage

@@ -1,1 +1,1 @@
-"""What every stage leans on: settings, manifests, run folders, progress, errors."""
+"""What all stages use: settings, manifests, run folders, progress, errors."""

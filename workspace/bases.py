@@ -1,7 +1,7 @@
-"""A params file that says only what differs from another one: `base: FILE`, then the settings whose values are its own.
+"""Params files that hold only their differences from a base: `base: FILE`, then the settings with other values.
 
-presets/ is written so: shapes.yaml is whole, and equal to the params.yaml that is committed; the others say what differs from it,
-or from each other. Here one is laid over the other; workflow/preset.py writes the outcome as a params file.
+The files in presets/ have this form: shapes.yaml is complete and equal to the committed params.yaml; the others hold differences
+from it or from each other. This module merges a file with its bases; workflow/preset.py writes the result as a params file.
 """
 
 import copy
@@ -14,16 +14,16 @@ from workspace.errors import UserError
 from workspace.renamed import refuse_renamed
 
 BASE = "base"
-"""The key that names the file, beside this one, which has all other values."""
+"""The key that names the file, in the same folder, with all other values."""
 
 
 def whole(path: Path, tree: dict[str, Any], read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
-    """Every setting of a params file: its own, or, where it names a base, the base's with its own in their places.
+    """Every setting of a params file: its own values, merged over its base's if it names one.
 
     Args:
-        path: where the tree was read.
+        path: the file of the tree.
         tree: its values, plain or ruamel's.
-        read: the values of one file.
+        read: reads the values of one file.
 
     Raises:
         UserError: no such base, bases in a circle, a setting that the base does not have, or settings under old names.
@@ -52,14 +52,14 @@ def _base_of(path: Path, tree: Mapping[str, Any]) -> Path:
     file = path.with_name(name)
     if not file.is_file():
         raise UserError(
-            f"{path} says only what differs from {name}, which is not beside it: "
+            f"{path} holds only its differences from {name}, which is not in the same folder: "
             "`make preset PRESET=NAME` writes a preset out in full as params.yaml"
         )
     return file
 
 
 def _lay(changes: Mapping[str, Any], over: dict[str, Any], root: Mapping[str, Any], place: str) -> None:
-    """Put values in their places. What the root has as an empty mapping holds names of the user's own: it is taken as it is."""
+    """Merge values into a tree. A mapping that is empty in the root has user-defined keys, and is taken unchecked."""
     for name, value in changes.items():
         if name not in root:
             what = "section" if place.endswith(": ") else "setting"
@@ -77,6 +77,6 @@ def _lay(changes: Mapping[str, Any], over: dict[str, Any], root: Mapping[str, An
 
 
 def _nearest(name: str, valid: Mapping[str, Any]) -> str:
-    """' Did you mean …?' with the closest valid name, or the list of them all."""
+    """' Did you mean …?' with the closest valid name, or a list of all."""
     close = difflib.get_close_matches(name, [str(key) for key in valid], n=1, cutoff=0.5)
     return f" Did you mean {close[0]}?" if close else f" Expected one of: {', '.join(map(str, valid))}"

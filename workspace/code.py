@@ -1,10 +1,10 @@
-"""Which first-party files decide a stage's result, and how dvc.yaml names them: by folder.
+"""Finds the first-party files that affect a stage's result, and writes them into dvc.yaml, by folder.
 
-They are the stage's import closure, less what cannot change a result. A file beside a module that the module
-names in a string (a page's template) counts as imported by it.
+They are the stage's import closure without the modules that cannot change a result. A data file that a module names in a
+string, such as a page's template in the same folder, counts as imported.
 
-A folder in a room is one dependency, since its files are needed together; a file directly in a room is one by itself. Where
-a stage needs every file of a room that can change a result, the room itself is named.
+A folder in a room is one dependency, because its files are needed together; a file directly in a room is one by itself. If a
+stage needs every file of a room that can change a result, the room itself is named.
 
 python -m workspace.code           check that dvc.yaml names them
 python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
@@ -51,10 +51,10 @@ PIPELINES = (
     "experiments/text/dvc.yaml",
 )
 ARM = "experiments.arm"
-"""The module that runs stages one after the other, named in its command. A hundred such stages, each with all its folders, would
-cost every DVC command a second, so they name rooms (decisions/0007)."""
+"""The module that runs several stages in one command. Naming all folders for a hundred such stages would cost every DVC command a
+second, so these stages name rooms (decisions/0007)."""
 DATA = re.compile(r"[\w.-]+\.\w+")
-"""What a string looks like that may name a file beside its module."""
+"""The form of a string that may name a file in its module's folder."""
 
 EXCLUDED = (
     "cluster/",
@@ -64,24 +64,24 @@ EXCLUDED = (
     "training/mirror.py",
     "stages/__init__.py",
 )
-"""What cannot change a result: where work runs, how a stage is started and its params file is checked as a whole, the
-workspace's mechanics, logging, copies of checkpoints."""
+"""Modules that cannot change a result: where work runs, how a stage starts and its params file is checked as a whole, run
+folders, logging, copies of checkpoints."""
 
 DECIDING = "workspace/exact/"
-"""What can, though it is there."""
+"""Exceptions among these, which can."""
 
 EXCLUDED_IN_TRAINING = ("reporting/", "evaluation/protocol.py", "evaluation/codes/")
-"""And in the training stages what draws pictures of a run on its way, and what its numbers say of themselves."""
+"""In training stages also the modules that draw pictures during a run, and those that describe its numbers."""
 
 WHOLE: dict[str, tuple[str, ...]] = {
     "reconstruct": ("evaluation",),
     "evaluate": ("evaluation",),
     "report": ("evaluation", "reporting"),
 }
-"""Rooms that a stage names whole, though it needs most of one and not all: it scores or shows, and nothing is trained on that."""
+"""Stages that name a room even if they need only most of it: they score or display, so a needless rerun trains nothing."""
 
 APART = ("demo", "workspace")
-"""Rooms that no stage names whole: a pipeline and its lock lie in one, what cannot change a result in the other."""
+"""Rooms that no stage names whole: one contains a pipeline and its lock, the other modules that cannot change a result."""
 
 
 def excluded(path: Path, stage: str) -> bool:
@@ -97,7 +97,7 @@ def closure(module: str, without: Callable[[Path], bool] = lambda path: False) -
 
     Args:
         module: a dotted name, "stages.shard".
-        without: files that are left out, with what only they import.
+        without: files to leave out, along with what only they import.
     """
     found: set[Path] = set()
     waiting = [module]
@@ -111,14 +111,14 @@ def closure(module: str, without: Callable[[Path], bool] = lambda path: False) -
 
 
 def result_files(stage: str) -> list[Path]:
-    """The files that decide what a stage writes, relative to the root; those that hold a docstring alone decide nothing."""
+    """The files that affect what a stage writes, relative to the root, without files that hold only a docstring."""
     found = closure(f"stages.{stage}", lambda path: excluded(path, stage))
     return [path for path in found if not _is_prose(path)]
 
 
 @cache
 def _is_prose(path: Path) -> bool:
-    """Whether a module is its docstring, as a folder's `__init__.py` is."""
+    """Whether a module holds only a docstring, as a folder's `__init__.py` does."""
     if path.suffix != ".py":
         return False
     body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
@@ -126,19 +126,19 @@ def _is_prose(path: Path) -> bool:
 
 
 def folder_of(path: Path) -> str:
-    """What dvc.yaml names a file by: the folder in a room that holds it, or the file where it is directly in the room."""
+    """A file's name in dvc.yaml: its folder in a room, or the file itself if it is directly in the room."""
     return "/".join(path.parts[:2])
 
 
 @cache
 def _room(name: str) -> frozenset[str]:
-    """What a room is made of: its folders, and the modules that lie in it."""
+    """A room's content: its folders, and the modules directly in it."""
     paths = [path.relative_to(ROOT) for path in (ROOT / name).rglob("*.py")]
     return frozenset(folder_of(path) for path in paths if not _is_prose(path))
 
 
 def named(paths: Iterable[Path], whole: Iterable[str] = ()) -> list[str]:
-    """Files as dvc.yaml names them, sorted: a room where it is in `whole` or all of it is needed, else folders and files."""
+    """Files as named in dvc.yaml, sorted: a room if it is in `whole` or needed completely, else folders and files."""
     rooms: dict[str, set[str]] = {}
     for path in paths:
         rooms.setdefault(path.parts[0], set()).add(folder_of(path))
@@ -147,12 +147,12 @@ def named(paths: Iterable[Path], whole: Iterable[str] = ()) -> list[str]:
 
 
 def _is_complete(room: str, needed: set[str]) -> bool:
-    """Whether a room of folders is needed in all its parts; one of single files may hold a pipeline and its lock beside them."""
+    """Whether a room of folders is needed completely; a room of single files may also contain a pipeline and its lock."""
     return needed == _room(room) and any((ROOT / name).is_dir() for name in needed)
 
 
 def _files(module: str) -> Iterator[Path]:
-    """The file of a module, and the `__init__.py` of its packages; nothing for a name that is not one of our modules."""
+    """A module's file and the `__init__.py` of its packages; nothing if the module is not first-party."""
     names = module.split(".")
     if names[0] not in PACKAGES:
         return
@@ -167,7 +167,7 @@ def _files(module: str) -> Iterator[Path]:
 
 @cache
 def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """Modules that a file imports (`from a import b` gives a and a.b, of which one is a module), and data files beside it."""
+    """The modules that a file imports (`from a import b` gives a and a.b, one of them a module), and its data files."""
     names: list[str] = []
     beside = []
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
@@ -181,11 +181,11 @@ def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
 
 
 def code_deps(stage: dict[str, Any]) -> list[str]:
-    """The code part of a stage's deps in dvc.yaml, as the closures of its command's modules say."""
+    """The code part of a stage's deps in dvc.yaml: the import closures of its command's modules."""
     words = stage["cmd"].split()
     module = words[words.index("-m") + 1]
     if module != ARM and not module.startswith("stages."):
-        return []  # it writes out settings; what a stage reads of them is declared
+        return []  # it writes settings, whose use is declared by the stages that read them
     if module != ARM:
         name = module.removeprefix("stages.")
         return named(result_files(name), WHOLE.get(name, ()))
@@ -194,24 +194,26 @@ def code_deps(stage: dict[str, Any]) -> list[str]:
 
 
 def is_code(dependency: Any) -> bool:
-    """Whether an entry of a stage's deps is a first-party file or folder (no input is in a package)."""
+    """Whether an entry of a stage's deps is first-party code (no input is inside a package)."""
     return isinstance(dependency, str) and dependency.split("/")[0] in PACKAGES
 
 
 def rewrite(tree: dict[str, Any]) -> list[str]:
-    """Put the code that each stage needs in its deps, after its inputs.
+    """Write each stage's code into its deps, after its inputs.
 
     Args:
-        tree: a dvc.yaml as it was read; changed in place.
+        tree: a dvc.yaml as read; changed in place.
 
     Returns:
-        Names of the stages whose deps were others.
+        Names of the stages whose deps changed.
     """
     changed = []
     for name, stage in tree["stages"].items():
         deps, code = stage.setdefault("deps", []), code_deps(stage)
         if [dep for dep in deps if is_code(dep)] != code:
-            for index in reversed(range(len(deps))):  # in place: the other entries keep their comments
+            for index in reversed(
+                range(len(deps))
+            ):  # in place, so that the other entries keep their comments
                 if is_code(deps[index]):
                     del deps[index]
             deps.extend(code)
@@ -220,11 +222,11 @@ def rewrite(tree: dict[str, Any]) -> list[str]:
 
 
 def rewritten(text: str) -> tuple[str, list[str]]:
-    """The text of a dvc.yaml with its code deps rewritten, all else as it is, and the stages that this changed."""
+    """A dvc.yaml's text with its code deps rewritten and all else unchanged, and the stages that changed."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    yaml.width = 1_000_000  # no line is broken
+    yaml.width = 1_000_000  # never break lines
     yaml.indent(mapping=2, sequence=4, offset=2)
     tree = yaml.load(text)
     changed = rewrite(tree)

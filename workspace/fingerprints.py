@@ -1,7 +1,7 @@
-"""What a stage's inputs are known by: published artifacts by their manifest, everything else by names, sizes and times.
+"""Fingerprints of a stage's inputs: of published artifacts by their manifest, of everything else by names, sizes and times.
 
-Only a folder that is, byte for byte, what its sealed manifest says is taken for an artifact of ours; a user's own
-`manifest.json`, or an artifact that was altered by hand, is data like any other.
+Only a folder that agrees byte for byte with its sealed manifest counts as an artifact; a folder with a user's own
+`manifest.json`, or an artifact altered by hand, is treated as raw data.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from workspace.exact.manifest import (
 )
 
 VERIFIED = Path(".runs/verified")
-"""Artifacts that were looked at byte by byte: the fingerprint of their listing → their own, so that it is done once."""
+"""Cache of artifacts checked byte by byte: the fingerprint of their listing → their own."""
 LISTING = b"# root: "
-"""How a listing file (`python -m shards.list`) begins; its other lines are names below that folder, a tab, and more."""
+"""First characters of a listing file (`python -m shards.list`); its other lines are names below that folder, a tab, and more."""
 
 
 def input_fingerprint(path: Path) -> str:
@@ -41,9 +41,9 @@ def input_fingerprint(path: Path) -> str:
 
 
 def content_fingerprint(path: Path) -> str:
-    """The fingerprint of weights that a setting names: an artifact's own, else that of every byte; a new date changes nothing.
+    """The fingerprint of weights that a setting names: an artifact's own, else of all bytes; a new date changes nothing.
 
-    A missing path has one too: the stage that reads it says what to fetch and where to put it.
+    A missing path has one too, because the stage that reads it reports what to fetch and where to put it.
     """
     if not path.exists():
         return "missing"
@@ -57,7 +57,7 @@ def content_fingerprint(path: Path) -> str:
 
 
 def _artifact_fingerprint(folder: Path, listing: str) -> str | None:
-    """SHA-256 of the manifest of a published artifact; None where it is not one, or was altered."""
+    """SHA-256 of a published artifact's manifest; None if it is not an artifact or was altered."""
     known = (
         VERIFIED / hashlib.sha256(str(folder.absolute()).encode(errors="surrogateescape")).hexdigest()[:16]
     )
@@ -68,13 +68,13 @@ def _artifact_fingerprint(folder: Path, listing: str) -> str | None:
     if not is_published(folder):
         return None
     fingerprint = sha256_file(folder / NAME)
-    with suppress(OSError):  # a folder that may not be written to: looked at again the next time
+    with suppress(OSError):  # a read-only folder is checked again next time
         write_json(known, {"listing": listing, "fingerprint": fingerprint})
     return fingerprint
 
 
 def is_published(folder: Path) -> bool:
-    """Whether a folder holds exactly the files of its sealed manifest, each with the bytes that it states."""
+    """Whether a folder holds exactly the files of its sealed manifest, with their stated bytes."""
     try:
         kind_of(folder)
         manifest = validated(Manifest, read_sealed(folder / NAME), str(folder / NAME))
@@ -89,10 +89,10 @@ def is_published(folder: Path) -> bool:
 
 
 def listing_fingerprint(path: Path) -> str:
-    """Fingerprint of raw data: names, sizes and times of change (its bytes are not read, but for a listing file's own).
+    """Fingerprint of raw data by names, sizes and modification times; no bytes are read except a listing file's.
 
     Args:
-        path: a folder, a file, or a listing file, whose images count too.
+        path: a folder, a file, or a listing file, whose images are included.
     """
     root = os.path.join(path, "")
     names = _files(root) if path.is_dir() else _listed(path)
@@ -101,7 +101,7 @@ def listing_fingerprint(path: Path) -> str:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """Every file below a folder, in a fixed order; a link to a folder that contains it is not followed."""
+    """Every file below a folder, in a fixed order; links to a parent folder are not followed."""
     for place, names, files in os.walk(folder, followlinks=True):
         above = {os.path.realpath(parent) for parent in (place, *map(str, Path(place).parents))}
         names[:] = sorted(name for name in names if os.path.realpath(os.path.join(place, name)) not in above)
@@ -109,7 +109,7 @@ def _files(folder: str) -> Iterator[str]:
 
 
 def _listed(path: Path) -> Iterator[str]:
-    """A file, and where it is a listing the files that it names."""
+    """A file, and if it is a listing the files that it names."""
     yield str(path)
     with path.open("rb") as file:
         if file.read(len(LISTING)) != LISTING:
@@ -120,7 +120,7 @@ def _listed(path: Path) -> Iterator[str]:
 
 
 def _stamp(name: str) -> str:
-    """A file's size and time; of a link to nothing the link's own, of a missing file a word."""
+    """A file's size and modification time; for a broken link the link's own, for a missing file a word."""
     try:
         found = os.stat(name) if os.path.exists(name) else os.lstat(name)
     except OSError:

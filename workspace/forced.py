@@ -1,7 +1,6 @@
-"""Whether the DVC command that started this process was asked to run stages again: `dvc repro -f`, `dvc exp run -f`.
+"""Detects whether this process was started by a DVC command that forces stages to run: `dvc repro -f`, `dvc exp run -f`.
 
-DVC says so nowhere in the environment of what it starts, so its own command line is read: that of the nearest
-ancestor of this process that is a `dvc`.
+DVC does not pass this in the environment, so the command line of the nearest ancestor process that is `dvc` is read.
 """
 
 import os
@@ -9,23 +8,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 UNDER_DVC = "DVC_STAGE"
-"""DVC sets it for each command of a stage."""
+"""Environment variable that DVC sets for a stage's commands."""
 COMMANDS = (["repro"], ["exp", "run"], ["experiments", "run"])
 FORCED = ("--force", "--force-downstream")
 WITH_VALUE = "jnSCrt"
-"""Short options of both commands that take a value: what follows one in the same word is that."""
+"""Short options of both commands that take a value; the rest of the same word is that value."""
 
 
 def is_forced() -> bool:
     """Whether this process was started by a DVC command with `-f`, `--force` or `--force-downstream`."""
     if UNDER_DVC not in os.environ:
         return False
-    import psutil  # DVC brings it
+    import psutil  # a dependency of DVC
 
     for process in psutil.Process().parents():
         try:
             command = process.cmdline()
-        except psutil.Error:  # ended meanwhile, or another user's
+        except psutil.Error:  # the process has ended, or belongs to another user
             continue
         if is_dvc(command):
             return asks_to_run(command)
@@ -33,7 +32,7 @@ def is_forced() -> bool:
 
 
 def is_dvc(command: Sequence[str]) -> bool:
-    """Whether a command line is that of `dvc`, by itself or as a script or module of Python."""
+    """Whether a command line runs `dvc`, directly or as a Python script or module."""
     names = [Path(word).name for word in command[:3]]
     return any(name in ("dvc", "dvc.exe", "dvc-script.py") for name in names) and "-c" not in command[1:2]
 

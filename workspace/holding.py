@@ -1,4 +1,4 @@
-"""Who works in a run: one living process at a time, which holds the lock in its folder; and what is forgotten when one begins."""
+"""Locks on runs: one living process at a time works in a run and holds its lock; starting one removes older runs."""
 
 import fcntl
 import os
@@ -12,11 +12,11 @@ from workspace.exact.manifest import write_json
 from workspace.runs import RUNS, Identity, RunFolder, remove
 
 FAILED_START_SECONDS = 3600.0
-"""How long a start that made nothing is left alone: another process may just have opened it."""
+"""Seconds for which an empty run is kept, because another process may just have opened it."""
 
 
 def held(folder: RunFolder) -> str:
-    """The error that a second process gets."""
+    """The error message for a second process."""
     return f"{folder.root} is being worked on by another process: wait for it, or stop it"
 
 
@@ -39,13 +39,13 @@ def locked(folder: RunFolder) -> Iterator[None]:
             same = os.path.samestat(os.fstat(file.fileno()), path.stat())
         except (BlockingIOError, FileNotFoundError) as error:
             raise HeldError(held(folder)) from error
-        if not same:  # it was forgotten, and begun again, since it was opened here
+        if not same:  # the run was removed and started again after it was opened here
             raise HeldError(held(folder))
         yield
 
 
 def holds(folder: RunFolder, identity: os.stat_result) -> bool:
-    """Whether the run's folder is still the one of which `identity` was taken: another process may have begun it again."""
+    """Whether the run's folder is still the one with this `identity`; another process may have replaced it."""
     with suppress(FileNotFoundError):
         return os.path.samestat(folder.root.stat(), identity)
     return False
@@ -53,16 +53,16 @@ def holds(folder: RunFolder, identity: os.stat_result) -> bool:
 
 @contextmanager
 def working(stage: str, identity: Identity, keep_others: bool) -> Iterator[RunFolder]:
-    """Hold the run with this identity for this process; its folders are made if need be, and only while it is held.
+    """Hold the run with this identity for this process; its folders are created if necessary, while it is held.
 
-    Other finished runs of the stage are removed, and starts that failed before they had made anything, once they are old.
+    The stage's other finished runs are removed, and old runs that failed before making anything.
 
     Raises:
         HeldError: another living process holds it.
     """
     folder = RunFolder(RUNS / stage / identity.fingerprint)
     forget_others(folder, keep_others)
-    with suppress(FileExistsError):  # raised too where another process removes it just then
+    with suppress(FileExistsError):  # also raised if another process removes it at that moment
         folder.root.mkdir(parents=True)
     with locked(folder):
         for path in (folder.out, folder.metrics, folder.work):
@@ -75,9 +75,9 @@ def working(stage: str, identity: Identity, keep_others: bool) -> Iterator[RunFo
 
 
 def forget_others(folder: RunFolder, keep_done: bool = False) -> None:
-    """Remove the other finished runs of a stage, and starts that failed before they had made anything, once they are old."""
+    """Remove a stage's other finished runs, and old runs that failed before making anything."""
     for other in sorted(folder.root.parent.iterdir()) if folder.root.parent.is_dir() else ():
-        if other.name.startswith("."):  # what a process that was killed was forgetting
+        if other.name.startswith("."):  # a killed process left it half removed
             remove(other)
         elif other != folder.root and _forgettable(RunFolder(other), keep_done):
             with suppress(HeldError), locked(RunFolder(other)):  # another process may be publishing it

@@ -1,4 +1,4 @@
-"""One file in two places: a hard link, or a copy where the file system has none. Python's own modules alone are imported."""
+"""Hard links, or copies where the file system has no links. Imports only the standard library."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def link_or_copy(source: str | Path, destination: str | Path) -> str | Path:
-    """Let `destination` be the file `source`: by a hard link, or by a copy where there are none (another disk, exFAT)."""
+    """Make `destination` a hard link to `source`, or a copy where links are impossible (another disk, exFAT)."""
     try:
         os.link(source, destination)
     except OSError:

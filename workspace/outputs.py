@@ -1,12 +1,11 @@
-"""What DVC removed before a stage started comes back where the stage then makes nothing: no mistake costs a trained model.
+"""Restores outputs that DVC removed before a stage which then made nothing, so that no mistake costs a trained model.
 
-DVC empties a stage's outputs first and starts its command second, so a stage that refuses a setting would leave nothing
-where a finished artifact was. (`persist: true` in dvc.yaml would keep it, and switch DVC's run cache off.) So, whatever
-ends the process, an output that is missing is put back as dvc.lock has it: from DVC's cache; from `.runs/kept`, which
-shares the bytes of what the cache does not hold; or from Git's last commit. Nothing is put back that differs from
-dvc.lock in a byte, so DVC still calls the stage out of date.
+DVC removes a stage's outputs before it starts the command, so a stage that refuses a setting would leave the user without the
+finished artifact. (`persist: true` in dvc.yaml would keep it, but switch off DVC's run cache.) Therefore, however the process
+ends, a missing output is restored as recorded in dvc.lock: from DVC's cache; from `.runs/kept`, which links files that the cache
+does not hold; or from Git's last commit. Only bytes that agree with dvc.lock are restored, so DVC still calls the stage stale.
 
-Python's own modules alone are imported at the top: this must work where a mistake in the code ends a stage.
+Only the standard library is imported at the top, because this must work even after an error in our code.
 """
 
 import hashlib
@@ -28,9 +27,9 @@ STARTED_BY_DVC = "DVC_STAGE"
 
 
 def keep(output: Path) -> None:
-    """Remember a published folder that DVC does not cache: the next run may fail after DVC has removed it.
+    """Keep a copy of a published folder that DVC does not cache, because the next run may fail after DVC has removed it.
 
-    A full disk does not undo what is published: it is said, and nothing is kept.
+    On a full disk the folder stays published; a message says that no copy is kept.
     """
     from workspace.progress import say
     from workspace.runs import publish
@@ -40,14 +39,14 @@ def keep(output: Path) -> None:
     try:
         publish(output, KEPT / output, link=True)
     except OSError as error:
-        say(f"{output}: no copy is kept for the case that the next run fails ({error.strerror})")
+        say(f"{output}: no copy is kept in case the next run fails ({error.strerror})")
 
 
 def put_back(command: Sequence[str]) -> None:
-    """Put the outputs of a stage's command line back where they are missing and dvc.lock knows them.
+    """Restore the missing outputs of a stage's command line that dvc.lock records.
 
     Args:
-        command: its words; the outputs are what follows each `--out` and `--metrics`.
+        command: its words; the outputs follow `--out` and `--metrics`.
     """
     if STARTED_BY_DVC not in os.environ:
         return
@@ -56,10 +55,10 @@ def put_back(command: Sequence[str]) -> None:
     found = {path: list(_locked(path)) for path in missing}
     known = [path for path in missing if found[path]]
     back = [path for path in known if _put_back(path, found[path])]
-    _say(back, "what DVC removed is back as it was")
+    _say(back, "restored as it was before DVC removed it")
     _say(
         [path for path in known if path not in back],
-        "no copy of what DVC removed is left; `dvc repro` makes it again",
+        "removed by DVC, and no copy is left; `dvc repro` makes it again",
     )
 
 
@@ -71,7 +70,7 @@ def _say(paths: Sequence[Path], text: str) -> None:
 
 
 def _locked(output: Path) -> Iterator[str]:
-    """The hashes that the lock files give an output."""
+    """An output's hashes in the lock files."""
     import yaml
 
     from workspace.quick_yaml import quick_yaml
@@ -84,7 +83,7 @@ def _locked(output: Path) -> Iterator[str]:
 
 
 def _put_back(output: Path, hashes: Sequence[str]) -> bool:
-    """Try the places where a copy may be; whether one was there and is put in place, whole."""
+    """Try each place that may have a copy; returns whether an intact one was found and restored."""
     output.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{output.name}.back-"
     for torn in output.parent.glob(f"{prefix}*"):  # left by a killed process
@@ -107,7 +106,7 @@ def _from_kept(output: Path, to: Path) -> None:
 
 
 def _from_git(output: Path, to: Path) -> None:
-    """Numbers, which Git keeps and DVC's cache does not."""
+    """Restore metrics, which are in Git and not in DVC's cache."""
     archive = subprocess.run(["git", "archive", "HEAD", str(output)], capture_output=True, check=True)
     above = to.with_name(f"{to.name}-git")
     above.mkdir()
@@ -116,7 +115,7 @@ def _from_git(output: Path, to: Path) -> None:
 
 
 def _from_cache(output: Path, to: Path) -> None:
-    """By DVC itself; `dvc checkout` would wait for the very command that runs this, `dvc get` reads without a lock."""
+    """Restore by `dvc get`, which needs no lock; `dvc checkout` would wait for the command that started this process."""
     here = importlib.util.find_spec("dvc") is not None
     program = [sys.executable, "-m", "dvc"] if here else ["dvc"]
     subprocess.run(
@@ -125,7 +124,7 @@ def _from_cache(output: Path, to: Path) -> None:
 
 
 def folder_hash(folder: Path) -> str:
-    """DVC's name for a folder's content: MD5 of the JSON list of its files' MD5 sums and names, and `.dir`."""
+    """DVC's hash of a folder's content: MD5 of the JSON list of its files' MD5 sums and names, plus `.dir`."""
     entries = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as file:

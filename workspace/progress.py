@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: lines, bars, and the progress file that a dashboard reads."""
+"""A stage's output for the user: lines, bars, and the progress file that a dashboard reads."""
 
 import time
 from collections.abc import Iterable, Iterator, Sized
@@ -19,19 +19,19 @@ _console = Console(stderr=True)
 
 
 def say(text: str) -> None:
-    """Tell the user one line (to stderr, where the bars are)."""
+    """Print one line for the user (to stderr, like the bars)."""
     _console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class Progress:
-    """A bar with rate and time left; in a log file, a line now and then; and `progress.json` for a dashboard.
+    """A bar with rate and time left, or occasional lines in a log file; and `progress.json` for a dashboard.
 
     Args:
-        title: what is being done.
-        total: how many units there are.
-        unit: what is counted, in the plural ("images", "steps").
+        title: the name of the work.
+        total: the total number of units.
+        unit: the unit, in the plural ("images", "steps").
         file: where to write `{title, done, total, rate, seconds_left, shown}`, at most once per second.
-        start: how many were done before (a resumed run), left out of the rate.
+        start: units finished before a resume, which do not count for the rate.
     """
 
     def __init__(self, title: str, total: int, unit: str, file: Path | None = None, start: int = 0) -> None:
@@ -66,11 +66,11 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units a second since the start of this process's part."""
+        """Units per second since this process started."""
         return (self.done - self.start) / max(time.monotonic() - self._began, 1e-9)
 
     def update(self, done: int, **shown: float) -> None:
-        """Say that `done` units are finished by now, and show numbers beside the bar."""
+        """Set the number of finished units, and the numbers shown beside the bar."""
         self.done = done
         self.shown.update(shown)
         numbers = " ".join(f"{name} {value:.4g}" for name, value in self.shown.items())
@@ -101,7 +101,7 @@ class Progress:
 
 
 def track(items: Iterable[T], title: str, unit: str = "items", total: int | None = None) -> Iterator[T]:
-    """Yield the items under a `Progress` bar."""
+    """Yield the items while a `Progress` bar is shown."""
     if total is None:
         assert isinstance(items, Sized), "give total for items without a length"
         total = len(items)

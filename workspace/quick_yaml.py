@@ -1,6 +1,7 @@
-"""YAML that this project or DVC wrote, read by libyaml: ten times as fast as PyYAML's own parser, whose messages are better.
+"""Reads YAML written by this project or DVC with libyaml, ten times as fast as PyYAML's own parser.
 
-For dvc.yaml and dvc.lock, of which every stage reads some thousand lines; a file that people write goes the slow way.
+For dvc.yaml and dvc.lock, of which every stage reads thousands of lines. Files written by people use the slow parser, because
+its error messages are better.
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
-"""Settings that have new names: a params file that still has the old ones is answered with the new name of each.
+"""Renamed settings: a params file with old names is refused with the new name of each.
 
-python -m workspace.renamed FILE …     write the new names into params files or presets; comments and all else stay
+python -m workspace.renamed FILE …     write the new names into params files or presets; comments and all else are kept
 """
 
 import argparse
@@ -35,18 +35,18 @@ RENAMED = {
     "stackformer.condition_drop": "cfg_dropout",
     "sample.guidance": "guidance_scale",
 }
-"""Old name, dotted → new name of its last part (docs/decisions/0041 says why each)."""
+"""Old dotted name → new name of its last part (docs/decisions/0041 gives the reasons)."""
 SHARES = "mqvae.exploration."
-"""Settings whose value was a share of `mqvae.steps` and is a number of steps now."""
+"""Settings whose value used to be a share of `mqvae.steps` and is now a number of steps."""
 NEVER = 1.0
-"""The share at which `freeze_from` never froze the scores: null now."""
+"""The share with which `freeze_from` never froze the scores; now null."""
 
 
 def refuse_renamed(path: Path, tree: Mapping[str, Any]) -> None:
     """Check that a params file has no old name.
 
     Raises:
-        UserError: it has; every one is listed with its new name, one per line.
+        UserError: it has some; all are listed with their new names, one per line.
     """
     found = [name for name in RENAMED if _holds(tree, name)]
     if found:
@@ -57,7 +57,7 @@ def refuse_renamed(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def refuse_renamed_changes(changes: Sequence[str]) -> None:
-    """The same for `section.key=value` on the command line.
+    """Check `section.key=value` changes from the command line for old names.
 
     Raises:
         UserError: an old name is among them.
@@ -74,7 +74,7 @@ def renamed(name: str) -> str:
 
 
 def _advice(name: str, value: Any = None, steps: int | None = None) -> str:
-    """`old → new`, with the value in its new unit where that changed."""
+    """`old → new`, with the value converted if its unit changed."""
     line = f"{name} → {renamed(name)}"
     if not name.startswith(SHARES):
         return line
@@ -108,7 +108,7 @@ def _steps(tree: Mapping[str, Any]) -> int | None:
 
 
 def with_new_names(text: str, where: str) -> str:
-    """A params file's text with new names in the places of old ones, and steps in the places of shares.
+    """A params file's text with old names replaced by new ones, and shares by steps.
 
     Raises:
         UserError: not YAML, or shares without `mqvae.steps` in the same file.
@@ -126,7 +126,7 @@ def with_new_names(text: str, where: str) -> str:
             steps = _steps(tree)
             if steps is None:
                 raise UserError(
-                    f"{where}: {name} is a share, and the file has no mqvae.steps to make steps of it: write {renamed(name)}"
+                    f"{where}: {name} is a share, but the file has no mqvae.steps to convert it to steps: write {renamed(name)}"
                 )
             try:
                 there = _in_steps(name, float(value.value), steps)
@@ -135,13 +135,13 @@ def with_new_names(text: str, where: str) -> str:
                     f"{where}: {name} is {value.value!r}, expected a share of mqvae.steps, a number"
                 ) from error
             edits.append((value.start_mark.index, value.end_mark.index, there))
-    for start, end, new in sorted(edits, reverse=True):  # from the end, so that earlier places stay valid
+    for start, end, new in sorted(edits, reverse=True):  # from the end, so that earlier positions stay valid
         text = text[:start] + new + text[end:]
     return text
 
 
 def _scalars(node: yaml.Node | None, place: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
-    """Dotted name, key and value of every entry of every mapping."""
+    """Dotted name, key and value of every entry in every mapping."""
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         name = f"{place}{key.value}"
         yield name, key, value

@@ -1,14 +1,14 @@
-"""Run folders: where a stage works, so that a kill loses nothing and half-written results never look whole.
+"""Run folders, in which stages work, so that a kill loses nothing and half-written results never look complete.
 
-A stage works in `.runs/<stage>/<fingerprint>/`, never in its outputs, which DVC removes before it starts. The
-fingerprint covers the effective settings, the inputs and the stage's code. When the stage is done its result is linked
-or copied to the outputs and renamed into place whole (docs/artifacts.md).
+A stage works in `.runs/<stage>/<fingerprint>/`, never in its outputs, which DVC removes before the stage starts. The
+fingerprint covers the effective settings, the inputs and the stage's code. When the stage is done, its result is linked or
+copied beside the outputs and renamed into place atomically (docs/artifacts.md).
 
     python -m workspace.runs list            every run: stage, fingerprint, state, progress, size, age
     python -m workspace.runs drop RUN …      forget runs (before a forced recomputation)
-    python -m workspace.runs drop --failed   forget every run in which nothing is done yet; --unfinished, --all,
+    python -m workspace.runs drop --failed   forget every run in which nothing is finished yet; --unfinished, --all,
                                              each with --older DAYS
-    python -m workspace.runs adopt RUN       let a run continue under the present params and code
+    python -m workspace.runs adopt RUN       continue a run with the current params and code
 """
 
 import errno
@@ -37,12 +37,12 @@ from workspace.links import link_or_copy
 
 RUNS = Path(".runs")
 LINES = "lines.json"
-"""In a run's folder: what to say once its result is published."""
+"""File in a run's folder with the lines to print after its result is published."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What decides a stage's result: its effective settings, its inputs' fingerprints, its code's checksums."""
+    """Everything that determines a stage's result: effective settings, fingerprints of inputs, checksums of code."""
 
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
@@ -50,11 +50,11 @@ class Identity:
 
     @property
     def fingerprint(self) -> str:
-        """The first 16 hex digits of the SHA-256 of all three."""
+        """The first 16 hex digits of a SHA-256 of all three."""
         return hashlib.sha256(canonical_json(asdict(self)).encode()).hexdigest()[:16]
 
     def differences(self, other: "Identity") -> list[str]:
-        """Names of settings, inputs and code files in which the two differ."""
+        """Names of the settings, inputs and code files that differ."""
         found = []
         for part in ("settings", "inputs", "code"):
             mine, others = getattr(self, part), getattr(other, part)
@@ -75,12 +75,12 @@ class RunFolder:
 
     @property
     def out(self) -> Path:
-        """Where the stage builds its artifact, manifest last."""
+        """Folder in which the stage builds its artifact, manifest last."""
         return self.root / "out"
 
     @property
     def metrics(self) -> Path:
-        """Where the stage writes numbers, curves and pictures for `metrics/<stage>/`."""
+        """Folder for numbers, curves and pictures, published to `metrics/<stage>/`."""
         return self.root / "metrics"
 
     @property
@@ -90,7 +90,7 @@ class RunFolder:
 
     @property
     def progress_file(self) -> Path:
-        """What a dashboard reads while the stage runs."""
+        """The file that a dashboard reads while the stage runs."""
         return self.root / "progress.json"
 
     @property
@@ -100,13 +100,13 @@ class RunFolder:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is done here yet, not a checkpoint, not a shard: forgetting it costs nothing."""
+        """Whether there is neither a checkpoint nor a shard yet, so that forgetting the run costs nothing."""
         made = (self.out / NAME).is_file() or any(path.is_file() for path in self.work.rglob("*"))
         return not self.done and not made
 
     @property
     def touched(self) -> float:
-        """When a file was last written here, seconds since 1970; what other processes are removing is left out."""
+        """Time of the last write here, in seconds since 1970; ignores files that other processes are removing."""
         times = [self.root.stat().st_mtime]
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -115,12 +115,12 @@ class RunFolder:
         return max(times)
 
     def state(self) -> dict[str, Any]:
-        """What `run.json` says: the identity, seconds so far, earlier identities."""
+        """The content of `run.json`: identity, seconds so far, earlier identities."""
         value: dict[str, Any] = read_json(self.root / "run.json")
         return value
 
     def mirror(self, base: str | None) -> str | None:
-        """The URL below `base` that the run's checkpoints are copied to; kept once it is chosen, so that adoption keeps it."""
+        """The URL below `base` that the run's checkpoints are copied to; stored once chosen, so that adoption keeps it."""
         if base is None:
             return None
         state = self.state()
@@ -129,11 +129,11 @@ class RunFolder:
         return str(url)
 
     def say_when_published(self, text: str) -> None:
-        """Keep a line to be said when the result is in its place, which stands for `{out}`: the run's folder may be gone then."""
+        """Store a line to print after publishing, with the result's path for `{out}`; the run may no longer exist then."""
         write_json(self.root / LINES, [*self.lines(), text])
 
     def lines(self, out: Path | None = None) -> list[str]:
-        """The lines that are to be said, with the place of the result in them."""
+        """The stored lines, with the result's path filled in."""
         path = self.root / LINES
         found: list[str] = read_json(path) if path.is_file() else []
         return [line.replace("{out}", str(out)) if out else line for line in found]
@@ -142,7 +142,7 @@ class RunFolder:
         """Remove the run, and its checkpoints elsewhere."""
         self._forget_mirror()
         going = self.root.with_name(f".{self.root.name}.{os.getpid()}.{time.monotonic_ns()}")
-        self.root.rename(going)  # whole or not at all, whoever opens it meanwhile
+        self.root.rename(going)  # atomic, even if another process opens it meanwhile
         remove(going)
 
     def _forget_mirror(self) -> None:
@@ -155,8 +155,8 @@ class RunFolder:
                 files.rm(path, recursive=True)
 
     def earlier(self) -> list["RunFolder"]:
-        """Finished runs of the same stage by the same code, the newest first: what they made may be taken."""
-        if not (self.root / "run.json").is_file():  # by hand, outside of `.runs`
+        """Finished runs of the same stage with the same code, newest first, whose results may be reused."""
+        if not (self.root / "run.json").is_file():  # a run by hand, outside `.runs`
             return []
         others = [RunFolder(path) for path in self.root.parent.glob("[!.]*") if path != self.root]
         code = self.state()["identity"]["code"]
@@ -164,11 +164,13 @@ class RunFolder:
         return sorted(same, key=lambda other: (other.root / "done.json").stat().st_mtime_ns, reverse=True)
 
     def clear(self) -> None:
-        """Forget the work done here, the checkpoints elsewhere too; the run itself and its lock stay."""
+        """Forget the work done here, also checkpoints elsewhere; the run itself and its lock remain."""
         self._forget_mirror()
         going = [self.work, self.out, self.metrics]
-        aside = [path.with_name(f".{path.name}.{os.getpid()}") for path in going]  # swept, if this is killed
-        self.work.rename(aside[0])  # before the mark goes: an unfinished run would be continued from it
+        aside = [
+            path.with_name(f".{path.name}.{os.getpid()}") for path in going
+        ]  # `sweep` removes it if this process is killed
+        self.work.rename(aside[0])  # before the done mark, because an unfinished run would resume from it
         (self.root / "done.json").unlink()
         for path, old in zip(going, aside, strict=True):
             if path.exists():
@@ -179,7 +181,7 @@ class RunFolder:
         write_json(self.root / "run.json", self.state() | {"seconds": 0.0, "adopted": []})
 
     def sweep(self) -> None:
-        """Remove what a process that was killed left half-written here: every name that starts with a dot."""
+        """Remove half-written files of a killed process: all names that start with a dot."""
         for folder, names, files in os.walk(self.root):
             for name in [name for name in names if name.startswith(".")]:
                 shutil.rmtree(Path(folder, name))
@@ -195,24 +197,24 @@ class RunFolder:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder that other processes may be removing too, or still putting a lock in, as they open what it was."""
+    """Remove a folder that other processes may also be removing, or in which they may be creating a lock."""
     while path.exists():
         try:
             shutil.rmtree(path)
         except FileNotFoundError:
-            pass  # another was quicker
+            pass  # another process was faster
         except OSError as error:
             if error.errno != errno.ENOTEMPTY:
                 raise
 
 
 def publish(source: Path, destination: Path, link: bool) -> None:
-    """Put a finished folder at `destination`, whole or not at all; the source stays.
+    """Publish a finished folder at `destination` atomically; the source is kept.
 
     Args:
         source: a folder.
         destination: replaced if it is there.
-        link: share the files' bytes by hard links where the file system can; else copy.
+        link: use hard links if the file system can; else copy.
     """
     destination.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{destination.name}.publishing-"
@@ -230,16 +232,16 @@ def publish(source: Path, destination: Path, link: bool) -> None:
 
 
 def mend(folder: RunFolder) -> str:
-    """Look at each byte of a finished run's artifact; forget a changed one, so that the stage makes it again.
+    """Check each byte of a finished run's artifact; forget a changed one, so that the stage makes it again.
 
-    The artifact in the workspace shares its files with the run by hard links, and so their damage; checkpoints and
-    finished shards that are whole are kept.
+    The artifact in the workspace shares its files, and their damage, with the run by hard links. Intact checkpoints and
+    shards are kept.
 
     Returns:
-        What is wrong, or "".
+        The damage, or "".
     """
     if not (folder.out / NAME).is_file():
-        return ""  # numbers alone: evaluate
+        return ""  # a stage without an artifact, only numbers
     try:
         manifest = read_manifest(folder.out, kind_of(folder.out))
         verify_files(folder.out, manifest)
@@ -254,10 +256,10 @@ def mend(folder: RunFolder) -> str:
 
 
 def adopt(folder: RunFolder, identity: Identity) -> RunFolder:
-    """Let a run, a finished one too, continue under another identity; both fingerprints are recorded.
+    """Continue a run, finished or not, under another identity; both fingerprints are recorded.
 
     Raises:
-        UserError: there is a run under that identity already.
+        UserError: a run with that identity exists already.
     """
     target = RunFolder(folder.root.parent / identity.fingerprint)
     if target.root != folder.root and target.root.exists():
@@ -273,7 +275,7 @@ def adopt(folder: RunFolder, identity: Identity) -> RunFolder:
 
 
 def mark_done(folder: RunFolder) -> None:
-    """Say that the stage has finished here."""
+    """Mark the stage as finished here."""
     write_json(folder.root / "done.json", {"finished": time.strftime("%Y-%m-%dT%H:%M:%S%z")})
 
 

@@ -1,7 +1,7 @@
-"""params.yaml → frozen, validated sections: the mechanism only. Each section's class is a file of settings/; all of them
-together are `workflow.params.Params`.
+"""params.yaml → frozen, validated sections: only the mechanism. Each section's class is a file in settings/; together they
+form `workflow.params.Params`.
 
-The first mistake is named in one line with the nearest valid key, unknown keys before all others.
+Errors name the first mistake in one line, with the nearest valid key; unknown keys come before all other mistakes.
 """
 
 import difflib
@@ -32,19 +32,19 @@ STAGES = (
     "evaluate",
     "report",
 )
-"""The stages in the order of the flow; `stages/<name>.py` each."""
+"""The stages in the order of the workflow; each is `stages/<name>.py`."""
 
 Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 """A SHA-256 in hex, 64 lower-case digits."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, no unknown keys, no defaults (params.yaml states every setting)."""
+    """Base of all settings: frozen, without unknown keys or defaults (params.yaml has every setting)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def replaced(self, **changes: Any) -> Self:
-        """A copy with some other values, validated like these."""
+        """A validated copy with some values changed."""
         return type(self).model_validate(dict(self) | changes)
 
 
@@ -52,25 +52,25 @@ class Section(Settings):
     """Base of a section of params.yaml."""
 
     SECTION: ClassVar[str]
-    """Its name in the file."""
+    """The section's name in the file."""
 
     def check(self, where: str, compute: "Compute") -> None:
-        """Check what must fit between the settings of this section.
+        """Check that the settings of this section fit together.
 
         Args:
-            where: the file and the section, as an error calls them.
-            compute: how many workers there are.
+            where: file and section, for errors.
+            compute: the number of workers.
 
         Raises:
-            UserError: the first that does not fit.
+            UserError: the first check that fails.
         """
 
 
 class Compute(Section):
-    """Where a result is made, never what it is: no stage declares this section to DVC."""
+    """Where to compute, which never affects a result: no stage declares this section to DVC."""
 
     SECTION = "compute"
-    device: Literal["auto", "cpu", "cuda"] = Field(description="auto takes a GPU where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(description="auto uses a GPU if there is one")
     workers: NonNegativeInt = Field(description="Ray workers; 0 runs the same functions in this process")
     threads: NonNegativeInt = Field(
         description="torch threads per worker; 0 divides the machine's cores among the workers"
@@ -82,40 +82,40 @@ class Compute(Section):
         description="local (a running head of ours, or a new one), auto, or HOST:PORT of a cluster's head"
     )
     checkpoints: str | None = Field(
-        default=None,  # a default, as below: older params files stay valid
-        description="where checkpoints are copied to as well: a path, or a URL for fsspec (s3://…); null is nowhere",
+        default=None,  # defaults here and below keep older params files valid
+        description="where to copy checkpoints: a path, or a URL for fsspec (s3://…); null copies nowhere",
     )
     deterministic: bool = Field(
         default=False,
-        description="trainings on a GPU give the same bits each time, slower; a CPU always does",
+        description="trainings on a GPU give the same bits each time, but slower; on a CPU they always do",
     )
 
     @property
     def threads_per_worker(self) -> int:
-        """As set, or the machine's cores divided among the workers."""
+        """The setting, or the machine's cores divided by the number of workers."""
         return self.threads or max(1, (os.cpu_count() or 1) // max(1, self.workers))
 
     @property
     def threads_alone(self) -> int:
-        """Threads or processes of a stage that works by itself: those of its idle workers, within the machine's cores."""
+        """Threads or processes for a stage that works alone: all of its workers' threads, at most the machine's cores."""
         return min(os.cpu_count() or 1, self.threads_per_worker * max(1, self.workers))
 
 
 S = TypeVar("S", bound=Section)
 MOST_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
-"""Of a params file: bytes, values, levels."""
+"""Bounds for a params file: bytes, values, nesting levels."""
 
 
 def read_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
-    """One section of a params file, whatever the others hold: what a stage run by hand needs.
+    """One section of a params file, whatever the others hold, for a stage run by hand.
 
     Args:
-        path: a YAML file with a section for each stage and `compute`, as presets/shapes.yaml has them.
+        path: a YAML file with a section for each stage and `compute`, like presets/shapes.yaml.
         kind: the section's class.
-        overrides: `section.key=value` each, value in YAML; of other sections too.
+        overrides: `section.key=value`, with the value in YAML; other sections are allowed.
 
     Raises:
-        UserError: the first mistake, in one line; an override that names no setting of the file is one.
+        UserError: the first mistake, in one line; also an override that names no setting of the file.
     """
     tree = read_tree(path, overrides)
     check_names(path, tree.keys() & {kind.SECTION}, (kind.SECTION,))
@@ -123,10 +123,10 @@ def read_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
 
 
 def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """A params file's values, and its base's, with some changed; nothing is validated but that it is YAML of sections.
+    """A params file's values merged with its base's and the overrides; only checks that it is YAML with sections.
 
     Raises:
-        UserError: no such file, not YAML, or a setting of its own or of an override that its base or the file does not have.
+        UserError: no such file, not YAML, a setting that the base does not have, or an override that the file does not have.
     """
     tree = whole(path, _file(path), _file)
     refuse_renamed_changes(overrides)
@@ -147,7 +147,7 @@ def _file(path: Path) -> dict[str, Any]:
 
 
 def _override(tree: dict[str, Any], text: str) -> None:
-    """Set one `section.key=value` in the tree; the key must be there."""
+    """Set one `section.key=value` in the tree; the key must exist."""
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text}: expected section.key=value")
@@ -165,7 +165,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Numbers as YAML 1.2 and DVC have them: `dvc exp run -S …=1e-5` writes 1e-05, which PyYAML alone takes for text."""
+    """Numbers as in YAML 1.2 and DVC: `dvc exp run -S …=1e-5` writes 1e-05, which PyYAML alone reads as text."""
 
 
 _Loader.add_implicit_resolver(
@@ -176,10 +176,10 @@ _Loader.add_implicit_resolver(
 
 
 def _plain(text: bytes, where: str) -> Any:
-    """YAML → values, few enough and none of them in itself (aliases can stand for more than any memory holds).
+    """YAML → values, with bounded size and no cycles (aliases can expand beyond any memory).
 
     Raises:
-        UserError: not YAML, or too much of it.
+        UserError: not YAML, or too large.
     """
     try:
         tree = _Loader(text).get_single_data()
@@ -205,7 +205,7 @@ def _inner(value: Any) -> Iterable[Any]:
 
 
 def check_names(path: Path, found: Iterable[str], sections: Sequence[str]) -> None:
-    """Check that a file has these sections and no others.
+    """Check that a file has exactly these sections.
 
     Raises:
         UserError: it lacks one, or has another.
@@ -220,7 +220,7 @@ def check_names(path: Path, found: Iterable[str], sections: Sequence[str]) -> No
 
 
 def validate_section(path: Path, kind: type[S], value: Any) -> S:
-    """One section's values as its settings.
+    """One section's values as settings.
 
     Raises:
         UserError: the first mistake, by name.
@@ -241,7 +241,7 @@ def validate_section(path: Path, kind: type[S], value: Any) -> S:
 
 
 def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
-    """The first mistake, unknown keys before all others, as one line."""
+    """The first mistake in one line; unknown keys come before all others."""
     problems = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in UNKNOWN)
     first = problems[0]
     location, at = _locate(value, first["loc"])
@@ -263,7 +263,7 @@ UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def _hint(value: Any) -> str:
-    """A number in quotes is text."""
+    """A hint for a number in quotes, which YAML reads as text."""
     try:
         return f" (without quotes: {float(value):g})" if isinstance(value, str) else ""
     except ValueError:
@@ -271,7 +271,7 @@ def _hint(value: Any) -> str:
 
 
 def _locate(value: Any, location: Sequence[int | str]) -> tuple[list[str], Any]:
-    """Follow a pydantic location through the values; names that are not in them (a union's arms) are left out."""
+    """Follow a pydantic location through the values, leaving out names that are not in them (a union's variants)."""
     found: list[str] = []
     for part in location:
         in_list = isinstance(value, list) and isinstance(part, int) and part < len(value)
@@ -282,7 +282,7 @@ def _locate(value: Any, location: Sequence[int | str]) -> tuple[list[str], Any]:
 
 
 def _fields_at(kind: Any, location: Sequence[str]) -> dict[str, str]:
-    """Names of the fields of the class at a location → what each is (descriptions where they are given)."""
+    """Field names of the class at a location → their descriptions, if given."""
     for part in location:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
             kind = kind.model_fields[part].annotation
@@ -296,7 +296,7 @@ def _fields_at(kind: Any, location: Sequence[str]) -> dict[str, str]:
 
 
 def _nearest(name: str, valid: Mapping[str, Any]) -> str:
-    """' Did you mean …?' with the closest valid key, or the list of them all."""
+    """' Did you mean …?' with the closest valid key, or a list of all."""
     close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     if not close:
         return f" Expected one of: {', '.join(valid)}"

@@ -1,7 +1,7 @@
-"""What `--help` of a stage says of its settings: name, present value, type, range and meaning, nested ones too.
+"""The settings in a stage's `--help`: name, current value, type, range and meaning, including nested ones.
 
-Ranges come from pydantic's constraints; a dataclass states them at the end of each attribute's description in its
-docstring, `(≥ 1)`, and checks them when it is made: a test tries each of them on the real settings.
+Ranges come from pydantic's constraints. A dataclass gives them at the end of each attribute's description in its docstring,
+`(≥ 1)`, and checks them in its constructor; a test tries each on the real settings.
 """
 
 import inspect
@@ -38,9 +38,9 @@ class Knob:
 
     Attributes:
         name: dotted, its section first.
-        type: in words, with the choices of a choice.
+        type: as text, with the choices.
         range: `≥ 1`, or "".
-        about: what it is.
+        about: its meaning.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Knob:
 
 
 def settings_text(kind: type[Section], params: Path) -> str:
-    """The settings of a section and of `compute`, with their values in a params file where it has them.
+    """The settings of a section and of `compute`, with their values in a params file if it has them.
 
-    A file that is missing or wrong gets one line; the settings are listed all the same.
+    A missing or invalid file gets one line; the settings are still listed.
     """
     values, note = _values(kind, params)
     parts = [
@@ -65,7 +65,7 @@ def settings_text(kind: type[Section], params: Path) -> str:
 
 
 def _values(kind: type[Section], params: Path) -> tuple[Mapping[str, Any], str]:
-    """What the file holds, as far as it can be read, and what is wrong with it."""
+    """The file's values as far as they can be read, and a note about what is wrong."""
     try:
         tree = read_tree(params)
     except UserError as error:
@@ -79,7 +79,7 @@ def _values(kind: type[Section], params: Path) -> tuple[Mapping[str, Any], str]:
 
 
 def _entry(knob: Knob, values: Mapping[str, Any]) -> str:
-    """Two lines or more of the help."""
+    """A setting's lines of the help."""
     about = f"{knob.type}{f', {knob.range}' if knob.range else ''}{f': {knob.about}' if knob.about else ''}"
     lines = textwrap.wrap(about, WIDTH - 6, break_long_words=False, break_on_hyphens=False)
     return "\n".join([f"  {knob.name}{_present(knob.name, values)}", *(f"      {line}" for line in lines)])
@@ -94,7 +94,7 @@ def _present(name: str, values: Any) -> str:
 
 
 def knobs(section: str, kind: type[Any]) -> Iterator[Knob]:
-    """The settings of a section in the order of its class, those of nested classes in their place."""
+    """The settings of a section in the order of its class, including those of nested classes."""
     for name, hint, about in _fields(kind):
         plain, bounds = _bare(hint)
         dotted = f"{section}.{name}"
@@ -110,7 +110,7 @@ def _nested(kind: Any) -> bool:
 
 
 def _fields(kind: type[Any]) -> Iterator[tuple[str, Any, str]]:
-    """Name, type and description of each field of a settings class, or of a config dataclass."""
+    """Name, type and description of each field of a settings class or config dataclass."""
     hints = get_type_hints(kind, include_extras=True)
     if issubclass(kind, BaseModel):
         for name, field in kind.model_fields.items():
@@ -126,7 +126,7 @@ def _fields(kind: type[Any]) -> Iterator[tuple[str, Any, str]]:
 
 
 def attributes(kind: type[Any]) -> dict[str, str]:
-    """The `Attributes:` of a docstring: name → description; an entry may describe several names."""
+    """A docstring's `Attributes:`: name → description; an entry may describe several names."""
     _, _, block = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:\n")
     found: dict[str, str] = {}
     for entry in re.split(r"\n    (?=\w)", "\n" + textwrap.dedent(block).replace("\n", "\n    ")):
@@ -137,7 +137,7 @@ def attributes(kind: type[Any]) -> dict[str, str]:
 
 
 def _bare(hint: Any) -> tuple[Any, str]:
-    """A type without its annotations, and the range that they set."""
+    """A type without its annotations, and the range that they define."""
     bounds: dict[str, Any] = {}
     while get_origin(hint) is Annotated:
         for constraint in hint.__metadata__:
@@ -157,7 +157,7 @@ def _bare(hint: Any) -> tuple[Any, str]:
 
 
 def _type(kind: Any) -> str:
-    """A type in words."""
+    """A type as text."""
     kind, _ = _bare(kind)
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal:

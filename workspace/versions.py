@@ -1,21 +1,21 @@
-"""Versions of the packages that a result may depend on: which are noted where, and how they are read."""
+"""Versions of the packages that a result may depend on, and where they are recorded."""
 
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 OF_RUNS = ("torch", "numpy", "webdataset", "ray", "dvc", "prefect", "clean-fid")
-"""Noted in each stage's metrics/STAGE/run.json."""
+"""Recorded in each stage's metrics/STAGE/run.json."""
 OF_SCORES = ("clean-fid", "numpy", "pillow", "scipy", "torch")
-"""Noted beside each score: what the numbers depend on."""
+"""Recorded with each score, because the numbers depend on them."""
 OF_SPEED = ("torch", "numpy", "pillow")
-"""Noted in benchmarks' results."""
+"""Recorded in benchmark results."""
 OF_NODES = ("torch", "numpy", "ray", "safetensors")
-"""Must be equal on all nodes of a cluster, beside Python."""
+"""Must be equal on all nodes of a cluster, besides Python."""
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Package → its version; those that are not installed are left out."""
+    """Package → version, for the installed ones."""
     found = {}
     for package in packages:
         with suppress(PackageNotFoundError):

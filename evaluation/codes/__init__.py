@@ -1,1 +1,1 @@
-"""What codes alone say: how many are used, and the bits of an image."""
+"""Scores of codes alone: codebook use, and bits per image."""

@@ -1,4 +1,4 @@
-"""How much of a codebook is in use, and how its codes lie to each other."""
+"""How much of a codebook is used, and how its codes are spread."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -6,12 +6,12 @@ from scipy.spatial import KDTree
 
 
 def usage(counts: NDArray[np.integer]) -> float:
-    """Share of the K codes that were chosen at least once, from their counts [K]."""
+    """Share of the K codes chosen at least once, from their counts [K]."""
     return float((counts > 0).mean())
 
 
 def perplexity(counts: NDArray[np.integer]) -> float:
-    """exp of the entropy of the codes' frequencies: 1 for a single code, K for all equally often.
+    """exp of the entropy of the codes' frequencies: 1 for a single code, K if all are equally frequent.
 
     Raises:
         ValueError: nothing was counted.
@@ -26,7 +26,7 @@ def perplexity(counts: NDArray[np.integer]) -> float:
 def effective_rank(codebook: NDArray[np.floating]) -> float:
     """exp entropy of the normalised singular values of the centred codebook [K, D] (Roy & Vetterli 2007).
 
-    Between 1 (all codes on a line) and min(K - 1, D); 0 where all codes are the same.
+    Between 1 (all codes on a line) and min(K - 1, D); 0 if all codes are equal.
     """
     values = np.linalg.svd(
         codebook.astype(np.float64) - codebook.mean(axis=0, dtype=np.float64), compute_uv=False
@@ -39,10 +39,10 @@ def effective_rank(codebook: NDArray[np.floating]) -> float:
 
 
 def neighbour_distance(codebook: NDArray[np.floating]) -> float:
-    """Mean over the codes [K, D], K ≥ 2, of the Euclidean distance to the nearest other code.
+    """Mean Euclidean distance of the codes [K, D], K ≥ 2, to their nearest other code.
 
-    Beside the codes' distance to their centre (root mean square), so that codebooks of other scales can be compared:
-    0 where every code has a twin; about √2 where the codes lie apart in all directions.
+    Divided by the codes' root mean square distance to their centre, to make codebooks of different scales comparable: 0 if
+    every code has a duplicate, about √2 if the codes are spread in all directions.
     """
     codes = codebook.astype(np.float64)
     nearest = KDTree(codes).query(codes, k=2)[0][:, 1]

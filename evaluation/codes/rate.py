@@ -1,6 +1,6 @@
-"""Bits per image: what its codes and their places take as they are, and what a model of them needs (its NLL).
+"""Bits per image: the raw size of its codes and positions, and the size under a model (its NLL).
 
-An image is N codes out of K, and which N of its L cells they sit in.
+An image is N codes out of K, and the choice of N of its L cells.
 """
 
 import math
@@ -12,24 +12,24 @@ NATS = ("code_nats_per_image", "position_nats_per_image", "nats_per_image")
 
 
 def raw_code_bits(num_kept: int, num_codes: int) -> float:
-    """N log₂ K: bits of an image's codes where all are equally likely."""
+    """N log₂ K: bits for an image's codes if all are equally likely."""
     return num_kept * math.log2(num_codes)
 
 
 def raw_position_bits(num_kept: int, num_positions: int) -> float:
-    """log₂ (L choose N): bits of an image's positions where all sets of N cells are equally likely."""
+    """log₂ (L choose N): bits for an image's positions if all sets of N cells are equally likely."""
     return math.log2(math.comb(num_positions, num_kept))
 
 
 def stored_bits(num_kept: int, num_positions: int) -> int:
-    """Bits that a token shard keeps of an image: a uint16 a code, and a bitmask over the cells in whole bytes."""
+    """Bits per image in a token shard: one uint16 per code, and a bitmask of the cells in whole bytes."""
     return 16 * num_kept + 8 * math.ceil(num_positions / 8)
 
 
 def bits_per_image(
     nats: Mapping[str, float], num_kept: int, num_codes: int, num_positions: int
 ) -> dict[str, Score]:
-    """NLL in bits beside the raw size: of codes, of positions, and of both.
+    """NLL in bits and raw size, of codes, of positions, and of both.
 
     Args:
         nats: `NATS` of a validation, -log p of held-out tokens, nats per image.

@@ -1,1 +1,1 @@
-"""What images are described by: feature extractors, labels, and the real images' features."""
+"""Descriptions of images: feature extractors, labels, and the real images' features."""

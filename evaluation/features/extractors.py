@@ -17,7 +17,7 @@ FeaturesName = Literal["proxy", Pretrained]
 
 
 def install_pretrained(name: Pretrained, weights: Path | None, sha256: str | None, folder: Path) -> None:
-    """Put a published network into `folder`: its weights, and extractor.json that names it.
+    """Install a published network into `folder`: its weights, and an extractor.json that names it.
 
     Args:
         name: which one.
@@ -26,7 +26,8 @@ def install_pretrained(name: Pretrained, weights: Path | None, sha256: str | Non
         folder: where `load_extractor` will find it.
 
     Raises:
-        UserError: no such file, one that does not fit, or no network: what to fetch and where to put it.
+        UserError: no such file, a file that does not fit, or a failed download; the error says what to fetch and where to
+            put it.
     """
     if name == "inception":
         install_inception(weights, sha256, folder)
@@ -38,15 +39,15 @@ def install_pretrained(name: Pretrained, weights: Path | None, sha256: str | Non
 
 
 def load_extractor(folder: Path, device: torch.device, sha256: str | None = None) -> Extractor:
-    """The extractor that a reference artifact carries (extractor.json and its weights).
+    """The extractor stored in a reference artifact (extractor.json and its weights).
 
     Args:
-        folder: the artifact's.
+        folder: the artifact's folder.
         device: where to compute.
-        sha256: of Inception's TorchScript, from the settings of whoever loads it; the others need none.
+        sha256: SHA-256 of Inception's TorchScript, from the caller's settings; the other extractors need none.
 
     Raises:
-        UserError: there is none, or a TorchScript file of other bytes than `sha256` says.
+        UserError: there is no extractor, or the TorchScript file does not match `sha256`.
     """
     name = read_json(folder / CONFIG)["name"]
     if name == "inception":
@@ -59,7 +60,7 @@ def load_extractor(folder: Path, device: torch.device, sha256: str | None = None
 
 
 def score_name(features: str, score: str) -> str:
-    """What a score is called with these features: only Inception's may be called fid, rfid, kid, ….
+    """A score's name with these features; only Inception's may be called fid, rfid, kid, ….
 
     Args:
         features: proxy, inception, squeezenet, efficientnet_lite0.

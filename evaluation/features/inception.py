@@ -1,7 +1,7 @@
 """Inception as clean-fid uses it (Parmar et al. 2022): its bicubic resize to 299 and its TorchScript network.
 
-Only with these features are distances called FID, rFID and KID. TorchScript is a program, so a file of it is loaded only when
-its SHA-256 is the one that the settings name.
+Only distances of these features are called FID, rFID and KID. TorchScript is a program, so its file is loaded only if it has
+the SHA-256 from the settings.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from workspace.exact.manifest import atomic_path, sha256_file
 WEIGHTS = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{WEIGHTS}"
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"
-"""Of the published file."""
+"""SHA-256 of the published file."""
 SIDE = 299
 
 
@@ -56,7 +56,7 @@ class InceptionExtractor:
         return Features(features_BD.cpu().numpy(), {"imagenet": logits_BC.cpu().numpy()})
 
     def resized(self, images: Images) -> NDArray[np.float32]:
-        """What the network sees: float32 [B, 299, 299, 3] in [0, 255]; as many threads as torch has here."""
+        """The network's input: float32 [B, 299, 299, 3] in [0, 255]; uses as many threads as torch."""
         if images.shape[1:3] == (SIDE, SIDE):
             return images.astype(np.float32)
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
@@ -64,10 +64,11 @@ class InceptionExtractor:
 
 
 def install_inception(weights: Path | None, sha256: str | None, folder: Path) -> None:
-    """Put the network into `folder`, from a file or by clean-fid's own download.
+    """Install the network into `folder`, from a file or by clean-fid's own download.
 
     Raises:
-        UserError: no such file, bytes other than `sha256` says; clean-fid missing; offline: what to fetch and where to put it.
+        UserError: no such file, another SHA-256, no clean-fid, or a failed download; the error says what to fetch and where
+            to put it.
     """
     try:
         import cleanfid  # noqa: F401
@@ -107,10 +108,10 @@ def _require(path: Path, sha256: str | None, what: str) -> None:
 
 
 def load_inception(folder: Path, sha256: str | None, device: torch.device) -> InceptionExtractor:
-    """Read what `install_inception` put there.
+    """Load the network that `install_inception` installed.
 
     Raises:
-        UserError: bytes other than `sha256` says.
+        UserError: the file has another SHA-256.
     """
     _require(folder / WEIGHTS, sha256, str(folder / WEIGHTS))
     return InceptionExtractor(folder, sha256 or "", device)

@@ -1,4 +1,4 @@
-"""What a feature extractor is: uint8 images in, one feature vector and class logits an image out."""
+"""The interface of feature extractors: uint8 images in, one feature vector and class logits per image out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ Images = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Features:
-    """What an extractor says of B images.
+    """An extractor's output for B images.
 
     Attributes:
         features: float32 [B, D].
-        logits: head name → float32 [B, C]; one head for the ImageNet networks, one an attribute
+        logits: head name → float32 [B, C]; one head for the ImageNet networks, one per attribute
             for the proxy.
     """
 
@@ -25,14 +25,14 @@ class Features:
 
 
 class Extractor(Protocol):
-    """A frozen network whose features are compared.
+    """A frozen network that computes features.
 
     Attributes:
         name: proxy, inception, squeezenet or efficientnet_lite0.
         dim: D.
         fingerprint: SHA-256 (hex) of its weights.
-        resize: what it does to an image before the network, in words.
-        heads: head name → names of its values; empty where they are not the data's own labels.
+        resize: how it resizes images before the network, as text.
+        heads: head name → names of its values; empty if they are not the data's own labels.
     """
 
     @property
@@ -49,11 +49,11 @@ class Extractor(Protocol):
 
     @property
     def resize(self) -> str:
-        """What it does to an image before the network, in words."""
+        """How it resizes images before the network, as text."""
 
     @property
     def heads(self) -> Mapping[str, tuple[str, ...]]:
-        """Head name → names of its values; empty where they are not the data's own labels."""
+        """Head name → names of its values; empty if they are not the data's own labels."""
 
     def __call__(self, images: Images) -> Features:
         """Features of uint8 images [B, H, W, 3]."""

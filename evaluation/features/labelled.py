@@ -16,7 +16,7 @@ from workspace.exact.seeds import hashed_unit
 
 T = TypeVar("T")
 GROUP = 16
-"""Shards that are mixed with each other while the proxy is trained."""
+"""Number of shards whose samples are mixed when training the proxy."""
 KEPT_BYTES = 1 << 29
 
 
@@ -38,7 +38,7 @@ class LabelledImages:
 def label_images(
     samples: Sequence[ImageSample], heads: Heads, classes: Sequence[str] | None
 ) -> LabelledImages:
-    """Images of shards with their labels, as one batch."""
+    """One batch of shard images with their labels."""
     expected = [expected_values(heads, classes, sample.cls, sample.attributes) for sample in samples]
     return as_batch([sample.image for sample in samples], [sample.cls for sample in samples], expected, heads)
 
@@ -46,7 +46,7 @@ def label_images(
 def as_batch(
     images: Sequence[Images], classes: Sequence[int | None], expected: Sequence[Sequence[int]], heads: Heads
 ) -> LabelledImages:
-    """Images and their labels as one batch; a class of None is unknown."""
+    """One batch of images and labels; a class of None means unknown."""
     return LabelledImages(
         images=np.stack(images),
         classes=np.array([UNKNOWN if cls is None else cls for cls in classes], np.int64),
@@ -55,14 +55,14 @@ def as_batch(
 
 
 def chosen_images(count: int, most: int | None, seed: int) -> NDArray[np.int64]:
-    """Indices of the images to use, ascending: all `count`, or `most` of them drawn by seed."""
+    """Indices of the images to use, ascending: all `count`, or a random `most` of them, chosen by seed."""
     if most is None or most >= count:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
 def soften(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A 3 × 3 mean of each pixel (edges repeat), twice: about as soft as a reconstruction. uint8 [H, W, 3] → the same."""
+    """A 3 × 3 mean (edges repeated), applied twice: about as soft as a reconstruction. uint8 [H, W, 3] → the same."""
     soft = image.astype(np.float32)
     for _ in range(2):
         padded = np.pad(soft, ((1, 1), (1, 1), (0, 0)), mode="edge")
@@ -74,10 +74,10 @@ def soften(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def training_batches(
     shards: ImageShards, heads: Heads, batch: int, steps: int, seed: int, softened: float
 ) -> Iterator[LabelledImages]:
-    """Batches of the training split in an order that follows from the seed, one per step.
+    """Batches of the training split, one per step, in an order that depends only on the seed.
 
-    The share `softened` of the images is softened, chosen by (seed, epoch, image), so that a classifier trained on them
-    judges what is seen and not how sharp its edges are. Images are decoded once where they fit into `KEPT_BYTES` of memory.
+    A share `softened` of the images, chosen by (seed, epoch, image), is softened, so that the classifier learns content
+    instead of the sharpness of edges. Images are decoded only once if they fit into `KEPT_BYTES` of memory.
     """
     index = shards.index("train")
     fits = len(index) * 4 * shards.facts.image_size**2 <= KEPT_BYTES

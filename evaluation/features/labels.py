@@ -1,6 +1,6 @@
-"""The data's own labels as heads of a classifier: an attribute each, or the class.
+"""The data's own labels as classifier heads: one per attribute, or one for the class.
 
-A label is the index of its value in the head's list; -1 where an image does not say.
+A label is the index of its value in the head's list; -1 means unknown.
 """
 
 import re
@@ -15,7 +15,7 @@ UNKNOWN = -1
 def heads_of(
     classes: Sequence[str] | None, attributes: Mapping[str, Sequence[str]] | None
 ) -> dict[str, tuple[str, ...]]:
-    """One head an attribute with at least two values; else one for the class; none for unlabelled data."""
+    """One head per attribute with at least two values; else one for the class; none for unlabelled data."""
     heads = {name: tuple(values) for name, values in sorted((attributes or {}).items()) if len(values) >= 2}
     if heads or classes is None:
         return heads
@@ -33,7 +33,7 @@ def class_head(heads: Heads, classes: Sequence[str] | None) -> str | None:
 def expected_values(
     heads: Heads, classes: Sequence[str] | None, cls: int | None, attributes: Mapping[str, str] | None
 ) -> list[int]:
-    """The label of each head for an image of a class (index) and with attributes, where it has them."""
+    """Each head's label for an image with this class (index) and these attributes; -1 where unknown."""
     by_class = class_head(heads, classes)
     found = []
     for name, values in heads.items():
@@ -45,10 +45,10 @@ def expected_values(
 
 
 def expected_of_prompt(heads: Heads, prompt: str) -> list[int]:
-    """The label of each head that a caption asks for: the value whose words are in it, if only one is.
+    """Each head's label in a caption: the value whose words occur in it, if only one does.
 
-    Heads may share values ("a red ring on a striped blue background" with colour and background_colour): the one named after a
-    thing takes the last value before that thing, and the other heads look at the rest.
+    Heads may share values ("a red ring on a striped blue background", with colour and background_colour). A head named after a
+    thing then takes the last value before that thing, and the other heads search the rest.
     """
     taken = {name: _of_thing(name, heads, prompt) for name in heads if _describes_a_thing(name, heads)}
     spans = [span for span in taken.values() if span is not None]
@@ -64,13 +64,13 @@ def expected_of_prompt(heads: Heads, prompt: str) -> list[int]:
 
 
 def _describes_a_thing(name: str, heads: Heads) -> bool:
-    """Whether a head is called like background_colour and shares values with another one."""
+    """Whether a head has a name like background_colour and shares values with another head."""
     shared = any(set(heads[name]) & set(values) for other, values in heads.items() if other != name)
     return "_" in name and shared
 
 
 def _of_thing(name: str, heads: Heads, prompt: str) -> tuple[str, int] | None:
-    """The last of the head's values before the thing that it describes ("background"), and where it is."""
+    """The last of the head's values before the thing it describes ("background"), and its position."""
     place = re.search(rf"\b{re.escape(name.partition('_')[0])}\b", prompt, re.IGNORECASE)
     before = [
         found for found in _named(heads[name], prompt) if place is not None and found[1] < place.start()
@@ -79,7 +79,7 @@ def _of_thing(name: str, heads: Heads, prompt: str) -> tuple[str, int] | None:
 
 
 def _named(values: Sequence[str], prompt: str) -> list[tuple[str, int]]:
-    """Values whose words are in a caption, and where."""
+    """The values whose words occur in a caption, and their positions."""
     return [
         (value, found.start())
         for value in values

@@ -1,9 +1,9 @@
-"""The proxy: a small classifier of the data's own labels, trained in seconds, that stands in for Inception.
+"""The proxy: a small classifier of the data's own labels, trained in seconds, that replaces Inception.
 
-For small and offline data. Its distances are called proxy_fd and proxy_rfd, never FID. One head an attribute
-where the data has attributes (shapes: kind, colour, …), else one head for the class.
+For small and offline data. Its distances are called proxy_fd and proxy_rfd, never FID. It has one head per attribute if the
+data has attributes (shapes: kind, colour, …), else one head for the class.
 
-Shapes: B images, S the side in pixels that it sees them at (32, or less), W its width, D = 4 W features.
+Shapes: B images, S pixels per side of its input (32 or less), W its width, D = 4 W features.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,18 +24,18 @@ from workspace.exact.manifest import read_json, sha256_file, write_json
 
 CONFIG, WEIGHTS = "extractor.json", "extractor.safetensors"
 SIDE = 32
-"""Pixels per side that larger images are brought to, by the mean over areas."""
+"""Pixels per side to which larger images are reduced, by area means."""
 MAIN = 3.0
 """Weight of the main head's loss: the kind of shape then reads 99.7 % of held-out images instead of 95.4 %."""
 
 
 @dataclass(frozen=True)
 class ProxyConfig:
-    """What shapes a proxy.
+    """A proxy's architecture.
 
     Attributes:
         width: W, channels of its first level.
-        heads: name of each head → names of its values.
+        heads: head name → names of its values.
     """
 
     width: int
@@ -43,7 +43,7 @@ class ProxyConfig:
 
 
 class Proxy(nn.Module):
-    """Six convolutions with BatchNorm at S/2, S/4, S/8; their mean over places is the feature vector."""
+    """Six convolutions with BatchNorm at S/2, S/4, S/8; their output's spatial mean is the feature vector."""
 
     def __init__(self, config: ProxyConfig) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class Proxy(nn.Module):
         return pooled_BD
 
     def forward(self, image_BCHW: Tensor) -> list[Tensor]:
-        """Logits of each head, [B, C] each."""
+        """Each head's logits, [B, C]."""
         pooled_BD = self.features(image_BCHW)
         return [head(pooled_BD) for head in self.heads]
 
@@ -90,19 +90,19 @@ def train_proxy(
     device: torch.device,
     on_step: Callable[[int], None],
 ) -> Proxy:
-    """Train a proxy by its heads' cross-entropies, the main head's times three: AdamW, one cycle of the rate.
+    """Train a proxy with AdamW and a one-cycle rate on its heads' cross-entropies, the main head's weighted by three.
 
-    The same batches and seed give the same bits on one CPU at one number of threads.
+    The same batches and seed give the same bits on a CPU with the same number of threads.
 
     Args:
-        config: its shape.
-        main: the head whose accuracy is reported, if there is one.
-        batches: at least `steps` of them.
+        config: the proxy's architecture.
+        main: the head whose accuracy is reported, or None.
+        batches: at least `steps` batches.
         steps: optimiser steps.
-        learning_rate: the peak.
-        seed: of the weights' start.
+        learning_rate: peak learning rate.
+        seed: seed of the initial weights.
         device: where to train.
-        on_step: called with the number of steps done.
+        on_step: called with the number of finished steps.
 
     Returns:
         The proxy on the CPU, in eval mode.
@@ -127,7 +127,7 @@ def train_proxy(
 
 
 def _loss(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
-    """Mean cross-entropy over the images whose label is known; 0 where none is."""
+    """Mean cross-entropy over the images with a known label; 0 if there are none."""
     total = F.cross_entropy(logits_BC, targets_B, ignore_index=UNKNOWN, reduction="sum")
     return total / (targets_B != UNKNOWN).sum().clamp_min(1)
 
@@ -163,7 +163,7 @@ def save_proxy(proxy: Proxy, folder: Path) -> None:
 
 
 def load_proxy(folder: Path, device: torch.device) -> ProxyExtractor:
-    """Read what `save_proxy` wrote."""
+    """Load a proxy written by `save_proxy`."""
     values = read_json(folder / CONFIG)
     heads = {name: tuple(names) for name, names in values["heads"].items()}
     proxy = Proxy(ProxyConfig(values["width"], heads))

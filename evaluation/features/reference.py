@@ -3,8 +3,8 @@
 train.safetensors, val.safetensors   rows: features, classes, labels, predictions (see rows.py)
 moments.safetensors                  mean and covariance of each split's features
 steps.safetensors                    steps between neighbouring pixels, summed over each split's images (see grid.py)
-extractor.json + weights             what made them; `load_extractor` reads it
-mean_image.png                       mean of the training images: the floor that a PSNR is held against
+extractor.json + weights             the extractor that computed them; `load_extractor` reads it
+mean_image.png                       mean of the training images, whose PSNR is the lower bound
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,20 +34,20 @@ MOMENTS, MEAN_IMAGE, STEPS = "moments.safetensors", "mean_image.png", "steps.saf
 
 @dataclass(frozen=True)
 class ReferenceFacts:
-    """What the manifest of a reference says.
+    """The facts in a reference manifest.
 
     Attributes:
         features: proxy, inception, squeezenet or efficientnet_lite0.
         dim: D.
         weights: SHA-256 of the extractor's weights.
-        resize: what is done to images before it.
-        heads: head name → names of its values; empty where the extractor knows no labels of this data.
+        resize: how images are resized before it, as text.
+        heads: head name → names of its values; empty if the extractor has no heads for this data's labels.
         class_head: the head whose values are the classes, or null.
         classes: class names, or null.
         image_size: pixels per side.
         images: split → number of images behind the features.
         drawn_from: split → number of images in the shards.
-        seed: of the draw of images.
+        seed: seed of the choice of images.
         fid_split: the split that samples are compared with.
     """
 
@@ -68,7 +68,7 @@ class ReferenceFacts:
     def of(
         cls, extractor: Extractor, shards: ImageShards, most: int | None, seed: int, fid_split: str
     ) -> "ReferenceFacts":
-        """What is known before any feature is computed; at most `most` images of a split are drawn, by seed."""
+        """The facts before any feature is computed; at most `most` images per split are chosen, by seed."""
         counts = {split: shards.count(split) for split in SPLITS}
         return cls(
             features=extractor.name,
@@ -86,12 +86,12 @@ class ReferenceFacts:
         )
 
     def items(self, split: str) -> NDArray[np.int64]:
-        """Index of each row's image in its split of the image shards, ascending."""
+        """Each row's image index in its split of the image shards, ascending."""
         return chosen_images(self.drawn_from[split], self.images[split], self.seed)
 
     @property
     def network(self) -> str:
-        """The extractor in words, for protocols."""
+        """The extractor as text, for protocols."""
         return f"{self.features}, weights {self.weights}"
 
 
@@ -134,7 +134,7 @@ class Reference:
 
 
 def require_images(shards: ImageShards) -> None:
-    """Refuse splits too small for what `evaluate` will say of them, before anything is trained.
+    """Refuse splits that are too small for `evaluate`, before anything is trained.
 
     Raises:
         UserError: one has fewer than `FEWEST` images.
@@ -143,27 +143,27 @@ def require_images(shards: ImageShards) -> None:
         count = shards.count(split)
         if count < FEWEST:
             raise UserError(
-                f"the split {split} of {shards.folder} has {count} image{'' if count == 1 else 's'}, and distances and "
+                f"the split {split} of {shards.folder} has {count} image{'' if count == 1 else 's'}, but distances and "
                 f"precision need at least {FEWEST} in train and in val: change shard.val_fraction, or add images to shard.source"
             )
 
 
 class PixelSum:
-    """Sums over a shard's images, kept beside its rows: pixels int64 [side, side, 3], for the mean image, and `step_sums`."""
+    """Sums over a shard's images, stored beside its rows: pixels int64 [side, side, 3], for the mean image, and `step_sums`."""
 
     def __init__(self, side: int) -> None:
         self.total = np.zeros((side, side, 3), np.int64)
         self.steps = np.zeros((2, side - 1), np.int64)
 
     def passing(self, batches: Iterable[LabelledImages]) -> Iterator[LabelledImages]:
-        """The batches as they come, each added to the sum."""
+        """Yields the batches unchanged while adding them to the sums."""
         for batch in batches:
             self.total += batch.images.sum(axis=0, dtype=np.int64)
             self.steps += step_sums(batch.images).sum(axis=0)
             yield batch
 
     def save(self, rows: Path) -> None:
-        """Write them beside the shard's rows, atomically."""
+        """Write the sums beside the shard's rows, atomically."""
         for suffix, values in ((".npy", self.total), (".steps.npy", self.steps)):
             with atomic_path(rows.with_suffix(suffix)) as temporary:
                 np.save(temporary, values)
@@ -173,8 +173,8 @@ def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path
     """Merge the shards' rows into one file per split, with its moments, and write the mean training image.
 
     Args:
-        shards: split → files of rows, in order, each with its pixel sum beside it.
-        training_images: how many the mean is taken over.
+        shards: split → files of rows, in order, each with its sums beside it.
+        training_images: number of images in the mean.
         out: the artifact's folder.
     """
     found, steps = {}, {}
@@ -191,7 +191,7 @@ def gather(shards: Mapping[str, Sequence[Path]], training_images: int, out: Path
 
 
 def _kept(rows: Path, suffix: str) -> NDArray[np.int64]:
-    """What `PixelSum.save` wrote."""
+    """Read sums written by `PixelSum.save`."""
     found: NDArray[np.int64] = np.load(rows.with_suffix(suffix), allow_pickle=False)
     return found
 

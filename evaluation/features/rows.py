@@ -1,4 +1,4 @@
-"""Features of many images: extracted batch by batch, kept shard by shard, read back whole.
+"""Features of many images: extracted per batch, stored per shard, read back as a whole.
 
 Shapes: n images, D features, H heads, C logits.
 """
@@ -20,14 +20,14 @@ from workspace.exact.manifest import atomic_path
 
 @dataclass(frozen=True)
 class FeatureRows:
-    """What an extractor said of n images.
+    """An extractor's output for n images.
 
     Attributes:
         features: float32 [n, D].
-        logits: float32 [n, C] of ImageNet's classes; C = 0 where they were not asked for.
+        logits: float32 [n, C] for ImageNet's classes; C = 0 if not requested.
         classes: int64 [n], -1 unknown.
-        expected: int64 [n, H], the label of each head, -1 unknown.
-        predicted: int64 [n, H], each head's best.
+        expected: int64 [n, H], each head's true label, -1 unknown.
+        predicted: int64 [n, H], each head's prediction.
     """
 
     features: NDArray[np.float32]
@@ -50,12 +50,12 @@ class FeatureRows:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read rows written by `save`."""
         return cls(**load_file(path))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """All rows of the parts (at least one), in order; empty parts are passed over."""
+        """All rows of the parts (at least one), in order; empty parts are skipped."""
         parts = [part for part in parts if len(part)] or list(parts[:1])
         return cls(
             **{
@@ -65,11 +65,11 @@ class FeatureRows:
         )
 
     def first(self, count: int) -> Self:
-        """The first rows."""
+        """The first `count` rows."""
         return type(self)(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
 
     def accuracy(self, heads: Sequence[str]) -> dict[str, float]:
-        """Share of the rows with a known label whose prediction equals it, for each head with such rows."""
+        """Share of correct predictions among the rows with a known label, for each head with such rows."""
         found = {}
         for column, name in enumerate(heads):
             known = self.expected[:, column] != UNKNOWN
@@ -79,14 +79,14 @@ class FeatureRows:
         return found
 
     def accuracy_of_all(self, columns: Sequence[int]) -> float | None:
-        """Share of the rows whose labels in these columns are all known that are read right in all; None where there are none."""
+        """Share of rows predicted correctly in all these columns, among rows with all labels known; None without such rows."""
         expected, predicted = self.expected[:, columns], self.predicted[:, columns]
         known = (expected != UNKNOWN).all(axis=1)
         return float((expected == predicted)[known].all(axis=1).mean()) if known.any() else None
 
 
 def extract(extractor: Extractor, batches: Iterable[LabelledImages], keep_logits: bool) -> FeatureRows:
-    """Run an extractor over batches, none of them empty; no batches give no rows."""
+    """Run an extractor over non-empty batches; without batches there are no rows."""
     parts = [_extract(extractor, batch, keep_logits) for batch in batches]
     return FeatureRows.concatenate(parts) if parts else _nothing(extractor)
 

@@ -1,4 +1,4 @@
-"""SqueezeNet 1.1 with ImageNet weights as a feature extractor: small, real, and offline where its weights are at hand."""
+"""SqueezeNet 1.1 with ImageNet weights as a feature extractor: small, published, and offline once its weights are on disk."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class SqueezeNetExtractor:
-    """Mean over places of the last Fire module's 512 channels; images are brought to 224×224 first."""
+    """Spatial mean of the last Fire module's 512 channels; images are resized to 224×224 first."""
 
     name = "squeezenet"
     dim = 512
@@ -45,10 +45,11 @@ class SqueezeNetExtractor:
 
 
 def install_squeezenet(weights: Path | None, folder: Path) -> None:
-    """Put the weights into `folder`, from a safetensors file or from torchvision's own download.
+    """Install the weights into `folder`, from a safetensors file or torchvision's own download.
 
     Raises:
-        UserError: no such file, or weights that do not fit; offline: what to fetch and where to put it.
+        UserError: no such file, weights that do not fit, or a failed download; the error says what to fetch and where to put
+            it.
     """
     tensors = weights_of(weights, SQUEEZENET, "reference.weights")
     check_fit(SqueezeNet(), tensors, weights or SQUEEZENET.url)
@@ -57,7 +58,7 @@ def install_squeezenet(weights: Path | None, folder: Path) -> None:
 
 
 def load_squeezenet(folder: Path, device: torch.device) -> SqueezeNetExtractor:
-    """Read what `install_squeezenet` wrote."""
+    """Load weights installed by `install_squeezenet`."""
     network = SqueezeNet()
     network.load_state_dict(load_file(folder / WEIGHTS))
     return SqueezeNetExtractor(network, sha256_file(folder / WEIGHTS), device)

@@ -1,1 +1,1 @@
-"""Distances and shares that follow from features: Fréchet and kernel distance, precision, recall, steps at cells' borders."""
+"""Metrics: Fréchet and kernel distance, precision, recall, brightness steps at cell borders."""

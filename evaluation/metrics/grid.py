@@ -1,7 +1,7 @@
-"""Does the grid show? Steps of brightness between neighbouring pixels, across the borders of cells against within them.
+"""Is the grid visible? Compares brightness steps between neighbouring pixels across cell borders with those inside cells.
 
 `grid_ratio` = mean |difference of neighbours| across every p-th border ÷ that across all others, over both directions, all rows,
-channels and images. It is 1 where the picture knows nothing of the grid, and above where tiles show. p is the side of a cell
+channels and images. It is 1 for pictures independent of the grid, and above 1 if tiles are visible. p is the side of a cell
 (`cells`) or of the decoder's last space-to-depth block (`stem`). Shapes: B images of S × S pixels, P kinds of border.
 """
 
@@ -17,19 +17,19 @@ Floats = NDArray[np.float64]
 
 CELL, STEM = "cell_pixels", "stem_pixels"
 FLAT = 1e-3
-"""Levels of 255 added to both means: flat pictures have the ratio 1."""
+"""Added to both means, in levels of 255, so that flat pictures have the ratio 1."""
 RATIO = "mean absolute difference of neighbouring pixels across borders every {pixels} pixels ÷ that between the others"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where borders lie: pixels a side of a cell, and of a space-to-depth block of the decoder's end (1: there is none)."""
+    """Positions of borders: pixels per side of a cell, and of the decoder's last space-to-depth block (1 means none)."""
 
     cell: int
     stem: int
 
     def periods(self, side: int) -> dict[str, int]:
-        """Name → pixels between borders, of those that pictures of this side have: a border, and something else."""
+        """Name → pixels between borders, for the kinds with at least one border and one other position at this side."""
         kinds = {"cells": self.cell} | ({"stem": self.stem} if self.stem != self.cell else {})
         return {name: pixels for name, pixels in kinds.items() if 1 < pixels < side}
 
@@ -45,7 +45,7 @@ def step_sums(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def border_means(sums: NDArray[np.integer] | Floats, grid: Grid) -> Floats:
-    """Mean step at the borders of each kind, and at all others: [..., 2, S - 1] → [..., P, 2], levels of 255."""
+    """Mean step at each kind of border, and at all other positions: [..., 2, S - 1] → [..., P, 2], levels of 255."""
     borders = np.arange(1, sums.shape[-1] + 1)
     levels = sums / (3 * (sums.shape[-1] + 1))
     found = []
@@ -56,12 +56,12 @@ def border_means(sums: NDArray[np.integer] | Floats, grid: Grid) -> Floats:
 
 
 def grid_scores(periods: Mapping[str, int], made: Floats, real: Floats) -> dict[str, Score]:
-    """`grid_ratio_cells` and `grid_ratio_stem`, those of real images (`_real`), and the first over the second (`_to_real`).
+    """`grid_ratio_cells` and `grid_ratio_stem`, those of real images (`_real`), and their quotients (`_to_real`).
 
     Args:
-        periods: of the pictures, P of them.
+        periods: the P kinds of border.
         made: `border_means` of the images, [n, P, 2].
-        real: of real images, [m, P, 2]; of m sums over images alike.
+        real: `border_means` of m real images, or of m sums over images, [m, P, 2].
     """
     found: dict[str, Score] = {}
     if not periods:  # a grid of one cell has no borders
@@ -75,7 +75,7 @@ def grid_scores(periods: Mapping[str, int], made: Floats, real: Floats) -> dict[
 
 
 def _ratios(means: Floats) -> list[float]:
-    """The ratio for each kind of border: of means over the images, so that flat images weigh little."""
+    """Each kind of border's ratio of means over images, in which flat images weigh little."""
     border, within = np.moveaxis(means.mean(axis=0), -1, 0)
     ratios: list[float] = ((border + FLAT) / (within + FLAT)).tolist()
     return ratios

@@ -1,4 +1,4 @@
-"""KID (Bińkowski et al. 2018): squared maximum mean discrepancy of two sets of features, with its error, in float64.
+"""KID (Bińkowski et al. 2018): squared maximum mean discrepancy of two sets of features, with its standard error, in float64.
 
 Features are [n, D] arrays, one row per image.
 """
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 SUBSETS, SUBSET = 100, 1000
-"""As it is published: the mean over 100 subsets of 1,000 images; half of the smaller set where that is less."""
+"""As published: the mean over 100 subsets of 1,000 images, or half of the smaller set if that is less."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ def kernel_distance(
 ) -> KernelDistance:
     """Unbiased MMD² with the kernel (x·y / D + 1)³: mean over random subsets of m images of each set.
 
-    The error follows from how the subsets differ, as a delete-d jackknife (Shao & Wu 1989): with n the smaller set's size
-    their variance times m / (n - m) estimates that of the whole sets' distance, and drawing only so many subsets adds a
-    share of 1 / subsets of it. It covers the choice of the images as well as that of the subsets.
+    The error comes from the subsets' differences, as a delete-d jackknife (Shao & Wu 1989): their variance times m / (n - m),
+    with n the smaller set's size, estimates the variance of the whole sets' distance; the finite number of subsets adds a
+    share of 1 / subsets. It covers both the choice of images and the choice of subsets.
 
     Args:
         a: features [n₁, D].
         b: features [n₂, D].
-        seed: of the subsets.
-        subsets: how many, at least 2.
-        subset: m at most; never more than half of the smaller set.
+        seed: seed of the subsets.
+        subsets: number of subsets, at least 2.
+        subset: upper limit of m, which is also at most half of the smaller set.
 
     Raises:
         ValueError: the features differ in width, or a set has fewer than 4 rows.

@@ -1,4 +1,4 @@
-"""Numbers with their estimators: how a set of images compares with the reference."""
+"""Scores of a set of images against the reference, with their estimators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,20 +41,20 @@ BALLS = f"balls to neighbour {NEIGHBOURS}, at most {PRECISION_ROWS} images of ea
 
 @dataclass(frozen=True)
 class Real:
-    """What images are held against: the rows and moments of one split."""
+    """The real images of one split: rows and moments."""
 
     rows: FeatureRows
     moments: Moments
 
 
 def real_distance(features: str, train: Moments, val: Moments) -> dict[str, Score]:
-    """The Fréchet distance of the two splits of real images: what a perfect model would reach, about."""
+    """The Fréchet distance between the two splits of real images: about what a perfect model would reach."""
     name = f"{score_name(features, 'fd')}_train_val"
     return {name: Score(frechet_distance(train, val), FRECHET)}
 
 
 def reconstruction_distance(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
-    """The Fréchet distance of reconstructions to real images with its interval: rfid, or proxy_rfd, …"""
+    """The Fréchet distance between reconstructions and real images, with its interval: rfid, or proxy_rfd, …"""
     return _frechet(score_name(features, "rfd"), real, made, seed)
 
 
@@ -68,13 +68,13 @@ def _frechet(name: str, real: Real, made: FeatureRows, seed: int) -> dict[str, S
 
 
 def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
-    """Distances, precision, recall and variance of samples; with Inception its score too.
+    """Distances, precision, recall and variance of samples; with Inception features also the Inception score.
 
     Args:
         features: the extractor's name.
-        real: the reference.
-        made: features of the samples.
-        seed: of the random subsets and resamples.
+        real: the real images.
+        made: the samples' features.
+        seed: seed of random subsets and resamples.
     """
     covered = precision_recall(_some(real.rows.features, seed), _some(made.features, seed))
     kernel = kernel_distance(real.rows.features, made.features, seed)
@@ -98,14 +98,14 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
 def write_scores(
     scores: Mapping[str, Score], reference: Reference, split: str, provenance: Provenance, folder: Path
 ) -> None:
-    """Write metrics.json, the numbers, and beside it protocol.json, how they came about.
+    """Write the numbers (metrics.json) and how they were measured (protocol.json).
 
     Args:
-        scores: by name.
-        reference: what the images were held against.
+        scores: scores by name.
+        reference: the reference used.
         split: its split.
-        provenance: what the images are.
-        folder: for both files.
+        provenance: the origin of the images.
+        folder: folder for both files.
     """
     facts = reference.facts
     protocol = Protocol(
@@ -126,7 +126,7 @@ def write_scores(
 
 
 def few_images(facts: ReferenceFacts, split: str, count: int) -> list[str]:
-    """A sentence for each side that has no more images than the features have dimensions."""
+    """A warning for each side that has no more images than feature dimensions."""
     sides = {"scored images": count, f"real images ({split})": facts.images[split]}
     return [
         f"{images:,} {side} against {facts.dim:,} feature dimensions: the covariance is singular, and the Fréchet distance "
@@ -137,10 +137,10 @@ def few_images(facts: ReferenceFacts, split: str, count: int) -> list[str]:
 
 
 def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
-    """How varied samples are, 1 being as varied as real images: ratio of the traces of covariances.
+    """Diversity of samples relative to real images: ratio of the traces of covariances.
 
-    Within the classes that have two images in both, where there are any, so that a model that draws one
-    picture a class is seen. Empty where the real images do not vary.
+    Computed within the classes that have two images in both sets, if there are any, to detect a model that draws one picture
+    per class. Empty if the real images do not vary.
     """
     shared = np.intersect1d(_populous_classes(real), _populous_classes(made))
     if shared.size:
@@ -153,7 +153,7 @@ def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
 
 
 def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -> dict[str, Score]:
-    """How often the proxy reads the requested label: `proxy_accuracy` of the class, `proxy_accuracy_HEAD` else."""
+    """How often the proxy recognises the requested label: `proxy_accuracy` for the class, `proxy_accuracy_HEAD` otherwise."""
     found = {}
     for name, value in rows.accuracy(heads).items():
         title = "proxy_accuracy" if name == main else f"proxy_accuracy_{name}"
@@ -169,7 +169,7 @@ def accuracy_scores(rows: FeatureRows, heads: Sequence[str], main: str | None) -
 def accuracy_by_class(
     rows: FeatureRows, heads: Mapping[str, Sequence[str]], main: str, names: Sequence[str]
 ) -> dict[str, Score]:
-    """`proxy_accuracy_NAME`: how often images that were to show NAME, a value of the head `main`, are read so."""
+    """`proxy_accuracy_NAME`: how often images requested to show NAME, a value of the head `main`, are recognised."""
     column = list(heads).index(main)
     found = {}
     for name in names:

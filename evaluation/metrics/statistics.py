@@ -1,4 +1,4 @@
-"""How two sets of features compare, in float64: Fréchet distance, Inception score, precision and recall.
+"""Comparisons of two sets of features, in float64: Fréchet distance, Inception score, precision and recall.
 
 Features are [n, D] arrays, one row per image. KID is in kid.py.
 """
@@ -14,11 +14,11 @@ Floats = NDArray[np.float64]
 SCORE_SPLITS = 10
 NEIGHBOURS = 3
 FEWEST = NEIGHBOURS + 1
-"""Images that precision and recall, and covariances, can be had of."""
+"""Smallest number of images with precision, recall and a covariance."""
 ROWS = 2048
 RESAMPLES = 50
 NORMAL_95 = 1.959964
-"""Standard deviations to either side that hold 95 % of a normal distribution."""
+"""Half the width, in standard deviations, of the interval with 95 % of a normal distribution."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Moments:
     """Mean and covariance of features.
 
     Attributes:
-        count: n, how many rows they were taken from, at least 2.
+        count: n, number of rows, at least 2.
         mean: float64 [D].
-        covariance: float64 [D, D], with n - 1 below the line.
+        covariance: float64 [D, D], with denominator n - 1.
     """
 
     count: int
@@ -38,7 +38,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Interval:
-    """The range that a number is in with 95 % confidence."""
+    """A 95 % confidence interval."""
 
     low: float
     high: float
@@ -54,7 +54,7 @@ class PrecisionRecall:
 
 @dataclass(frozen=True)
 class InceptionScore:
-    """Mean of the score over the splits (≥ 1) and its standard deviation over them."""
+    """Mean (≥ 1) and standard deviation of the score over the splits."""
 
     mean: float
     deviation: float
@@ -75,8 +75,8 @@ def moments(features: NDArray[np.floating]) -> Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """Squared Fréchet distance of two Gaussians: |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁ Σ₂)^½.
 
-    With Σ₁ = F Fᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Fᵀ Σ₂ F, so a factorisation and the eigenvalues
-    of one symmetric matrix do what a matrix square root would, for singular covariances too.
+    With Σ₁ = F Fᵀ the eigenvalues of Σ₁ Σ₂ are those of the symmetric Fᵀ Σ₂ F. A factorisation and the eigenvalues of one
+    symmetric matrix therefore replace the matrix square root, also for singular covariances.
 
     Raises:
         ValueError: the features differ in width.
@@ -90,9 +90,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def _root(of: Moments) -> Floats:
-    """F with Σ = F Fᵀ: Cholesky's where there are more rows than dimensions, else from the eigenvectors that Σ has."""
+    """F with Σ = F Fᵀ: by Cholesky if there are more rows than dimensions, else from Σ's eigenvectors."""
     if of.count > of.mean.size:
-        with suppress(np.linalg.LinAlgError):  # some features never change: Σ is singular after all
+        with suppress(np.linalg.LinAlgError):  # Σ can still be singular, if some features are constant
             return np.linalg.cholesky(of.covariance).astype(np.float64, copy=False)
     values, vectors = np.linalg.eigh(of.covariance)
     there = values > values[-1] * of.mean.size * np.finfo(np.float64).eps
@@ -104,20 +104,20 @@ def _eigenvalues(symmetric: Floats) -> Floats:
 
 
 def _distance(gap: float, traces: float, product: Floats) -> float:
-    """|μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 Σ √λ with λ the eigenvalues of Σ₁ Σ₂; rounding may not take it below 0."""
+    """|μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 Σ √λ with λ the eigenvalues of Σ₁ Σ₂; rounding must not make it negative."""
     return max(0.0, float(gap + traces - 2 * np.sqrt(product.clip(min=0.0)).sum()))
 
 
 def frechet_interval(
     real: Moments, made: NDArray[np.floating], seed: int, resamples: int = RESAMPLES
 ) -> Interval:
-    """95 % bootstrap interval of the Fréchet distance of features `made` [n, D] to `real`, which is held fixed.
+    """95 % bootstrap interval of the Fréchet distance between features `made` [n, D] and `real`, which is fixed.
 
-    How far the number would move with another n images of the same maker: ± 1.96 standard deviations over resamples of
-    the n rows, drawn with replacement. (Quantiles of the resamples themselves would lie too high: a resample holds fewer
+    Estimates how much the number would change with n other images from the same model: ± 1.96 standard deviations over
+    resamples of the n rows with replacement. (Quantiles of the resamples would be too high, because a resample has fewer
     different images, and the distance grows as their number shrinks.)
 
-    With Σ = F Fᵀ the rows are projected once, y = x F, so that a resample costs one product of n rows of rank(F).
+    With Σ = F Fᵀ the rows are projected once, y = x F, so a resample costs one product of n rows of rank(F).
 
     Raises:
         ValueError: the features differ in width, or there are fewer than 2 rows.
@@ -171,7 +171,7 @@ def precision_recall(
 
 
 def _covered(points: Floats, centres: Floats, neighbours: int) -> float:
-    """Share of the points that are in at least one centre's ball, whose radius reaches its k-th neighbour."""
+    """Share of the points inside at least one centre's ball, whose radius is the distance to its k-th neighbour."""
     radii = np.concatenate(
         [
             np.partition(_squared_distances(centres[at : at + ROWS], centres), neighbours, axis=1)[
@@ -194,7 +194,7 @@ def _squared_distances(x: Floats, y: Floats) -> Floats:
 
 
 def within_class_variance(features: NDArray[np.floating], classes: NDArray[np.integer]) -> float:
-    """Mean over the classes with at least 2 images of the trace of their covariance: how varied a class is.
+    """Diversity within classes: mean trace of the covariance over classes with at least 2 images.
 
     Raises:
         ValueError: no class has two images.

@@ -1,1 +1,1 @@
-"""Published classifiers and the perceptual distance on them, which training uses too."""
+"""Published classifiers, and the perceptual distance based on them, also used in training."""

@@ -1,8 +1,8 @@
-"""The published classifiers that features and LPIPS are taken from: SqueezeNet 1.1 and VGG-16, and how their weights are read.
+"""The published classifiers behind features and LPIPS, SqueezeNet 1.1 and VGG-16, and the reading of their weights.
 
-The networks are our own copies of the architectures (Iandola et al. 2016, Simonyan & Zisserman 2015) with torchvision's key
-names, so that no torchvision is needed. Weights come from a safetensors file, or from the published file, which is read only
-when its SHA-256 is the one given here, and as tensors only.
+The networks are our own implementations of the architectures (Iandola et al. 2016, Simonyan & Zisserman 2015) with torchvision's
+key names, so that torchvision is not needed. Weights come from a safetensors file, or from the published file, which is read
+only if it has the SHA-256 given here, and only as tensors.
 """
 
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Published:
 
     @property
     def cached(self) -> Path:
-        """Where a download is kept, and where a file fetched elsewhere is found."""
+        """Path of the downloaded file; a file fetched elsewhere can be put here."""
         return Path(torch.hub.get_dir()) / "checkpoints" / Path(self.url).name
 
 
@@ -46,7 +46,7 @@ VGG16 = Published(
 
 
 class Fire(nn.Module):
-    """Squeeze to few channels, expand with 1×1 and 3×3 filters side by side."""
+    """Squeeze to few channels, then expand with parallel 1×1 and 3×3 filters."""
 
     def __init__(self, inputs: int, squeezed: int, expanded: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def squeezenet_features() -> nn.Sequential:
 
 
 class SqueezeNet(nn.Module):
-    """SqueezeNet 1.1; state_dict keys are those of torchvision's `squeezenet1_1`."""
+    """SqueezeNet 1.1 with the state_dict keys of torchvision's `squeezenet1_1`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,22 +107,22 @@ def vgg_features() -> nn.Sequential:
 
 
 def channels_last(network: N) -> N:
-    """The network with its convolutions in channels_last memory format (1.4× as fast on a CPU), in place."""
+    """Convert the network's convolutions to channels_last memory format (1.4× as fast on a CPU), in place."""
     anything: Any = network
     anything.to(memory_format=torch.channels_last)
     return network
 
 
 def weights_of(path: Path | None, published: Published, setting: str) -> dict[str, Tensor]:
-    """Tensors of a safetensors file, or of the published file where `path` is None.
+    """Tensors of a safetensors file, or of the published file if `path` is None.
 
     Args:
-        path: the file that the settings name.
-        published: what is downloaded instead.
-        setting: the setting's name, for the error of a download that fails.
+        path: the file named in the settings.
+        published: the file to download otherwise.
+        setting: the setting's name, for the error of a failed download.
 
     Raises:
-        UserError: no such file, not safetensors; offline: what to fetch and where to put it.
+        UserError: no such file, not safetensors, or a failed download; the error says what to fetch and where to put it.
     """
     return read_weights(path) if path is not None else read_published(published, setting)
 
@@ -142,10 +142,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_published(published: Published, setting: str) -> dict[str, Tensor]:
-    """Tensors of a published file, downloaded once: checked by its SHA-256, read as tensors only (no code in it is run).
+    """Tensors of a published file, downloaded once, checked by SHA-256, and read only as tensors (no code in it is run).
 
     Raises:
-        UserError: offline: what to fetch and where to put it; other bytes than the published ones.
+        UserError: the download failed (the error says what to fetch and where to put it), or the file has another SHA-256.
     """
     path = published.cached
     try:

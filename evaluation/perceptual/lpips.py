@@ -1,10 +1,10 @@
 """LPIPS v0.1 (Zhang et al. 2018): a perceptual distance from the layers of a frozen classifier.
 
-    d(x, y) = Σ_l mean over places of w_l · (x̂_l - ŷ_l)²
+    d(x, y) = Σ_l mean over positions of w_l · (x̂_l - ŷ_l)²
 
-where x̂_l is layer l's activation, each place scaled to unit length, and w_l ≥ 0 the published linear head.
-Always in eval mode and frozen, so that a training step can take it as a callable; in float32, but for its convolutions where
-a training asks for bf16.
+where x̂_l is layer l's activation, scaled to unit length at each position, and w_l ≥ 0 the published linear head.
+Always frozen and in eval mode, so that a training step can use it as a plain callable; in float32, except for the convolutions
+if a training requests bf16.
 """
 
 from collections.abc import Sequence
@@ -44,13 +44,13 @@ VGG_HEADS = Published(
 
 
 class LPIPS(nn.Module):
-    """The distance of two batches of images.
+    """The distance between two batches of images.
 
     Args:
         backbone: convolutional layers with torchvision's indices, weights loaded.
-        cuts: after how many layers each activation is taken.
-        heads: w_l, one [C_l] tensor a cut.
-        title: what it is called in a protocol.
+        cuts: number of layers before each activation.
+        heads: w_l, one [C_l] tensor per cut.
+        title: its name in protocols.
     """
 
     shift: Tensor
@@ -71,7 +71,7 @@ class LPIPS(nn.Module):
         self.train(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever the module that holds this one is in."""
+        """Stay in eval mode, whatever the mode of the containing module."""
         return super().train(False)
 
     def forward(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class LPIPS(nn.Module):
         return self.distances(a_BCHW, b_BCHW).mean()
 
     def distances(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
-        """Distance of each pair, float32 [B]; convolutions in bf16 where `bf16` is set."""
+        """Distance of each pair, float32 [B]; with convolutions in bf16 if `bf16` is set."""
         device = a_BCHW.device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             a_layers, b_layers = self.activations(a_BCHW), self.activations(b_BCHW)
@@ -97,7 +97,7 @@ class LPIPS(nn.Module):
         return found
 
     def activations(self, image_BCHW: Tensor) -> list[Tensor]:
-        """The layers' activations, each place scaled to unit length over its channels."""
+        """The layers' activations, scaled to unit length over the channels at each position."""
         x_BCHW = (image_BCHW.float() - self.shift) / self.scale
         x_BCHW = x_BCHW.contiguous(memory_format=torch.channels_last)
         found = []
@@ -112,7 +112,7 @@ class LPIPS(nn.Module):
 
 @dataclass(frozen=True)
 class _Kind:
-    """One of the networks: its published weights and heads, and where its activations are taken."""
+    """A network: its published weights and heads, and the layers whose activations are used."""
 
     backbone: Published
     heads: Published
@@ -134,7 +134,7 @@ class LPIPSConfig:
     """Which LPIPS, and where its weights are.
 
     Attributes:
-        network: none, squeezenet, or vgg, which VQGAN trains with.
+        network: none, squeezenet, or vgg, which VQGAN uses in training.
         backbone: its ImageNet weights, safetensors with torchvision's key names; null downloads torchvision's.
         heads: LPIPS v0.1's linear heads for it, safetensors with lpips's key names; null downloads them.
     """
@@ -146,11 +146,11 @@ class LPIPSConfig:
     heads: Path | None
 
     def files(self) -> list[Path]:
-        """The files that it is read from; those that are downloaded are known by their SHA-256."""
+        """The files that it is read from, without downloads, which are identified by SHA-256."""
         return [path for path in (self.backbone, self.heads) if path is not None and self.network != "none"]
 
     def absolute(self) -> "LPIPSConfig":
-        """The same with absolute paths, for workers that may start in another folder."""
+        """The same with absolute paths, because workers may start in another folder."""
         backbone, heads = (path and path.resolve() for path in (self.backbone, self.heads))
         return LPIPSConfig(self.network, backbone, heads)
 
@@ -160,10 +160,10 @@ def load_lpips(config: LPIPSConfig, section: str) -> LPIPS | None:
 
     Args:
         config: the section.
-        section: what it is called, for errors: mqvae.perceptual, …
+        section: its name for errors: mqvae.perceptual, …
 
     Raises:
-        UserError: a file is missing or does not fit; offline: what to fetch and where to put it.
+        UserError: a file is missing or does not fit, or a download failed; the error says what to fetch and where to put it.
     """
     if config.network == "none":
         return None

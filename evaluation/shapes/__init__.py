@@ -1,1 +1,1 @@
-"""How well drawn shapes are drawn: the object cut out, its outline fitted, its kind judged."""
+"""Quality of drawn shapes: cuts out the object and fits the outline of the requested shape to it."""

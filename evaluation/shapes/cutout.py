@@ -1,9 +1,9 @@
-"""Cut the object of a picture from its background by colour: how much of each pixel the object covers.
+"""Separates a picture's object from its background by colour: the share of each pixel that the object covers.
 
-An object of one colour F before a background B(x, y), a plane of colour over the picture with scatter Σ: a pixel is
-p = a F + (1 - a) B, and its share is read along Fisher's direction w = Σ⁻¹ (F - B), a = w·(p - B) / w·(F - B), which is blind to
-what the background does by itself (shading, texture). B and Σ start from the picture's frame, F from the pixels that are most
-unlike it, and each is taken again from what the last round called background and object.
+The model: an object of one colour F in front of a background B(x, y), a plane of colour over the picture with covariance Σ. A
+pixel is p = a F + (1 - a) B, and its share a = w·(p - B) / w·(F - B) is measured along Fisher's direction w = Σ⁻¹ (F - B), which
+ignores the background's own variation (shading, texture). B and Σ are first estimated from the picture's frame and F from the
+pixels least like it; then each is estimated again from the last round's background and object.
 """
 
 import numpy as np
@@ -14,20 +14,20 @@ Floats = NDArray[np.float32]
 
 ROUNDS = 5
 SEED_SHARE = 0.06
-"""Share of the pixels from which the object's colour starts: half of the smallest object."""
+"""Share of the pixels for the first estimate of the object's colour: half of the smallest object."""
 BACKGROUND_BELOW, OBJECT_ABOVE = 0.25, 0.8
 LEVELS = 4.0
-"""Standard deviation added to the background's, of 255 levels: a plain background has none of its own."""
+"""Standard deviation added to the background's, in levels of 255, because a plain background has none."""
 
 
 def cut_out(images: Images) -> Floats:
-    """Share of each pixel that the object covers, by colour; about 0 … 1, not clipped.
+    """The share of each pixel that the object covers, by colour; about 0 … 1, not clipped.
 
     Args:
         images: uint8 [B, H, W, 3].
 
     Returns:
-        float32 [B, H, W]; finite for any picture, and without meaning where all pixels are alike.
+        float32 [B, H, W]; finite for any picture, but meaningless if all pixels are equal.
     """
     count, height, width, _ = images.shape
     pixels = images.reshape(count, -1, 3).astype(np.float32)
@@ -49,7 +49,7 @@ def cut_out(images: Images) -> Floats:
 
 
 def _plane(height: int, width: int) -> tuple[Floats, Floats]:
-    """The functions 1, x, y on [-1, 1] at each pixel [H W, 3], and which pixels are the frame [H W]."""
+    """The functions 1, x, y on [-1, 1] at each pixel [H W, 3], and whether each pixel is in the frame [H W]."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     edge = np.minimum(np.minimum(x, width - 1 - x), np.minimum(y, height - 1 - y)).ravel()
     basis = np.stack([np.ones_like(x), (2 * x + 1) / width - 1, (2 * y + 1) / height - 1], axis=-1)
@@ -57,7 +57,7 @@ def _plane(height: int, width: int) -> tuple[Floats, Floats]:
 
 
 def _fitted_plane(pixels: Floats, basis: Floats, weights: Floats) -> Floats:
-    """The plane of colour nearest to the weighted pixels, [B, n, 3]; its slopes shrink a little, so that it always exists."""
+    """The least-squares plane of colour of the weighted pixels, [B, n, 3]; its slopes shrink slightly, so it always exists."""
     weighted = weights[..., None] * basis
     gram = weighted.transpose(0, 2, 1) @ basis
     gram += weights.sum(axis=1)[:, None, None] * np.diag(np.array([1e-6, 1e-3, 1e-3], np.float32))
@@ -66,14 +66,14 @@ def _fitted_plane(pixels: Floats, basis: Floats, weights: Floats) -> Floats:
 
 
 def _scatter(unlike: Floats, weights: Floats) -> Floats:
-    """Covariance of the weighted pixels about the plane, [B, 3, 3]."""
+    """Covariance of the weighted pixels around the plane, [B, 3, 3]."""
     found = (weights[..., None] * unlike).transpose(0, 2, 1) @ unlike
     scatter: Floats = found / weights.sum(axis=1)[:, None, None] + LEVELS**2 * np.eye(3, dtype=np.float32)
     return scatter
 
 
 def _most_unlike(unlike: Floats, precision: Floats) -> Floats:
-    """1 at the `SEED_SHARE` of the pixels that are farthest from the background (Mahalanobis), else 0; [B, n]."""
+    """1 for the `SEED_SHARE` of pixels farthest from the background (Mahalanobis), else 0; [B, n]."""
     distance = np.einsum("bni,bni->bn", unlike @ precision, unlike)
     wanted = max(4, int(SEED_SHARE * distance.shape[1]))
     least = np.partition(distance, -wanted, axis=1)[:, -wanted]
@@ -86,7 +86,7 @@ def _mean(pixels: Floats, weights: Floats) -> Floats:
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:
-    """part ÷ whole, kept finite where the object has the background's colour."""
+    """part ÷ whole, finite even if the object has the background's colour."""
     least = 1e-3 * np.abs(whole).max(axis=1, keepdims=True) + 1e-6
     ratio: Floats = part / np.maximum(whole, least)
     return ratio

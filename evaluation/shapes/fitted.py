@@ -1,4 +1,4 @@
-"""shape_fit.json of an evaluation artifact: how well each sample shows the shape that was asked for."""
+"""shape_fit.json of an evaluation artifact: how well each sample shows its requested shape."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ NAME = "shape_fit.json"
 
 @dataclass(frozen=True)
 class ShapeFits:
-    """By row, in the order of the samples; None where no kind was asked for (see `shape_fit`)."""
+    """Fits in the order of the samples; None where no kind was requested (see `shape_fit`)."""
 
     kinds: list[str | None]
     fit: list[float | None]

@@ -1,4 +1,4 @@
-"""What images look like by themselves, image by image: whether the grid shows, and whether the shape asked for is there."""
+"""Scores of single images without a reference: whether the grid is visible, and whether the requested shape is there."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,17 +21,17 @@ from shards.images import ImageSample
 from workspace.exact.manifest import write_json
 
 REAL_EVERY = 4
-"""Real images whose shape is fitted, for comparison: one of so many; they differ little, and a fit takes 5 ms."""
+"""One real image in this many gets a shape fit for comparison, because they differ little and a fit takes 5 ms."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Of n images, in order; P kinds of border.
+    """Scores of n images, in order; P kinds of border.
 
     Attributes:
         steps: `border_means`, [n, P, 2].
-        kinds: the shape that each was to show; None where that is not known.
-        fit: `shape_fit` of each that has a kind, else None.
+        kinds: each image's requested shape; None if unknown.
+        fit: `shape_fit` of each image with a kind, else None.
         edge: `shape_edge_fit`, likewise.
     """
 
@@ -46,17 +46,17 @@ class Judged:
 
     @classmethod
     def merged(cls, parts: Sequence["Judged"]) -> "Judged":
-        """Of all images of the parts, in order."""
+        """The scores of all parts, in order."""
         return cls(
             **{name: [row for part in parts for row in vars(part)[name]] for name in cls.__annotations__}
         )
 
     def first(self, count: int) -> "Judged":
-        """Of the first images."""
+        """The scores of the first `count` images."""
         return Judged(**{name: rows[:count] for name, rows in vars(self).items()})
 
     def fits(self) -> list[tuple[str, float, float]]:
-        """Kind, fit and edge fit of the images that have them."""
+        """Kind, fit and edge fit of the images with a kind."""
         rows = zip(self.kinds, self.fit, self.edge, strict=True)
         return [
             (kind, fit, edge)
@@ -65,7 +65,7 @@ class Judged:
         ]
 
     def save_fits(self, folder: Path) -> None:
-        """Write shape_fit.json, kind, fit and edge fit by row, where any image has them."""
+        """Write shape_fit.json (kind, fit and edge fit per row) if any image has a kind."""
         if self.fits():
             write_json(folder / NAME, vars(ShapeFits(self.kinds, self.fit, self.edge)))
 
@@ -73,7 +73,7 @@ class Judged:
 def judge(
     images: NDArray[np.uint8], kinds: Sequence[str | None], outlines: Mapping[str, Inside], grid: Grid
 ) -> Judged:
-    """Look at images, uint8 [B, S, S, 3], each of which was to show a kind of shape, or nothing that is known."""
+    """Score images, uint8 [B, S, S, 3], each with a requested kind of shape, or None."""
     drawn = [row for row, kind in enumerate(kinds) if kind is not None]
     fit: list[float | None] = [None] * len(images)
     edge = list(fit)
@@ -87,7 +87,7 @@ def judge(
 def judge_both(
     samples: Sequence[ImageSample], made: NDArray[np.uint8], outlines: Mapping[str, Inside], grid: Grid
 ) -> dict[str, Judged]:
-    """Reconstructions (`made`) and their originals (`real`); of the originals each `REAL_EVERY`-th's shape is fitted."""
+    """Score reconstructions (`made`) and their originals (`real`); only each `REAL_EVERY`-th original gets a shape fit."""
     kinds = [(sample.attributes or {}).get(KIND) for sample in samples]
     drawn = [kind if kind in outlines else None for kind in kinds]
     some = [None if row % REAL_EVERY else kind for row, kind in enumerate(drawn)]
@@ -103,15 +103,15 @@ def judged_scores(
     grid: Grid,
     kinds: Sequence[str],
 ) -> dict[str, Score]:
-    """Does the grid show, and of drawn shapes: do they show the requested shape.
+    """Scores for the visibility of the grid and, for drawn shapes, for the requested shape.
 
     Args:
         judged: the images.
         real_steps: `border_means` of real images.
-        rows: what the extractor said of the images.
-        facts: of the reference.
-        grid: where the model's cells lie.
-        kinds: of the shapes.
+        rows: the images' feature rows.
+        facts: the reference's facts.
+        grid: the model's cell borders.
+        kinds: the kinds of shape.
     """
     scores = grid_scores(grid.periods(facts.image_size), np.array(judged.steps), real_steps)
     fits = judged.fits()
@@ -123,7 +123,7 @@ def judged_scores(
 
 
 def kinds_of(heads: Heads, expected: NDArray[np.int64], outlines: Mapping[str, Inside]) -> list[str | None]:
-    """Which shape each image was to show, from its labels [B, H]: None where no head `kind` says so, or its label is unknown."""
+    """Each image's requested shape, from its labels [B, H]; None if there is no head `kind` or its label is unknown."""
     values = heads.get(KIND, ())
     if not values or not set(values) <= outlines.keys():
         return [None] * len(expected)

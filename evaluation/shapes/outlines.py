@@ -1,7 +1,7 @@
-"""Outlines of shapes as maps of signed distance: rendered at any size, place and angle by looking up.
+"""Outlines of shapes as signed distance maps, rendered by look-up at any size, position and angle.
 
-A shape has radius 1 about the origin, y points down, as in demo/drawing.py. A placing is (cx, cy, r, turn): the origin's place
-and the radius in pixels, the turn in radians. Shapes: B images, K placings, n = side² pixels.
+A shape has radius 1 around the origin, y points down, as in demo/drawing.py. A placing is (cx, cy, r, turn): the origin's
+position and the radius in pixels, the turn in radians. Shapes: B images, K placings, n = side² pixels.
 """
 
 import math
@@ -15,15 +15,15 @@ from scipy.ndimage import distance_transform_edt
 
 Floats = NDArray[np.float32]
 Inside = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
-"""Whether points (x, y) lie in the shape."""
+"""Whether points (x, y) are inside the shape."""
 
 STEP, HALF = 1 / 160, 1.6
 POINTS = round(2 * HALF / STEP)
-"""The map reaches from -HALF to HALF in steps of STEP radii: at 12 px of radius a step is a thirteenth of a pixel."""
+"""The map covers -HALF … HALF in steps of STEP radii; at a radius of 12 px a step is a thirteenth of a pixel."""
 GAIN = 3.0
-"""Coverage is drawn apart about one half: sharp and soft edges at the same place then count alike."""
+"""Contrast factor around a coverage of one half, so that sharp and soft edges at the same position count alike."""
 ROUND = 7
-"""A shape that looks the same after a seventh of a turn is round: no drawn one has seven corners."""
+"""A shape that looks the same after a seventh of a turn counts as round, because no drawn shape has seven corners."""
 ANGLE_STEP = math.radians(9)
 
 
@@ -33,9 +33,9 @@ class Outline:
 
     Attributes:
         distance: signed distance to the outline in radii, positive inside, [POINTS²].
-        area: of the shape at radius 1.
-        centroid: its (x, y) at radius 1.
-        angles: turns to try, radians: a period of its symmetry in steps of at most 9°.
+        area: area at radius 1.
+        centroid: centroid (x, y) at radius 1.
+        angles: turns to try, in radians: one period of its symmetry in steps of at most 9°.
     """
 
     distance: Floats
@@ -46,12 +46,14 @@ class Outline:
 
 @lru_cache(maxsize=32)
 def outline_of(inside: Inside) -> Outline:
-    """Prepare a shape; kept, since it takes a twentieth of a second."""
+    """Prepare a shape; cached, because it takes a twentieth of a second."""
     line = (np.arange(POINTS) + 0.5) * STEP - HALF
     x, y = np.meshgrid(line, line)
     covered = inside(x, y)
     distance = distance_transform_edt(covered) - distance_transform_edt(~covered)
-    distance -= np.where(covered, 0.5, -0.5)  # to the border between two points, not to the next point
+    distance -= np.where(
+        covered, 0.5, -0.5
+    )  # measure to the border between two points, not to the next point
     count = covered.sum()
     period = 2 * math.pi / _fold(inside, covered, x, y)
     steps = max(1, math.ceil(period / ANGLE_STEP - 1e-6))
@@ -66,7 +68,7 @@ def outline_of(inside: Inside) -> Outline:
 def _fold(
     inside: Inside, covered: NDArray[np.bool_], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> float:
-    """How often in a full turn the shape looks the same; infinity where it is round."""
+    """The order of the shape's rotational symmetry; infinity if it is round."""
     for fold in (ROUND, 5, 4, 3, 2):
         cos, sin = math.cos(2 * math.pi / fold), math.sin(2 * math.pi / fold)
         turned = inside(x * cos + y * sin, y * cos - x * sin)
@@ -76,7 +78,7 @@ def _fold(
 
 
 def render(outline: Outline, placings: Floats, side: int) -> Floats:
-    """Coverage of each pixel, drawn apart: placings [..., 4] → [..., side²] in [0, 1]."""
+    """Contrast-enhanced coverage of each pixel: placings [..., 4] → [..., side²] in [0, 1]."""
     line = np.arange(side, dtype=np.float32) + 0.5
     x, y, radius, turn = (placings[..., part, None] for part in range(4))
     u, v = (line - x) / radius, (line - y) / radius
@@ -90,12 +92,12 @@ def render(outline: Outline, placings: Floats, side: int) -> Floats:
 
 
 def drawn_apart(share: Floats) -> Floats:
-    """Coverage [B, side, side] as `render` has it: [B, side²] in [0, 1]."""
+    """Coverage [B, side, side] with the contrast of `render`: [B, side²] in [0, 1]."""
     return np.clip(0.5 + GAIN * (share - 0.5), 0, 1).reshape(len(share), -1)
 
 
 def overlap(covered: Floats, rendered: Floats) -> Floats:
-    """Intersection over union of soft areas, Σ min ÷ Σ max: [..., n] against [..., n]; 0 where both are empty."""
+    """Intersection over union of soft areas, Σ min ÷ Σ max: [..., n] against [..., n]; 0 if both are empty."""
     both = np.minimum(covered, rendered).sum(axis=-1)
     either = covered.sum(axis=-1) + rendered.sum(axis=-1) - both
     ratio: Floats = both / np.maximum(either, 1e-6)

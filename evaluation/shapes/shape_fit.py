@@ -1,12 +1,12 @@
-"""Is the shape that was asked for there? The object of a picture against the best-fitting drawing of its kind.
+"""Does a picture show the requested shape? Compares its object with the best-fitting outline of that kind.
 
-`shape_fit` is the highest intersection over union of the object, cut out by colour, with the kind's outline over size, place and
-angle: 1 where it is that shape exactly. It is blind to colour, background, sharpness and pose, and no training sees it. What it
-forgives is a small part of the area, such as a heart's notch: `shape_edge_fit` looks at the same pose for the rim alone (boundary
-IoU, Cheng et al., CVPR 2021), where such a part is large.
+`shape_fit` is the highest intersection over union of the object, cut out by colour, and the kind's outline, over size, position
+and angle; 1 means exactly that shape. It ignores colour, background, sharpness and pose, and no training uses it. It tolerates
+differences in a small part of the area, such as a heart's notch. `shape_edge_fit` therefore compares only the rims in the same
+pose (boundary IoU, Cheng et al., CVPR 2021), of which such a part is a large share.
 
-The search: moments of the object give size and place for each angle; the three best are climbed from by pattern search, whose
-steps start at a pixel and halve. Shapes: B images, K placings, n = side² pixels.
+The search: the object's moments give size and position for each angle; pattern search starts from the three best, with steps
+that begin at a pixel and halve. Shapes: B images, K placings, n = side² pixels.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ from evaluation.shapes.cutout import Images, cut_out
 from evaluation.shapes.outlines import Floats, Inside, Outline, drawn_apart, outline_of, overlap, render
 
 KIND = "kind"
-"""The attribute that says which shape is drawn."""
+"""The attribute with the kind of shape."""
 SIDE = 32
-"""Larger pictures are brought down to less than twice this, by means of whole blocks."""
+"""Larger pictures are reduced to less than twice this size, by averaging whole blocks."""
 CHUNK = 16
 SCALES = (0.9, 1.0, 1.12)
 STARTS, FIRST_CLIMB, LAST_CLIMB = 3, 5, 12
@@ -31,9 +31,9 @@ SMALLEST, LARGEST = 0.05, 1.0
 """Radius, as a share of the side."""
 MOVES = np.concatenate([np.eye(4), -np.eye(4)]).astype(np.float32)
 TURN = 1.3
-"""A turn by TURN/r moves the outline about as far as a step of one pixel."""
+"""A turn by TURN/r moves the outline by about one pixel."""
 RIM, FINER = 0.05, 3
-"""Width of the rim as a share of the side; it is looked at so many times finer."""
+"""Width of the rim as a share of the side, and the factor by which its resolution is increased."""
 FIT = "IoU of the object, cut out by colour, with the best outline of the kind asked for over size, place and angle"
 EDGE = f"IoU of the two rims inside the outlines, {RIM:.0%} of the side wide, in the same pose"
 
@@ -51,8 +51,8 @@ def fit_shapes(images: Images, kinds: Sequence[str], outlines: Mapping[str, Insi
 
     Args:
         images: uint8 [B, S, S, 3].
-        kinds: of each, a key of `outlines`.
-        outlines: kind → whether points lie in the shape of radius 1.
+        kinds: each image's kind, a key of `outlines`.
+        outlines: kind → function that tells whether points are inside the shape of radius 1.
     """
     fit, edge = np.zeros(len(images), np.float32), np.zeros(len(images), np.float32)
     for kind in sorted(set(kinds)):
@@ -68,7 +68,7 @@ def fit_shapes(images: Images, kinds: Sequence[str], outlines: Mapping[str, Insi
 
 
 def _brought_down(images: Images) -> Images:
-    """Pictures of 32 to 63 pixels per side from larger ones; what does not fill a block is cut off."""
+    """Reduce larger pictures to 32 … 63 pixels per side; partial blocks are cut off."""
     block = max(1, images.shape[1] // SIDE)
     if block == 1:
         return images
@@ -78,7 +78,7 @@ def _brought_down(images: Images) -> Images:
 
 
 def _best_placing(outline: Outline, covered: Floats, side: int) -> tuple[Floats, Floats]:
-    """The highest overlap [B] of covered [B, n] with the outline, and where it is reached, [B, 4]."""
+    """The highest overlap [B] of covered [B, n] with the outline, and its placing [B, 4]."""
     count = len(covered)
     placings = _first_placings(outline, covered.reshape(count, side, side))
     found = overlap(covered[:, None], render(outline, placings, side))
@@ -98,7 +98,7 @@ def _best_placing(outline: Outline, covered: Floats, side: int) -> tuple[Floats,
 
 
 def _first_placings(outline: Outline, covered: Floats) -> Floats:
-    """From the object's area and centroid, for each angle and some scales: [B, K, 4]."""
+    """First placings from the object's area and centroid, for each angle and some scales: [B, K, 4]."""
     side = covered.shape[-1]
     line = np.arange(side) + 0.5
     area = np.maximum(covered.sum(axis=(1, 2)), 1)
@@ -118,14 +118,14 @@ def _first_placings(outline: Outline, covered: Floats) -> Floats:
 
 @dataclass
 class _Climb:
-    """A pattern search from B placings at once: the best of eight single moves and of all useful ones together.
+    """A pattern search from B placings at once; each round takes the best of eight single moves and of all useful ones together.
 
     Attributes:
-        outline: of the shape.
-        covered: [B, n], what it is fitted to.
-        placings: [B, 4], where each is now.
-        found: overlap there, [B].
-        step: of each, in pixels; it halves when no move helps, [B].
+        outline: the shape's outline.
+        covered: [B, n], the coverage to fit.
+        placings: [B, 4], the current placings.
+        found: [B], the overlap there.
+        step: [B], step sizes in pixels, halved when no move helps.
     """
 
     outline: Outline
@@ -135,7 +135,7 @@ class _Climb:
     step: Floats
 
     def go(self, rounds: int) -> None:
-        """Make so many rounds of moves."""
+        """Run this many rounds of moves."""
         for _ in range(rounds):
             singly = self.placings[:, None] + MOVES * self._units()[:, None]
             by_one = self._overlaps(singly)
@@ -147,7 +147,7 @@ class _Climb:
             self._take(tried, overlaps)
 
     def keep(self, rows: NDArray[np.int64]) -> None:
-        """Continue with these rows alone."""
+        """Continue with only these rows."""
         for name in ("covered", "placings", "found", "step"):
             setattr(self, name, getattr(self, name)[rows])
 
@@ -175,7 +175,7 @@ def _rim_overlap(covered: Floats, rendered: Floats, side: int) -> Floats:
 
 
 def _finer(covered: Floats, side: int) -> NDArray[np.bool_]:
-    """Where coverage exceeds one half, FINER times finer by linear interpolation: [B, FINER side, FINER side]."""
+    """Whether coverage exceeds one half, at FINER times the resolution by linear interpolation: [B, FINER side, FINER side]."""
     at = np.clip((np.arange(FINER * side) + 0.5) / FINER - 0.5, 0, side - 1)
     weights = np.maximum(1 - np.abs(at[:, None] - np.arange(side)), 0).astype(np.float32)
     finer: NDArray[np.bool_] = weights @ covered.reshape(-1, side, side) @ weights.T > 0.5
@@ -193,12 +193,12 @@ def _rims_iou(object_: NDArray[np.bool_], shape: NDArray[np.bool_]) -> float:
 def fit_scores(
     fits: Sequence[tuple[str, float, float]], names: Sequence[str], what: str = ""
 ) -> dict[str, Score]:
-    """`shape_fit` and `shape_edge_fit`: the median over all pictures, and the median of each kind; nothing of no pictures.
+    """`shape_fit` and `shape_edge_fit`: the median over all pictures and the median per kind; empty without pictures.
 
     Args:
         fits: kind, fit and edge fit of each picture.
-        names: of the kinds to report, where there are any of them.
-        what: after the name, `_real` for real pictures.
+        names: the kinds to report, if any picture has them.
+        what: suffix of the name: `_real` for real pictures.
     """
     if not fits:
         return {}

@@ -1,1 +1,1 @@
-"""New images from trained models: conditions, sampling codes and positions, decoding them."""
+"""Generate images with trained models: conditions, sampling of codes and positions, decoding."""

@@ -1,4 +1,4 @@
-"""Conditions of the images to draw, in a Stackformer's own codes."""
+"""Conditions of the images to draw, encoded for a Stackformer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ BY_HAND_COMMAND = "python -m stages.sample"
 
 @dataclass(frozen=True)
 class Conditions:
-    """Conditions of the images to draw; image i takes entry i modulo their number.
+    """Conditions of the images to draw; image i uses entry i modulo the number of entries.
 
     Attributes:
         condition: none, class or text.
         labels: class names or prompts; empty for none.
-        classes: index of each class; empty unless condition is class.
-        codes: condition codes of each entry, N_c each.
+        classes: each class's index; empty unless condition is class.
+        codes: each entry's N_c condition codes.
     """
 
     condition: str
@@ -34,12 +34,12 @@ class Conditions:
     codes: tuple[tuple[int, ...], ...] = ((0,),)
 
     def of(self, index: int) -> tuple[int | None, str | None]:
-        """The class and the prompt of image `index`, None where there is none."""
+        """The class and the prompt of image `index`, each None if it has none."""
         cls = self.classes[index % len(self.classes)] if self.classes else None
         return cls, self.labels[index % len(self.labels)] if self.labels and cls is None else None
 
     def tensor(self, indices: Sequence[int]) -> Tensor:
-        """Conditions of the images at `indices`, int64 [B, N_c]."""
+        """Condition codes of the images at `indices`, int64 [B, N_c]."""
         return torch.tensor([self.codes[index % len(self.codes)] for index in indices])
 
 
@@ -48,11 +48,11 @@ def conditions_of(settings: SampleSettings, learned: StackformerFacts, folder: P
 
     Args:
         settings: classes and prompts.
-        learned: what the Stackformer is.
-        folder: where it is.
+        learned: the Stackformer's facts.
+        folder: its artifact, for errors.
 
     Raises:
-        UserError: a class that it does not know, no prompts, or what `require_condition` refuses.
+        UserError: an unknown class, no prompts, or a condition that `require_condition` refuses.
     """
     condition, known = learned.condition, learned.classes or ()
     require_condition(settings, learned, folder)
@@ -61,7 +61,7 @@ def conditions_of(settings: SampleSettings, learned: StackformerFacts, folder: P
     if condition == "text":
         if not settings.prompts:
             raise UserError(
-                f"sample.prompts is empty, and {folder} draws from captions: expected at least one, in params.yaml or by "
+                f"sample.prompts is empty, but {folder} draws from captions: expected at least one, in params.yaml or by "
                 f'`{BY_HAND_COMMAND} --prompt "a star" --out DIR`'
             )
         length = Stackformer.from_pretrained(folder).config.condition_length
@@ -81,7 +81,8 @@ def require_condition(settings: SampleSettings, learned: StackformerFacts, folde
     """Check that the Stackformer was trained for the requested conditions.
 
     Raises:
-        UserError: captions of a model that has none, classes likewise, or guidance where nothing was learned without.
+        UserError: prompts or classes for a model trained without them, or guidance for a model trained without dropping
+            the condition.
     """
     condition, known = learned.condition, learned.classes or ()
     by_class = f"by class: `{BY_HAND_COMMAND} --class {known[0]} --out DIR`" if condition == "class" else ""
@@ -92,14 +93,14 @@ def require_condition(settings: SampleSettings, learned: StackformerFacts, folde
     }[condition]
     if condition != "text" and settings.prompts is not None:
         raise UserError(
-            f"sample.prompts needs a Stackformer of captions (`make repro PRESET=shapes_text` trains one), and {folder} "
+            f"sample.prompts needs a Stackformer of captions (`make repro PRESET=shapes_text` trains one), but {folder} "
             f"draws {draws}"
         )
     if condition != "class" and settings.classes != "all":
-        raise UserError(f"sample.classes needs a Stackformer of classes, and {folder} draws {draws}")
+        raise UserError(f"sample.classes needs a Stackformer of classes, but {folder} draws {draws}")
     if settings.guidance_scale != 1 and learned.cfg_dropout == 0:
         raise UserError(
-            f"sample.guidance_scale is {settings.guidance_scale}, and {folder} never learned to draw without its condition "
+            f"sample.guidance_scale is {settings.guidance_scale}, but {folder} never learned to draw without its condition "
             "(stackformer.cfg_dropout was 0); expected 1"
         )
 
@@ -108,12 +109,12 @@ def require_same_codes(learned: StackformerFacts, mqvae: Manifest, folders: tupl
     """Check that the decoder is the one whose codes the Stackformer learned.
 
     Args:
-        learned: what the Stackformer is.
-        mqvae: the manifest of the other.
-        folders: where the two are, for the error.
+        learned: the Stackformer's facts.
+        mqvae: the MQ-VAE's manifest.
+        folders: the artifacts of Stackformer and MQ-VAE, for the error.
 
     Raises:
-        UserError: it is another.
+        UserError: the decoder is a different MQ-VAE.
     """
     expected, found = learned.mqvae, mqvae.fingerprint
     if expected != found:
@@ -130,5 +131,5 @@ def require_same_codes(learned: StackformerFacts, mqvae: Manifest, folders: tupl
     for name, (drawn, decoded) in pairs.items():
         if drawn != decoded:
             raise UserError(
-                f"{folders[0]} draws {name} {drawn}, and {folders[1]} decodes {decoded}: run `dvc repro train_stackformer`"
+                f"{folders[0]} draws {name} {drawn}, but {folders[1]} decodes {decoded}: run `dvc repro train_stackformer`"
             )

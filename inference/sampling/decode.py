@@ -1,4 +1,4 @@
-"""Codes and positions → images (paper section 3.2, the decoder's half)."""
+"""Codes and positions → images (paper section 3.2, decoder)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ def decode(
     """Images, uint8 [B, H, W, 3].
 
     Args:
-        model: on the tokens' device.
+        model: the MQ-VAE, on the tokens' device.
         codes_BN: int64 in 0 … K-1.
         positions_BN: int64 in 0 … L-1, distinct within an image.
-        batch: images that the decoder takes at a time.
-        precision: of the forward pass.
+        batch: images decoded at a time.
+        precision: precision of the forward pass.
     """
     parts = zip(codes_BN.split(batch), positions_BN.split(batch), strict=True)
     with autocast(precision, codes_BN.device):

@@ -1,4 +1,4 @@
-"""New images: a Stackformer draws codes and positions, an MQ-VAE decodes them (paper section 3.3, Algorithm 1)."""
+"""Generate images: a Stackformer draws codes and positions, an MQ-VAE decodes them (paper section 3.3, Algorithm 1)."""
 
 from collections.abc import Sequence
 
@@ -26,12 +26,12 @@ class ImageSampler:
     Args:
         stackformer: moved to the device, in the precision of the settings.
         mqvae: moved to the device.
-        settings: guidance, truncation, precision, seed, and how many images at a time.
+        settings: guidance, truncation, precision, seed and batch sizes.
         device: where to compute.
-        free: bytes that are free on it, to which batches are lowered; None lowers nothing.
+        free: free bytes on the device; batches are lowered to fit. None lowers nothing.
 
     Raises:
-        UserError: there is no room for a single image.
+        UserError: the memory is too small for a single image.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class ImageSampler:
         self.sampler = Sampler(model, self.settings.batch, drawing(settings), kept_as=kept_as)
 
     def __call__(self, condition_BC: Tensor, indices: Sequence[int]) -> NDArray[np.uint8]:
-        """The images of these numbers, uint8 [B, H, W, 3]; B is the batch of the settings. Image i follows from (seed, i)."""
+        """The images with these numbers, uint8 [B, H, W, 3]; B is `settings.batch`. Image i depends only on (seed, i)."""
         seeds = [sample_seed(self.settings.seed, 0, index, "sample") for index in indices]
         tokens = self.sampler(condition_BC, seeds)
         batch, precision = self.settings.decode_batch, self.settings.decode_precision
@@ -57,22 +57,22 @@ class ImageSampler:
 
 
 def drawing(settings: SampleSettings) -> SamplingSettings:
-    """The sampler's part of the settings."""
+    """The settings that the sampler takes."""
     return SamplingSettings(settings.guidance_scale, settings.code, settings.position)
 
 
 def fitted(
     settings: SampleSettings, stackformer: StackformerConfig, mqvae: MQVAEConfig, free: int | None
 ) -> SampleSettings:
-    """The settings with batches lowered to fit the memory, which is reported in a line.
+    """The settings, with batches lowered to fit the memory; lowering is reported in one line.
 
     Args:
-        settings: as asked for.
-        stackformer, mqvae: whose tokens are drawn, and decoded.
-        free: bytes on the GPU; None where there is none, and nothing is lowered.
+        settings: the requested settings.
+        stackformer, mqvae: the models that draw and decode.
+        free: free bytes on the GPU; None on a CPU, where nothing is lowered.
 
     Raises:
-        UserError: there is no room for a single image.
+        UserError: the memory is too small for a single image.
     """
     if free is None:
         return settings

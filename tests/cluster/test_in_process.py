@@ -120,7 +120,7 @@ NONE, OLD = "", "too old a driver"
         ("cpu", 8, 2, 4, [NONE], None, "compute.workers = 8 needs 8 CPUs; this Ray cluster has 2. Lower compute.workers."),
         ("cuda", 2, 8, 2, [NONE], (2, True), ""),
         ("cuda", 2, 8, 1, [NONE], None, "2 GPUs; this Ray cluster has 1. Lower compute.workers, or set compute.device: auto."),
-        ("cuda", 2, 8, 0, [], None, "compute.device is cuda, and this Ray cluster has no GPU; set compute.device: cpu, or auto"),
+        ("cuda", 2, 8, 0, [], None, "compute.device is cuda, but this Ray cluster has no GPU; set compute.device: cpu, or auto"),
         ("cuda", 1, 8, 1, [OLD], None, "cannot use on node 0 (too old a driver): fix that, or set compute.device: cpu"),
     ],
 )  # fmt: skip
@@ -179,7 +179,7 @@ def test_in_one_process_a_gpu_is_taken_only_where_torch_can_compute_on_it(
     monkeypatch.setattr(devices, "say", said.append)
     if device is None:
         with pytest.raises(
-            UserError, match=f"compute.device is cuda, and torch cannot use a GPU here .{trouble}"
+            UserError, match=f"compute.device is cuda, but torch cannot use a GPU here .{trouble}"
         ):
             devices.device_of(name)
         return
@@ -262,6 +262,6 @@ def test_a_group_that_left_a_new_checkpoint_is_tried_again_and_three_in_vain_are
     monkeypatch.setattr(training, "_one_group", group)
     monkeypatch.setattr(training, "require_room", lambda compute, gpu: 1)
     granted = session.Granted(HERE.model_copy(update={"workers": 1}), gpu=False)
-    with pytest.raises(RuntimeError, match="died 3 times without a checkpoint between: a worker was killed"):
+    with pytest.raises(RuntimeError, match="died 3 times without a new checkpoint: a worker was killed"):
         training._fit_on_ray(lambda config, group: None, None, granted, tmp_path)
     assert len(tried) == 8

@@ -23,8 +23,8 @@ def test_a_node_that_fits_passes() -> None:
     [
         (None, "node 10.0.0.5 does not answer within 60 s"),
         (HERE | {"probe": ""}, "node 10.0.0.5 does not reach /shared/run: .*every node has mounted"),
-        (HERE | {"torch": "2.11.0"}, "node 10.0.0.5 has torch 2.11.0, and here it is 2.13.0"),
-        (HERE | {"Python": "3.12.1"}, "node 10.0.0.5 has Python 3.12.1, and here it is 3.11.7"),
+        (HERE | {"torch": "2.11.0"}, "node 10.0.0.5 has torch 2.11.0, but this one has 2.13.0"),
+        (HERE | {"Python": "3.12.1"}, "node 10.0.0.5 has Python 3.12.1, but this one has 3.11.7"),
     ],
 )
 def test_a_node_that_does_not_is_named_with_both_sides(there: dict[str, str] | None, told: str) -> None:

@@ -124,7 +124,7 @@ ROWS: tuple[Row, ...] = (
     Row("a preset whose images are not there", PRESETS, "`make repro PRESET=flowers`, no data/flowers, no weights",
         "`make repro PRESET=flowers SOURCE=/path/to/images WEIGHTS=/path/to/weights`", taken("flowers", "")),
     Row("a preset of downloads whose images are not there", PRESETS, "`make repro PRESET=imagenet`",
-        "presets/imagenet.yaml reads images in data/imagenet, which is not there", taken("imagenet", "")),
+        "presets/imagenet.yaml reads images in data/imagenet, which does not exist", taken("imagenet", "")),
     Row("a preset with images elsewhere", PRESETS, "`make repro PRESET=flowers SOURCE=images WEIGHTS=nets`, params.yaml a preset",
         "params.yaml reads images",
         taken("flowers", (ROOT / "presets" / "shapes.yaml").read_text(encoding="utf-8"), "images", "nets")),

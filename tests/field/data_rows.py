@@ -177,7 +177,7 @@ ROWS: tuple[Row, ...] = (
     Row("a class folder on another disk", AREA, "dog/ is a link", "2 classes of 4 images: cat 4, dog 4; splits: train 7, val 1", linked),
     Row("a zip beside the class folders", AREA, "cat/, dog/, images.zip", "images.zip beside the pictures not read: unpack it, or name it alone", with_zip(PETS, tried)),
     Row("the same picture in train and val", AREA, "--duplicates", "1 duplicates: images with the bytes of another one; 1 are in both splits", twice),
-    Row("a class in whose folder every file is torn", AREA, "bird/: three torn files, max_bad_fraction 1", "1 of 3 classes have no training image that can be read: bird; see run/work/skipped.jsonl. Fix the files, or leave them out, shard.roles: {bird: skip}", torn_class(1.0)),
+    Row("a class in whose folder every file is torn", AREA, "bird/: three torn files, max_bad_fraction 1", "1 of 3 classes have no readable training image: bird; see run/work/skipped.jsonl. Fix the files, or leave them out, shard.roles: {bird: skip}", torn_class(1.0)),
     Row("the same, left out", AREA, "shard.roles: {bird: skip}", "class_folder: cat 2+2, dog 2+2; seen 8 = 4 train + 4 val + 0 skipped; 3 passed over: 3 left out by shard.roles", torn_class(0.0, roles={"bird": "skip"})),
     Row("species beside breed", AREA, "species is the same for all", "label from breed; not read: species", made(FOUR, {"l.csv": rows("{name},dog,{k}", "file,species,breed\n")})),
     Row("labels in the images' order, without names", AREA, "labels.txt: k0, k1, k0, k1", "labels.txt: one line per image, but no names, and not read", made(FOUR, {"labels.txt": rows("{k}")})),

@@ -91,7 +91,7 @@ ROWS: tuple[Row, ...] = (
         "folder: no classes; seen 4 = 1 train + 3 val + 0 skipped; 4 passed over: 4 .txt: not a picture",
         beside(FOUR, {f"{n}.txt": "0 0.5 0.5 0.2 0.3\n" for n in range(4)})),
     Row("boxes asked for as captions", AREA, "the same, shard.tables: ['*.txt']",
-        "hold numbers (0 0.5 0.5 0.2 0.3), boxes or labels, not captions: take '*.txt' out of shard.tables",
+        "hold numbers (0 0.5 0.5 0.2 0.3): boxes or labels, not captions: take '*.txt' out of shard.tables",
         refuses(FOUR, {f"{n}.txt": "0 0.5 0.5 0.2 0.3\n" for n in range(4)}, kind="metadata", tables=["*.txt"])),
     Row("labels.csv with a header", AREA, "filename;species, semicolons, a byte-order mark",
         "metadata: lily 1+1, rose 1+1; seen 4",

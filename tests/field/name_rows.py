@@ -159,7 +159,7 @@ ROWS: tuple[Row, ...] = (
     Row("captions in two languages in a tar's json", JSONS, "{caption: {en, de}}", "json holds texts that are not read: caption.en (a cat on a mat), caption.de (eine Katze hier)",
         fields(*({"caption": {"en": "a cat on a mat", "de": "eine Katze hier"}} for _ in range(4)))),
     Row("a second caption in a tar's json", JSONS, "{caption, caption_de}: the first is taken", "4 captioned (a cat on a mat); seen 4 = 2 train + 2 val + 0 skipped; "
-        "members: image jpg, label none, caption json.caption, mask none; `shard.columns: {image: …, label: …}` says otherwise; json holds texts that are not read: caption_de",
+        "members: image jpg, label none, caption json.caption, mask none; `shard.columns: {image: …, label: …}` changes that; json holds texts that are not read: caption_de",
         fields(*({"caption": "a cat on a mat", "caption_de": "eine Katze hier"} for _ in range(4)))),
     Row("captions of a tar's json as a list of objects", JSONS, "{captions: [{text}, {text}]}", "4 captioned (a cat | a pet)",
         fields(*({"captions": [{"text": "a cat"}, {"text": "a pet"}]} for _ in range(4)))),

@@ -124,7 +124,7 @@ ROWS: tuple[Row, ...] = (
     Row("lists that kind class_folder is not to look for", AREA, "kind class_folder, shard.tables: null",
         "test.txt names these images and is not read by kind class_folder: shard.tables: ['test.txt'] takes captions and splits from it",
         made(PETS, LISTS, kind="class_folder")),
-    Row("a list of the test images alone", AREA, "test.txt", "images without a split are for training: the files name test alone",
+    Row("a list of the test images alone", AREA, "test.txt", "images without a split are for training: the files name only test",
         made(PETS, {"test.txt": LISTS["test.txt"]})),
     Row("Food-101", AREA, "images/CLASS/, meta/train.txt and meta/test.txt: CLASS/STEM",
         "class_folder: apple_pie 2+1, pho 1+2; seen 6 = 3 train + 3 val + 0 skipped; 3 passed over: 2 of the test split, kept apart",

@@ -268,7 +268,7 @@ ROWS: tuple[Row, ...] = (
     Row("codes that are floats", AREA, "float64", "expected whole numbers: convert it with .astype('int64')", bad(lambda c, p: (c * 1.0, p))),
     Row("codes of three dimensions", AREA, "[40, 2, 3]", "expected 2 dimensions of codes", bad(lambda c, p: (c.reshape(40, 2, 3), p))),
     Row("labels for some images alone", AREA, "39 labels", "39 labels; expected 40, one for each image", bad(labels=np.zeros(39, np.int64))),
-    Row("a key twice", AREA, "two lines of KEYS.txt", "names k0 twice", bad(keys=["k0", "k0", *(f"k{n}" for n in range(2, 40))])),
+    Row("a key twice", AREA, "two lines of KEYS.txt", "has k0 twice", bad(keys=["k0", "k0", *(f"k{n}" for n in range(2, 40))])),
     Row("fewer class names than labels", AREA, "labels 0 … 3, two names", "has 2 lines; expected 4, one class name each", bad(labels=np.arange(40) % 4, class_names=["cat", "dog"])),
     Row("token sets with overlapping classes are merged", AREA, "cat, dog and dog, owl; equal keys", "80 images, classes ('cat', 'dog', 'owl'), owls 20; made from 3", merged),
     Row("token sets of another N do not merge", AREA, "N = 6 and N = 4", "they cannot be merged", merged_others),
@@ -289,6 +289,6 @@ ROWS: tuple[Row, ...] = (
     Row("a list of keys that is not there", AREA, "subset --keys gone.txt", "gone.txt cannot be read", lines_missing),
     Row("a choice of images of one split alone", AREA, "subset --sources with one training image", "the split val would be empty: a token set needs images in train and in val; choose some of each", one_split),
     Row("a table of names that nobody reads to its end", AREA, "python -m shards.token_sets names SET | head -1", "split key source class; said beside it: ''", piped),
-    Row("a source that the set has not", AREA, "subset --sources with cat/999.jpg", "wanted names 1 sources that a/set has not, cat/999.jpg for one", no_such_source),
+    Row("a source that the set has not", AREA, "subset --sources with cat/999.jpg", "wanted names 1 sources that a/set does not have, such as cat/999.jpg", no_such_source),
     Row("a class that the set has not", AREA, "owl of cat, dog", "has no class owl; it has cat, dog", no_class),
 )  # fmt: skip

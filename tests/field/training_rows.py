@@ -42,13 +42,13 @@ FEW = (
     small(
         "a validation split of one image",
         "6 + 1 pictures",
-        "reference refused: the split val of artifacts/shards has 1 image, and distances and precision need at least 4",
+        "reference refused: the split val of artifacts/shards has 1 image, but distances and precision need at least 4",
         flow(6, 1),
     ),
     small(
         "a validation split of three",
         "6 + 3 pictures: precision compares with 3 nearest others",
-        "has 3 images, and distances and precision need at least 4 in train and in val: change shard.val_fraction",
+        "has 3 images, but distances and precision need at least 4 in train and in val: change shard.val_fraction",
         flow(6, 3),
     ),
     small(

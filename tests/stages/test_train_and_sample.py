@@ -312,7 +312,7 @@ def test_training_records_what_it_was_made_from_and_its_final_likelihood(world: 
         (
             {"classes": None},
             {},
-            "stackformer.condition is class, and .* has no classes; expected none or text",
+            "stackformer.condition is class, but .* has no classes; expected none or text",
         ),
         (
             {"text_length": None, "text_vocab": None},

@@ -63,7 +63,7 @@ def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setti
     try:
         run(repository, "python", "-c", SET, setting)
         said = run(repository, "dvc", "repro", "--single-item", address, check=False)
-        assert words in said and "what DVC removed is back as it was" in said, said
+        assert words in said and "restored as it was before DVC removed it" in said, said
         assert content(repository) == before
         assert run(repository, "git", "status", "--short").split() == ["M", "params.yaml"]
     finally:
@@ -88,9 +88,7 @@ def test_a_mistake_in_the_code_costs_no_artifact(repository: Path) -> None:
     try:
         code.write_text(text + "\ndef (\n", encoding="utf-8")
         said = run(repository, "dvc", "repro", "--single-item", "train_mqvae", check=False)
-        assert (
-            "SyntaxError" in said and "artifacts/mqvae, metrics/train_mqvae: what DVC removed is back" in said
-        )
+        assert "SyntaxError" in said and "artifacts/mqvae, metrics/train_mqvae: restored as it was" in said
         assert content(repository) == before
     finally:
         code.write_text(text, encoding="utf-8")
@@ -118,7 +116,7 @@ def test_a_training_that_is_stopped_leaves_the_artifact_of_before(
         ).stdout)[-1])  # fmt: skip
         os.kill(pid, number)
         said, _ = process.communicate(timeout=120)
-        assert process.returncode and "what DVC removed is back as it was" in said, said
+        assert process.returncode and "restored as it was before DVC removed it" in said, said
         assert content(repository) == before and curves.is_file()
     finally:
         (repository / "params.yaml").write_bytes(params)
@@ -170,7 +168,7 @@ def test_what_no_copy_is_left_of_is_said(repository: Path) -> None:
     try:
         line = "import os; os.environ['DVC_STAGE'] = 'evaluate'; from workspace.outputs import put_back; "
         said = run(repository, "python", "-c", f"{line}put_back(['--out', 'artifacts/evaluation'])")
-        assert "artifacts/evaluation: no copy of what DVC removed is left" in said and not place.exists()
+        assert "artifacts/evaluation: removed by DVC, and no copy is left" in said and not place.exists()
     finally:
         shutil.rmtree(cache, ignore_errors=True)
         (repository / "away").rename(cache)

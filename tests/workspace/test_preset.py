@@ -134,7 +134,7 @@ def test_a_preset_that_is_not_there_is_answered_with_those_that_are(settings: Pa
         ("base: shapes.yaml\nsample: {code: 0.9}\n", "sample.code is 0.9: expected settings of its own, such as temperature"),
         ("base: shapes.yaml\nmqvae: {steps: many}\n", 'mqvae.steps is "many": expected a valid integer'),
         ("base: shapes.yaml\nshard: {kind: folder}\n", "stackformer.condition is class, and shard.kind folder has no classes"),
-        ("base: shape.yaml\n", "says only what differs from shape.yaml, which is not beside it"),
+        ("base: shape.yaml\n", "holds only its differences from shape.yaml, which is not in the same folder"),
         ("base: ../presets/shapes.yaml\n", "base is ../presets/shapes.yaml: expected the name of a params file"),
         ("base: wrong.yaml\n", "its bases form a cycle: wrong.yaml → wrong.yaml"),
         ("base: shapes.yaml\nmqvae: [\n", "is not YAML"),
@@ -161,7 +161,9 @@ def test_a_preset_of_a_preset_and_names_of_the_users_own_are_taken(settings: Pat
 
 def test_a_preset_that_is_copied_by_hand_is_told_how_it_is_taken(settings: Path) -> None:
     said = missing((presets.FOLDER / "faces.yaml").read_text(encoding="utf-8"), "params.yaml", "")
-    assert said.startswith("params.yaml says only what differs from shapes.yaml: `make preset PRESET=NAME`")
+    assert said.startswith(
+        "params.yaml holds only its differences from shapes.yaml: `make preset PRESET=NAME`"
+    )
 
 
 def test_what_params_differ_in_is_saved_as_a_preset_that_gives_them_back(settings: Path) -> None:

@@ -83,7 +83,7 @@ def test_names_and_units_are_written_in_their_places(text: str, expected: str) -
 
 
 def test_a_share_without_its_steps_and_a_broken_file_are_one_line() -> None:
-    with pytest.raises(UserError, match=r"until is a share, and the file has no mqvae\.steps"):
+    with pytest.raises(UserError, match=r"until is a share, but the file has no mqvae\.steps"):
         with_new_names("mqvae: {exploration: {until: 0.6}}", "mine.yaml")
     with pytest.raises(UserError, match=r"until is 'soon', expected a share of mqvae\.steps"):
         with_new_names("mqvae: {steps: 10, exploration: {until: soon}}", "mine.yaml")

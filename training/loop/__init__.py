@@ -1,1 +1,1 @@
-"""What both trainings share: the loop, checkpoints, optimisers, schedules, EMA, the check for non-finite numbers."""
+"""Shared by both trainings: the loop, checkpoints, optimisers, schedules, EMA, the check for non-finite numbers."""

@@ -1,4 +1,4 @@
-"""Checkpoints: weights, EMA, optimiser moments and the step, as safetensors and JSON, each written whole and sealed.
+"""Checkpoints: weights, EMA, optimiser moments and the step, as safetensors and JSON, written atomically with checksums.
 
 A checkpoint is a folder `step-000123/` (123 steps are done). All randomness of training is keyed by (seed, step,
 sample), so the step is also the state of every generator and of the data order.
@@ -30,13 +30,13 @@ def save_checkpoint(
     """Write `folder/step-…` atomically and remove all but the newest two.
 
     Args:
-        folder: where the run's checkpoints are.
-        step: how many steps are done.
-        modules: name → module whose state is kept.
-        optimizers: name → optimiser whose moments are kept.
+        folder: folder of the run's checkpoints.
+        step: number of finished steps.
+        modules: name → module whose state is saved.
+        optimizers: name → optimiser whose moments are saved.
 
     Raises:
-        UserError: a weight is not finite: such a checkpoint would push a good one out.
+        UserError: a weight is not finite; saving it would replace a good checkpoint.
     """
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def save_checkpoint(
         if name.startswith("module/") and tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise UserError(
                 f"step {step}: the weights {name.removeprefix('module/')} are not finite; lower the learning rate, or clip "
-                "gradients (the checkpoint before is kept)"
+                "gradients (the previous checkpoint is kept)"
             )
     folder.mkdir(parents=True, exist_ok=True)
     for torn in folder.glob(f"{WRITING}*"):  # left by a killed process
@@ -74,7 +74,7 @@ def save_checkpoint(
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` steps is."""
+    """The folder of the checkpoint after `step` steps."""
     return folder / f"step-{step:09d}"
 
 
@@ -84,12 +84,12 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The newest checkpoint whose every byte is as written, or None where there are none yet.
+    """The newest checkpoint with intact bytes, or None if there are none yet.
 
-    One that is damaged is skipped for the one before it, with a message.
+    A damaged one is skipped, with a message, and the one before it is used.
 
     Raises:
-        UserError: there are checkpoints, and none is whole.
+        UserError: there are checkpoints, but all are damaged.
     """
     found = list_checkpoints(folder)
     for path in reversed(found):
@@ -101,7 +101,7 @@ def newest_whole(folder: Path) -> Path | None:
             return path
     if found:
         raise UserError(
-            f"no checkpoint in {folder} is whole: forget them with `python -m workspace.runs drop {folder.parent.name}` "
+            f"all checkpoints in {folder} are damaged: forget them with `python -m workspace.runs drop {folder.parent.name}` "
             "and run again"
         )
     return None
@@ -116,10 +116,10 @@ def _check(path: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> int:
-    """Restore modules and optimisers in place; returns how many steps were done.
+    """Restore modules and optimisers in place; returns the number of finished steps.
 
     Raises:
-        UserError: a byte of it is another than was written.
+        UserError: its bytes have changed since it was written.
         RuntimeError: the tensors do not fit the modules.
     """
     state = _check(path)
@@ -131,7 +131,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
         for key, value in _under(tensors, f"optimizer/{name}/").items():
             index, _, field = key.partition("/")
             moments.setdefault(int(index), {})[field] = value
-        # fused or not depends on the present device, not on the one that wrote the checkpoint
+        # use fused kernels as the current device allows, not as the one that wrote the checkpoint did
         own = [{key: group[key] for key in KERNELS if key in group} for group in optimizer.param_groups]
         groups = [saved | mine for saved, mine in zip(state["optimizers"][name], own, strict=True)]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
@@ -141,7 +141,7 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
 
 
 def _lay_out(optimizer: Optimizer) -> None:
-    """Give each moment its weight's strides: files hold contiguous tensors, but fused kernels need equal strides."""
+    """Give each moment its weight's strides, because files hold contiguous tensors and fused kernels need equal strides."""
     for weight, values in optimizer.state.items():
         for field, value in values.items():
             if value.shape == weight.shape and value.stride() != weight.stride():

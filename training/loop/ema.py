@@ -1,4 +1,4 @@
-"""An exponential moving average of a model's weights: what is published and validated."""
+"""An exponential moving average of a model's weights, which is what gets published and validated."""
 
 import copy
 
@@ -12,7 +12,7 @@ def decay_at(step: int, decay: float) -> float:
 
 
 class Ema:
-    """Keeps `model`, an average of `source`'s parameters; buffers (the codebook, itself an EMA) are copied."""
+    """Maintains `model`, an average of `source`'s parameters; buffers (the codebook, itself an EMA) are copied."""
 
     def __init__(self, source: nn.Module, decay: float) -> None:
         self.source, self.decay = source, decay

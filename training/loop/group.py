@@ -1,4 +1,4 @@
-"""Sums over the workers that train together; a lost peer is recognised by what torch.distributed raises."""
+"""Sums over the workers of a group; recognises a lost peer by the exceptions of torch.distributed."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +13,10 @@ from workspace.errors import PeerLostError
 
 @contextmanager
 def _peers() -> Iterator[None]:
-    """Distinguish a lost peer from an error of this worker.
+    """Distinguish a lost peer from this worker's own error.
 
     Raises:
-        PeerLostError: a collective failed, but for want of memory.
+        PeerLostError: a collective failed for any reason except lack of memory.
     """
     try:
         yield
@@ -50,8 +50,8 @@ def from_first(number: int, size: int, device: torch.device) -> int:
 def sum_gradients(optimizers: Mapping[str, Optimizer], size: int) -> None:
     """Sum gradients over workers in one flat all-reduce per optimiser.
 
-    They are copied back into the tensors that they came from: a view of the flat one would be contiguous where the weight
-    is channels_last, and fused optimisers take only equal strides.
+    They are copied back into their own tensors, because a view of the flat one would be contiguous even for a channels_last
+    weight, and fused optimisers need equal strides.
     """
     if size == 1:
         return

@@ -1,9 +1,9 @@
 """The optimisers of both trainings: Adam(W) for everything, or Muon for matrices and convolutions and Adam(W) for the rest.
 
-Muon (Jordan et al. 2024): the momentum of a weight matrix, its singular values all brought near 1, is the update. torch's own
-class takes 2-D weights one at a time, in bf16; this one also takes convolutions (out × (in · k · k)), works on all matrices of
-one shape at once, in the weights' own precision (a CPU may have no bf16, and float64 runs are held to 1e-12), and can share them
-out over workers.
+Muon (Jordan et al. 2024) updates a weight matrix by its momentum with all singular values brought near 1. torch's own class
+takes 2-D weights one at a time, in bf16. This one also takes convolutions (out × (in · k · k)), processes all matrices of one
+shape at once, works in the weights' precision (a CPU may lack bf16, and float64 runs must agree to 1e-12), and can distribute
+the matrices over workers.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,21 +26,21 @@ COEFFICIENTS = (
     (3.3184196573706015, -2.488488024314874, 0.51004894012372),
     (2.300652019954817, -1.6689039845749, 0.4188073119525673),
 )
-"""Of the odd quintics whose composition is the best of its degree at bringing singular values in [1e-3, 1] to 1: Polar Express
-(Amsel et al. 2025, Algorithm 1)."""
+"""Coefficients of odd quintics whose composition is optimal for its degree at bringing singular values in [1e-3, 1] to 1: Polar
+Express (Amsel et al. 2025, Algorithm 1)."""
 assert len(COEFFICIENTS) == MOST_ITERATIONS
 SMALLEST_SIDE = 4
-"""A matrix with fewer rows or columns is left to Adam: equalising so few singular values has no benefit."""
+"""Smaller matrices are left to Adam, because equalising so few singular values has no benefit."""
 SLACK = 1.01
-"""The largest singular value is held this far below 1, where the first polynomial is steep."""
+"""Margin by which the largest singular value is scaled below 1, because the first polynomial is steep there."""
 
 
 def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
     """U Vᵀ of each U S Vᵀ, nearly: K matrices [O, I] with singular values brought near 1.
 
-    With X₀ = M / ‖M‖, X ← (a + b X Xᵀ + c (X Xᵀ)²) X. All of it is done on the Gram matrix G = X Xᵀ of the smaller side: each
-    polynomial P of G commutes with G, so G ← P G P, and the product of all P meets X once, at the end. For a 3 × 3
-    convolution that is less than half of the arithmetic.
+    With X₀ = M / ‖M‖, X ← (a + b X Xᵀ + c (X Xᵀ)²) X. The iteration runs on the Gram matrix G = X Xᵀ of the smaller side: each
+    polynomial P of G commutes with G, so G ← P G P, and X is multiplied once, by the product of all P. For a 3 × 3
+    convolution that takes less than half of the arithmetic.
     """
     tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
     x_KOI = matrix_KOI.mT if tall else matrix_KOI
@@ -59,7 +59,7 @@ def orthogonalized(matrix_KOI: Tensor, iterations: int) -> Tensor:
 
 
 def iterated(matrix_KOI: Tensor, iterations: int) -> Tensor:
-    """The same by X ← a X + (b G + c G²) X with G = X Xᵀ, as Muon's authors do it: twice the arithmetic, and stable in bf16."""
+    """The same by X ← a X + (b G + c G²) X with G = X Xᵀ, as in Muon's original code: twice the arithmetic, stable in bf16."""
     tall = matrix_KOI.shape[1] > matrix_KOI.shape[2]
     x_KOI = matrix_KOI.mT if tall else matrix_KOI
     x_KOI = x_KOI / (SLACK * torch.linalg.vector_norm(x_KOI, dim=(1, 2), keepdim=True)).clamp_min(1e-30)
@@ -71,19 +71,19 @@ def iterated(matrix_KOI: Tensor, iterations: int) -> Tensor:
 
 
 def direction(update_KOI: Tensor, iterations: int) -> Tensor:
-    """A step's directions, in the form that is fast on the device: on a GPU in bf16, whose products are fifteen times as fast as
-    fp32's there (docs/results/gpu.md); the Gram matrix's own iteration leaves bf16's range."""
+    """The update directions, computed in the way that is fast on the device. A GPU uses bf16, whose products are fifteen times
+    as fast as fp32's (docs/results/gpu.md), and therefore not the Gram matrix iteration, which leaves bf16's range."""
     if update_KOI.device.type != "cuda" or update_KOI.dtype == torch.float64:
         return orthogonalized(update_KOI, iterations)
     return iterated(update_KOI.bfloat16(), iterations).to(update_KOI.dtype)
 
 
 class Muon(Optimizer):
-    """Muon for weights of two or more dimensions; see the module.
+    """Muon for weights of two or more dimensions; see the module docstring.
 
     Args:
-        weights: each is a matrix of its first dimension × all others.
-        config: rates.
+        weights: each is treated as a matrix of its first dimension × all others.
+        config: learning rate, momentum, weight decay, iterations.
     """
 
     def __init__(self, weights: Iterable[nn.Parameter], config: MuonConfig) -> None:
@@ -93,9 +93,9 @@ class Muon(Optimizer):
         self.reduce: Reduce | None = None
 
     def share(self, rank: int, workers: int, reduce: Reduce) -> None:
-        """Split the work among workers with equal weights and gradients: each orthogonalises its part of the matrices.
+        """Split the work among workers that have equal weights and gradients: each orthogonalises some of the matrices.
 
-        A direction is made by one worker and added to zeros of the others: the same bits for any number of workers.
+        One worker computes a direction and the others add zeros, which gives the same bits for any number of workers.
         """
         self.rank, self.workers, self.reduce = rank, workers, reduce
 
@@ -123,11 +123,11 @@ class Muon(Optimizer):
         return torch.stack([update.flatten(1) for update in updates])
 
     def _directions(self, updates: Sequence[Tensor]) -> list[Tensor]:
-        """Each [K, O, I] orthogonalised, with one all-reduce between the workers."""
+        """Each [K, O, I] orthogonalised, with one all-reduce over the workers."""
         if self.reduce is None or self.workers == 1:
             return [direction(update_KOI, self.config.iterations) for update_KOI in updates]
         made = [torch.zeros_like(update_KOI) for update_KOI in updates]
-        before = 0  # matrices go to the workers in turn, across all shapes
+        before = 0  # matrices of all shapes are dealt to the workers in turn
         for update_KOI, direction_KOI in zip(updates, made, strict=True):
             mine = slice((self.rank - before) % self.workers, None, self.workers)
             if len(update_KOI[mine]):
@@ -138,7 +138,7 @@ class Muon(Optimizer):
         return [part.view_as(direction_KOI) for part, direction_KOI in zip(parts, made, strict=True)]
 
     def _move(self, weights: Sequence[nn.Parameter], direction_KOI: Tensor, rate: float) -> None:
-        """Decay, then one step along each direction, longer for tall matrices (Jordan's scale)."""
+        """Apply weight decay, then step along each direction, farther for tall matrices (Jordan's scale)."""
         if self.config.weight_decay:
             torch._foreach_mul_(list(weights), 1 - rate * self.config.weight_decay)
         rows, columns = direction_KOI.shape[1:]
@@ -165,10 +165,10 @@ def build_optimizers(
     """A model's optimisers by name: `model`, and where the kind asks for it `muon`; none for what is frozen.
 
     Args:
-        settings: what takes the matrices, and Muon's rates.
-        adam: makes the optimiser of all weights that are not Muon's.
-        weights: of the model.
-        for_muon: whether a weight is one of those that Muon may take; see `is_matrix` too.
+        settings: the optimiser for matrices, and Muon's settings.
+        adam: builds the optimiser for all other weights.
+        weights: the model's weights.
+        for_muon: whether Muon may take a weight; `is_matrix` must hold too.
     """
     learning = [weight for weight in weights if weight.requires_grad]
     if settings.optimizer == "adamw":
@@ -182,7 +182,7 @@ def build_optimizers(
 
 
 def set_learning_rates(optimizers: dict[str, Optimizer], settings: TrainingSettings, step: int) -> float:
-    """Set the rates of a step (0-based): `model` by the schedule, `muon` at the same share of its own peak; returns the first."""
+    """Set a step's rates (0-based): `model` by the schedule, `muon` at the same share of its own peak; returns `model`'s."""
     rate = learning_rate(
         step, settings.steps, settings.learning_rate, settings.warmup_steps, settings.min_lr_ratio
     )

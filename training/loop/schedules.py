@@ -1,4 +1,4 @@
-"""What changes over a run, as pure functions of the step."""
+"""Schedules, as pure functions of the step."""
 
 import math
 
@@ -12,8 +12,8 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float)
         step: 0 … steps - 1.
         steps: length of the run.
         peak: highest rate.
-        warmup: steps of the warm-up.
-        final: share of the peak at the end, in [0, 1].
+        warmup: number of warm-up steps.
+        final: final rate as a share of the peak, in [0, 1].
     """
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
@@ -28,7 +28,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 def anneal(step: int, start: int, end: int) -> float:
-    """1 before the step `start`, then linear to 0 at the step `end`; steps count from 0."""
+    """1 before step `start`, then linear to 0 at step `end`; steps count from 0."""
     if step < start:
         return 1.0
     return max(0.0, (end - step) / (end - start)) if end > start else 0.0

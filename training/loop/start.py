@@ -18,7 +18,7 @@ from workspace.errors import UserError
 from workspace.exact.manifest import NAME, read_manifest
 
 NAMED = 4
-"""Differences that an error names."""
+"""Number of differences that an error names."""
 LEAST = 0.05
 """Share of a model's numbers that must fit: with less it would start from random weights under another name."""
 NEAREST = 3
@@ -55,7 +55,7 @@ def started(model: nn.Module, settings: TrainingSettings, refit: Refit = same_sh
     Raises:
         UserError: the weights are missing or do not fit, or a pattern of `freeze` fits nothing.
     """
-    kind = settings.SECTION  # the artifact of a training is called like its section
+    kind = settings.SECTION  # a training's artifact kind equals its section's name
     weights: dict[str, Tensor] = {}
     told: list[str] = []
     if settings.init_from is not None:
@@ -73,13 +73,14 @@ def start_weights(folder: Path, model: nn.Module, setting: str, kind: str) -> di
     """The weights of a published model, if all of them fit.
 
     Args:
-        folder: what the setting names.
-        model: what they are to be put into; its `config` is a dataclass.
+        folder: the setting's value.
+        model: the model to load them into; its `config` is a dataclass.
         setting: the setting's name, for errors.
-        kind: of an artifact: mqvae or stackformer.
+        kind: the artifact's kind: mqvae or stackformer.
 
     Raises:
-        UserError: missing, damaged, of another kind, not finite, or of another shape; what differs is named.
+        UserError: the weights are missing, damaged, of another kind, not finite, or of another shape; the error names the
+            differences.
     """
     there = _published(folder, model, setting, kind)
     weights: dict[str, Tensor] = there.state_dict()
@@ -148,9 +149,7 @@ def _published(folder: Path, model: nn.Module, setting: str, kind: str) -> Any:
         raise UserError(f"{setting}: {error}") from error
     for name, tensor in there.state_dict().items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise UserError(
-                f"{setting} is {folder}, whose weights {name} are not finite; take another folder"
-            )
+            raise UserError(f"{setting} is {folder}, whose weights {name} are not finite; use another folder")
     return there
 
 
@@ -191,7 +190,7 @@ def freeze(model: nn.Module, patterns: Sequence[str], setting: str) -> frozenset
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """The fields in which two configs differ: `num_codes is 64 there and 128 here`."""
+    """The differences between two configs: `num_codes is 64 there and 128 here`."""
     one, other = _flat(there), _flat(here)
     told = [
         f"{name} is {one[name]} there and {other[name]} here" for name in one if one[name] != other.get(name)

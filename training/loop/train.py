@@ -1,8 +1,8 @@
 """The training loop of both models: micro-batches, one all-reduce per step, curves, checkpoints, resume.
 
-A step is a set of micro-batches of fixed size, given to the workers in turn, so that its result does not depend on how
-many workers there are but for the order of sums. Everything random is keyed by (seed, step, micro-batch) or by the
-sample, so a resumed run is bit-identical to an uninterrupted one (one worker, CPU).
+A step is a set of micro-batches of fixed size, dealt to the workers in turn, so that apart from the order of sums its result
+does not depend on the number of workers. All randomness is keyed by (seed, step, micro-batch) or by sample, so a resumed run
+is bit-identical to an uninterrupted one (one worker, CPU).
 """
 
 import fcntl
@@ -37,13 +37,13 @@ from workspace.runs import RunFolder
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 LINGERING_SECONDS = 60.0
-"""How long a worker of a driver that was killed may keep writing before its successor gives up."""
+"""Seconds that a training waits for a worker of a killed driver to stop writing, before it gives up."""
 ATTEMPTS = "attempts.jsonl"
-"""One line per start of a training: the steps already done, and the number of workers."""
+"""File with one line per start of a training: the steps already done, and the number of workers."""
 
 
 class Workers(Protocol):
-    """The group of workers that train together, as seen by one of them."""
+    """A group of workers that train together, as seen by one of them."""
 
     @property
     def rank(self) -> int:
@@ -59,7 +59,7 @@ class Workers(Protocol):
 
 
 class TrainingModule(Protocol[Batch_contra]):
-    """A model in training, as the loop sees it."""
+    """The interface between a model in training and the loop."""
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -70,18 +70,18 @@ class TrainingModule(Protocol[Batch_contra]):
         """Optimisers by name."""
 
     def micro_step(self, batch: Batch_contra, step: int, share: float) -> dict[str, Tensor]:
-        """Forward and backward of `share` times the loss of one micro-batch; returns its loss terms (scalars)."""
+        """Forward and backward pass of `share` times one micro-batch's loss; returns its loss terms (scalars)."""
 
     def finish_step(
         self, step: int, reduce: Callable[[Tensor], Tensor], admit: Admit
     ) -> Mapping[str, Tensor | float]:
-        """After gradients were summed over workers: clip, step, average; returns more numbers for the curves.
+        """Clip, step and average, after gradients were summed over workers; returns more numbers for the curves.
 
-        Nothing moves where `admit` says so of the gradients' norms; tensors that are returned stay on the device.
+        Changes nothing if `admit` rejects the gradients' norms; returned tensors stay on the device.
         """
 
     def validate(self, step: int) -> dict[str, float]:
-        """Numbers on held-out data (called on rank 0 alone)."""
+        """Scores on held-out data (called on rank 0 only)."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +89,10 @@ class TrainingFolder:
     """Paths of a training run.
 
     Attributes:
-        work: checkpoints, and a line for each start.
+        work: checkpoints, and one line per start.
         metrics: curves.
-        progress_file: for dashboards.
-        mirror: a URL that checkpoints are copied to, and taken from where `work` lacks them; or None.
+        progress_file: progress for dashboards.
+        mirror: a URL that checkpoints are copied to, and from which they are fetched if `work` lacks them; or None.
     """
 
     work: Path
@@ -119,12 +119,12 @@ def train(
     Args:
         training_module: the model in training.
         batches: step → this worker's micro-batches of that step, in the order of `settings.mine`.
-        settings: how long and how often.
+        settings: number of steps, and intervals for logging, validation and checkpoints.
         workers: the group.
-        folder: where checkpoints and curves go.
+        folder: paths for checkpoints and curves.
 
     Raises:
-        UserError: a loss term or a gradient is not finite; step, term and the last good checkpoint are named.
+        UserError: a loss term or a gradient is not finite; the error names the step, the term and the last good checkpoint.
     """
     watch = Watch(workers.device, folder.work)
     with _alone(folder.work) if workers.rank == 0 else nullcontext():
@@ -137,7 +137,7 @@ def train(
             for step in range(start, settings.steps):
                 numbers = step_once(training_module, batches(step), step, settings, workers, watch)
                 terms = None
-                if settings.due(step + 1):  # numbers leave the device here, and nowhere else
+                if settings.due(step + 1):  # the only place where numbers leave the device
                     watch.look()
                     terms = floats(numbers)
                 if recorder is not None:
@@ -151,10 +151,10 @@ def train(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock on a run's folder: a worker whose driver was killed may live a moment longer.
+    """Hold the lock on a run's folder, because a worker may outlive its killed driver for a moment.
 
     Raises:
-        UserError: it lives on.
+        UserError: another process still holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + LINGERING_SECONDS
@@ -171,7 +171,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, folder: TrainingFolder) -> int:
-    """Load the newest complete checkpoint (the one that rank 0 finds) on all workers; returns the number of steps done."""
+    """Load the newest complete checkpoint, as found by rank 0, on all workers; returns the number of finished steps."""
     if folder.mirror is not None:
         pull(folder.mirror, folder.work)
     found = newest_whole(folder.work) if workers.rank == 0 else None
@@ -182,7 +182,7 @@ def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, fol
 
 
 def _keep(training_module: TrainingModule[Batch_contra], done: int, folder: TrainingFolder) -> None:
-    """Write a checkpoint, and copy it to the mirror if there is one."""
+    """Save a checkpoint, and copy it to the mirror if there is one."""
     path = save_checkpoint(folder.work, done, training_module.modules, training_module.optimizers)
     if folder.mirror is not None:
         push(path, folder.mirror)
@@ -202,13 +202,13 @@ def step_once(
     share = 1 / settings.micro_batches
     sums: dict[str, Tensor] = {}
     for index, batch in zip(settings.mine(workers.rank, workers.size), batches, strict=True):
-        # per micro-batch, not per worker: dropout then does not depend on how many workers there are
+        # seeded per micro-batch, not per worker, so that dropout does not depend on the number of workers
         torch.manual_seed(micro_batch_seed(settings.seed, step, index))
         for name, value in training_module.micro_step(batch, step, share).items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
     reduce = reducer(workers.size)
     sum_gradients(training_module.optimizers, workers.size)
-    # one all-reduce for all terms; in float64, so that the order of the workers hardly shows
+    # one all-reduce for all terms; in float64, so that the order of the workers hardly matters
     totals = reduce(torch.stack([value.double() for value in sums.values()])).unbind()
     watch.begin(step)
     watch.admit({f"the loss term {name}": total for name, total in zip(sums, totals, strict=True)})

@@ -1,9 +1,9 @@
-"""Checks that all numbers of a training are finite before any weight changes, without the host waiting for the device.
+"""Checks that all numbers of a training are finite before any weight changes, without making the host wait for the device.
 
-On a CPU a number that is not finite stops the run at once, before the optimiser's step. On another device the answer
-stays there: from the first bad step on optimisers and codebook do not move, and the host learns of it at its next look
-(before a row of the curves, a validation or a checkpoint), with the step at which it began. EMA weights then only near
-weights that are finite, and nobody reads them.
+On a CPU a non-finite number stops the run at once, before the optimiser's step. On other devices the result of the check stays
+on the device: from the first bad step on, optimisers and codebook do not change, and the host finds out, with the number of
+that step, at its next look (before a row of the curves, a validation or a checkpoint). Meanwhile the EMA only moves towards
+finite weights, and nobody reads it.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,11 +21,11 @@ Admit = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 class Watch:
-    """Keeps the numbers of the first step at which one was not finite.
+    """Keeps the numbers of the first step that has a non-finite one.
 
     Args:
-        device: where the numbers are.
-        folder: where the run's checkpoints are, for the error.
+        device: device of the numbers.
+        folder: folder of the run's checkpoints, for the error.
     """
 
     def __init__(self, device: torch.device, folder: Path) -> None:
@@ -36,15 +36,15 @@ class Watch:
         self._seen: dict[tuple[str, ...], Tensor] = {}
 
     def begin(self, step: int) -> None:
-        """Begin step `step` (0-based): later numbers belong to it."""
+        """Begin step `step` (0-based), to which later numbers belong."""
         self._before = self.fine
         self._step = torch.where(self.fine, step, self._step)
 
     def admit(self, numbers: Mapping[str, Tensor]) -> Tensor:
-        """Check numbers of this step; see `Admit`.
+        """Check numbers of the current step; see `Admit`.
 
         Raises:
-            UserError: one is not finite, and the device is a CPU.
+            UserError: one is not finite and the device is a CPU.
         """
         names = tuple(numbers)
         values = torch.stack([value.detach().double() for value in numbers.values()])
@@ -58,7 +58,7 @@ class Watch:
         """Wait for the device and raise if a number was not finite.
 
         Raises:
-            UserError: a number was not finite; step, number and the last good checkpoint are named.
+            UserError: a number was not finite; the error names the step, the number and the last good checkpoint.
         """
         if self.fine:
             return
@@ -78,14 +78,14 @@ def unwatched(numbers: Mapping[str, Tensor]) -> Tensor:
 
 
 def gradient_norm(*optimizers: Optimizer) -> Tensor:
-    """The norm of all gradients of some optimisers' weights, a scalar; 0 where there are none."""
+    """The norm of all gradients of the optimisers' weights, a scalar; 0 without gradients."""
     groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
     gradients = [weight.grad for weights in groups for weight in weights if weight.grad is not None]
     return nn.utils.get_total_norm(gradients) if gradients else groups[0][0].new_zeros(())
 
 
 def step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Take the optimiser's step only if `fine`, a bool scalar on the weights' device, is true; the host does not wait for it."""
+    """Step the optimiser only if `fine`, a bool scalar on the weights' device, is true, without making the host wait."""
     if fine.device.type == "cpu":  # on a CPU the watch has already raised
         optimizer.step()
     elif all(group.get("fused") for group in optimizer.param_groups):
@@ -95,7 +95,7 @@ def step_if(optimizer: Optimizer, fine: Tensor) -> None:
 
 
 def _fused_step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Fused kernels take the flag of `torch.amp.GradScaler`, under which they change nothing."""
+    """Pass the flag of `torch.amp.GradScaler`, with which fused kernels change nothing."""
     optimizer.found_inf = (~fine).float()  # type: ignore[attr-defined]
     try:
         optimizer.step()
@@ -105,7 +105,7 @@ def _fused_step_if(optimizer: Optimizer, fine: Tensor) -> None:
 
 @torch.no_grad()
 def _restoring_step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Step, then restore the weights. Moments are not restored: after a bad step the run stops, so nobody reads them."""
+    """Step, then restore the weights if `fine` is false. Moments are not restored, because the run stops after a bad step."""
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     kept = [weight.clone() for weight in weights]
     optimizer.step()

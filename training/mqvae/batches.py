@@ -1,4 +1,4 @@
-"""Micro-batches of images: read by offset, in an order that follows from (seed, step) alone.
+"""Micro-batches of images, read by offset, in an order that depends only on (seed, step).
 
 Shapes: C = 3, H and W pixels.
 """
@@ -18,18 +18,18 @@ from workspace.exact.order import batch_indices
 from workspace.exact.seeds import sample_seed
 
 GROUP = 16
-"""Shards whose samples are shuffled together; few enough that reads by offset stay local."""
+"""Number of shards whose samples are shuffled together; few, to keep reads by offset local."""
 
 
 def augment(image_CHW: Tensor, seed: int, epoch: int, index: int, flip: bool) -> Tensor:
-    """Flip an image left to right in half of the cases, keyed by (seed, epoch, index)."""
+    """Flip an image left to right with probability 1/2, keyed by (seed, epoch, index)."""
     if flip and sample_seed(seed, epoch, index, "flip") % 2:
         return image_CHW.flip(-1)
     return image_CHW
 
 
 class _MicroBatches(Dataset[ImageBatch]):
-    """Map-style: a list of requests → the micro-batch; one item of the sampler is a whole micro-batch."""
+    """Map-style data set: a list of requests → the micro-batch; each item of the sampler is a whole micro-batch."""
 
     def __init__(self, index: ImageIndex, seed: int, flip: bool) -> None:
         self.index, self.seed, self.flip = index, seed, flip
@@ -49,13 +49,13 @@ class _MicroBatches(Dataset[ImageBatch]):
 class ImageBatches:
     """Callable: step → this worker's micro-batches, read ahead by loader processes.
 
-    Steps are asked for in ascending order without gaps; the first may be any.
+    Steps must be requested in ascending order without gaps; the first may be any.
 
     Args:
         shards: image shards.
         settings: seed, batch sizes, steps, and whether to flip images at random.
-        workers: whose share of each step this is.
-        loader_workers: processes that read and decode; 0 does it in this one.
+        workers: the group; each worker gets its share of a step.
+        loader_workers: number of reading and decoding processes; 0 reads in this one.
     """
 
     def __init__(

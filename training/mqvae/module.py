@@ -1,4 +1,4 @@
-"""One step of MQ-VAE's training: pixels + perceptual + adversarial loss, commitment, codebook (paper section 3.2).
+"""The MQ-VAE's training step: pixel, perceptual and adversarial losses, commitment, codebook (paper section 3.2).
 
 Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D features, K codes.
 """
@@ -28,11 +28,11 @@ from training.loop.watch import Admit, gradient_norm, step_if, unwatched
 from workspace.exact.seeds import hashed, step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable in the second."""
+"""Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable with respect to x̂."""
 NOTHING = Start()
 CODEBOOK = "quantizer.codebook_KD"
 PICTURED = 8
-"""Held-out images shown at each validation, independent of the micro-batch."""
+"""Number of held-out images drawn at each validation, whatever the micro-batch."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ class MQVAETrainingModule:
     """An MQ-VAE in training, with its discriminator, optimisers and EMA (a `training.loop.train.TrainingModule`).
 
     Args:
-        model: to be trained; moved to `device` and to the training's precision.
-        settings: how.
-        perceptual: the perceptual distance; needed where its weight is not 0.
-        held_out: images [n, 3, H, W] to validate on.
+        model: the model to train; moved to `device` and to the training's precision.
+        settings: the training's settings.
+        perceptual: the perceptual distance; required if its weight is not 0.
+        held_out: validation images [n, 3, H, W].
         device: where to compute.
         draw: called with (step, images, output) of the first held-out images at each validation, for pictures.
         start: what the model has from elsewhere; a codebook among it is kept.
@@ -131,7 +131,7 @@ class MQVAETrainingModule:
                 step < self.settings.quantize_start,
                 self._kept(batch.seeds),
             )
-        # the losses' gradients are taken at the image, as leaves, so that the generator is gone back through once, not per loss
+        # take the losses' gradients at the image (a leaf): the generator then needs one backward pass instead of one per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
         reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
@@ -139,7 +139,7 @@ class MQVAETrainingModule:
         total = reconstruction.detach() + output.commitment.detach()
         adversarial_weight = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
         if loss.adversarial:
-            # zeros before the start: the curves need the same columns in every row
+            # zeros before the start, because the curves need the same columns in every row
             terms |= dict.fromkeys(("adversarial", "adaptive_weight", "discriminator"), total.new_zeros(()))
         if adversarial_weight:
             adversarial_BCHW, adversarial_terms = self._adversarial_terms(image_BCHW, leaf_BCHW, share)
@@ -180,7 +180,7 @@ class MQVAETrainingModule:
     def _reconstruction_terms(
         self, image_BCHW: Tensor, recovered_BCHW: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the terms that compare the two images, and each of them."""
+        """The weighted sum of the terms that compare the two images, and the single terms."""
         loss = self.settings.loss
         terms = {"l1": F.l1_loss(recovered_BCHW, image_BCHW), "l2": F.mse_loss(recovered_BCHW, image_BCHW)}
         total = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
@@ -193,9 +193,9 @@ class MQVAETrainingModule:
     def _adversarial_terms(
         self, image_BCHW: Tensor, leaf_BCHW: Tensor, share: float
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Both adversarial losses from one discriminator pass over each image: its weights do not change until the step's end.
+        """Both adversarial losses from one discriminator pass per image, because its weights change only at the step's end.
 
-        Accumulates the discriminator's own gradients; returns the generator's gradient at the image, and the loss terms.
+        Accumulates the discriminator's gradients; returns the generator's gradient at the image, and the loss terms.
         """
         with self._autocast():
             fake, real = self.discriminator(leaf_BCHW), self.discriminator(image_BCHW)
@@ -208,7 +208,7 @@ class MQVAETrainingModule:
         }
 
     def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
-        """The adaptive weight, from both losses' gradients at the image: only the last convolution needs a backward pass."""
+        """The adaptive weight, from both losses' gradients at the image, with a backward pass of the last convolution only."""
         dtype = output.reconstruction_BCHW.dtype
         rec_at_weight, adv_at_weight = (
             self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
@@ -218,7 +218,7 @@ class MQVAETrainingModule:
 
     @staticmethod
     def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
-        """One backward pass through the generator for all losses: gradients are linear in the gradient at the image."""
+        """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image."""
         roots, gradients = [recovered_BCHW], [gradient_BCHW]
         if commitment.requires_grad:
             roots, gradients = [*roots, commitment], [*gradients, torch.full_like(commitment, share)]
@@ -297,7 +297,7 @@ class MQVAETrainingModule:
 
 
 def joined(parts: Sequence[MQVAEOutput]) -> MQVAEOutput:
-    """Concatenate the outputs of several batches; the commitment is that of the first."""
+    """Concatenate the outputs of several batches; the commitment is the first one's."""
     columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MQVAEOutput)}
     return MQVAEOutput(
         **{name: torch.cat(column) if column[0].ndim else column[0] for name, column in columns.items()}

@@ -1,7 +1,7 @@
-"""Micro-batches of tokens, in an order that follows from (seed, step) alone.
+"""Micro-batches of tokens, in an order that depends only on (seed, step).
 
-The whole split is in memory, so nothing is read ahead. Which caption stands for an image, and whether its
-condition is dropped for guidance, is keyed by (seed, epoch, sample).
+The whole split is in memory, so nothing is read ahead. The choice of an image's caption, and whether its condition is dropped
+for guidance, are keyed by (seed, epoch, sample).
 
 Shapes: B images, N kept codes, L positions, C = N_c conditions.
 """
@@ -49,7 +49,7 @@ class TokenBatch:
 def token_batch(
     split: TokenSplit, config: StackformerConfig, indices: Sequence[int], captions: Sequence[int]
 ) -> TokenBatch:
-    """The images of a split at `indices`; of image b, caption number `captions[b]` modulo how many it has."""
+    """The images of a split at `indices`; image b gets caption `captions[b]` modulo its number of captions."""
     rows_B = np.asarray(indices, dtype=np.int64)
     positions_BN = unpack_positions(split.kept[rows_B], config.num_positions, config.num_kept)
     codes_BN = torch.from_numpy(split.codes[rows_B].astype(np.int64))
@@ -82,9 +82,9 @@ class TokenBatches:
 
     Args:
         split: the training tokens.
-        config: what the model takes.
+        config: the model's config.
         settings: seed, batch sizes, and the share of samples whose condition is replaced by the null code.
-        workers: whose share of each step this is.
+        workers: the group; each worker gets its share of a step.
     """
 
     def __init__(

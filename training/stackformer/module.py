@@ -1,4 +1,4 @@
-"""One step of Stackformer's training: the likelihood of codes and positions (paper section 3.3, Eq. 14).
+"""The Stackformer's training step: the likelihood of codes and positions (paper section 3.3, Eq. 14).
 
 Shapes: B images of a micro-batch, N kept codes.
 """
@@ -35,9 +35,9 @@ class StackformerTrainingModule:
     """A Stackformer in training, with its optimiser and EMA (a `training.loop.train.TrainingModule`).
 
     Args:
-        model: to be trained; moved to `device` and to the training's precision.
-        settings: how.
-        held_out: tokens to validate on.
+        model: the model to train; moved to `device` and to the training's precision.
+        settings: the training's settings.
+        held_out: validation tokens.
         device: where to compute.
     """
 
@@ -95,7 +95,7 @@ class StackformerTrainingModule:
         for optimizer in self.optimizers.values():
             step_if(
                 optimizer, fine
-            )  # not `if fine:`, which would make the host wait for the GPU at every step
+            )  # not `if fine:`, which would make the host wait for the GPU in every step
         self.ema.update(step)
         return {"gradient_norm": norm, "learning_rate": rate}
 

@@ -1,1 +1,1 @@
-"""Why equal inputs give equal bytes: manifests and fingerprints, tars without a time, seeds, the order of training data."""
+"""Makes equal inputs give equal bytes: manifests and fingerprints, tars without timestamps, seeds, order of training data."""

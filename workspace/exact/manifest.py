@@ -1,8 +1,8 @@
-"""What an artifact says of itself: kind, facts, what it was made from, and a checksum for each of its files.
+"""An artifact's manifest: its kind, facts, inputs, and a checksum per file.
 
-Every artifact folder holds a `manifest.json` (docs/artifacts.md). Equal inputs give equal bytes, so no time, host or
-absolute path is in it; its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
-The manifest is sealed: it carries the SHA-256 of its own content, so that a flipped byte in it is noticed too.
+Every artifact folder holds a `manifest.json` (docs/artifacts.md). It contains no time, host or absolute path, because equal
+inputs must give equal bytes. Its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
+The manifest is sealed: it contains the SHA-256 of its own content, which reveals a flipped byte in it.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ SEAL = "checksum"
 MOST_JSON_BYTES = 1 << 26
 MOST_NESTING = 32
 STREAMED = ".tar"
-"""Files that `read_manifest` does not hash: whoever reads one checks it as it goes, in the worker that needs it."""
+"""Files that `read_manifest` does not hash, because the worker that reads one checks it while reading."""
 
 T = TypeVar("T")
 
@@ -43,12 +43,12 @@ PRODUCER = {
     "evaluation": "evaluate",
     "report": "report",
 }
-"""Each kind of artifact → the stage that makes it, as `dvc repro` takes it at the root, for the errors that say what to run."""
+"""Kind of artifact → the stage that makes it, in the form that `dvc repro` takes at the root, for error messages."""
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of an artifact: its size in bytes and its SHA-256 in hex."""
+    """A file of an artifact: size in bytes and SHA-256 in hex."""
 
     bytes: int
     sha256: str
@@ -62,13 +62,13 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `manifest.json` says.
+    """The content of `manifest.json`.
 
     Attributes:
         kind: one of the keys of `PRODUCER`.
         made_from: name of each input → its fingerprint.
         facts: JSON values that the artifact's readers need (counts, sizes, class names).
-        files: path relative to the folder, with `/`, → its entry.
+        files: path relative to the folder, with `/` → its entry.
     """
 
     kind: str
@@ -83,7 +83,7 @@ class Manifest:
                 raise ValueError(f"the file name {name[:80]!r} points outside the artifact's folder")
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as JSON values, in the form that is written."""
+        """The manifest as JSON values, in the written form."""
         files = {name: {"bytes": entry.bytes, "sha256": entry.sha256} for name, entry in self.files.items()}
         return {
             "schema": SCHEMA,
@@ -95,12 +95,12 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the manifest's bytes, and so of everything in the artifact."""
+        """SHA-256 (hex) of the manifest's bytes, which covers everything in the artifact."""
         return hashlib.sha256(canonical_json(sealed(self.to_json())).encode()).hexdigest()
 
 
 def address_of(stage: str) -> str:
-    """How `dvc repro` takes a stage at the root: the demo's own is in another folder's dvc.yaml."""
+    """A stage's name for `dvc repro` at the root; the demo's stage is in another folder's dvc.yaml."""
     return next(address for address in PRODUCER.values() if address.rpartition(":")[2] == stage)
 
 
@@ -116,20 +116,20 @@ def canonical_json(value: Any) -> str:
 
 
 def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The value with the SHA-256 of its canonical JSON in it."""
+    """The value with the SHA-256 of its canonical JSON added."""
     return {**value, SEAL: hashlib.sha256(canonical_json(dict(value)).encode()).hexdigest()}
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it is renamed to `path` if the block ends well, else removed."""
+    """Yields a temporary path in `path`'s folder to write to; renamed to `path` if the block succeeds, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # after the block: some writers replace the file
+        temporary.chmod(0o644)  # after the block, because some writers replace the file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -157,14 +157,14 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
 
 
 def parse_json(text: str | bytes, where: str) -> Any:
-    """JSON text → its value; the bound on the size of `text` is the caller's.
+    """JSON text → its value; the caller must bound the text's size.
 
     Args:
         text: the JSON; bytes are UTF-8.
-        where: what is read, for the error.
+        where: the source of the text, for the error.
 
     Raises:
-        UserError: it is not JSON (NaN is none), or nested deeper than 32 levels.
+        UserError: it is not JSON (NaN is not allowed), or nested deeper than 32 levels.
     """
     try:
         value = json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_no_constant)
@@ -189,15 +189,15 @@ def _no_constant(name: str) -> None:
 
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file that notices a change of itself."""
+    """Write a JSON file with a checksum of its content."""
     write_json(path, sealed(value))
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """What `write_sealed` wrote.
+    """Read a file written by `write_sealed`.
 
     Raises:
-        UserError: missing, not JSON, or any byte of it is another than was written.
+        UserError: it is missing, not JSON, or any byte of it was changed.
     """
     return unsealed(_read_object(path), path)
 
@@ -210,11 +210,11 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def unsealed(value: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The content of a sealed value that was read from `path`; UserError where it, or the file's form, was changed."""
+    """The content of a sealed value read from `path`; UserError if it or the file's format was changed."""
     content = {name: inner for name, inner in value.items() if name != SEAL}
     try:
         whole = path.read_bytes() == canonical_json(sealed(content)).encode()
-    except ValueError:  # a text that no UTF-8 holds was not written
+    except ValueError:  # text that UTF-8 cannot encode was not written by us
         whole = False
     if not whole:
         raise UserError(f"{path} was changed: its content does not match its checksum")
@@ -227,12 +227,12 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 
 
 def validated(kind: type[T], value: Any, where: str) -> T:
-    """A JSON value as a dataclass, its types checked strictly: see `parsed`."""
+    """A JSON value as a dataclass, with strict type checks: see `parsed`."""
     return parsed(kind, json.dumps(value), where)
 
 
 def facts_of(kind: type[T], manifest: "Manifest") -> T:
-    """The facts of an artifact as a dataclass; UserError names the first that is missing or of another type."""
+    """An artifact's facts as a dataclass; UserError names the first missing fact or wrong type."""
     try:
         return validated(kind, manifest.facts, f"the facts of {manifest.kind}")
     except UserError as error:
@@ -240,10 +240,10 @@ def facts_of(kind: type[T], manifest: "Manifest") -> T:
 
 
 def parsed(kind: type[T], text: str | bytes, where: str) -> T:
-    """JSON text as a dataclass, or any type that pydantic reads, its types checked strictly.
+    """JSON text as a dataclass, or any type that pydantic reads, with strict type checks.
 
     Raises:
-        UserError: it is not JSON, or the first value that does not fit, by name.
+        UserError: it is not JSON, or a value does not fit; the error names the first one.
     """
     try:
         found: T = _adapter(cast("Hashable", kind)).validate_json(text, strict=True)
@@ -257,7 +257,7 @@ def parsed(kind: type[T], text: str | bytes, where: str) -> T:
 def write_manifest(
     folder: Path, kind: str, facts: Mapping[str, Any], made_from: Mapping[str, str]
 ) -> Manifest:
-    """Hash every file below `folder` and write its `manifest.json`; the last thing done to an artifact."""
+    """Hash every file below `folder` and write its `manifest.json`; the last step of making an artifact."""
     assert kind in PRODUCER, kind
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     files = {
@@ -270,12 +270,12 @@ def write_manifest(
 
 
 def read_manifest(folder: Path, kind: str) -> Manifest:
-    """Read the manifest of an artifact of the given kind and check its files: sizes, and but for tars every byte.
+    """Read the manifest of an artifact of the given kind and check its files: sizes, and except for tars every byte.
 
-    A tar may have gigabytes and is read where its samples are needed: `verify_file` checks it there.
+    A tar may have gigabytes; `verify_file` checks it where its samples are read.
 
     Raises:
-        UserError: no such folder or manifest, another kind, another schema, a file that is missing or was changed.
+        UserError: no such folder or manifest, another kind, another schema, or a missing or changed file.
     """
     remake = f"run `dvc repro {PRODUCER[kind]}`"
     if not (folder / NAME).is_file():
@@ -294,7 +294,7 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         size = path.stat().st_size if path.is_file() else None
         if size != entry.bytes:
             told = "is missing" if size is None else f"has {size:,} bytes"
-            raise UserError(f"{path} {told}, its manifest says {entry.bytes:,} bytes: {remake}")
+            raise UserError(f"{path} {told}, but its manifest says {entry.bytes:,} bytes: {remake}")
     for name in manifest.files:
         if not name.endswith(STREAMED):
             verify_file(folder, manifest, name)
@@ -302,21 +302,21 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
 
 
 def _schema_checked(folder: Path) -> dict[str, Any]:
-    """What a folder's manifest holds, unchecked but for its schema."""
+    """The content of a folder's manifest, of which only the schema is checked."""
     value = _read_object(folder / NAME)
     if value.get("schema") != SCHEMA:
         raise UserError(
-            f"{folder / NAME} has schema {str(value.get('schema'))[:20]}, this version reads {SCHEMA}: "
+            f"{folder / NAME} has schema {str(value.get('schema'))[:20]}, but this version reads {SCHEMA}: "
             "make it again with `dvc repro`, or read it with the version that wrote it (decision 0041: how to keep a model)"
         )
     return value
 
 
 def kind_of(folder: Path) -> str:
-    """The kind of an artifact, as its manifest says.
+    """An artifact's kind, from its manifest.
 
     Raises:
-        UserError: no artifact, another schema, or a kind that does not exist.
+        UserError: no artifact, another schema, or an unknown kind.
     """
     if not (folder / NAME).is_file():
         raise UserError(f"{folder} holds no artifact ({NAME} is missing); expected a folder below artifacts/")

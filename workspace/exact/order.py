@@ -1,7 +1,7 @@
 """The order of training data as a pure function of (seed, step).
 
-Shards are permuted each epoch and taken in groups; the members of a group are permuted, so that reading by offset stays
-local. The whole state of the data is the step: resume and a change of the number of workers need nothing else.
+Shards are permuted each epoch and taken in groups, and the samples of a group are permuted, which keeps reads by offset local.
+The step is the whole state of the data: resuming, also with another number of workers, needs nothing else.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from workspace.exact.seeds import sample_seed
 
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, shard_sizes: tuple[int, ...], group: int) -> NDArray[np.int64]:
-    """The order of one epoch: every index 0 … sum(shard_sizes) - 1 once.
+    """The order of one epoch: each index 0 … sum(shard_sizes) - 1 once.
 
     Args:
-        seed: of the order.
+        seed: seed of the order.
         epoch: 0, 1, …
-        shard_sizes: samples in each shard, in order.
-        group: shards whose members are mixed.
+        shard_sizes: number of samples in each shard, in order.
+        group: number of shards whose samples are mixed.
     """
     generator = np.random.Generator(np.random.PCG64(sample_seed(seed, epoch, 0, "order")))
     starts = np.concatenate([[0], np.cumsum(shard_sizes)])
@@ -36,7 +36,7 @@ def epoch_order(seed: int, epoch: int, shard_sizes: tuple[int, ...], group: int)
 def batch_indices(
     seed: int, step: int, batch: int, shard_sizes: Sequence[int], group: int
 ) -> list[tuple[int, int]]:
-    """The (epoch, index) of each sample of a step's global batch; batches run on across the ends of epochs.
+    """The (epoch, index) of each sample in a step's global batch; batches continue across epoch boundaries.
 
     Raises:
         ValueError: there are no samples.

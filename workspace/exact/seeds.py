@@ -1,6 +1,6 @@
-"""Seeds: the one place where a seed, or a number in [0, 1), is derived from a setting's seed and from what it is for.
+"""Seeds: derives seeds, and numbers in [0, 1), from a setting's seed and their purpose. No other module derives seeds.
 
-A derived seed is a hash of its parts, so that equal parts give equal seeds on any machine, and other parts others.
+A derived seed is a hash of its parts, so that equal parts give equal seeds on any machine, and different parts different ones.
 """
 
 import argparse
@@ -10,20 +10,22 @@ from typing import Annotated
 from pydantic import Field
 
 END = 1 << 63
-"""Seeds lie in [0, 2⁶³): torch's generators, numpy's and every reader of JSON take these."""
+"""Seeds are in [0, 2⁶³), which torch's and numpy's generators and all JSON readers accept."""
 Seed = Annotated[int, Field(ge=0, lt=END)]
-"""A setting that is a seed."""
+"""The type of a setting that is a seed."""
 STEPS, MICRO_BATCHES = 1_000_003, 1_009
-"""Below these a step's seed is its numbers in one: so it was always, and older checkpoints must resume with the same bits."""
+"""Below these bounds a step's seed packs its numbers into one, because older checkpoints must resume with the same bits."""
 
 
 def require_seed(seed: int) -> int:
-    """The seed itself.
+    """Returns the seed, if it is valid.
 
     Raises:
         ValueError: not a whole number, or not in [0, 2⁶³).
     """
-    if type(seed) is not int or not 0 <= seed < END:  # True is an int to Python, and nobody's seed
+    if (
+        type(seed) is not int or not 0 <= seed < END
+    ):  # `type(…) is`, because True is an int in Python but not a seed
         raise ValueError(f"seed is {seed!r}; expected a whole number, 0 ≤ seed < 2⁶³")
     return seed
 
@@ -39,12 +41,12 @@ def seed_argument(text: str) -> int:
 
 
 def hashed(seed: int, *parts: int | str) -> int:
-    """A number in [0, 2⁶⁴) that depends on the seed and the parts alone.
+    """A number in [0, 2⁶⁴) that depends only on the seed and the parts.
 
-    Parts are joined by `/`: only the last may hold one. A file's name may be any bytes.
+    Parts are joined by `/`, so only the last may contain one. A file name may hold any bytes.
 
     Raises:
-        ValueError: a seed that is not one.
+        ValueError: an invalid seed.
     """
     text = "/".join(map(str, (require_seed(seed), *parts)))
     digest = hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).digest()
@@ -52,7 +54,7 @@ def hashed(seed: int, *parts: int | str) -> int:
 
 
 def hashed_unit(seed: int, *parts: int | str) -> float:
-    """A number in [0, 1], uniform, that depends on the seed and the parts alone."""
+    """A uniform number in [0, 1] that depends only on the seed and the parts."""
     return hashed(seed, *parts) / 2**64
 
 
@@ -62,13 +64,13 @@ def sample_seed(seed: int, epoch: int, index: int, purpose: str) -> int:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A seed in [0, 2⁶³) for what all workers draw alike in a training step: no two (seed, step) share one."""
+    """A seed in [0, 2⁶³) for random numbers that all workers share in a training step; unique per (seed, step)."""
     packed = require_seed(seed) * STEPS + step
     return packed if step < STEPS and packed < END else hashed(seed, step) >> 1
 
 
 def micro_batch_seed(seed: int, step: int, micro_batch: int) -> int:
-    """A seed in [0, 2⁶³) for what a micro-batch of a training step draws: no two (seed, step, micro-batch) share one."""
+    """A seed in [0, 2⁶³) for a micro-batch's random numbers in a training step; unique per (seed, step, micro-batch)."""
     packed = (require_seed(seed) * STEPS + step) * MICRO_BATCHES + micro_batch
     fits = step < STEPS and micro_batch < MICRO_BATCHES and packed < END
     return packed if fits else hashed(seed, step, micro_batch) >> 1

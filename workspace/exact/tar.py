@@ -1,6 +1,6 @@
-"""WebDataset tars: written by webdataset to equal bytes for equal members, read by it in order, checked.
+"""WebDataset tars, written and read by the webdataset library: equal members give equal bytes, reading is in order and checked.
 
-webdataset imports torch, which takes a second, so it is imported where it is used: `--help` and what only looks stay quick.
+webdataset imports torch, which takes a second, so it is imported on first use: `--help` and commands that only look stay quick.
 """
 
 import os
@@ -16,18 +16,18 @@ from typing import Any, BinaryIO, Self
 from workspace.errors import UserError
 
 END = 2 * tarfile.BLOCKSIZE
-"""Zero bytes that end a tar; `tarfile` itself takes a torn header after the first member for the end."""
+"""The zero bytes that end a tar. Checked because `tarfile` takes a truncated header after the first member for the end."""
 SAME = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "encoder": False}
-"""What webdataset's writer is given so that a header holds no time, owner or umask."""
+"""Arguments of webdataset's writer that keep time, owner and umask out of the headers."""
 BUFFER = 1 << 17
-"""Bytes that go to and come from the disk at once: `tarfile` takes 10 KB at a time, each a call of the system otherwise."""
+"""Buffer size in bytes; `tarfile` alone would make a system call per 10 KB."""
 BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
-"""What `tarfile` raises at bytes that are not a tar."""
+"""What `tarfile` raises for bytes that are not a tar."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """One file of a tar: its name, and where its bytes are in the tar."""
+    """A file in a tar: its name, and the position of its bytes."""
 
     name: str
     offset: int
@@ -35,16 +35,16 @@ class Member:
 
 
 START = "fork" if sys.platform == "linux" else "spawn"
-"""How processes that write start: a fork is at work at once, a new interpreter after a second."""
+"""Start method of writing processes: a fork works at once, a new interpreter after a second."""
 
 
 def load_writer() -> None:
-    """Import what writes, before processes are forked: once for all of them."""
+    """Import the writer before forking, once for all processes."""
     import webdataset  # noqa: F401
 
 
 class TarWriter:
-    """webdataset's TarWriter, but members come in the order given and their places are known; a context manager."""
+    """webdataset's TarWriter, with members in the given order and their positions known; a context manager."""
 
     def __init__(self, path: Path) -> None:
         import webdataset
@@ -59,37 +59,37 @@ class TarWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End the archive: two zero blocks, and more of them to a whole record."""
+        """End the archive with two zero blocks, padded to a whole record."""
         with self._file:
             self._tar.close()
 
     def add(self, name: str, data: bytes) -> Member:
-        """Append a file; returns where its bytes lie.
+        """Append a file; returns the position of its bytes.
 
         Raises:
-            ValueError: webdataset would leave it out (no extension, or one that begins with `_`), or add a header to it.
+            ValueError: webdataset would omit it (no extension, or one beginning with `_`), or need an extra header.
         """
         folder, slash, last = name.rpartition("/")
         stem, _, extension = last.partition(".")
         named = stem and extension and not extension.startswith("_")
         if not named or not name.isascii() or len(name) > tarfile.LENGTH_NAME:
             raise ValueError(f"{name} is not KEY.EXTENSION in at most {tarfile.LENGTH_NAME} ASCII letters")
-        # One member a call: of several, webdataset sorts the extensions.
+        # one member per call, because webdataset sorts several by extension
         self._tar.write({"__key__": f"{folder}{slash}{stem}", extension: data})
         padded = len(data) + -len(data) % tarfile.BLOCKSIZE
         return Member(name, self._tar.tarstream.offset - padded, len(data))
 
 
 def leaves(name: str) -> bool:
-    """Whether a member's path leaves the folder that it is unpacked to."""
+    """Whether a member's path leads outside the folder that it is unpacked to."""
     return name.startswith(("/", "\\")) or ".." in name.split("/") or "\0" in name
 
 
 def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
-    """The files of an open tar, in order; folders are passed over.
+    """The files of an open tar, in order; folders are skipped.
 
     Raises:
-        UserError: a member that is a link, a device or sparse, or whose name leaves the folder that it is unpacked to.
+        UserError: a member is a link, a device or sparse, or its path leads outside the folder.
     """
     for info in tar:
         if info.isdir():
@@ -104,10 +104,10 @@ def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]
 
 
 def read_samples(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Every sample of a tar, in order: its key, and the bytes of its members by extension.
+    """Every sample of a tar, in order: its key, and its members' bytes by extension.
 
     Raises:
-        UserError: as `iterate_tar`; or a member is there twice.
+        UserError: as in `iterate_tar`, or a member appears twice.
     """
     from webdataset.tariterators import group_by_keys
 
@@ -122,8 +122,8 @@ def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
     """Every member's name and bytes, in order.
 
     Raises:
-        UserError: the file is missing, truncated or not a tar; the path and the last whole member are named. Or a member
-            is a link, a device, sparse, or has a path that leaves its folder.
+        UserError: the file is missing, truncated or not a tar (the error names the path and the last whole member), or a
+            member is a link, a device or sparse, or its path leads outside the folder.
     """
     with _reading(path) as reading:
         for member in reading.members():
@@ -131,9 +131,9 @@ def iterate_tar(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class _Reading:
-    """A tar that webdataset reads, beside its bare headers: it passes over in silence what must be refused.
+    """A tar read by webdataset, compared with its raw headers, because webdataset silently skips members that must be refused.
 
-    Its handlers end the reading, since what webdataset raises on has its arguments rewritten; then the text is raised here.
+    The handlers stop the reading and the error is raised here, because webdataset rewrites the arguments of exceptions.
     """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
@@ -141,7 +141,7 @@ class _Reading:
         self.last, self.wrong = "none", ""
 
     def members(self) -> Iterator[dict[str, Any]]:
-        """webdataset's dict of each member: `fname`, `data`."""
+        """webdataset's dict per member: `fname`, `data`."""
         from webdataset.tariterators import tar_file_expander
 
         with self.path.open("rb", buffering=BUFFER) as stream:
@@ -154,10 +154,10 @@ class _Reading:
         self.is_next("")
 
     def is_next(self, name: str) -> bool:
-        """Before a member is read, "" after the last: it is a plain file, and the next one after the last.
+        """Check, before webdataset yields a member (or "" after the last), that it is a plain file and the next in order.
 
         Raises:
-            UserError: it is not; webdataset gives that to `refuse`, which ends the reading.
+            UserError: it is not; webdataset passes this to `refuse`, which stops the reading.
         """
         found, kind = next(self.headers)
         damaged = f"{self.path} is truncated or damaged after {self.last}"
@@ -175,7 +175,7 @@ class _Reading:
         return True
 
     def refuse(self, error: Exception) -> bool:
-        """What webdataset does at an error: it stops."""
+        """webdataset's error handler: stop reading."""
         if isinstance(error, MemoryError):
             raise error
         text = str(error.args[0]).partition(" @ ")[0] if error.args else type(error).__name__
@@ -185,7 +185,7 @@ class _Reading:
         return False
 
     def require_right(self) -> None:
-        """UserError where something is wrong."""
+        """UserError if something was wrong."""
         if self.wrong:
             raise UserError(self.wrong)
 
@@ -195,9 +195,9 @@ PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, END_OF_TAR, TORN)
 
 
 def _headers(file: BinaryIO) -> Iterator[tuple[str, bytes]]:
-    """Name and type of each member of a ustar file but folders, then without end `("", END_OF_TAR)`, or why not, TORN.
+    """Name and type of each member of a ustar file except folders, then forever `("", END_OF_TAR)`, or a reason and TORN.
 
-    A tenth of what `tarfile` takes; checksums are webdataset's to check.
+    Takes a tenth of `tarfile`'s time; webdataset checks the checksums.
     """
     while True:
         block = file.read(tarfile.BLOCKSIZE)
@@ -228,10 +228,10 @@ def _reading(path: Path) -> Iterator[_Reading]:
 
 
 def check_end(tar: tarfile.TarFile, path: Path, where: str) -> None:
-    """Check that a tar that was read to its end has one: `tarfile` takes a torn header for it.
+    """Check that a tar has a proper end, because `tarfile` takes a truncated header for the end.
 
     Raises:
-        UserError: it ends otherwise.
+        UserError: it does not.
     """
     assert tar.fileobj is not None
     tar.fileobj.seek(tar.offset)
