@@ -4,7 +4,7 @@ import errno
 
 
 class UserError(ValueError):
-    """A user's mistake: one line with what is wrong, the value, what was expected, and the command to type.
+    """A user's mistake: one line with the fault, the value, the expectation, and the command to type.
 
     A stage's `main` prints it without a traceback and exits with status 1.
     """
