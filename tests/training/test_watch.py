@@ -260,17 +260,6 @@ def test_a_fused_optimiser_goes_on_to_the_same_bits_after_a_resume_with_channels
     torch.testing.assert_close(dict(layers[0].state_dict()), dict(layers[1].state_dict()), rtol=0, atol=0)
 
 
-def test_gradients_keep_their_strides_through_the_sum_over_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    layer = nn.Conv2d(4, 6, 3).to(memory_format=torch.channels_last)
-    layer(torch.randn(2, 4, 5, 5)).sum().backward()
-    assert layer.weight.grad is not None
-    before = layer.weight.grad.clone()
-    monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
-    group.sum_gradients({"model": Adam(layer.parameters())}, 2)
-    assert layer.weight.grad.stride() == layer.weight.stride() and not layer.weight.is_contiguous()
-    assert torch.equal(layer.weight.grad, 2 * before)
-
-
 @pytest.mark.parametrize(
     ("raised", "told"),
     [

@@ -17,6 +17,7 @@ import torch
 import torch.distributed
 from safetensors.torch import load_file
 
+from benchmarks.flat_sums import flat
 from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
 from training.loop.checkpoints import list_checkpoints
@@ -31,12 +32,16 @@ RESULT = Path("docs/results/workers.json")
 
 @dataclass(frozen=True)
 class Group:
-    """One training run: which model, in which precision, by how many workers, under which name."""
+    """One training run: which model, in which precision, by how many workers, under which name, summed in which way.
+
+    `way`: ddp (behind the backward pass) or flat (after it).
+    """
 
     name: str
     model: str
     precision: str
     size: int
+    way: str = "ddp"
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,9 @@ def learn_images(group: Group, member: Member, folder: Path) -> None:
     def mine(step: int) -> list[ImageBatch]:
         return [whole(step)[number] for number in settings.mine(member.rank, member.size)]
 
-    train(images.training_module(settings, config), mine, settings, member, images.folder(folder))
+    subject = images.training_module(settings, config)
+    subject = flat(subject, group.size) if group.way == "flat" else subject
+    train(subject, mine, settings, member, images.folder(folder))
 
 
 def learn_tokens(group: Group, member: Member, folder: Path) -> None:
@@ -85,7 +92,9 @@ def learn_tokens(group: Group, member: Member, folder: Path) -> None:
         steps=STEPS, micro_batch=4, log_every=1, validate_every=25, precision=group.precision
     )
     batches = TokenBatches(tokens.tokens(), tokens.CLASSES, settings, member)
-    train(tokens.training_module(settings), batches, settings, member, tokens.folder(folder))
+    subject = tokens.training_module(settings)
+    subject = flat(subject, group.size) if group.way == "flat" else subject
+    train(subject, batches, settings, member, tokens.folder(folder))
 
 
 def run(groups: Sequence[Group], folder: Path) -> None:

@@ -1,12 +1,11 @@
 """Sums over the workers of a group; recognises a lost peer by the exceptions of torch.distributed."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.optim import Optimizer
 
 from workspace.errors import PeerLostError
 
@@ -45,23 +44,3 @@ def from_first(number: int, size: int, device: torch.device) -> int:
         with _peers():
             torch.distributed.broadcast(told, src=0)
     return int(told)
-
-
-def sum_gradients(optimizers: Mapping[str, Optimizer], size: int) -> None:
-    """Sum gradients over workers in one flat all-reduce per optimiser.
-
-    They are copied back into their own tensors, because a view of the flat one would be contiguous even for a channels_last
-    weight, and fused optimisers need equal strides.
-    """
-    if size == 1:
-        return
-    reduce = reducer(size)
-    for optimizer in optimizers.values():
-        weights = [weight for group in optimizer.param_groups for weight in group["params"]]
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        if not gradients:
-            continue
-        flat = reduce(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-        parts = flat.split([gradient.numel() for gradient in gradients])
-        views = [part.view(gradient.shape) for part, gradient in zip(parts, gradients, strict=True)]
-        torch._foreach_copy_(gradients, views)

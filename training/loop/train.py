@@ -1,4 +1,4 @@
-"""The training loop of both models: micro-batches, one all-reduce per step, curves, checkpoints, resume.
+"""The training loop of both models: micro-batches, sums over workers, curves, checkpoints, resume.
 
 A step is a set of micro-batches of fixed size, dealt to the workers in turn, so that apart from the order of sums its result
 does not depend on the number of workers. All randomness is keyed by (seed, step, micro-batch) or by sample, so a resumed run
@@ -26,8 +26,9 @@ from training.loop.checkpoints import (
     newest_whole,
     save_checkpoint,
 )
-from training.loop.group import from_first, reducer, sum_gradients
+from training.loop.group import from_first, reducer
 from training.loop.optimizers import Muon
+from training.loop.parallel import accumulating, summing
 from training.loop.watch import Admit, Watch, floats
 from training.mirror import pull, push
 from workspace.errors import UserError
@@ -68,6 +69,13 @@ class TrainingModule(Protocol[Batch_contra]):
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:
         """Optimisers by name."""
+
+    @property
+    def parallel(self) -> Sequence[nn.Module]:
+        """The modules, as `connect` wrapped them, that sum their gradients over workers in the backward pass."""
+
+    def connect(self, size: int) -> None:
+        """Join a group of `size` workers, before a checkpoint is loaded."""
 
     def micro_step(self, batch: Batch_contra, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward pass of `share` times one micro-batch's loss; returns its loss terms (scalars)."""
@@ -127,6 +135,7 @@ def train(
         UserError: a loss term or a gradient is not finite; the error names the step, the term and the last good checkpoint.
     """
     watch = Watch(workers.device, folder.work)
+    training_module.connect(workers.size)
     with _alone(folder.work) if workers.rank == 0 else nullcontext():
         start = _resume(training_module, workers, folder)
         for optimizer in training_module.optimizers.values():
@@ -201,13 +210,16 @@ def step_once(
         optimizer.zero_grad(set_to_none=True)
     share = 1 / settings.micro_batches
     sums: dict[str, Tensor] = {}
-    for index, batch in zip(settings.mine(workers.rank, workers.size), batches, strict=True):
+    mine = settings.mine(workers.rank, workers.size)
+    for index, batch in zip(mine, batches, strict=True):
         # seeded per micro-batch, not per worker, so that dropout does not depend on the number of workers
         torch.manual_seed(micro_batch_seed(settings.seed, step, index))
-        for name, value in training_module.micro_step(batch, step, share).items():
+        last = index == mine[-1]
+        with summing() if last else accumulating(training_module.parallel):
+            terms = training_module.micro_step(batch, step, share)
+        for name, value in terms.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
     reduce = reducer(workers.size)
-    sum_gradients(training_module.optimizers, workers.size)
     # one all-reduce for all terms; in float64, so that the order of the workers hardly matters
     totals = reduce(torch.stack([value.double() for value in sums.values()])).unbind()
     watch.begin(step)

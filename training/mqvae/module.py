@@ -22,6 +22,7 @@ from models.mqvae.quantizer import CodebookBatch, Reduce
 from settings.mqvae import MQVAESettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
+from training.loop.parallel import replicated
 from training.loop.schedules import anneal
 from training.loop.start import Start
 from training.loop.watch import Admit, gradient_norm, step_if, unwatched
@@ -48,6 +49,18 @@ class ImageBatch:
     image_BCHW: Tensor
     first: int
     seeds: Sequence[int]
+
+
+class _Judge(nn.Module):
+    """A discriminator on a reconstruction and its image: one forward pass for one backward pass, as DDP counts them."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, fake_BCHW: Tensor, real_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of both."""
+        return self.discriminator(fake_BCHW), self.discriminator(real_BCHW)
 
 
 class MQVAETrainingModule:
@@ -86,6 +99,7 @@ class MQVAETrainingModule:
         self.memory_format = memory_format(settings.channels_last, settings.compile, device)
         self.model = self._place(model)
         self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if settings.compile else self.model
+        self.parallel: Sequence[nn.Module] = []
         self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         betas = (settings.beta1, settings.beta2)
@@ -100,6 +114,7 @@ class MQVAETrainingModule:
                 PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers)
             )
             self.modules["discriminator"] = self.discriminator
+            self.judge: Callable[..., tuple[Tensor, Tensor]] = _Judge(self.discriminator)
             self.optimizers["discriminator"] = Adam(
                 self.discriminator.parameters(),
                 lr=settings.loss.discriminator_learning_rate,
@@ -107,6 +122,16 @@ class MQVAETrainingModule:
                 **kernels(device),
             )
         self._codebook_batches: list[CodebookBatch] = []
+
+    def connect(self, size: int) -> None:
+        """See `training.loop.train.TrainingModule`."""
+        if size == 1:
+            return
+        replica = replicated(self.model)
+        self.run, self.parallel = torch.compile(replica) if self.settings.compile else replica, [replica]
+        if self.settings.loss.adversarial:
+            judge = replicated(_Judge(self.discriminator))
+            self.judge, self.parallel = judge, [replica, judge]
 
     def _place(self, module: Any) -> Any:
         return module.to(device=self.device, dtype=self.dtype, memory_format=self.memory_format)
@@ -198,7 +223,7 @@ class MQVAETrainingModule:
         Accumulates the discriminator's gradients; returns the generator's gradient at the image, and the loss terms.
         """
         with self._autocast():
-            fake, real = self.discriminator(leaf_BCHW), self.discriminator(image_BCHW)
+            fake, real = self.judge(leaf_BCHW, image_BCHW)
             adversarial, discriminator_loss = hinge_generator(fake), hinge_discriminator(real, fake)
         (gradient_BCHW,) = torch.autograd.grad(adversarial, leaf_BCHW, retain_graph=True)
         torch.autograd.backward(share * discriminator_loss, inputs=list(self.discriminator.parameters()))

@@ -15,6 +15,7 @@ from models.stackformer import Stackformer, StackformerLoss
 from settings.stackformer import StackformerSettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
+from training.loop.parallel import replicated
 from training.loop.watch import Admit, gradient_norm, step_if, unwatched
 from training.stackformer.batches import TokenBatch
 
@@ -51,6 +52,7 @@ class StackformerTrainingModule:
         self.settings, self.held_out, self.device = settings, held_out, device
         self.model = model.to(device, weight_dtype(settings.precision)).train()
         self.run: Callable[..., Any] = torch.compile(self.model) if settings.compile else self.model
+        self.parallel: Sequence[nn.Module] = []
         self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         in_blocks = {
@@ -64,6 +66,13 @@ class StackformerTrainingModule:
             self.model.parameters(),
             lambda weight: id(weight) in in_blocks,
         )
+
+    def connect(self, size: int) -> None:
+        """See `training.loop.train.TrainingModule`."""
+        if size > 1:
+            self.run = replicated(self.model)
+            self.parallel = [self.run]
+            self.run = torch.compile(self.run) if self.settings.compile else self.run
 
     def _adamw(self, weights: list[nn.Parameter]) -> AdamW:
         given = self.settings

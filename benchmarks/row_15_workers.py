@@ -1,0 +1,144 @@
+"""Row 15: two workers over a network of 1 Gb/s, gradients summed behind the backward pass against one flat sum after it.
+
+Each worker is in a network namespace of its own. A pair of virtual interfaces, limited by `tc` (a token bucket), joins them
+in both directions. It needs root, `ip` and `tc`. Both ways train in turn, in the same processes, to the same bits. Beside it: the
+processor time of a step of the demo's two models, on one machine.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.harness import ROOT, Claim, Pairs, Result, at_least, main, measured, not_measured
+from benchmarks.workers_made import WORKERS
+
+RATE = "1gbit"
+SPACES = tuple(f"row15-{rank}" for rank in range(WORKERS))
+ENDS = tuple(f"row15v{rank}" for rank in range(WORKERS))
+SKIPPED = 2
+"""First steps that are not counted: buckets and moments are allocated in them."""
+
+
+def measure() -> Iterable[Result]:
+    """The limited network, then the demo's models."""
+    yield limited()
+    yield from (processor_time(model) for model in ("demo_mqvae", "demo_stackformer"))
+
+
+def limited() -> Result:
+    """A step's time of a Stackformer of 28 M weights."""
+    claim = Claim(
+        row=15,
+        name="workers_1gbit",
+        title="a Stackformer's training step, two workers over 1 Gb/s",
+        unit="s",
+        better="lower",
+        against="one flat all-reduce after the backward pass",
+        bar=at_least(round(1 / 0.7, 3)),
+    )
+    shapes = {"weights": "28 M", "workers": WORKERS, "network": "1 Gb/s, tc tbf", "threads": 1}
+    if os.geteuid() or not (shutil.which("ip") and shutil.which("tc")):
+        return not_measured(claim, "needs root, ip and tc", shapes)
+    with network():
+        figures = trained("large_stackformer", 14, SPACES)
+    return measured(claim, pairs_of(figures, 0), shapes, note_of(figures))
+
+
+def processor_time(model: str) -> Result:
+    """Of worker 0's process, all threads, in a step."""
+    claim = Claim(
+        row=15,
+        name=f"workers_{model}",
+        title=f"processor time of a step, {model.replace('_', ' of ')}, two workers".replace(
+            "demo of", "demo's"
+        ),
+        unit="s of processor time",
+        better="lower",
+        against="one flat all-reduce after the backward pass",
+        bar=at_least(0.97),
+    )
+    figures = trained(model, 40, ())
+    return measured(claim, pairs_of(figures, 1), {"workers": WORKERS, "threads": 1}, note_of(figures))
+
+
+def pairs_of(figures: dict[str, list[list[float]]], column: int) -> Pairs:
+    """Steps of both ways, in turn: 0 is the time, 1 the processor time."""
+    ours, theirs = (tuple(row[column] for row in figures[way][SKIPPED:]) for way in ("overlapped", "flat"))
+    return Pairs(ours, theirs)
+
+
+def note_of(figures: dict[str, list[list[float]]]) -> str:
+    """Whether both ways learned the same."""
+    same = [row[2] for row in figures["overlapped"]] == [row[2] for row in figures["flat"]]
+    assert same and figures["equal"], "both ways must give the same losses and weights"
+    return "losses of all steps and weights at the end are equal to the bit; other programs used the processor too"
+
+
+def trained(model: str, steps: int, spaces: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Figures of worker 0 by way, one row a step; each worker in its namespace, where there are some."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "figures.json"
+        command = [sys.executable, "-m", "benchmarks.workers_made"]
+        members = []
+        for rank in range(WORKERS):
+            before = ["ip", "netns", "exec", spaces[rank]] if spaces else []
+            around = os.environ | ({"GLOO_SOCKET_IFNAME": ENDS[rank]} if spaces else {})
+            given = [*before, *command, str(rank), str(steps), model, str(out)]
+            members.append(subprocess.Popen(given, cwd=ROOT, env=around, stderr=subprocess.DEVNULL))
+        codes = [member.wait() for member in members]
+        assert codes == [0] * WORKERS, f"workers ended with {codes}"
+        found: dict[str, list[list[float]]] = json.loads(out.read_text(encoding="utf-8"))
+    return found
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """Two namespaces, joined by interfaces of limited rate; removed at the end."""
+    _tear_down()
+    try:
+        for space in SPACES:
+            _run("ip", "netns", "add", space)
+        one, other = zip(SPACES, ENDS, strict=True)
+        _run(
+            "ip",
+            "link",
+            "add",
+            one[1],
+            "netns",
+            one[0],
+            "type",
+            "veth",
+            "peer",
+            "name",
+            other[1],
+            "netns",
+            other[0],
+        )
+        for rank, (space, end) in enumerate((one, other)):
+            _run("ip", "-n", space, "address", "add", f"10.15.0.{rank + 1}/24", "dev", end)
+            for device in (end, "lo"):
+                _run("ip", "-n", space, "link", "set", device, "up")
+            limit = ("rate", RATE, "burst", "256kb", "latency", "50ms")
+            _run("ip", "netns", "exec", space, "tc", "qdisc", "add", "dev", end, "root", "tbf", *limit)
+        yield
+    finally:
+        _tear_down()
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True)
+
+
+def _tear_down() -> None:
+    for space in SPACES:
+        subprocess.run(["ip", "netns", "delete", space], check=False, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main(measure)
