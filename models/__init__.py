@@ -1,1 +1,1 @@
-"""The networks of the paper: MQ-VAE (stage 1) and Stackformer (stage 2). Code, not weights; torch and einops only."""
+"""The paper's networks: MQ-VAE (stage 1) and Stackformer (stage 2). Depends only on torch and einops."""

@@ -1,1 +1,1 @@
-"""Pictures, the one-file HTML report, and the comparison of two sets of numbers."""
+"""Pictures, the single-file HTML report, and the comparison of two sets of numbers."""

@@ -1,4 +1,4 @@
-"""Axes of charts: values → places in an SVG box, with round ticks."""
+"""Chart axes: values → coordinates in an SVG box, with round ticks."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from reporting.numbers import shown
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark on an axis: where, and what is written there."""
+    """A mark on an axis: its coordinate and label."""
 
     place: float
     label: str
@@ -16,15 +16,15 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from values in [low, high] to places from `start` to `end` (either may be the larger).
+    """A scale from values in [low, high] to coordinates from `start` to `end` (either may be the larger).
 
     Attributes:
         low: the value at `start`.
         high: the value at `end`.
-        start: a coordinate of the SVG.
-        end: the other.
-        logarithmic: whether equal ratios take equal room.
-        ticks: round values within.
+        start: the SVG coordinate of `low`.
+        end: the SVG coordinate of `high`.
+        logarithmic: whether equal ratios have equal lengths.
+        ticks: round values in the range.
     """
 
     low: float
@@ -35,19 +35,19 @@ class Axis:
     ticks: list[Tick]
 
     def place(self, value: float) -> float:
-        """Where a value is on the axis, to a hundredth."""
+        """A value's coordinate, rounded to a hundredth."""
         return round(_place(value, self.low, self.high, self.start, self.end, self.logarithmic), 2)
 
 
 def count_axis(high: float, start: float, end: float, ticks: int) -> Axis:
-    """A scale from 0 to `high` and no further, with round ticks within it."""
+    """A scale from 0 to exactly `high`, with round ticks."""
     values = [value for value in _round_values(0, high, ticks) if value <= high]
     marks = [Tick(round(_place(v, 0, high, start, end, False), 2), label(v)) for v in values]
     return Axis(0, high, start, end, False, marks)
 
 
 def axis(low: float, high: float, start: float, end: float, logarithmic: bool, ticks: int) -> Axis:
-    """A scale that covers [low, high], widened to round values, with about so many ticks."""
+    """A scale that covers [low, high], widened to round values, with about `ticks` ticks."""
     if logarithmic:
         values = _decades(low, high)
     else:
@@ -80,7 +80,7 @@ def _round_values(low: float, high: float, ticks: int) -> list[float]:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """Powers of ten that enclose the range; every second or third where there would be many."""
+    """Powers of ten that enclose the range; every second or third if there would be too many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = max(1, math.ceil((last - first) / 5))
     return [10.0**power for power in range(first, last + every, every)]

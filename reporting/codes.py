@@ -1,4 +1,4 @@
-"""The codebook by its first two principal components: a dot a code, larger the more it is used."""
+"""The codebook's first two principal components: one dot per code, larger the more it is used."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ from workspace.exact.manifest import Manifest
 SIDE, PADDING = 420.0, 26.0
 SMALLEST, LARGEST = 1.6, 7.0
 MOST = 4096
-"""So many dots at most: of a larger codebook the most used codes are shown."""
+"""Most dots shown; for a larger codebook these are the most used codes."""
 
 
 @dataclass(frozen=True)
 class Dot:
-    """A code's place and radius in a square of SIDE, and its share of use (None where it was not counted).
+    """A code's position and radius in a square of SIDE, and its share of use (None if not counted).
 
-    `colour` is the mean of the cells that were written as this code, #rrggbb; "" where none is among the examples.
+    `colour` is the mean colour of the cells with this code, #rrggbb; "" if none is among the examples.
     """
 
     code: int
@@ -36,7 +36,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Scatter:
-    """The dots, the share of variance along each axis, and how many codes there are in all."""
+    """The dots, the share of variance along each axis, and the total number of codes."""
 
     dots: list[Dot]
     variance: tuple[float, float]
@@ -44,7 +44,7 @@ class Scatter:
 
 
 def read_scatter(folder: Path, colours: Mapping[int, str]) -> Scatter:
-    """The codebook of an MQ-VAE artifact; code → colour of its dot.
+    """The codebook of an MQ-VAE artifact as dots, coloured by `colours` (code → #rrggbb).
 
     Raises:
         UserError: its weights hold no codebook.
@@ -61,7 +61,7 @@ def read_scatter(folder: Path, colours: Mapping[int, str]) -> Scatter:
 
 
 def read_colours(folder: Path, manifest: Manifest) -> dict[int, str]:
-    """Codes that the examples of a reconstructions artifact use → mean colour of their cells, #rrggbb."""
+    """Code → mean colour of its cells in the examples of a reconstructions artifact, #rrggbb."""
     sums: dict[int, NDArray[np.float64]] = {}
     counts: Counter[int] = Counter()
     for example in read_examples(folder):
@@ -107,7 +107,7 @@ def scatter(
 
 
 def principal(codebook_KD: NDArray[np.float64]) -> tuple[NDArray[np.float64], tuple[float, float]]:
-    """Coordinates [K, 2] along the two directions of most variance, and each one's share of the variance."""
+    """Coordinates [K, 2] along the two directions with the most variance, and each direction's share of the variance."""
     centred_KD = codebook_KD - codebook_KD.mean(axis=0)
     left, sizes, _ = np.linalg.svd(centred_KD, full_matrices=False)
     places = np.zeros((len(codebook_KD), 2))

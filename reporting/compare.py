@@ -1,10 +1,10 @@
-"""Two sets of numbers side by side; those of unlike protocols are refused.
+"""Compare two sets of numbers; sets with different protocols are refused.
 
-    python -m reporting.compare A/metrics.json B/metrics.json   two files, each with its protocol.json beside
-    python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision against now
+    python -m reporting.compare A/metrics.json B/metrics.json   two files, each with its protocol.json in the same folder
+    python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision with the current ones
 
-Numbers of another reference, count, resize, features or estimator are refused with a list of what differs;
-other settings, seeds and versions are listed under the table. The exit status is 1 if anything was refused.
+Numbers with another reference, count, resize, features or estimator are refused with a list of the differences; different
+settings, seeds and versions are listed under the table. The exit status is 1 if anything was refused.
 """
 
 import argparse
@@ -26,17 +26,17 @@ NUMBERS = "metrics.json"
 
 @dataclass(frozen=True)
 class Measured:
-    """Numbers by name and how they came about (None where the stage wrote no protocol)."""
+    """Numbers by name, and their protocol (None if the stage wrote none)."""
 
     values: Mapping[str, float]
     protocol: Protocol | None
 
     @classmethod
     def read(cls, path: Path) -> "Measured":
-        """A metrics file, with the protocol.json beside it.
+        """Read a metrics file and the protocol.json in the same folder.
 
         Raises:
-            UserError: the file is missing, or not numbers by name.
+            UserError: the file is missing, or does not hold numbers by name.
         """
         values = read_values(path)
         protocol = Protocol.read(path.parent) if (path.parent / PROTOCOL).is_file() else None
@@ -45,13 +45,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sets of numbers that may be compared: rows of a table, and what else differs."""
+    """Two comparable sets of numbers: rows of a table, and other differences."""
 
     rows: list[tuple[str, str, str, str]]
     notes: list[str]
 
     def text(self, names: tuple[str, str]) -> str:
-        """The table under a head with the two sides' names."""
+        """The table, with the two sides' names as its head."""
         table = [("number", *names, "difference"), *self.rows]
         widths = [max(len(row[column]) for row in table) for column in range(3)]
         lines = [
@@ -62,14 +62,14 @@ class Comparison:
 
 
 def conflicts(a: Measured, b: Measured) -> list[str]:
-    """Why the numbers that both have may not be compared; empty where they may."""
+    """Why the shared numbers may not be compared; empty if they may."""
     if a.protocol is None or b.protocol is None:
         return [] if a.protocol is b.protocol else [f"only one of them has a {PROTOCOL}"]
     return a.protocol.conflicts(b.protocol, frozenset(a.values.keys() & b.values.keys()))
 
 
 def compare(a: Measured, b: Measured) -> Comparison:
-    """The table of two sets of numbers that do not conflict."""
+    """The table of two sets of numbers without conflicts."""
     names = list(dict.fromkeys([*a.values, *b.values]))
     notes = a.protocol.differences(b.protocol) if a.protocol is not None and b.protocol is not None else []
     return Comparison([_row(name, a.values, b.values) for name in names], notes)
@@ -104,7 +104,7 @@ def compare_revision(revision: str, metrics: Path) -> tuple[str, list[str]]:
     """The text of `compare --rev`, stage by stage, and the names of stages that were refused.
 
     Raises:
-        UserError: git knows no such revision, or it holds no numbers.
+        UserError: git has no such revision, or it holds no numbers.
     """
     parts, refused = [], []
     for stage in _stages_at(revision, metrics):
@@ -123,7 +123,7 @@ def compare_revision(revision: str, metrics: Path) -> tuple[str, list[str]]:
 
 
 def _stages_at(revision: str, metrics: Path) -> list[str]:
-    """Stages whose numbers a revision holds, by name."""
+    """Names of the stages with numbers in a revision."""
     names = _git(
         "ls-tree", "-r", "--name-only", "-z", "--end-of-options", revision, f"{metrics.as_posix()}/"
     ).split("\0")
@@ -136,7 +136,7 @@ def _stages_at(revision: str, metrics: Path) -> list[str]:
 
 
 def _measured_at(revision: str, folder: Path) -> Measured:
-    """What a revision measured in metrics/STAGE."""
+    """A revision's numbers in metrics/STAGE."""
     tracked = _git(
         "ls-tree", "--name-only", "-z", "--end-of-options", revision, f"{folder.as_posix()}/"
     ).split("\0")
@@ -149,10 +149,10 @@ def _measured_at(revision: str, folder: Path) -> Measured:
 
 
 def _git(*arguments: str) -> str:
-    """What git says.
+    """The output of a git command.
 
     Raises:
-        UserError: git fails, in its own first line.
+        UserError: git fails; with the first line of its message.
     """
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -169,7 +169,7 @@ def main(words: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="two metrics.json files")
-    parser.add_argument("--rev", help="compare metrics/ of this git revision with the present one")
+    parser.add_argument("--rev", help="compare metrics/ of this git revision with the current ones")
     parser.add_argument(
         "--metrics", type=Path, default=METRICS, help="with --rev: the folder of metrics (metrics)"
     )
@@ -180,7 +180,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    """Write the comparison to stdout; the exit status."""
+    """Write the comparison to stdout; returns the exit status."""
     try:
         if arguments.rev is None:
             sys.stdout.write(compare_files(*arguments.files))

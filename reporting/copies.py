@@ -1,4 +1,4 @@
-"""Does it copy? Samples beside their nearest training images, and how near held-out images come to theirs."""
+"""Does the model copy? Samples with their nearest training images, and the distances of held-out images for comparison."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ WIDTH, HEIGHT = 520.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 12.0, 12.0, 26.0, 28.0
 BINS = 36
 CLOSEST = 8
-"""Samples that come nearest to a training image, shown with it."""
+"""Number of samples nearest to a training image that are shown with it."""
 OUTERMOST = 0.995
-"""The histogram reaches to this quantile; what is beyond is counted in its last bin."""
+"""The histogram ends at this quantile; larger values are in its last bin."""
 
 
 @dataclass(frozen=True)
 class Neighbour:
-    """A training image: its place in `Copies.pool`, and how far it is from the sample in feature space."""
+    """A training image: its index in `Copies.pool`, and its distance from the sample in feature space."""
 
     picture: int
     distance: float
@@ -34,7 +34,7 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Training:
-    """A training image that is shown: its key in the shards, its class ("" if unknown), a data: URI."""
+    """A displayed training image: its key in the shards, its class ("" if unknown), a data: URI."""
 
     key: str
     label: str
@@ -53,18 +53,18 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Copies:
-    """What the page says of copying.
+    """The page's section about copying.
 
     Attributes:
-        training_images: how many were looked through.
-        in_all: how many there are.
-        features: whose feature space.
-        near: row of a sample that is shown → its nearest training images, the nearest first.
-        pool: the training images that are shown.
-        closest: rows of the samples that are nearest to a training image of all, the nearest first.
-        median: of the samples' distances to their nearest training image.
-        median_held_out: of those of held-out images.
-        histogram: of both.
+        training_images: number of training images searched.
+        in_all: number of training images in all.
+        features: the extractor of the feature space.
+        near: row of a displayed sample → its nearest training images, nearest first.
+        pool: the displayed training images.
+        closest: rows of the samples nearest to any training image, nearest first.
+        median: median of the samples' distances to their nearest training image.
+        median_held_out: the same for held-out images.
+        histogram: both sets of distances.
     """
 
     training_images: int
@@ -79,10 +79,10 @@ class Copies:
 
 
 def read_copies(evaluation: Path, manifest: Manifest, shards: ImageShards, rows: Sequence[int]) -> Copies:
-    """Neighbours of the samples in these rows, and of those that come nearest of all.
+    """Neighbours of the samples in these rows, and of the samples nearest to any training image.
 
     Raises:
-        UserError: the evaluation's files were changed, or its training images are others.
+        UserError: the evaluation's files were changed, or it used other training images.
     """
     verify_file(evaluation, manifest, NAME)
     found = Neighbours.load(evaluation)
@@ -128,7 +128,7 @@ def _pool(shards: ImageShards, items: Sequence[int], classes: Sequence[str]) -> 
 
 
 def histogram(samples: NDArray[np.float64], held_out: NDArray[np.float64]) -> Histogram:
-    """Both sets of distances [n], [v] over the same bins, from 0."""
+    """Both sets of distances [n], [v] with the same bins, from 0."""
     high = max(float(np.quantile(values, OUTERMOST)) for values in (samples, held_out)) or 1.0
     x = count_axis(high, LEFT, WIDTH - RIGHT, ticks=6)
     edges = np.linspace(0, high, BINS + 1)

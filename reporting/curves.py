@@ -1,4 +1,4 @@
-"""Curves of a training run as small charts: one a term, its training and validation values over the steps."""
+"""A training run's curves as small charts, one per term, with training and validation values over the steps."""
 
 import math
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from workspace.errors import UserError
 Floats = NDArray[np.float64]
 
 POINTS = 240
-"""A curve has at most this many points; longer ones are means over equal stretches."""
+"""Most points per curve; longer curves are averaged over equal intervals."""
 WIDTH, HEIGHT = 340.0, 200.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 26.0
 LOGARITHMIC = 30.0
-"""A positive curve that spans more than this ratio is drawn on a logarithmic scale."""
+"""A positive curve with a larger ratio of maximum to minimum is drawn on a logarithmic scale."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Training:
-    """One training stage: charts of what matters first, then the others; images or sequences a second."""
+    """A training stage: the important charts first, then the others; images or sequences per second."""
 
     stage: str
     main: list[Chart]
@@ -93,7 +93,7 @@ def read_table(path: Path) -> Table:
 
 
 def read_training(folder: Path) -> Training | None:
-    """Charts of metrics/STAGE; None where the stage left no curves."""
+    """Charts of metrics/STAGE; None if the stage wrote no curves."""
     if not (folder / "curves.tsv").is_file():
         return None
     train = read_table(folder / "curves.tsv")
@@ -109,7 +109,7 @@ def read_training(folder: Path) -> Training | None:
 
 
 def draw(term: str, tables: dict[str, Table]) -> Chart | None:
-    """The chart of one term; None where no value is finite."""
+    """The chart of one term; None if no value is finite."""
     series = []
     for name, table in tables.items():
         if term in table.terms:
@@ -129,7 +129,7 @@ def draw(term: str, tables: dict[str, Table]) -> Chart | None:
 
 
 def _thin(steps: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """At most POINTS points: the last step and the mean value of equal stretches."""
+    """At most POINTS points: the last step and the mean value of each of equal intervals."""
     size = math.ceil(len(steps) / POINTS)
     starts = np.arange(0, len(steps), size)
     counts = np.diff(np.append(starts, len(steps)))

@@ -1,7 +1,7 @@
 """Pictures of images: grids, importance heat maps, the paper's Figure 4 (input, importance, kept, result).
 
-Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. A cell is shown
-as the pixels that are in it, never smoothed: what is drawn is what the model decided on.
+Shapes: n images of H × W pixels, a grid of h × w cells (L = h·w, raster order), N kept cells. Cells are drawn as blocks of pixels
+and never smoothed, because the model decides per cell.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ GAP = 6
 MARGIN = 12
 TEXT = 12
 FADED, FOG = 0.2, 122
-"""A masked cell keeps this share of its grey picture, before a flat grey: distinct from dark and bright."""
+"""Share of its grey picture in a masked cell, blended with a flat grey, which differs from dark and bright cells."""
 HEAT = 0.62
 """Share of the heat map over the grey input."""
 PANEL = 128
-"""Pixels per side that a small image is enlarged to in `figure4`, about."""
+"""Approximate pixels per side to which `figure4` enlarges small images."""
 COLUMNS = ("input", "importance", "kept", "reconstruction")
 
 _MAGMA = "000004 140e36 3b0f70 641a80 8c2981 b73779 de4968 f7705c fe9f6d fecf92 fcfdbf"
-"""Eleven evenly spaced colours of matplotlib's magma: even steps in lightness, dark to light."""
+"""Eleven evenly spaced colours of matplotlib's magma, with even steps in lightness from dark to light."""
 
 
 def colour_table() -> NDArray[np.float64]:
@@ -42,12 +42,12 @@ def heat_map(scores_L: Floats, grid: tuple[int, int], size: tuple[int, int]) -> 
     """Colours of the scores, uint8 [H, W, 3]: the lowest score is darkest, the highest lightest.
 
     Args:
-        scores_L: finite; only their order and ratios of differences show, since they are stretched to 0 … 1.
+        scores_L: finite scores; stretched to 0 … 1, so only their relative differences are visible.
         grid: (h, w).
         size: (H, W) in pixels.
 
     Raises:
-        ValueError: scores_L has not h·w entries.
+        ValueError: scores_L does not have h·w entries.
     """
     if scores_L.shape != (grid[0] * grid[1],):
         raise ValueError(
@@ -84,16 +84,16 @@ def importance(image: Pixels, scores_L: Floats, grid: tuple[int, int]) -> Pixels
 
 
 def image_grid(images: Pixels, columns: int, scale: int, labels: Sequence[str] | None) -> Image.Image:
-    """Images in rows, each pixel enlarged to scale × scale, with a label under each where labels are given.
+    """Images in rows, each pixel enlarged to scale × scale, with a label under each if labels are given.
 
     Args:
         images: uint8 [n, H, W, 3], n ≥ 1.
         columns: images per row, ≥ 1.
-        scale: whole enlargement, ≥ 1.
-        labels: one per image, cut to the image's width; or None.
+        scale: whole-number enlargement, ≥ 1.
+        labels: one per image, truncated to the image's width; or None.
 
     Raises:
-        ValueError: no images, or another number of labels.
+        ValueError: no images, or a different number of labels.
     """
     count, height, width, _ = images.shape
     if count == 0:
@@ -127,7 +127,7 @@ def figure4(
         grid: (h, w).
 
     Raises:
-        ValueError: n = 0, or the arrays do not fit each other or the grid.
+        ValueError: n = 0, or the arrays do not fit together or do not fit the grid.
     """
     counts = {len(inputs), len(scores), len(kept), len(reconstructions)}
     if len(counts) != 1 or 0 in counts or inputs.shape != reconstructions.shape:
@@ -159,7 +159,7 @@ def _grey(image: Pixels) -> NDArray[np.float64]:
 
 
 def _over_pixels(cells: NDArray[Value], size: tuple[int, int]) -> NDArray[Value]:
-    """Give each pixel its cell's value: [h, w, …] → [H, W, …]."""
+    """Repeat each cell's value over its pixels: [h, w, …] → [H, W, …]."""
     rows = np.arange(size[0]) * cells.shape[0] // size[0]
     columns = np.arange(size[1]) * cells.shape[1] // size[1]
     spread: NDArray[Value] = cells[rows[:, None], columns[None, :]]
@@ -171,7 +171,7 @@ def _enlarged(image: Pixels, scale: int) -> Image.Image:
 
 
 def _caption(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> None:
-    """Write one line, cut with an ellipsis to `width` pixels."""
+    """Write one line, truncated with an ellipsis to `width` pixels."""
     font = ImageFont.load_default(TEXT)
     line = " ".join(text.split())
     while line and draw.textlength(line, font=font) > width:

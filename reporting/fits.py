@@ -1,4 +1,4 @@
-"""Which samples show best and worst what they were asked for: drawn shapes, by `shape_fit`."""
+"""The samples of drawn shapes that show their requested shape best and worst, by `shape_fit`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ from evaluation.shapes.fitted import NAME, ShapeFits
 from workspace.exact.manifest import Manifest, parsed, verify_file
 
 SHOWN = 9
-"""Samples at either end."""
+"""Number of samples shown at either end."""
 
 
 @dataclass(frozen=True)
 class Ends:
-    """Rows of samples with their fit: the worst, the lowest first, and the best, the highest first."""
+    """Rows of samples with their fit: the worst, lowest first, and the best, highest first."""
 
     worst: tuple[tuple[int, float], ...] = ()
     best: tuple[tuple[int, float], ...] = ()
 
     def rows(self) -> list[int]:
-        """Of both, in that order."""
+        """The rows of both, in that order."""
         return [row for row, _ in (*self.worst, *self.best)]
 
 
 def read_ends(folder: Path, manifest: Manifest) -> Ends:
-    """From an evaluation artifact; empty where its samples are not drawn shapes.
+    """Read the ends from an evaluation artifact; empty if its samples are not drawn shapes.
 
     Raises:
         UserError: the file of fits was changed.
@@ -36,7 +36,7 @@ def read_ends(folder: Path, manifest: Manifest) -> Ends:
 
 
 def ends_of(fits: Sequence[float | None]) -> Ends:
-    """The lowest and the highest fits, at most half of them at either end."""
+    """The lowest and the highest fits, at most half of all at either end."""
     known = sorted((fit, row) for row, fit in enumerate(fits) if fit is not None)
     count = min(SHOWN, len(known) // 2)
     worst = tuple((row, fit) for fit, row in known[:count])

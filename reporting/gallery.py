@@ -16,16 +16,16 @@ from shards.samples import read_stored, sample_shards
 from workspace.exact.manifest import Manifest
 
 SHARP = 64
-"""Images up to so many pixels per side are kept as PNG and drawn with hard pixels; larger ones become JPEG."""
+"""Images up to this many pixels per side stay PNG and are drawn with hard pixels; larger ones become JPEG."""
 JPEG_QUALITY = 86
 SIDE, THUMBNAIL = 192, 128
-"""Pixels per side, at most, of pictures in the viewer and on the wall, and of neighbours: the page stays small."""
+"""Most pixels per side of pictures in the viewer, on the wall, and of neighbours, to keep the page small."""
 DECIMALS = 4
 
 
 @dataclass(frozen=True)
 class Made:
-    """A reconstruction: from how many cells, a data: URI, dB against the input."""
+    """A reconstruction: number of cells, a data: URI, dB against the input."""
 
     count: int
     image: str
@@ -43,9 +43,9 @@ class Example:
         scores: importance of the L cells in raster order.
         kept: positions of the N kept cells, ascending.
         codes: their codes.
-        order: all L cells, from the first that is kept to the last.
+        order: all L cells, from the most to the least important.
         input: the image, a data: URI.
-        made: what came back from N cells and from other numbers of them, by number.
+        made: reconstructions from N and from other numbers of cells, by number.
     """
 
     key: str
@@ -64,9 +64,9 @@ class Sample:
     """A generated image.
 
     Attributes:
-        row: its place among all samples, in the order of the tars.
+        row: its index among all samples, in the order of the tars.
         index: its number.
-        label: what it was asked to show, or "".
+        label: its requested class or prompt, or "".
         image: a data: URI.
     """
 
@@ -109,7 +109,7 @@ def _example(folder: Path, manifest: Manifest, stored: examples.Example, label: 
 
 
 def choose_samples(folder: Path, manifest: Manifest, count: int) -> list[int]:
-    """Rows of so many samples (all, if there are fewer), as many of each class as of another, class by class."""
+    """Rows of `count` samples (or all, if there are fewer), equally many per class, class by class."""
     classes: dict[int, list[int]] = {}
     for stored in _stored(folder, manifest):
         classes.setdefault(-1 if stored.cls is None else stored.cls, []).append(stored.row)
@@ -137,14 +137,14 @@ def read_samples(
 
 
 def label_of(cls: int | None, prompt: str | None, classes: Sequence[str]) -> str:
-    """What an image was asked to show, or is of: its prompt, else its class's name, else nothing."""
+    """An image's label: its prompt, else its class's name, else ""."""
     if prompt is not None:
         return prompt
     return "" if cls is None else classes[cls]
 
 
 def data_uri(image: Image.Image, side: int = SIDE) -> str:
-    """A square image as a data: URI, brought to `side` pixels where it is larger: PNG where it is small, else JPEG."""
+    """A square image as a data: URI, reduced to at most `side` pixels: PNG if it is small, else JPEG."""
     if max(image.size) > side:
         image = image.resize((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
@@ -159,7 +159,7 @@ def data_uri(image: Image.Image, side: int = SIDE) -> str:
 
 @dataclass(frozen=True)
 class _Stored:
-    """A sample as it is in a tar, the row-th of all."""
+    """A sample as stored in a tar; `row` counts over all tars."""
 
     row: int
     index: int

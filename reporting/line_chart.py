@@ -1,4 +1,4 @@
-"""Self-contained line charts, as SVG: what experiments and benchmarks commit. The page draws its own, which answer a reader."""
+"""Self-contained SVG line charts, committed by experiments and benchmarks. The page draws its own, which are interactive."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart.
+    """A line in a chart.
 
     Attributes:
-        name: in the legend.
+        name: its name in the legend.
         x, y: the points.
-        dashed: for training beside validation.
+        dashed: distinguishes training from validation.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Curve:
 
 
 def chart(title: str, under: str, curves: Sequence[Curve], pairs: bool) -> str:
-    """An SVG group of WIDTH × HEIGHT with axes and a legend; in `pairs`, two lines after each other share a colour."""
+    """An SVG group of WIDTH × HEIGHT with axes and a legend; with `pairs`, two consecutive lines share a colour."""
     xs, ys = [[value for curve in curves for value in getattr(curve, name)] for name in ("x", "y")]
     across = count_axis(int(max(xs)), LEFT, WIDTH - RIGHT, 4)
     up = axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP + 14, False, 4)
@@ -55,7 +55,7 @@ def chart(title: str, under: str, curves: Sequence[Curve], pairs: bool) -> str:
 
 
 def side_by_side(groups: Sequence[str], width: float, height: float) -> str:
-    """A whole SVG of groups in one row."""
+    """A complete SVG with the groups in one row."""
     gap = 16
     moved = "".join(
         f'<g transform="translate({index * (width + gap)} 0)">{group}</g>'

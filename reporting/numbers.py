@@ -1,4 +1,4 @@
-"""Numbers of the stages as they are in metrics/: each with what it means and how it came about."""
+"""The stages' numbers in metrics/, with their meanings and protocols."""
 
 import json
 import re
@@ -26,10 +26,14 @@ _MEANINGS: tuple[tuple[str, str, Better], ...] = (
     (r"ssim", "SSIM", "higher"),
     (r"l1", "mean absolute difference", "lower"),
     (r"lpips.*", "LPIPS", "lower"),
-    (r"codebook_usage", "codes in use", "higher"),
+    (r"codebook_usage", "share of codes used", "higher"),
     (r"codebook_perplexity", "perplexity of the codes", "higher"),
     (r"codebook_effective_rank", "effective rank of the codebook", "higher"),
-    (r"codebook_neighbour_distance", "a code's nearest other, radius of the codebook 1", "higher"),
+    (
+        r"codebook_neighbour_distance",
+        "distance to a code's nearest other, in radii of the codebook",
+        "higher",
+    ),
     (r"(mask_auc)(_.*)?", "importance finds the object, AUC", "higher"),
     (r"(gradient_auc)(_.*)?", "gradient magnitude finds it, AUC", ""),
     (r"is_deviation", "its deviation over the splits", ""),
@@ -38,29 +42,29 @@ _MEANINGS: tuple[tuple[str, str, Better], ...] = (
     (r"is", "Inception score", "higher"),
     (r"(\w+_)?precision", "precision", "higher"),
     (r"(\w+_)?recall", "recall", "higher"),
-    (r"(\w+_)?nearest_train_ratio", "distance to the nearest training image, held-out images 1", ""),
+    (r"(\w+_)?nearest_train_ratio", "distance to the nearest training image (held-out images 1)", ""),
     (r"(\w+_)?close_copies", "nearer to training than 99 % of held-out images", "lower"),
     (r"(\w+_)fd_train_val", "Fréchet distance of real training images to held-out ones", ""),
-    (r"shape_fit", "overlap with the shape asked for, median", "higher"),
+    (r"shape_fit", "overlap with the requested shape, median", "higher"),
     (r"shape_edge_fit", "overlap of the rims, median", "higher"),
     (r"shape_(edge_)?fit_real", "the same of real images", ""),
-    (r"grid_ratio_(cells|stem)_to_real", "does the grid show? real images 1", ""),
+    (r"grid_ratio_(cells|stem)_to_real", "visibility of the grid (real images 1)", ""),
     (r"grid_ratio_(cells|stem)(_real)?", "steps across borders ÷ others", ""),
-    (r"proxy_accuracy(_.*)?", "read as asked by the proxy", "higher"),
-    (r"shape_fit_\w+", "overlap with the shape asked for, of one kind", "higher"),
+    (r"proxy_accuracy(_.*)?", "requested label recognised by the proxy", "higher"),
+    (r"shape_fit_\w+", "overlap with the requested shape, of one kind", "higher"),
     (r"shape_edge_fit_\w+", "overlap of the rims, of one kind", "higher"),
-    (r"(within_class_)?variance_ratio", "variety beside real images (1 = alike)", ""),
+    (r"(within_class_)?variance_ratio", "variety relative to real images (1 = equal)", ""),
     (r"(\w+_)?(nll|nats|loss)(_\w+)?", "", "lower"),
     (r"(code_|position_)?bits_per_image", "NLL in bits per image", "lower"),
     (r"(code_|position_)?bits_per_image_(raw|stored)", "bits per image without a model", ""),
     (r".*per_second.*", "", "higher"),
-    (r"parameters", "weights that are learned", ""),
+    (r"parameters", "learned weights", ""),
 )
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a number is: words for it, and which way is better ("" where neither is)."""
+    """A number's meaning: words for it, and which direction is better ("" if neither is)."""
 
     words: str
     better: Better
@@ -68,7 +72,7 @@ class Meaning:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What metrics/STAGE/run.json says: seconds worked, the compute section used, versions of packages."""
+    """The content of metrics/STAGE/run.json: seconds of work, the compute section, package versions."""
 
     seconds: float
     compute: Mapping[str, Any]
@@ -77,13 +81,13 @@ class RunFacts:
 
 @dataclass(frozen=True)
 class StageNumbers:
-    """The numbers of one stage.
+    """One stage's numbers.
 
     Attributes:
         stage: its name.
         values: name → number; nested ones as `outer.inner`.
-        protocol: how scores came about; None for numbers that the stage counted itself.
-        run: None where the stage left no run.json.
+        protocol: how scores were measured; None for the stage's own counts.
+        run: None if the stage wrote no run.json.
     """
 
     stage: str
@@ -93,7 +97,7 @@ class StageNumbers:
 
 
 def meaning(name: str) -> Meaning:
-    """What a metric's name stands for."""
+    """The meaning of a metric's name."""
     for pattern, words, better in _MEANINGS:
         if re.fullmatch(pattern, name):
             return Meaning(words or name.replace("_", " "), better)
@@ -101,7 +105,7 @@ def meaning(name: str) -> Meaning:
 
 
 def by_meaning(values: Mapping[str, float]) -> dict[str, float]:
-    """The same numbers, the most telling first: in the order of the meanings above, unknown ones last."""
+    """The same numbers, most important first: in the order of the meanings above, unknown ones last."""
 
     def place(name: str) -> int:
         found = (number for number, (pattern, _, _) in enumerate(_MEANINGS) if re.fullmatch(pattern, name))
@@ -111,7 +115,7 @@ def by_meaning(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def shown(value: float) -> str:
-    """A number as people read it: whole ones with separators, others with four digits that count."""
+    """A number for people: whole numbers with separators, others with four significant digits."""
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
     size = abs(value)
@@ -121,7 +125,7 @@ def shown(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people read them: 8.3 s, 1 min 35 s, 2 h 5 min."""
+    """Seconds for people: 8.3 s, 1 min 35 s, 2 h 5 min."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -131,16 +135,16 @@ def duration(seconds: float) -> str:
 
 
 def read_values(path: Path) -> dict[str, float]:
-    """The numbers of a metrics.json, flat.
+    """The numbers of a metrics.json, flattened.
 
     Raises:
-        UserError: it is missing or holds something that is not a number.
+        UserError: it is missing, or holds something other than numbers.
     """
     return flat_values(read_json(path), str(path))
 
 
 def flat_values(tree: Any, where: str, prefix: str = "") -> dict[str, float]:
-    """Nested numbers → `outer.inner` → number; null is left out.
+    """Nested numbers flattened to `outer.inner` → number; null is left out.
 
     Raises:
         UserError: a value that is not a number.
@@ -159,7 +163,7 @@ def flat_values(tree: Any, where: str, prefix: str = "") -> dict[str, float]:
 
 
 def read_stage(folder: Path, stage: str) -> StageNumbers:
-    """Numbers, protocol and run facts in metrics/STAGE; what is missing is empty."""
+    """Numbers, protocol and run facts in metrics/STAGE; missing files count as empty."""
     numbers, run = folder / "metrics.json", folder / "run.json"
     return StageNumbers(
         stage=stage,
@@ -175,10 +179,10 @@ def _run_facts(path: Path) -> RunFacts:
 
 
 def read_all(root: Path) -> dict[str, StageNumbers]:
-    """Every stage's folder in metrics/, by name.
+    """The numbers of every stage in metrics/, by stage name.
 
     Raises:
-        UserError: there is no such folder, or reconstruct or evaluate left no numbers.
+        UserError: there is no such folder, or reconstruct or evaluate wrote no numbers.
     """
     if not root.is_dir():
         raise UserError(f"{root} does not exist: run `dvc repro evaluate`")
@@ -192,7 +196,7 @@ def read_all(root: Path) -> dict[str, StageNumbers]:
 
 
 def flat(tree: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as (`outer.inner`, text)."""
+    """Nested settings flattened to (`outer.inner`, text)."""
     found = []
     for name, value in tree.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What the report shows: artifacts and metrics gathered into values; `reporting.web.rendering` makes them a page."""
+"""The report's content: values gathered from artifacts and metrics, which `reporting.web.rendering` turns into a page."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ TRAININGS = ("train_mqvae", "train_stackformer")
 
 @dataclass(frozen=True)
 class Sources:
-    """What the report is made from: artifact folders, the root of metrics/, and the workflow's dvc.yaml."""
+    """The report's inputs: artifact folders, the root of metrics/, and the workflow's dvc.yaml."""
 
     shards: Path
     reconstructions: Path
@@ -38,7 +38,7 @@ class Sources:
 
 @dataclass(frozen=True)
 class StageRow:
-    """A stage: its entry in dvc.yaml, how long it worked ("" if unknown), as a share of the longest."""
+    """A stage: its entry in dvc.yaml, its working time ("" if unknown), and that time as a share of the longest."""
 
     stage: Stage
     duration: str
@@ -47,7 +47,7 @@ class StageRow:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that the page shows."""
+    """The page's whole content."""
 
     title: str
     lede: str
@@ -69,20 +69,20 @@ class Report:
     numbers: list[StageNumbers]
 
     SCORED: ClassVar[Mapping[str, str]] = {
-        "reconstruct": "held-out images, coded and painted back, against themselves and against real images",
-        "evaluate": "samples against real images",
+        "reconstruct": "held-out images, encoded and decoded, compared with themselves and with real images",
+        "evaluate": "samples compared with real images",
     }
-    """Stages whose numbers judge the model, and what they judge."""
+    """Stages whose numbers score the model, and what they score."""
 
     @property
     def labels(self) -> list[str]:
-        """What the samples shown were asked for, each once."""
+        """The distinct labels of the displayed samples."""
         return sorted({sample.label for sample in self.samples} - {""})
 
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """What the manifest of a report says: samples and examples that it shows."""
+    """The facts in a report's manifest: number of displayed samples and examples."""
 
     samples: int
     examples: int
@@ -90,7 +90,7 @@ class ReportFacts:
 
 @dataclass(frozen=True)
 class Manifests:
-    """The manifests of the artifacts that the report shows."""
+    """The manifests of the report's artifacts."""
 
     shards: Manifest
     reconstructions: Manifest
@@ -101,10 +101,10 @@ class Manifests:
 
     @classmethod
     def read(cls, sources: Sources) -> "Manifests":
-        """All of them.
+        """Read all manifests.
 
         Raises:
-            UserError: an artifact is missing or not whole.
+            UserError: an artifact is missing or damaged.
         """
         return cls(
             shards=read_manifest(sources.shards, "image-shards"),
@@ -117,10 +117,10 @@ class Manifests:
 
 
 def read_report(sources: Sources, title: str, samples: int, examples: int) -> Report:
-    """Gather what the page shows: so many samples and examples at most.
+    """Gather the page's content, with at most this many samples and examples.
 
     Raises:
-        UserError: an artifact, scores or a protocol is missing, or the evaluation is of other samples.
+        UserError: an artifact, scores or a protocol is missing, or the evaluation used other samples.
     """
     manifests = Manifests.read(sources)
     if manifests.evaluation.made_from.get("samples") != manifests.samples.fingerprint:
@@ -196,6 +196,6 @@ def _stage_rows(stages: Sequence[Stage], numbers: dict[str, StageNumbers]) -> di
 
 
 def _in_order(names: Sequence[str], stages: Sequence[Stage]) -> list[str]:
-    """Scores first, then the other stages in the order of the flow."""
+    """Scores first, then the other stages in the order of the workflow."""
     order = ["reconstruct", "evaluate", *(stage.name for stage in stages)]
     return sorted(names, key=lambda name: (order.index(name) if name in order else len(order), name))

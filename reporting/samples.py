@@ -1,4 +1,4 @@
-"""Generated images as people look at them: a labelled grid, and plain PNG files."""
+"""Generated images for viewing: a labelled grid, and plain PNG files."""
 
 import io
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ GRID_IMAGES, GRID_COLUMNS, GRID_CELL = 64, 8, 96
 
 
 def write_grid(shards: Sequence[Path], labels: Sequence[str], path: Path) -> None:
-    """The first 64 images of sample shards in a grid; image i is labelled `labels[i modulo their number]`.
+    """Write the first 64 images of sample shards as a grid; image i has the label `labels[i % len(labels)]`.
 
     Args:
         shards: tars of KEY.png and KEY.json, in order.
@@ -29,7 +29,7 @@ def write_grid(shards: Sequence[Path], labels: Sequence[str], path: Path) -> Non
 
 
 def write_png_files(shards: Sequence[Path], folder: Path) -> None:
-    """Each image of sample shards as a file KEY.png in `folder`."""
+    """Write each image of sample shards as KEY.png in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pngs(shards):
         (folder / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""The report's first words: which model, which data, how much is kept, how good it is."""
+"""The report's summary: the model, the data, how much is kept, how good it is."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ from reporting.numbers import StageNumbers, meaning, shown
 from shards.images import ImageFacts
 
 HEADLINES = {"reconstruct": (r"psnr", r"(.*_)?r(fd|fid)"), "evaluate": (r"(.*_)?(fd|fid)", r"proxy_accuracy")}
-"""Stage → names of the scores that come first."""
+"""Stage → names of its headline scores."""
 DRAWN = "images_per_second_of_a_worker"
 
 
 @dataclass(frozen=True)
 class Stage1Facts:
-    """What MQ-VAE's artifact says: grid (h, w), N, K, share of cells not kept, parameters."""
+    """Facts of the MQ-VAE artifact: grid (h, w), N, K, share of cells not kept, parameters."""
 
     grid: tuple[int, int]
     num_kept: int
@@ -32,7 +32,7 @@ class Stage1Facts:
 
 @dataclass(frozen=True)
 class Stage2Facts:
-    """What Stackformer's artifact says: its condition (none, class, text) and parameters."""
+    """Facts of the Stackformer artifact: its condition (none, class, text) and parameters."""
 
     condition: str
     parameters: int
@@ -40,7 +40,7 @@ class Stage2Facts:
 
 @dataclass(frozen=True)
 class Fact:
-    """One entry of the summary: what, how much, and more words for whoever points at it."""
+    """An entry of the summary: name, value, and a tooltip."""
 
     name: str
     value: str
@@ -49,7 +49,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Group:
-    """Facts that belong together."""
+    """A group of related facts."""
 
     title: str
     facts: list[Fact]
@@ -75,7 +75,7 @@ def groups(
         Group(
             "Data",
             [
-                Fact("source", data.kind, "the kind of source that the shards were made from"),
+                Fact("source", data.kind, "the source's layout"),
                 Fact("images", f"{data.counts['train']:,}", f"and {data.counts['val']:,} held out"),
                 Fact(
                     "classes",
@@ -98,7 +98,7 @@ def groups(
         Group(
             "Stackformer",
             [
-                Fact("condition", two.condition, "the condition it is given"),
+                Fact("condition", two.condition, "what generation is conditioned on"),
                 Fact("parameters", millions(two.parameters), f"{two.parameters:,}"),
                 *_rate("trained, images/s", rates.get("train_stackformer")),
             ],
@@ -107,15 +107,15 @@ def groups(
 
 
 def lede(data: ImageFacts, one: Stage1Facts, two: Stage2Facts) -> str:
-    """The page's first paragraph, for somebody who has not read the paper."""
+    """The page's first paragraph, for readers who do not know the paper."""
     classes = f" of {len(data.classes):,} classes" if data.classes else ""
     keeps = f"keeps the {one.num_kept:,} that matter most and" if one.num_kept < one.num_positions else "and"
-    told = {"none": "nothing but chance", "class": "the name of a class", "text": "a sentence"}[two.condition]
+    told = {"none": "random numbers", "class": "the name of a class", "text": "a sentence"}[two.condition]
     return (
         f"A picture generator in two stages, trained on {data.counts['train']:,} images{classes}. The first, "
-        f"MQ-VAE, cuts an image into {one.grid[0]} × {one.grid[1]} cells, {keeps} writes each as one of "
-        f"{one.num_codes:,} codes; its decoder paints the whole image back from them. The second, "
-        f"Stackformer, writes new codes, and the places where they belong, from {told}."
+        f"MQ-VAE, divides an image into {one.grid[0]} × {one.grid[1]} cells, {keeps} writes each as one of "
+        f"{one.num_codes:,} codes; its decoder reconstructs the whole image from them. The second, "
+        f"Stackformer, generates new codes and their positions from {told}."
     )
 
 
@@ -149,9 +149,11 @@ def _short(name: str, value: float) -> str:
 
 def _rate(name: str, rate: float | None) -> Iterator[Fact]:
     if rate is not None:
-        yield Fact(name, f"{rate:,.0f}", "median over training" if name.startswith("trained") else "a worker")
+        yield Fact(
+            name, f"{rate:,.0f}", "median over training" if name.startswith("trained") else "per worker"
+        )
 
 
 def _drawn(numbers: Mapping[str, StageNumbers]) -> float | None:
-    """Samples a second and worker, where the stage counted them."""
+    """Samples per second and worker, if the stage measured them."""
     return numbers["sample"].values.get(DRAWN) if "sample" in numbers else None

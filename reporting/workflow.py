@@ -1,4 +1,4 @@
-"""The workflow as a graph: stages of a dvc.yaml, who reads whose output, and where each is drawn."""
+"""The workflow as a graph: the stages of a dvc.yaml, their dependencies, and the layout of the drawing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ COLUMN, ROW, BOX_WIDTH, BOX_HEIGHT, EDGE = 158.0, 70.0, 136.0, 50.0, 8.0
 
 @dataclass(frozen=True)
 class Stage:
-    """One entry of dvc.yaml: what it does, what it reads (no code) and what it writes."""
+    """A stage in dvc.yaml: its description, inputs (without code) and outputs."""
 
     name: str
     about: str
@@ -25,7 +25,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Box:
-    """A stage's place in the drawing: upper left corner."""
+    """A stage's box in the drawing: its upper left corner."""
 
     stage: Stage
     x: float
@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True)
 class Drawing:
-    """The graph laid out in layers from left to right: boxes of BOX_WIDTH × BOX_HEIGHT, SVG paths."""
+    """The graph in layers from left to right: boxes of BOX_WIDTH × BOX_HEIGHT, and arrows as SVG paths."""
 
     boxes: list[Box]
     arrows: list[str]
@@ -46,7 +46,7 @@ def read_stages(path: Path) -> list[Stage]:
     """The stages of a dvc.yaml, in its order.
 
     Raises:
-        UserError: it is missing, or no dvc.yaml.
+        UserError: it is missing, or not a dvc.yaml.
     """
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected the workflow's dvc.yaml")
@@ -57,7 +57,7 @@ def read_stages(path: Path) -> list[Stage]:
 
 
 def _stage(name: str, entry: Mapping[str, Any]) -> Stage:
-    # one that ends so is a file of weights, which the user brings
+    # paths with these endings are weights files, which the user provides
     reads = [
         path for path in _paths(entry.get("deps")) if not is_code(path) and not path.endswith("${empty}")
     ]
@@ -71,7 +71,7 @@ def _paths(entries: Any) -> list[str]:
 
 
 def edges(stages: Sequence[Stage]) -> list[tuple[int, int]]:
-    """Pairs (maker, reader) of stage indices, less those that follow from others."""
+    """Pairs (maker, reader) of stage indices, without those implied by others."""
     direct = {
         (i, j)
         for i, maker in enumerate(stages)
@@ -83,7 +83,7 @@ def edges(stages: Sequence[Stage]) -> list[tuple[int, int]]:
 
 
 def _within(read: str, write: str) -> bool:
-    """Whether one path is the other, or is below it."""
+    """Whether two paths are equal, or one is below the other."""
     a, b = Path(read), Path(write)
     return a == b or b in a.parents or a in b.parents
 
@@ -101,7 +101,7 @@ def _reaches(start: int, goal: int, after: Mapping[int, set[int]]) -> bool:
 
 
 def draw(stages: Sequence[Stage]) -> Drawing:
-    """Lay the graph out: a column is the longest way there, the longest chain runs in the middle."""
+    """Lay out the graph: columns by longest path, with the longest chain in the middle."""
     pairs = edges(stages)
     layers = _layers(len(stages), pairs)
     lanes = _lanes(layers, pairs)
@@ -116,7 +116,7 @@ def draw(stages: Sequence[Stage]) -> Drawing:
 
 
 def _layers(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Length of the longest way to each node."""
+    """Length of the longest path to each node."""
     layers = [0] * count
     for _ in range(count):
         for i, j in pairs:
@@ -125,7 +125,7 @@ def _layers(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
 
 
 def _lanes(layers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """A row for each node: chains, the longest first, take the free row nearest to the middle.
+    """A row per node: chains, longest first, take the free row nearest to the middle.
 
     A long arrow runs along its maker's row, so a chain also takes that row up to where its last arrow ends.
     """
@@ -142,7 +142,7 @@ def _lanes(layers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]
 
 
 def _longest_chain(free: Sequence[int], layers: Sequence[int], pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Of free nodes; a node with arrows beyond the next column ends a chain: they run along its row."""
+    """The longest chain of free nodes; a node with arrows beyond the next column ends it, because these use its row."""
     best: dict[int, list[int]] = {}
     for node in sorted(free, key=lambda i: -layers[i]):
         readers = [j for i, j in pairs if i == node]
@@ -153,7 +153,7 @@ def _longest_chain(free: Sequence[int], layers: Sequence[int], pairs: Sequence[t
 
 
 def _arrow(maker: Box, reader: Box) -> str:
-    """From the right side of one box to the left of another: level until the last gap, then a bend."""
+    """An arrow from the right side of one box to the left side of another: horizontal up to the last gap, then a bend."""
     x, y = maker.x + BOX_WIDTH, maker.y + BOX_HEIGHT / 2
     end, down = reader.x - 3, reader.y + BOX_HEIGHT / 2
     bend = max(x, end - (COLUMN - BOX_WIDTH))

@@ -1,1 +1,1 @@
-"""What both models share: precision, weights in a folder, what a manifest says of them."""
+"""Shared by both models: precision, saving and loading of weights, facts for manifests."""

@@ -1,4 +1,4 @@
-"""Precision and memory format: what weights are kept in, what a forward pass runs in, and how optimisers step."""
+"""Precision and memory format: dtype of weights, precision of forward passes, kernels of optimisers."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ import torch
 Precision = Literal["fp32", "tf32", "bf16", "float64"]
 """fp32; tf32 (fp32 whose products a GPU may round to TF32); bf16 (fp32 weights under autocast); float64 (reference runs)."""
 ChannelsLast = Literal["auto", True, False]
-"""Memory format of convolutions; auto takes the faster one of the device."""
+"""Memory format of convolutions; auto uses the faster one on the device."""
 
 
 def weight_dtype(precision: Precision) -> torch.dtype:
@@ -16,14 +16,14 @@ def weight_dtype(precision: Precision) -> torch.dtype:
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Autocast to bf16 where the precision is bf16; otherwise a context that changes nothing."""
+    """Autocast to bf16 if the precision is bf16; otherwise a context that changes nothing."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def allow_tf32(convolutions: bool, products: bool) -> None:
-    """Whether a GPU may round the factors of fp32 convolutions and matrix products to 10 bits, for this process.
+    """Set whether a GPU may round the factors of fp32 convolutions and matrix products to 10 bits, for this process.
 
-    torch's own default allows it for convolutions and not for products.
+    torch allows it by default for convolutions but not for products.
     """
     torch.backends.cudnn.allow_tf32 = convolutions
     torch.backends.cuda.matmul.allow_tf32 = products
@@ -37,5 +37,5 @@ def memory_format(channels_last: ChannelsLast, compiled: bool, device: torch.dev
 
 
 def kernels(device: torch.device) -> dict[str, Any]:
-    """Keyword arguments of torch's optimisers: fused kernels on a GPU; not on a CPU, where they gained 1 %."""
+    """Keyword arguments of torch's optimisers: fused kernels on a GPU, but not on a CPU, where they gained only 1 %."""
     return {"fused": True} if device.type == "cuda" else {"foreach": True}

@@ -15,18 +15,18 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 RENAMED = {"stem": "patch_size", "multipliers": "channel_multipliers"}
-"""Fields of a config that have new names: old → new."""
+"""Renamed config fields: old → new."""
 
 M = TypeVar("M", bound=torch.nn.Module)
 LEFT_OUT_AT_DEFAULT = {"left out at its default": True}
-"""Metadata of a config's field that came later: `written` leaves it out at its default, so that older ones keep their bytes."""
+"""Metadata of config fields added later: `written` omits them at their default, so that older configs keep their bytes."""
 
 
 def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
     """Build a config dataclass from JSON values: nested dataclasses and tuples are restored.
 
     Raises:
-        ValueError: an unknown or a missing key; keys under old names are all listed with their new ones.
+        ValueError: an unknown or missing key; old names are all listed with their new ones.
     """
     old = [f"{name} is now {RENAMED[name]}" for name in values if name in RENAMED]
     if old:
@@ -46,7 +46,7 @@ def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
 
 
 def _with_a_default(kind: Any) -> set[str]:
-    """Fields added later, with defaults: models published before do not have them."""
+    """Fields added later, which have defaults because older published models lack them."""
     unset = dataclasses.MISSING
     return {
         field.name
@@ -66,7 +66,7 @@ def _restore(hint: Any, value: Any) -> Any:
 
 
 def written(config: Any) -> dict[str, Any]:
-    """The fields of a config dataclass as they are written."""
+    """A config dataclass's fields in the written form."""
     values = dataclasses.asdict(config)
     left_out = [
         field.name
@@ -77,7 +77,7 @@ def written(config: Any) -> dict[str, Any]:
 
 
 def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:
-    """Write a model's weights (no metadata, so that equal weights give equal bytes) and its config into `folder`."""
+    """Write a model's weights (without metadata, so that equal weights give equal bytes) and its config into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)

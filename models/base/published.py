@@ -1,20 +1,20 @@
-"""What is published of a trained model beside its weights: the facts in its manifest, the codes of its captions."""
+"""What is published with a trained model's weights: the facts in its manifest, and its caption tokenizer."""
 
 from dataclasses import dataclass
 
 TEXT_TOKENIZER = "text_tokenizer.json"
-"""Beside the weights of a Stackformer whose condition is text: turns a caption into its condition codes."""
+"""Published with a Stackformer whose condition is text: the tokenizer that turns a caption into condition codes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedFacts:
-    """What the manifest of either model says.
+    """The facts in either model's manifest.
 
     Attributes:
         grid: (h, w) in cells.
         num_kept: N.
         num_codes: K.
-        parameters: weights that are learned, an MQ-VAE's codebook included.
+        parameters: number of learned weights, including an MQ-VAE's codebook.
         steps: optimiser steps of its training.
     """
 
@@ -27,7 +27,7 @@ class TrainedFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class MQVAEFacts(TrainedFacts):
-    """Facts of an MQ-VAE's manifest.
+    """The facts in an MQ-VAE's manifest.
 
     Attributes:
         image_size: pixels per side.
@@ -38,13 +38,13 @@ class MQVAEFacts(TrainedFacts):
 
 @dataclass(frozen=True, kw_only=True)
 class StackformerFacts(TrainedFacts):
-    """Facts of a Stackformer's manifest.
+    """The facts in a Stackformer's manifest.
 
     Attributes:
         condition: none, class or text.
         classes: class names, or null.
         mqvae: fingerprint of the MQ-VAE whose tokens it learned.
-        cfg_dropout: share of samples that were learned without the condition; null where an older version wrote it.
+        cfg_dropout: share of samples learned without the condition; null in manifests of older versions.
     """
 
     condition: str

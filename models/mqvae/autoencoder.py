@@ -1,4 +1,4 @@
-"""VQGAN's encoder and decoder (Esser et al. 2021, section 3.1 there), with an optional space-to-depth patch_size.
+"""VQGAN's encoder and decoder (Esser et al. 2021, their section 3.1), with an optional space-to-depth patch_size.
 
 Shapes: B images, C channels, H and W in pixels or cells, D features of a cell.
 """
@@ -14,7 +14,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class ResBlock(nn.Module):
-    """(norm, SiLU, 3×3 convolution) twice, added to its input; the last convolution starts at zero."""
+    """(norm, SiLU, 3×3 convolution) twice, added to its input; the last convolution is initialised to zero."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class ResBlock(nn.Module):
 
 
 class GridAttention(nn.Module):
-    """VQGAN's attention block: one head over all cells, added to its input; the projection starts at zero."""
+    """VQGAN's attention block: one head over all cells, added to its input; the projection is initialised to zero."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ def _middle(channels: int, attention: bool) -> list[nn.Module]:
 
 
 class Downsample(nn.Module):
-    """Half the height and width: a 3×3 convolution of stride 2, padded at the right and the bottom."""
+    """Halve height and width: a 3×3 convolution of stride 2, padded at the right and the bottom."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the height and width: nearest neighbours, then a 3×3 convolution."""
+    """Double height and width: nearest neighbours, then a 3×3 convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Encoder(nn.Sequential):
     """Image [B, 3, H₀, W₀] → grid [B, D, H, W], f = patch_size · 2^(levels - 1).
 
     Args:
-        patch_size: space-to-depth factor before the first convolution (1 is VQGAN's).
+        patch_size: space-to-depth factor before the first convolution (1 in VQGAN).
         channels: ch; level i has `channels * channel_multipliers[i]`.
         channel_multipliers: one per level.
         blocks: ResBlocks per level.
@@ -138,9 +138,9 @@ class Decoder(nn.Sequential):
     """Grid [B, D, H, W] → image [B, 3, H₀, W₀]; the encoder's mirror, with one more ResBlock per level, as in VQGAN.
 
     Args:
-        patch_size, channels, channel_multipliers, blocks, attention, dim: the encoder's.
-        refine: channels of a pixel before a last 3×3 convolution at full resolution; 0 leaves it out. Without it the patch_size²
-            pixels of a block come from weights of their own; with it they share the last ones.
+        patch_size, channels, channel_multipliers, blocks, attention, dim: as in the encoder.
+        refine: channels before a last 3×3 convolution at full resolution; 0 leaves it out. Without it each of the patch_size²
+            pixels of a block has its own weights; with it all pixels share the last ones.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Decoder(nn.Sequential):
         ]
         layers += [nn.SiLU(), nn.Conv2d(refine, 3, 3, padding=1)] if refine else []
         super().__init__(*layers)
-        self.tail = 1 if refine else 2  # the last convolution, and the shuffle where that comes after it
+        self.tail = 1 if refine else 2  # the last convolution, and the shuffle if that comes after it
 
     @property
     def last_weight(self) -> Tensor:
@@ -178,13 +178,13 @@ class Decoder(nn.Sequential):
         return convolution.weight
 
     def until_last(self, z_BDHW: Tensor) -> Tensor:
-        """All layers before the last convolution: grid → its input, [B, C, H, W]."""
+        """All layers before the last convolution: grid → that convolution's input [B, C, H, W]."""
         for layer in list(self)[: -self.tail]:
             z_BDHW = layer(z_BDHW)
         return z_BDHW
 
     def last(self, x_BCHW: Tensor) -> Tensor:
-        """The last convolution, and the pixel shuffle: → image [B, 3, H₀, W₀]."""
+        """The last convolution and the pixel shuffle: its input → image [B, 3, H₀, W₀]."""
         for layer in list(self)[-self.tail :]:
             x_BCHW = layer(x_BCHW)
         return x_BCHW

@@ -1,8 +1,7 @@
 """Rules that choose cells without learning: the baselines that a learned choice (Eq. 2-4) has to beat.
 
-Each ranks all L cells of an image, so its choices are nested: the N cells that it keeps are among the N + 1 that it would keep.
-Cells that a rule cannot tell apart (a plain background) follow in the order of the checkerboard, not in raster order, which would
-keep the top of the picture.
+Each ranks all L cells of an image, so its choices are nested: the best N cells are among the best N + 1. Cells of equal rank (a
+plain background) are ordered like the checkerboard, because raster order would keep the top of the picture.
 
 Shapes: B images, C = 3 channels, H and W pixels, L = side² cells of the grid.
 """
@@ -18,9 +17,9 @@ FIXED: tuple[str, ...] = get_args(FixedKind)
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601)."""
 LEVELS = 32
-"""Bins of the histogram whose entropy is taken."""
+"""Number of histogram bins for the entropy."""
 WINDOW = 8
-"""Pixels per side of the smallest window that an entropy is taken over: a cell of 2 × 2 pixels has hardly any."""
+"""Smallest window for an entropy, in pixels per side, because a cell of 2 × 2 pixels has hardly any."""
 
 
 def fixed_ranking(kind: str, image_BCHW: Tensor, side: int) -> Tensor:
@@ -32,7 +31,7 @@ def fixed_ranking(kind: str, image_BCHW: Tensor, side: int) -> Tensor:
         side: cells per side of the grid.
 
     Returns:
-        Ranks [B, L] in (0, 1), all different within an image; a higher one is kept first. Float32, or float64 as the image.
+        Ranks [B, L] in (0, 1), all different within an image; the highest is kept first. Float32, or float64 like the image.
     """
     spread_L = dithered(side).to(image_BCHW.device)
     if kind == "checkerboard":
@@ -43,8 +42,8 @@ def fixed_ranking(kind: str, image_BCHW: Tensor, side: int) -> Tensor:
 
 
 def dithered(side: int) -> Tensor:
-    """Cells spread evenly at every N (Bayer's ordered dither): the better half is a checkerboard, the best quarter every other
-    cell of every other row. Values [L], int64, all different; a higher one comes first."""
+    """Values [L] that spread the best N cells evenly for every N (Bayer's ordered dither): the better half is a checkerboard,
+    the best quarter every other cell of every other row. int64, all different; the highest comes first."""
     matrix_SS = torch.zeros(1, 1, dtype=torch.int64)
     while len(matrix_SS) < side:
         top_SS = torch.cat([4 * matrix_SS, 4 * matrix_SS + 2], dim=1)
@@ -53,7 +52,7 @@ def dithered(side: int) -> Tensor:
 
 
 def ranks(value_BL: Tensor, then_L: Tensor) -> Tensor:
-    """(place + ½) / L of each cell by `value_BL`, equal ones by `then_L`; the highest has the highest."""
+    """(place + ½) / L of each cell, ordered by `value_BL` and then `then_L`; the highest value has the highest rank."""
     length = len(then_L)
     order_L = then_L.argsort(stable=True)
     order_BL = order_L[value_BL[:, order_L].argsort(dim=-1, stable=True)]
@@ -68,13 +67,15 @@ def cell_gradient(image_BCHW: Tensor, side: int) -> Tensor:
 
 
 def cell_entropy(image_BCHW: Tensor, side: int) -> Tensor:
-    """Shannon entropy of luma around each cell, [B, L] nats in 0 … ln `LEVELS`: of the cell's pixels, or of the `WINDOW` around
-    it where cells are smaller (pixels beyond the image do not count)."""
+    """Shannon entropy of luma, [B, L] nats in 0 … ln `LEVELS`: over each cell's pixels, or over the `WINDOW` around it if cells
+    are smaller (pixels outside the image do not count)."""
     cell = image_BCHW.shape[-1] // side
     border = max(0, -(-(WINDOW - cell) // 2))
     bins_BHW = (_luma(image_BCHW) * LEVELS).long().clamp_(0, LEVELS - 1)
     entropy_BHW: Tensor | None = None
-    for level in range(LEVELS):  # a one-hot image of all levels at once would take LEVELS images of memory
+    for level in range(
+        LEVELS
+    ):  # level by level, because a one-hot image of all levels would take LEVELS times the memory
         hit_BHW = (bins_BHW == level).to(image_BCHW.dtype)
         share_BHW = F.avg_pool2d(hit_BHW, cell + 2 * border, cell, border, count_include_pad=False)
         part_BHW = -torch.xlogy(share_BHW, share_BHW)

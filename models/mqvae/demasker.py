@@ -1,4 +1,4 @@
-"""The adaptive de-mask module (paper section 3.2, Eq. 5-8): masked cells are inferred from the kept ones.
+"""The adaptive de-mask module (paper section 3.2, Eq. 5-8): infers masked cells from the kept ones.
 
     q, k, v = W_q z, W_k z, W_v z                    (5)
     A = softmax(q kᵀ / √n_e) ⊙ B_h                   (6)   one factor per key
@@ -26,11 +26,11 @@ class DirectionConstrainedAttention(nn.Module):
 
     The paper multiplies the softmax by B after normalising, one factor per key. That equals scaling the values:
     (softmax(q kᵀ/√d) ⊙ B) v = softmax(q kᵀ/√d)(B ⊙ v), so no L × L matrix is built and flash kernels apply.
-    The projection after it starts at zero, so that a new block is the identity.
+    The projection after it is initialised to zero, so that a new block is the identity.
 
     Args:
         dim: D.
-        renormalised: divide each row of A by its sum, which the paper does not: the softmax of the scores + log B.
+        renormalised: divide each row of A by its sum (not in the paper), which equals the softmax of the scores + log B.
     """
 
     def __init__(self, dim: int, renormalised: bool = False) -> None:
@@ -43,10 +43,10 @@ class DirectionConstrainedAttention(nn.Module):
         nn.init.zeros_(self.to_out.bias)
 
     def attend(self, z_BLD: Tensor, trust_BL: Tensor) -> Tensor:
-        """Eq. 5-7 alone: normalised features → A v, [B, L, D]."""
+        """Only Eq. 5-7: normalised features → A v, [B, L, D]."""
         q_BLD, k_BLD, v_BLD = self.to_qkv(z_BLD).chunk(3, dim=-1)  # (5)
         if self.renormalised:
-            # softmax(s + log B) is B ⊙ softmax(s) with each row divided by its sum, again without an L × L matrix of ours
+            # softmax(s + log B) is B ⊙ softmax(s) with each row divided by its sum, again without building an L × L matrix
             bias_B11L = trust_BL.log()[:, None, None].to(q_BLD.dtype)
             q_B1LD, k_B1LD, v_B1LD = q_BLD[:, None], k_BLD[:, None], v_BLD[:, None]
             return F.scaled_dot_product_attention(q_B1LD, k_B1LD, v_B1LD, attn_mask=bias_B11L)[:, 0]
@@ -56,7 +56,7 @@ class DirectionConstrainedAttention(nn.Module):
         ]  # (6), (7)
 
     def forward(self, z_BDHW: Tensor, trust_BL: Tensor) -> Tensor:
-        """Grid [B, D, H, W] and trust in each cell, [B, L] in (0, 1] → grid."""
+        """Grid [B, D, H, W] and trust per cell, [B, L] in (0, 1] → grid."""
         height = z_BDHW.shape[2]
         z_BLD = rearrange(self.norm(z_BDHW), "b d h w -> b (h w) d")
         out_BLD = self.to_out(self.attend(z_BLD, trust_BL))
@@ -69,10 +69,9 @@ class Demasker(nn.Module):
 
     Args:
         dim: D.
-        blocks: H, how many sub-modules.
-        kind: `dcsa_update` is the paper's; `dcsa` leaves B at its start; `sa` is plain self-attention (B = 1);
-            `none` hands the filled grid on as it is. `dcsa_renormalised` (beyond the paper) is `dcsa_update` with rows of A
-            that sum to 1.
+        blocks: H, the number of sub-modules.
+        kind: `dcsa_update` is the paper's; `dcsa` never updates B; `sa` is plain self-attention (B = 1); `none` returns the
+            filled grid unchanged. `dcsa_renormalised` (not in the paper) is `dcsa_update` with rows of A that sum to 1.
     """
 
     def __init__(self, dim: int, blocks: int, kind: DemaskKind) -> None:

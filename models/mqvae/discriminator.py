@@ -1,6 +1,6 @@
-"""PatchGAN (Isola et al. 2017), the discriminator of VQGAN's adversarial loss, with GroupNorm in place of BatchNorm.
+"""PatchGAN (Isola et al. 2017), the discriminator of VQGAN's adversarial loss, with GroupNorm instead of BatchNorm.
 
-BatchNorm's statistics would make a step depend on how the batch is split over workers.
+With BatchNorm a step would depend on how the batch is split over workers.
 """
 
 from torch import nn
@@ -12,7 +12,7 @@ class PatchDiscriminator(nn.Sequential):
     """Image [B, 3, H, W] → a map [B, 1, H', W'] of logits, one per patch.
 
     Args:
-        channels: width of the first layer; doubled a layer up to eight times.
+        channels: width of the first layer; it doubles with each layer, up to eight times this.
         layers: 4×4 convolutions of stride 2 (VQGAN: 3).
     """
 

@@ -1,6 +1,6 @@
 """The losses of VQGAN: pixels, hinge adversary, and the weight that balances the two.
 
-A perceptual loss reaches the training step as a callable; see evaluation/perceptual/lpips.py.
+The perceptual loss is passed to the training step as a callable; see evaluation/perceptual/lpips.py.
 """
 
 import torch
@@ -22,12 +22,12 @@ def adaptive_weight(reconstruction: Tensor, adversarial: Tensor, highest: float)
     """λ = ||∇ L_rec|| / (||∇ L_adv|| + 10⁻⁴) at the decoder's last layer (VQGAN Eq. 7), clamped to [0, highest].
 
     Args:
-        reconstruction: ∇ L_rec there.
-        adversarial: ∇ L_adv there.
-        highest: bound of the weight.
+        reconstruction: ∇ L_rec at that layer.
+        adversarial: ∇ L_adv at that layer.
+        highest: upper bound of the weight.
 
     Returns:
-        A scalar, at least float32; 0 where it is not finite.
+        A scalar, at least float32; 0 if it is not finite.
     """
     dtype = torch.promote_types(reconstruction.dtype, torch.float32)
     weight = reconstruction.to(dtype).norm() / (adversarial.to(dtype).norm() + 1e-4)

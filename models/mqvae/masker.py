@@ -1,12 +1,12 @@
-"""The adaptive mask module (paper section 3.2, Eq. 2-4): which cells of the grid are worth a code.
+"""The adaptive mask module (paper section 3.2, Eq. 2-4): chooses the cells that get a code.
 
-    s_l = f_s(z_l)                                   (2)   a two-layer MLP with a sigmoid at its end
+    s_l = f_s(z_l)                                   (2)   a two-layer MLP with a sigmoid output
     Ẑ   = { LayerNorm(z'_l) * s'_l }, l = 1..N       (3)   of the N best-scored cells
     P̂   = their positions in the grid                (4)   0-based, ascending (raster order)
 
-A cell's rank and code do not depend on N: with `kept` per image the choices of one image are nested prefixes of one order.
+A cell's rank and code do not depend on N, so an image's choices for different `kept` are nested prefixes of one order.
 
-Shapes: B images, L cells of the grid, N kept cells (slots, where images keep different numbers), D features.
+Shapes: B images, L cells of the grid, N kept cells (or slots, if images keep different numbers), D features.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from models.mqvae.choosers import FIXED
 
 MaskKind = Literal["adaptive", "random", "checkerboard", "gradient", "entropy", "none"]
 KeptKind = Literal["fixed", "any"]
-"""How many cells of an image are kept in training: N of every image, or a number of 1 … L drawn for each."""
+"""Number of cells kept per image in training: always N, or a number in 1 … L drawn for each image."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Masked:
 
     Attributes:
         features_BND: the kept features, modulated by their scores and projected, in raster order.
-        positions_BN: int64, where they sit, ascending in 0 … L-1; where images keep different numbers of cells there are
-            N = L slots in raster order, and a slot that holds nothing is at L.
-        scores_BL: importance in (0, 1): the scores of Eq. 2, or the ranks of a fixed rule; ones where nothing is masked.
+        positions_BN: int64, their positions, ascending in 0 … L-1; if images keep different numbers of cells there are N = L
+            slots in raster order, and an empty slot has position L.
+        scores_BL: importance in (0, 1): the scores of Eq. 2, or the ranks of a fixed rule; ones if nothing is masked.
         kept_BL: bool, True at the kept positions.
     """
 
@@ -42,31 +42,31 @@ class Masked:
 
 
 def num_kept(mask_ratio: float, num_positions: int) -> int:
-    """N = round((1 - mask_ratio) * L), half to even: the one place where N is computed."""
+    """N = round((1 - mask_ratio) * L), half to even. N is computed nowhere else."""
     return round((1 - mask_ratio) * num_positions)
 
 
 def random_ranking(seeds: Sequence[int], num_positions: int) -> Tensor:
-    """Standard normal numbers [B, L], float32; row b depends on `seeds[b]` alone (0 ≤ seed < 2⁶³)."""
+    """Standard normal numbers [B, L], float32; row b depends only on `seeds[b]` (0 ≤ seed < 2⁶³)."""
     rows = [torch.randn(num_positions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     return torch.stack(rows)
 
 
 def top_positions(ranking_BL: Tensor, kept: int) -> Tensor:
-    """Positions [B, kept] of the highest-ranked cells, ascending; of equal ranks the earlier cell wins."""
+    """Positions [B, kept] of the highest-ranked cells, ascending; among equal ranks the earlier cell wins."""
     order_BL = ranking_BL.argsort(dim=-1, descending=True, stable=True)
     return order_BL[:, :kept].sort(dim=-1).values
 
 
 def best_cells(ranking_BL: Tensor, kept_B: Tensor) -> Tensor:
-    """Bool [B, L]: the `kept_B[b]` highest-ranked cells of image b; of equal ranks the earlier cell wins."""
+    """Bool [B, L]: the `kept_B[b]` highest-ranked cells of image b; among equal ranks the earlier cell wins."""
     order_BL = ranking_BL.argsort(dim=-1, descending=True, stable=True)
     within_BL = torch.arange(order_BL.shape[1], device=order_BL.device) < kept_B[:, None]
     return torch.zeros_like(within_BL).scatter(1, order_BL, within_BL)
 
 
 def slots_of(kept_BL: Tensor) -> Tensor:
-    """Positions of L slots in raster order, int64 [B, L]: its own cell where one is kept, else L."""
+    """Positions of L slots in raster order, int64 [B, L]: slot l has position l if cell l is kept, else L."""
     length = kept_BL.shape[1]
     return torch.arange(length, device=kept_BL.device).expand_as(kept_BL).masked_fill(~kept_BL, length)
 
@@ -74,14 +74,14 @@ def slots_of(kept_BL: Tensor) -> Tensor:
 class Masker(nn.Module):
     """Scores every cell and keeps the N highest (Eq. 2-4).
 
-    The gradient reaches the scorer through the multiplication of Eq. 3 on kept cells; the choice itself has none. With
-    `mask: random` the multiplication stays and only the ranking changes; a fixed rule (`models.mqvae.choosers`) has neither
-    scorer nor multiplication; with `none` every cell is kept, unscored.
+    The scorer gets its gradient through the multiplication of Eq. 3 on kept cells, because the choice itself has none. With
+    `mask: random` only the ranking changes and the multiplication remains; a fixed rule (`models.mqvae.choosers`) has neither
+    scorer nor multiplication; `none` keeps every cell, unscored.
 
     Args:
         dim: D, width of the features.
-        kept: N, how many cells are kept.
-        mask: adaptive (by score), random (by the ranking that the caller gives), a fixed rule (likewise), none.
+        kept: N, the number of kept cells.
+        mask: adaptive (by score), random (by the caller's ranking), a fixed rule (likewise), none.
         scorer_width: hidden width of the scoring network.
     """
 
@@ -90,7 +90,7 @@ class Masker(nn.Module):
         self.kept, self.mask = kept, mask
         self.to_code = nn.Linear(dim, dim)
         if mask in ("adaptive", "random"):
-            # no gain of its own: the linear projection after it (to_code) contains one
+            # no learned gain, because the linear projection after it (to_code) includes one
             self.norm = nn.LayerNorm(dim, elementwise_affine=False)
             self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
 
@@ -106,12 +106,12 @@ class Masker(nn.Module):
 
         Args:
             z_BLD: the encoder's features.
-            ranking_BL: where mask is random, the ranking, random numbers; where it is a fixed rule, that rule's ranks; for
-                adaptive the noise of the exploration, or None.
-            exploration: weight of that noise against the logits of the scores over their standard deviation within the
-                image; 0 is the paper's ranking to the letter.
-            frozen: the scores get no gradient, neither the scorer nor, through it, the encoder.
-            kept: how many cells to keep in place of N: of all images, or int64 [B], of each (1 … L).
+            ranking_BL: if mask is random, random numbers that rank the cells; for a fixed rule, the rule's ranks; if mask is
+                adaptive, the exploration noise, or None.
+            exploration: weight of that noise added to the scores' logits, which are divided by their standard deviation
+                within the image; 0 is exactly the paper's ranking.
+            frozen: the scores pass no gradient, neither to the scorer nor through it to the encoder.
+            kept: number of cells to keep instead of N: one for all images, or int64 [B], one per image (1 … L).
 
         Raises:
             ValueError: mask is neither adaptive nor none, and no ranking was given.
@@ -143,7 +143,7 @@ class Masker(nn.Module):
 
     def _given(self, ranking_BL: Tensor | None) -> Tensor:
         if ranking_BL is None:
-            raise ValueError(f"mask: {self.mask} ranks cells by numbers of the caller's: give ranking_BL")
+            raise ValueError(f"mask: {self.mask} ranks cells by the caller's numbers: pass ranking_BL")
         return ranking_BL
 
     def _ranking(self, logits_BL: Tensor, ranking_BL: Tensor | None, exploration: float) -> Tensor:
@@ -151,7 +151,7 @@ class Masker(nn.Module):
             return self._given(ranking_BL)
         if ranking_BL is None or exploration == 0.0:
             return logits_BL
-        # per image: over the batch, an image's cells would depend on the others of its micro-batch
+        # per image, because otherwise an image's cells would depend on the rest of its micro-batch
         spread_B1 = logits_BL.std(dim=-1, keepdim=True, correction=0).clamp_min(1e-6)
         return logits_BL / spread_B1 + exploration * ranking_BL
 
@@ -163,8 +163,8 @@ class Masker(nn.Module):
 
 
 def fill_slots(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:
-    """As `fill`, of images with different numbers of cells: what is at position L is nothing."""
-    # an L + 1st cell takes what belongs nowhere, and is cut off
+    """Like `fill`, for images with different numbers of cells: slots at position L are empty."""
+    # an extra cell L collects the empty slots, and is cut off
     return fill(features_BND, positions_BN, mask_code_D, num_positions + 1)[:, :num_positions]
 
 

@@ -29,21 +29,20 @@ class MQVAEConfig:
         image_size: pixels per side, a multiple of f (≥ 1).
         patch_size: space-to-depth factor before the first convolution; 1 is VQGAN's encoder (≥ 1).
         channels: ch, width of the first level (≥ 1).
-        channel_multipliers: of `channels`, one per level; f = patch_size · 2^(levels - 1) (each ≥ 1).
+        channel_multipliers: factors of `channels`, one per level; f = patch_size · 2^(levels - 1) (each ≥ 1).
         res_blocks: ResBlocks per level (≥ 1).
         attention: whether the grid's level attends over the grid, in encoder and decoder.
         code_dim: n_z, features of a cell and of a code (≥ 1).
         num_codes: K, codes of the codebook (≥ 2, ≤ 65536).
-        mask: adaptive (the paper), random (its ablation), checkerboard, gradient, entropy (rules that learn nothing,
+        mask: adaptive (the paper), random (its ablation), checkerboard, gradient, entropy (rules without learning,
             models/mqvae/choosers.py), none (VQGAN).
-        mask_ratio: share of the cells that is not quantised; 0 where mask is none; where kept is any, what is asked for unless
-            more or fewer are (≥ 0, < 1).
+        mask_ratio: share of the cells that is not quantised; 0 if mask is none; the default share if kept is any (≥ 0, < 1).
         scorer_width: hidden width of the scoring network, Eq. 2 (≥ 1).
         demask: dcsa_update (the paper), dcsa, sa, none (its ablations), dcsa_renormalised.
         demask_blocks: H, sub-modules of the de-mask blocks (≥ 1).
         quantizer: how the codebook is learned.
-        refine: channels of a 3×3 convolution at full resolution, the decoder's last; 0 is VQGAN's, which has none (≥ 0).
-        kept: fixed (the paper: N cells of every image in training) or any (1 … L, drawn for each image).
+        refine: channels of a last 3×3 convolution at full resolution in the decoder; 0 has none, like VQGAN (≥ 0).
+        kept: fixed (the paper: N cells per image in training) or any (1 … L, drawn for each image).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -127,9 +126,9 @@ class MQVAEConfig:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The stored form of an image: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1.
+    """Images in stored form: codes_BN int64 in 0 … K-1, positions_BN int64 ascending in 0 … L-1.
 
-    Where images have different numbers of codes, N is that of slots, and a slot at position L holds nothing.
+    If images have different numbers of codes, N counts slots, and a slot at position L is empty.
     """
 
     codes_BN: Tensor
@@ -138,7 +137,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class MQVAEOutput:
-    """One forward pass.
+    """Results of a forward pass.
 
     Attributes:
         reconstruction_BCHW: float, not clamped; images are in [-1, 1].
@@ -146,9 +145,9 @@ class MQVAEOutput:
         kept_BL: bool.
         codes_BN: int64.
         positions_BN: int64, ascending.
-        features_BND: kept features before quantisation (what the codebook learns from).
+        features_BND: kept features before quantisation, from which the codebook learns.
         commitment: scalar loss of the quantiser.
-        hidden_BCHW: detached, what the decoder's last convolution is given (for `MQVAE.last_layer_gradient`).
+        hidden_BCHW: detached input of the decoder's last convolution (for `MQVAE.last_layer_gradient`).
     """
 
     reconstruction_BCHW: Tensor
@@ -190,13 +189,13 @@ class MQVAE(nn.Module):
         return z_BLD
 
     def _ranking(self, image_BCHW: Tensor, ranking_BL: Tensor | None) -> Tensor | None:
-        """The ranks of a fixed rule where the mask is one; else what the caller gave."""
+        """The ranks of a fixed rule if the mask is one; else the caller's ranking."""
         if self.config.mask not in FIXED:
             return ranking_BL
         return fixed_ranking(self.config.mask, image_BCHW, self.config.grid)
 
     def decode(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
-        """Fill the grid, de-mask, decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
+        """Fill the grid, de-mask and decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
         return self.decoder.last(self._decode_until_last(vectors_BND, positions_BN))
 
     def _decode_until_last(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
@@ -213,8 +212,8 @@ class MQVAE(nn.Module):
         """Gradient of a loss with respect to the decoder's last weight, where VQGAN's adaptive weight compares two losses.
 
         Args:
-            hidden_BCHW: what the last convolution was given.
-            gradient_BCHW: the loss's gradient at the image; its dtype is the product's.
+            hidden_BCHW: the last convolution's input.
+            gradient_BCHW: the loss's gradient at the image, which determines the dtype.
         """
         last_at = (
             1 if self.config.refine else self.config.patch_size
@@ -262,9 +261,9 @@ class MQVAE(nn.Module):
 
     @torch.no_grad()
     def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:
-        """Codes and positions [B, N] int64 → images [B, 3, H, W], not clamped; in any order.
+        """Codes and positions [B, N] int64, in any order → images [B, 3, H, W], not clamped.
 
-        A model that was trained for any number of cells takes slots at position L too, which hold nothing.
+        A model trained for any number of cells also accepts empty slots, at position L.
         """
         return self.decode(self.quantizer.lookup(codes_BN), positions_BN)
 
@@ -274,5 +273,5 @@ class MQVAE(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        """Load such a folder, in eval mode, on the CPU; ValueError if the files do not fit each other."""
+        """Load a folder written by `save_pretrained`, in eval mode, on the CPU; ValueError if its files do not fit together."""
         return load_pretrained(cls, MQVAEConfig, folder)

@@ -1,6 +1,6 @@
-"""Vector quantisation (paper Eq. 1) with a codebook that follows its features by an EMA or by gradient.
+"""Vector quantisation (paper Eq. 1) with a codebook learned by an EMA of its features or by gradient.
 
-SimVQ (Zhu et al. 2024, beyond the paper) moves all codes at once: fixed random vectors through one learned linear map.
+SimVQ (Zhu et al. 2024, not in the paper) moves all codes together: fixed random vectors through a learned linear map.
 
     Q(z; C) = argmin_k ||z - e_k||²      (1)
 
@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from models.base.moving import sent
 
 Reduce = Callable[[Tensor], Tensor]
-"""Sums a tensor over all workers (the identity where there is one)."""
+"""Sums a tensor over all workers (the identity for a single worker)."""
 Admit = Callable[[Mapping[str, Tensor]], Tensor]
-"""What a number is called → that number; returns a bool scalar: whether to move, False where one is not finite."""
+"""Name → scalar; returns a bool scalar: whether to update, False if a number is not finite."""
 TILE = 1 << 24
-"""Distances that are held at once: 64 MiB in fp32."""
+"""Number of distances in memory at once: 64 MiB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class QuantizerConfig:
 
     Attributes:
         kind: `ema` (codes are moving averages of their features), `gradient` (VQGAN's loss) or `simvq`.
-        estimator: how the gradient passes the choice: `straight_through`, or `rotation` (Fifty et al. 2024).
-        decay: of the moving averages (≥ 0, < 1).
+        estimator: how the gradient passes the quantisation: `straight_through`, or `rotation` (Fifty et al. 2024).
+        decay: decay of the moving averages (≥ 0, < 1).
         commitment: weight of ||z - sg(e)||² (≥ 0).
         restart_every: steps between restarts of dead codes (EMA only); 0 never restarts (≥ 0).
         restart_below: a code is dead when its average count is below this share of the expected count (≥ 0).
@@ -62,7 +62,7 @@ class Quantized:
     Attributes:
         vectors_BND: e(Q(z)), with the gradient passed to z by the estimator.
         codes_BN: int64 in 0 … K-1.
-        loss: scalar, the commitment (and, for a codebook learned by gradient, the codebook) loss.
+        loss: scalar, the commitment loss, plus the codebook loss if the codebook is learned by gradient.
     """
 
     vectors_BND: Tensor
@@ -72,13 +72,13 @@ class Quantized:
 
 @dataclass(frozen=True)
 class CodebookBatch:
-    """The features of one micro-batch, kept for the codebook's update at the end of the step.
+    """A micro-batch's features, stored for the codebook's update at the end of the step.
 
     Attributes:
         first: index of its first image in the global batch.
         features_BND: detached features before quantisation.
         codes_BN: their codes.
-        held_BN: bool, which slots hold a kept cell, where images keep different numbers of them; None where all do.
+        held_BN: bool, whether each slot holds a kept cell, if images keep different numbers; None if all do.
     """
 
     first: int
@@ -89,7 +89,7 @@ class CodebookBatch:
 
 @dataclass(frozen=True)
 class CodebookStep:
-    """Result of a codebook update: uses of each code in the global batch, and the number of restarted codes (a scalar)."""
+    """Result of a codebook update: each code's uses in the global batch, and the number of restarted codes (a scalar)."""
 
     count_K: Tensor
     restarted: Tensor
@@ -101,14 +101,14 @@ def always(numbers: Mapping[str, Tensor]) -> Tensor:
 
 
 def straight_through(z_BND: Tensor, e_BND: Tensor) -> Tensor:
-    """Straight-through estimator: the value of e; the gradient goes to z unchanged."""
+    """Straight-through estimator: returns e, and passes the gradient to z unchanged."""
     return z_BND + (e_BND - z_BND).detach()
 
 
 def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
-    """Rotation trick: e written as λ R z, R rotating z's direction to e's, λ = |e| / |z|, both treated as constants.
+    """Rotation trick: e = λ R z, where R rotates z's direction to e's and λ = |e| / |z|, both treated as constants.
 
-    With r = (ẑ + ê) / |ẑ + ê|: R = I - 2 r rᵀ + 2 ê ẑᵀ (Fifty et al. 2024, section 4), so the gradient of e turns with z.
+    With r = (ẑ + ê) / |ẑ + ê|: R = I - 2 r rᵀ + 2 ê ẑᵀ (Fifty et al. 2024, section 4), so e's gradient rotates with z.
     """
     with torch.no_grad():
         size_BN1 = z_BND.norm(dim=-1, keepdim=True).clamp_min(1e-6)
@@ -124,8 +124,8 @@ def rotated(z_BND: Tensor, e_BND: Tensor) -> Tensor:
 class Quantizer(nn.Module):
     """A codebook of K codes with D features each.
 
-    Distances and averages are at least float32, whatever the autocast. `update` is called once per step with the features
-    of the whole global batch (over workers), so that the codebook does not depend on how the batch was split.
+    Distances and averages are at least float32, whatever the autocast. `update` is called once per step with the features of
+    the whole global batch, over all workers, so that the codebook does not depend on how the batch is split.
     """
 
     codebook_KD: Tensor
@@ -153,14 +153,14 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def nearest(self, z_BND: Tensor) -> Tensor:
-        """Eq. 1: the index of the nearest code, int64 [B, N]; of equally near codes the first.
+        """Eq. 1: the index of the nearest code, int64 [B, N]; the first of equally near codes.
 
-        Searched in tiles of rows, so that no B·N × K matrix is held.
+        Searches in tiles of rows, to avoid a B·N × K matrix.
         """
         codebook_KD = self.codebook_KD.to(z_BND.dtype)
         square_K = codebook_KD.square().sum(-1)
         tiles = z_BND.flatten(0, 1).split(max(1, TILE // len(codebook_KD)))
-        # ||z||² is left out: it is the same for every k
+        # ||z||² is left out, because it is the same for every k
         found = [(square_K - 2 * z_RD @ codebook_KD.T).argmin(-1) for z_RD in tiles]
         return torch.cat(found).view(z_BND.shape[:2])
 
@@ -169,14 +169,14 @@ class Quantizer(nn.Module):
         return F.embedding(codes_BN, self.codebook_KD)
 
     def forward(self, z_BND: Tensor, bypass: bool = False, held_BN: Tensor | None = None) -> Quantized:
-        """Quantise with the straight-through gradient.
+        """Quantise features.
 
         Args:
             z_BND: features.
             bypass: pass them through unquantised.
-            held_BN: bool, which slots hold a kept cell; the loss is of these. None: all do.
+            held_BN: bool, whether each slot holds a kept cell; the loss covers only these. None: all do.
         """
-        # autocast is off: in bf16 close codes are equally near, and the first of them would always win
+        # autocast off: in bf16 close codes would be equally near, and the first would always win
         with torch.autocast(z_BND.device.type, enabled=False):
             z_BND = z_BND if z_BND.dtype == torch.float64 else z_BND.float()
             codes_BN = self.nearest(z_BND)
@@ -199,7 +199,7 @@ class Quantizer(nn.Module):
     def initialise(
         self, batches: Sequence[CodebookBatch], batch: int, seed: int, reduce: Reduce, admit: Admit = always
     ) -> None:
-        """Initialise the codes with features of one global batch (EMA codebook)."""
+        """Initialise an EMA codebook with features of one global batch."""
         count = self._weights(batches).sum().expand(len(self.count_K), 1)
         reduced = reduce(torch.cat([self._candidates(batches, batch, seed), count], dim=1))
         start_KD, expected = reduced[:, :-1], self._expected(batches, batch, reduced[0, -1])
@@ -208,10 +208,10 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def keep(self, total: int) -> None:
-        """Go on from a codebook that was loaded: each code counts as if it had its share of the `total` features of a step.
+        """Continue with a loaded codebook: set each code's count to its share of the `total` features of a step.
 
-        So none is dead before it has had its chance on other data, and counts of another batch size do not linger. The codes
-        themselves are not touched; for a codebook that is no EMA there is nothing to do.
+        This gives every code a chance on the new data before it counts as dead, and discards counts of another batch size. The
+        codes themselves do not change; without an EMA there is nothing to do.
         """
         if self.config.kind == "ema":
             self.count_K.fill_(total / len(self.count_K))
@@ -228,17 +228,17 @@ class Quantizer(nn.Module):
         admit: Admit = always,
         frozen: bool = False,
     ) -> CodebookStep:
-        """Count the codes of the global batch and, where the codebook is an EMA, move it one step.
+        """Count the codes of the global batch and, for an EMA codebook, update it by one step.
 
-        Nothing here waits for the device: no mask is turned into indices, no number is read.
+        The host never waits for the device: no mask becomes indices, no number is read.
 
         Args:
             batches: this worker's micro-batches.
             batch: images in the global batch, over all workers.
-            restart: whether dead codes start again from features of this batch.
-            seed: decides which features; equal on all workers.
+            restart: whether dead codes restart from features of this batch.
+            seed: chooses these features; equal on all workers.
             reduce: sums over workers; called once.
-            admit: whether the sums may be taken.
+            admit: whether the sums may be used.
             frozen: only count.
         """
         size, dim = self.codebook_KD.shape
@@ -261,7 +261,7 @@ class Quantizer(nn.Module):
         sum_KD = self.sum_KD.lerp(reduced[:, 1 : 1 + dim], 1 - decay)
         codebook_KD = torch.where(count_K[:, None] > 1e-6, sum_KD / count_K[:, None], self.codebook_KD)
         dead_K = torch.zeros_like(count_K, dtype=torch.bool)
-        if restart:  # a new code is given the expected count, so that it lives until it has had its chance
+        if restart:  # give a new code the expected count, so that it gets a chance before it counts as dead
             expected = self._expected(batches, batch, seen_K.sum())
             dead_K = count_K < self.config.restart_below * expected
             codebook_KD = torch.where(dead_K[:, None], reduced[:, 1 + dim :], codebook_KD)
@@ -271,7 +271,7 @@ class Quantizer(nn.Module):
         return CodebookStep(seen_K, dead_K.sum())
 
     def _take(self, fine: Tensor, codebook_KD: Tensor, count_K: Tensor, sum_KD: Tensor) -> None:
-        """Assign the codebook and its averages where `fine` is true."""
+        """Assign the codebook and its averages if `fine` is true."""
         self.codebook_KD.copy_(torch.where(fine, codebook_KD, self.codebook_KD))
         self.count_K.copy_(torch.where(fine, count_K, self.count_K))
         self.sum_KD.copy_(torch.where(fine, sum_KD, self.sum_KD))
@@ -282,14 +282,14 @@ class Quantizer(nn.Module):
         return torch.cat([part_BN.reshape(-1) for part_BN in held]).to(self.codebook_KD.dtype)
 
     def _expected(self, batches: Sequence[CodebookBatch], batch: int, held: Tensor) -> Tensor | float:
-        """How often a code would be chosen in the global batch were all alike; `held`: cells that it keeps."""
+        """A code's uses in the global batch if all were equally frequent; `held`: number of cells that the batch keeps."""
         size = len(self.codebook_KD)
         return (
             held / size if batches[0].held_BN is not None else batch * batches[0].features_BND.shape[1] / size
         )
 
     def _candidates(self, batches: Sequence[CodebookBatch], batch: int, seed: int) -> Tensor:
-        """K features [K, D] chosen by their index in the global batch; zeros where another worker has them."""
+        """K features [K, D] chosen by index in the global batch; zeros for those on other workers."""
         if batches[0].held_BN is not None:
             return self._held_candidates(batches, batch, seed)
         size, dim = self.codebook_KD.shape
@@ -306,10 +306,10 @@ class Quantizer(nn.Module):
         return found_KD
 
     def _held_candidates(self, batches: Sequence[CodebookBatch], batch: int, seed: int) -> Tensor:
-        """The same where images keep different numbers of cells, which only the worker that has an image knows.
+        """The same if images keep different numbers of cells, which only an image's own worker knows.
 
-        So a code is given an image of the global batch, and a place in 0 … 1 among the cells that it keeps. The turns of one
-        image take its cells in strata: two codes start alike only where it keeps fewer cells than it has turns.
+        Each code therefore gets an image of the global batch and a relative place in 0 … 1 among its kept cells. The codes of
+        one image take its cells in strata, so two codes start equal only if the image keeps fewer cells than it has codes.
         """
         size, device = len(self.codebook_KD), self.codebook_KD.device
         generator = torch.Generator().manual_seed(seed)
@@ -332,7 +332,7 @@ class Quantizer(nn.Module):
 
 
 def mse_of_held(a_BND: Tensor, b_BND: Tensor, held_BN: Tensor | None) -> Tensor:
-    """Mean squared difference: of the slots that hold a kept cell, per image, so that each image weighs the same."""
+    """Mean squared difference over the slots with a kept cell, per image, so that all images have the same weight."""
     if held_BN is None:
         return F.mse_loss(a_BND, b_BND)
     square_BN = (a_BND - b_BND).square().mean(-1) * held_BN

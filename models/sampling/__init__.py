@@ -1,4 +1,4 @@
-"""Sampling from a Stackformer (paper section 3.3, Algorithm 1): cached transformers, the choice of a token, CUDA graphs."""
+"""Sampling from a Stackformer (paper section 3.3, Algorithm 1): cached transformers, drawing tokens, CUDA graphs."""
 
 from models.sampling.choice import Truncation, draw, draw_uniform
 from models.sampling.sampler import Sampled, Sampler, SamplingSettings, sample

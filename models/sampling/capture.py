@@ -1,8 +1,8 @@
-"""Steps of decoding as CUDA graphs: the first step of a kind runs and is then captured, the others replay it.
+"""Decoding steps as CUDA graphs: the first step of a kind runs and is then captured; later ones replay it.
 
-Written to be safe in a program that does more than sample. The first step runs on the stream that captures it, so that libraries
-set up their workspaces there and not within the graph. Only calls of this thread can spoil a capture (`thread_local`), so
-another thread may allocate meanwhile. Where capturing fails, steps run one by one from then on, and one warning says so.
+Safe in a program that does more than sample. The first step runs on the capturing stream, so that libraries set up their
+workspaces there and not inside the graph. Only calls from this thread can invalidate a capture (`thread_local`), so other
+threads may allocate meanwhile. If capturing fails, steps are launched one by one from then on, after one warning.
 """
 
 import warnings
@@ -13,7 +13,7 @@ import torch
 
 
 class StepGraphs:
-    """CUDA graphs of one function over tensors at fixed addresses, one per set of shapes.
+    """CUDA graphs of one function on tensors at fixed addresses, one graph per set of shapes.
 
     Args:
         device: the GPU of those tensors.
@@ -30,8 +30,8 @@ class StepGraphs:
 
         Args:
             kind: steps of one kind launch the same kernels on the same shapes.
-            step: the step; its inputs are read from tensors that it shares with the other steps.
-            rewind: put back what the step changed outside of tensors; called before the step is captured.
+            step: the step, which reads its inputs from tensors shared with the other steps.
+            rewind: undoes the step's changes outside tensors; called before the step is captured.
         """
         if kind in self._graphs:
             self._graphs[kind].replay()
@@ -51,7 +51,7 @@ class StepGraphs:
             self._graphs[kind] = graph
 
     def _side_stream(self) -> torch.cuda.Stream | None:
-        """The stream that captures; None once that has failed."""
+        """The capturing stream; None after a failure."""
         if self._stream is None and not self.failed:
             try:
                 self._stream, self._pool = torch.cuda.Stream(self.device), torch.cuda.graph_pool_handle()
@@ -60,7 +60,7 @@ class StepGraphs:
         return None if self.failed else self._stream
 
     def _captured(self, step: Callable[[], None], stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph | None:
-        """A graph of the step; capturing runs no kernel, so tensors stay as the step left them."""
+        """A graph of the step; capturing runs no kernel, so tensors keep the step's results."""
         before = torch.cuda.current_stream()
         graph = torch.cuda.CUDAGraph()
         try:
@@ -69,7 +69,7 @@ class StepGraphs:
         except RuntimeError as error:
             torch.cuda.set_stream(
                 before
-            )  # torch leaves the capturing stream current where ending a capture fails
+            )  # torch leaves the capturing stream current if ending a capture fails
             self._give_up(error)
             return None
         return graph

@@ -1,7 +1,7 @@
-"""The choice of one entry of a distribution: truncated, then by the inverse of its cumulative distribution.
+"""Draws an entry from a distribution: truncation, then the inverse of the cumulative distribution.
 
-An image's randomness is two uniform numbers per step from a generator of its own seed: so it depends neither on the batch nor
-on the device.
+An image's randomness is two uniform numbers per step from a generator with its own seed, so it depends neither on the batch
+nor on the device.
 
 Shapes: B images, V entries of some vocabulary (K or L).
 """
@@ -22,7 +22,7 @@ class Truncation:
     Attributes:
         temperature: divides the logits (> 0).
         top_k: keeps the k likeliest; 0 keeps all (≥ 0).
-        top_p: keeps the fewest of the likeliest that together reach this probability; 1 keeps all (> 0, ≤ 1).
+        top_p: keeps the smallest set of the likeliest whose probabilities reach this sum; 1 keeps all (> 0, ≤ 1).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -43,7 +43,7 @@ class Truncation:
 
 
 def draw_uniform(seeds: Sequence[int], steps: int) -> Tensor:
-    """Uniform float64 in [0, 1), [B, steps, 2] (code, position); row b follows from `seeds[b]` alone."""
+    """Uniform float64 in [0, 1), [B, steps, 2] (code, position); row b depends only on `seeds[b]`."""
     rows = [
         torch.rand(steps, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         for seed in seeds
@@ -52,13 +52,13 @@ def draw_uniform(seeds: Sequence[int], steps: int) -> Tensor:
 
 
 def draw(logits_BV: Tensor, truncation: Truncation, uniform_B: Tensor) -> Tensor:
-    """Choose an entry per row: temperature, top-k, top-p of what top-k left, then the inverse distribution.
+    """Draw an entry per row: temperature, top-k, top-p of the remaining entries, then the inverse distribution.
 
     Args:
-        logits_BV: -inf where an entry must not be chosen; one finite entry per row at least.
-        truncation: how to sharpen.
-        uniform_B: float64 in [0, 1); the entries lie along it from the likeliest to the least likely, equal ones in their order
-            (CUDA's sorts are stable at every size: in-block up to 4,096 entries, radix above, none of which waits for the host).
+        logits_BV: -inf for entries that must not be drawn; at least one finite entry per row.
+        truncation: temperature, top-k and top-p.
+        uniform_B: float64 in [0, 1); entries are ordered along it from the likeliest to the least likely, ties by index
+            (CUDA's sorts are stable at every size, in-block up to 4,096 entries and radix above, and never wait for the host).
 
     Returns:
         int64 [B].

@@ -1,13 +1,13 @@
-"""A trained transformer prepared for decoding: one token a sequence and step, keys and values kept.
+"""A trained transformer prepared for decoding: one token per sequence and step, with cached keys and values.
 
-A step reads every weight once for a handful of rows, so its floor is bytes over bandwidth. What counts is how the weights lie in
-memory: on CPUs each linear map is packed once for oneDNN, which then streams it 2-3 times faster than `F.linear` does
-for few rows, and takes GELU or the residual sum along. Elsewhere, and in float64, the maps are the plain ones.
+A step reads every weight once for a few rows, so its lower bound is bytes over bandwidth, and the weights' memory layout decides.
+On CPUs each linear map is packed once for oneDNN, which then streams it 2-3 times faster than `F.linear` for few rows, and
+fuses GELU or the residual sum. On other devices, and in float64, the plain maps are used.
 
-Keys and values of one query are attended in fp32 on CPUs: the fused kernel is several times slower there in bf16.
+On CPUs attention of a single query runs in fp32, because the fused kernel is several times slower there in bf16.
 
-Shapes: R sequences, M tokens of each that come at once, T tokens at most, S of them that attention reads, D width, H heads,
-E = D / H, I and O widths before and after a linear map.
+Shapes: R sequences, M tokens of each per call, at most T tokens, S of them read by attention, D width, H heads, E = D / H,
+I and O widths before and after a linear map.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from models.stackformer.transformer import Block, ModernBlock, ModernTransformer
 
 
 def packs(weight: Tensor) -> bool:
-    """Whether oneDNN packs this weight: on CPUs that it supports, in fp32, and in bf16 where the CPU computes in it."""
+    """Whether oneDNN packs this weight: on supported CPUs, in fp32, and in bf16 if the CPU computes in bf16."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     if weight.dtype == torch.bfloat16:
@@ -35,8 +35,8 @@ class Projection:
     """x Wᵀ + b for few rows, with the weight repacked once.
 
     Args:
-        linear: the map; its weight is copied where it is packed.
-        rows: how many rows come at once, for the layout (any number may come).
+        linear: the map; packing copies its weight.
+        rows: the expected number of rows, for the layout (any number works).
     """
 
     def __init__(self, linear: nn.Linear, rows: int) -> None:
@@ -78,12 +78,12 @@ class Projection:
 
 
 class Cache:
-    """Keys and values of one block.
+    """The key-value cache of one block.
 
     Args:
-        weight: whose device and dtype they take.
+        weight: a weight whose device and dtype they share.
         rows, heads, length: R, H, T.
-        kept_as: their dtype; None is fp32 or more on CPUs, elsewhere the weight's dtype.
+        kept_as: their dtype; None is at least fp32 on CPUs, and the weight's dtype elsewhere.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Cache:
         reach: int,
         mask_S: Tensor | None,
     ) -> Tensor:
-        """Store the keys and values of `time_M`, and attend to all stored ones: [R, M, D]."""
+        """Store the keys and values of `time_M` and attend to all stored ones: [R, M, D]."""
         dtype = self.k_RHTE.dtype
         self.k_RHTE.index_copy_(2, time_M, k_RHME.to(dtype))
         self.v_RHTE.index_copy_(2, time_M, v_RHME.to(dtype))
@@ -116,13 +116,13 @@ class Cache:
 
 
 class DecodingBlock:
-    """A `Block` of a transformer in eval mode, with its cache.
+    """A transformer's `Block` in eval mode, with a key-value cache.
 
     Args:
-        block: whose weights it takes.
+        block: the block with the weights.
         rows: R.
         length: T.
-        kept_as: of keys and values; None: of the weights, and at least fp32 on CPUs.
+        kept_as: dtype of keys and values; None: the weights' dtype, but at least fp32 on CPUs.
     """
 
     def __init__(self, block: Block, rows: int, length: int, kept_as: torch.dtype | None = None) -> None:
@@ -145,7 +145,7 @@ class DecodingBlock:
 
 
 class DecodingModernBlock:
-    """A `ModernBlock` in eval mode, with its cache; arguments as of `DecodingBlock`."""
+    """A `ModernBlock` in eval mode, with a key-value cache; arguments as in `DecodingBlock`."""
 
     def __init__(
         self, block: ModernBlock, rows: int, length: int, kept_as: torch.dtype | None = None
@@ -176,7 +176,7 @@ class DecodingTransformer:
     """A transformer in eval mode that reads its sequences one token per step.
 
     Args:
-        transformer: whose weights it takes; later changes of them are not seen.
+        transformer: the transformer with the weights; later changes to them have no effect.
         rows: R.
         length: T.
         kept_as: as in `DecodingBlock`.
@@ -205,18 +205,18 @@ class DecodingTransformer:
     def __call__(
         self, u_RMD: Tensor, place_RM: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None
     ) -> Tensor:
-        """H = Transformer(U) of the tokens at `time_M`, given all earlier ones before: [R, M, D].
+        """H = Transformer(U) of the tokens at `time_M`, after all earlier ones were given: [R, M, D].
 
         Args:
-            u_RMD: one token a sequence; or the first M > 1 of each.
-            place_RM: int64 in 0 … L, the cells that they are of (L for <sos>).
-            time_M: int64, their places in the sequence.
-            reach: S, how many places attention reads: up to the last of `time_M`, or farther under a mask.
-            mask_S: bool, which of those places are there; None says all are.
+            u_RMD: one token per sequence, or the first M > 1 of each.
+            place_RM: int64 in 0 … L, the tokens' cells (L for <sos>).
+            time_M: int64, the tokens' places in the sequence.
+            reach: S, the number of places that attention reads: up to the last of `time_M`, or farther with a mask.
+            mask_S: bool, which of those places hold tokens; None means all.
         """
         if (
             mask_S is not None
-        ):  # once per step; each block's attention would turn a bool mask into this by itself
+        ):  # once per step, because each block's attention would convert a bool mask itself
             zeros_S = torch.zeros(reach, dtype=self.kept_as, device=u_RMD.device)
             mask_S = zeros_S.masked_fill(~mask_S, -math.inf)
         if isinstance(self.transformer, Transformer):
@@ -238,17 +238,17 @@ def decoding_transformer(
     kept_as: torch.dtype | None,
     fused: bool,
 ) -> DecodingTransformer:
-    """Of the fused kind where it is asked for; arguments as of `DecodingTransformer`."""
+    """A decoding transformer, fused if requested; arguments as in `DecodingTransformer`."""
     if not fused:
         return DecodingTransformer(transformer, rows, length, kept_as)
-    from models.sampling.fused import FusedTransformer  # Triton comes with torch for GPUs alone
+    from models.sampling.fused import FusedTransformer  # Triton is installed only with torch's GPU builds
 
     assert isinstance(transformer, Transformer)
     return FusedTransformer(transformer, rows, length, kept_as)
 
 
 def can_fuse(transformers: Iterable[Transformer | ModernTransformer], kept_as: torch.dtype | None) -> bool:
-    """Whether all of them can be of the fused kind, here."""
+    """Whether all of them can be fused on this device."""
     if importlib.util.find_spec("triton") is None:
         return False
     from models.sampling.fused import fuses
@@ -257,7 +257,7 @@ def can_fuse(transformers: Iterable[Transformer | ModernTransformer], kept_as: t
 
 
 def head(linear: nn.Linear, rows: int, fused: bool) -> Callable[[Tensor], Tensor]:
-    """A map of R rows to logits."""
+    """A function from R rows to logits."""
     if not fused:
         return Projection(linear, rows)
     from models.sampling.kernels import FusedLinear

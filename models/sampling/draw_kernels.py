@@ -1,7 +1,7 @@
-"""Triton kernels that draw from a distribution on a GPU without sorting it: two launches in place of sixteen.
+"""Triton kernels that draw from a distribution on a GPU without sorting it: two launches instead of sixteen.
 
-An entry's place in the order of likelihood is the number of entries before it, and its place along the uniform number their
-probability; both are counted for some entries per program. Kept in float64, as `models.sampling.choice.draw` keeps them.
+An entry's rank in order of likelihood is the number of entries before it, and its position along the uniform number is their
+total probability. Each program computes both for some entries, in float64 like `models.sampling.choice.draw`.
 
 Shapes: B images, V entries of a vocabulary.
 """
@@ -13,9 +13,9 @@ import triton.language as tl
 from torch import Tensor
 
 MOST_ENTRIES = 1024
-"""Of a vocabulary that is drawn from here: as many as were tried on a GPU; all pairs of them are compared."""
+"""Largest vocabulary for these kernels, which compare all pairs of entries; larger ones were not tried on a GPU."""
 SOME_ENTRIES = 16
-"""Of it, placed by one program."""
+"""Number of entries placed by one program."""
 
 
 @triton.jit
@@ -23,10 +23,10 @@ def _placed(  # type: ignore[no-untyped-def]
     logits, previous, step, ranks, shares, befores, truncation, stride, highest,
     V: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_W: tl.constexpr, TOP_K: tl.constexpr, ASCENDING: tl.constexpr,
 ):  # fmt: skip
-    """The places of some entries in a row's order, without sorting it: how many come before each, and their probability.
+    """The places of some entries in a row's order, without sorting: the number of entries before each, and their probability.
 
-    An entry comes before another if it is likelier, or as likely and first. With TOP_K, ranks are there already and
-    entries from that rank on have no probability.
+    An entry comes before another if it is likelier, or equally likely with a lower index. With TOP_K, ranks are already known
+    and entries from that rank on have no probability.
     """
     row, v = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK_V)
     w = tl.program_id(1) * BLOCK_W + tl.arange(0, BLOCK_W)
@@ -57,7 +57,8 @@ def _placed(  # type: ignore[no-untyped-def]
 def _chosen(  # type: ignore[no-untyped-def]
     ranks, shares, befores, uniform, out, truncation, uniform_stride, V: tl.constexpr, BLOCK_V: tl.constexpr,
 ):  # fmt: skip
-    """A row: of the fewest likeliest entries that reach top_p, the last whose predecessors do not reach the uniform number."""
+    """A row's entry: among the smallest set of likeliest entries that reaches top_p, the last one whose predecessors' probability
+    does not reach the uniform number."""
     row, v = tl.program_id(0).to(tl.int64), tl.arange(0, BLOCK_V)
     at, there = row * V + v, v < V
     share = tl.load(shares + at, mask=there, other=0.0)
@@ -69,15 +70,15 @@ def _chosen(  # type: ignore[no-untyped-def]
 
 
 class FusedDraw:
-    """`models.sampling.choice.draw` in two launches, and before it the support of ascending positions where there is one.
+    """`models.sampling.choice.draw` in two launches, preceded by the support mask of ascending positions, if given.
 
     Args:
         temperature: divides the logits.
         top_k: see `models.sampling.choice.Truncation`.
-        top_p: likewise.
+        top_p: see `models.sampling.choice.Truncation`.
         size: V, at most `MOST_ENTRIES`.
-        device: where.
-        highest: L - N where positions ascend: an entry v is supported if previous < v ≤ highest + step; else None.
+        device: the GPU.
+        highest: L - N if positions must ascend: entry v is supported if previous < v ≤ highest + step; else None.
     """
 
     def __init__(

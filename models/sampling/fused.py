@@ -1,8 +1,8 @@
 """A `gpt` transformer decoded on a GPU by kernels.py: five or six launches per block, one captured graph for all steps.
 
-The plain way (decoding.py) reads up to the next bucket under a mask and needs a graph for each bucket; here attention takes the
-place from the device, and stops there. Products are kept in fp32 where the plain way rounds between two operations, so logits
-are nearer to those of fp32 weights, and not bit for bit the plain way's.
+The unfused version (decoding.py) attends up to the next bucket under a mask and needs a graph per bucket; here attention reads
+the current place from the device and stops there. Products stay in fp32 where the unfused version rounds between two operations,
+so the logits are nearer to those of fp32 weights, and not bit-identical to the unfused ones.
 
 Shapes: R rows, M tokens of each, D width.
 """
@@ -17,14 +17,14 @@ from models.sampling.kernels import FusedLinear, attend, starts_early
 from models.stackformer.transformer import Block, ModernTransformer, Transformer
 
 AMPERE = (8, 0)
-"""The compute capability from which on matrix units multiply bf16."""
+"""First compute capability whose matrix units multiply bf16."""
 SMALLEST_HEAD = 16
-"""Features of a head, a power of two, from which on a tile is worth its name."""
+"""Fewest features per head, a power of two, for which tiles are efficient."""
 
 
 def fuses(transformer: Transformer | ModernTransformer, kept_as: torch.dtype | None) -> bool:
-    """Whether this way takes a transformer: `gpt` blocks in bf16 or fp16, keys and values likewise, on NVIDIA's GPUs whose
-    matrix units have bf16."""
+    """Whether a transformer can be fused: `gpt` blocks in bf16 or fp16, keys and values likewise, on NVIDIA GPUs whose matrix
+    units support bf16."""
     weight = next(transformer.parameters())
     head = transformer.width // transformer.heads
     return (
@@ -40,7 +40,7 @@ def fuses(transformer: Transformer | ModernTransformer, kept_as: torch.dtype | N
 
 
 class FusedBlock:
-    """A block's four maps, with what comes before and after them, on the cache of a `DecodingBlock`."""
+    """A block's four maps, fused with the operations before and after them, on the cache of a `DecodingBlock`."""
 
     def __init__(self, block: Block, plain: DecodingBlock) -> None:
         self.cache = plain.cache
@@ -52,7 +52,7 @@ class FusedBlock:
         )
 
     def __call__(self, x_RD: Tensor, time_1: Tensor) -> Tensor:
-        """The block's output for one token a row."""
+        """The block's output for one token per row."""
         early = starts_early()
         heard_RD = attend(self.to_qkv(x_RD), self.cache.k_RHTE, self.cache.v_RHTE, time_1, early)
         x_RD = self.to_out(heard_RD, x_RD)
@@ -60,7 +60,8 @@ class FusedBlock:
 
 
 class FusedTransformer(DecodingTransformer):
-    """Arguments as of `DecodingTransformer`; several tokens at once (a condition) go the plain way, into the same cache."""
+    """A fused `DecodingTransformer`, with the same arguments; several tokens at once (a condition) run unfused, on the same
+    cache."""
 
     def __init__(
         self, transformer: Transformer, rows: int, length: int, kept_as: torch.dtype | None = None
@@ -74,7 +75,7 @@ class FusedTransformer(DecodingTransformer):
     def __call__(
         self, u_RMD: Tensor, place_RM: Tensor, time_M: Tensor, reach: int, mask_S: Tensor | None = None
     ) -> Tensor:
-        """See `DecodingTransformer`; of one token `reach` and `mask_S` are not needed."""
+        """See `DecodingTransformer`; for one token `reach` and `mask_S` are ignored."""
         if u_RMD.shape[1] > 1:
             return super().__call__(u_RMD, place_RM, time_M, reach, mask_S)
         x_RD = u_RMD[:, 0].contiguous()

@@ -1,15 +1,14 @@
-"""Triton kernels of a step of decoding on a GPU: five or six launches per block where single operations
-take thirteen.
+"""Triton kernels for a decoding step on a GPU: five or six launches per block instead of thirteen.
 
-At a few rows a step is bound by the bytes of its weights and of the keys and values so far, and by the microseconds that each
-launch takes even in a CUDA graph. So the work between two matrix products is done within them: LayerNorm before, GELU or
-the residual sum after. Products and sums are kept in fp32.
+With few rows a step is bound by reading the weights, keys and values, and by the microseconds per launch even in a CUDA graph.
+The work between two matrix products is therefore fused into them: LayerNorm before, GELU or the residual sum after. Products and
+sums are computed in fp32.
 
-A LayerNorm (weights γ, β) before a linear map needs no pass of its own: with W' = W γ, s = Σ W' and c = W β + b,
+A LayerNorm (weights γ, β) before a linear map needs no separate pass: with W' = W γ, s = Σ W' and c = W β + b,
 
     W LN(x) + b = (W' x - mean(x) s) / std(x) + c
 
-where mean and std are summed up while x is read for the product.
+where mean and std are accumulated while x is read for the product.
 
 Shapes: R rows, I features in, O features out, H heads of E features, T places of the cache.
 """
@@ -25,22 +24,22 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 EARLY = True
-"""Whether kernels start early where the GPU can; a switch for benchmarks."""
+"""Whether kernels start early if the GPU can; a switch for benchmarks."""
 MOST_ROWS = 64
-"""Rows of one tile; more take more tiles."""
+"""Rows per tile; more rows use more tiles."""
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """How a product is cut into programs.
+    """How a product is divided among programs.
 
     Attributes:
-        outs: features out of a program.
-        ins: features in that it reads at once.
-        rows: rows of a program.
-        warps: of a program.
-        stages: reads under way at once.
-        early: whether a program may start, and read its weights, while the kernel before it ends (programmatic
+        outs: output features per program.
+        ins: input features read at once.
+        rows: rows per program.
+        warps: warps per program.
+        stages: reads in flight at once.
+        early: whether a program may start and read its weights before the previous kernel has finished (programmatic
             dependent launch, from compute capability 9.0 on).
     """
 
@@ -53,12 +52,12 @@ class Tiles:
 
 
 def starts_early() -> bool:
-    """Whether kernels start early here: the GPU must be able to."""
+    """Whether kernels start early on this GPU."""
     return EARLY and torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
 
 
 def tiles_of(rows: int, ins: int, outs: int) -> Tiles:
-    """The fastest on an H200 (docs/results/gpu.md), at 1,024 features and their multiples."""
+    """The fastest tiles on an H200 (docs/results/gpu.md), for multiples of 1,024 features."""
     early = starts_early()
     if rows == 1:
         return Tiles(8 if outs >= 2048 else 4, 1024, warps=8 if ins > 1024 else 4, early=early)
@@ -67,12 +66,12 @@ def tiles_of(rows: int, ins: int, outs: int) -> Tiles:
 
 
 PROGRAMS = 256
-"""Programs of attention that a GPU of some hundred processors wants at least."""
+"""Fewest attention programs that occupy a GPU with about a hundred processors."""
 
 
 @dataclass(frozen=True)
 class Cuts:
-    """How the places that a head hears are dealt out: programs, places at once, warps."""
+    """How the places that a head attends to are divided: number of programs, places at once, warps."""
 
     splits: int
     places: int
@@ -80,7 +79,7 @@ class Cuts:
 
 
 def cuts_of(heads: int, length: int) -> Cuts:
-    """For so many heads of all rows together: enough programs for the GPU, and none without places.
+    """The division for this many heads over all rows: enough programs for the GPU, and none without places.
 
     Args:
         heads: R · H.
@@ -94,7 +93,7 @@ def cuts_of(heads: int, length: int) -> Cuts:
 
 @triton.jit
 def _finished(y, bias, residual, at, mask, GELU: tl.constexpr, ADD: tl.constexpr):  # type: ignore[no-untyped-def]
-    """What follows a product: bias, GELU, residual."""
+    """The operations after a product: bias, GELU, residual."""
     y = y + bias
     if GELU:
         y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
@@ -109,13 +108,13 @@ def _one_row(  # type: ignore[no-untyped-def]
     I: tl.constexpr, NORM: tl.constexpr, GELU: tl.constexpr, ADD: tl.constexpr,
     EARLY: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
-    """One row: each program multiplies BLOCK_O rows of the weight with x, and adds up at the end."""
+    """One row: each program multiplies BLOCK_O rows of the weight with x, and sums at the end."""
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     there = o < O
     i = tl.arange(0, BLOCK_I)
     w = tl.load(weight + o[:, None] * I + i[None, :], mask=there[:, None], other=0.0)
     if EARLY:
-        gdc_wait()  # until here nothing was read that the kernel before writes
+        gdc_wait()  # nothing that the previous kernel writes may be read before this
     product = tl.zeros([BLOCK_O, BLOCK_I], tl.float32)
     total = tl.zeros([BLOCK_I], tl.float32)
     squares = tl.zeros([BLOCK_I], tl.float32)
@@ -146,7 +145,7 @@ def _many_rows(  # type: ignore[no-untyped-def]
     I: tl.constexpr, NORM: tl.constexpr, GELU: tl.constexpr, ADD: tl.constexpr,
     EARLY: tl.constexpr, BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr,
 ):  # fmt: skip
-    """A tile of rows: as one row, on the matrix units."""
+    """A tile of rows: like one row, but on the matrix units."""
     o = tl.program_id(0) * BLOCK_O + tl.arange(0, BLOCK_O)
     r = tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R)
     there_O, there_R = o < O, r < R
@@ -181,7 +180,7 @@ def _attend(  # type: ignore[no-untyped-def]
     qkv, keys, values, time, out, parts, scale,
     H: tl.constexpr, T: tl.constexpr, E: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr, BLOCK_T: tl.constexpr,
 ):  # fmt: skip
-    """A share of the places of one head of a row: the first one keeps the key and value of now, and hears them too."""
+    """Attention of one head of a row to a share of the places; the first share also stores the current key and value."""
     program, split = tl.program_id(0).to(tl.int64), tl.program_id(1)
     row, head, e = program // H, program % H, tl.arange(0, E)
     now = tl.load(time)
@@ -227,7 +226,7 @@ def _attend(  # type: ignore[no-untyped-def]
 def _joined(  # type: ignore[no-untyped-def]
     parts, out, E: tl.constexpr, SPLITS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    """A head of a row from its shares: each has heard under its own highest score."""
+    """Combine a head's shares, each of which was normalised by its own highest score."""
     program, e, s = tl.program_id(0).to(tl.int64), tl.arange(0, E), tl.arange(0, SPLITS)
     if EARLY:
         gdc_wait()
@@ -244,7 +243,7 @@ class FusedLinear:
     """act(norm(x) Wᵀ + b) (+ residual) of rows in bf16 or fp16, in one launch.
 
     Args:
-        linear: the map; its weight is copied where a norm is folded into it.
+        linear: the map; folding a norm into it copies its weight.
         norm: a LayerNorm before it, or None.
         gelu: whether GELU follows.
     """
@@ -301,13 +300,14 @@ def _block(width: int, most: int) -> int:
 
 
 def attend(qkv_RF: Tensor, k_RHTE: Tensor, v_RHTE: Tensor, time_1: Tensor, early: bool = False) -> Tensor:
-    """One place of causal attention: keeps the keys and values of `time_1`, hears those and all before; [R, H · E].
+    """One step of causal attention: stores the keys and values of `time_1`, and attends to these and all earlier ones;
+    [R, H · E].
 
     Args:
-        qkv_RF: queries, keys and values of one token a row, [R, 3 · H · E], contiguous.
-        k_RHTE: keys so far, contiguous; written at `time_1`.
-        v_RHTE: values likewise.
-        time_1: int64 [1], on the device: a captured graph serves all steps.
+        qkv_RF: queries, keys and values of one token per row, [R, 3 · H · E], contiguous.
+        k_RHTE: cached keys, contiguous; written at `time_1`.
+        v_RHTE: cached values, likewise.
+        time_1: int64 [1], on the device, so that one captured graph serves all steps.
         early: see `Tiles`.
     """
     rows, heads, length, size = k_RHTE.shape

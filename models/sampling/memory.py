@@ -1,7 +1,7 @@
-"""How much memory drawing and decoding need, before they are begun: the code itself is run on meta tensors, which hold
-nothing, and what would be alive at once is counted.
+"""Predicts the memory for drawing and decoding, by running the code on meta tensors, which have no data, and counting the
+bytes that would be alive at once.
 
-Not in it: an allocator's rounding, and libraries' workspaces but for `WORKSPACE`.
+Not included: the allocator's rounding, and libraries' workspaces except for `WORKSPACE`.
 """
 
 import weakref
@@ -21,13 +21,14 @@ from models.stackformer import Stackformer, StackformerConfig
 META = torch.device("meta")
 HALVES = (torch.bfloat16, torch.float16)
 WORKSPACE: Mapping[str, float] = {"fp32": 1.5, "bf16": 1.05}
-"""Decoding's need with cuDNN's workspaces over its tensors', by precision, on an H200 at 256 px (docs/results/gpu.md)."""
+"""Ratio of decoding's memory with cuDNN's workspaces to its tensors', by precision, on an H200 at 256 px
+(docs/results/gpu.md)."""
 ROOM = 0.9
-"""Share of the free memory of a GPU to plan with: libraries have workspaces, and allocators leave gaps."""
+"""Share of a GPU's free memory to use, because libraries have workspaces and allocators leave gaps."""
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts bytes of live tensors that were created inside the block: `now`, and `peak`, the maximum so far."""
+    """Counts the bytes of live tensors created inside the block: `now`, and `peak`, the maximum so far."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
@@ -35,7 +36,7 @@ class LiveBytes(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count its outputs; inputs that were created outside are not counted."""
+        """Run the operation and count its outputs; inputs created outside are not counted."""
         self._meet((args, kwargs), counted=False)
         made = func(*args, **(kwargs or {}))
         self._meet(made, counted=True)
@@ -57,7 +58,7 @@ class LiveBytes(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes: a constant part, and the most that each image of a batch adds."""
+    """Bytes: a constant part, and the most that each image in a batch adds."""
 
     fixed: int
     each: int
@@ -73,7 +74,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Needs:
-    """Memory for drawing tokens and for decoding them, which share one GPU."""
+    """Memory for drawing tokens and for decoding them on the same GPU."""
 
     drawing: Need
     decoding: Need
@@ -82,13 +83,13 @@ class Needs:
         """Both batches, lowered to fit: a quarter of the memory is for decoding, the rest for drawing.
 
         Args:
-            batch: images drawn at a time, at most.
-            decode_batch: images decoded at a time, at most.
-            multiple: must be one of the batch that is drawn.
-            free: bytes.
+            batch: most images drawn at a time.
+            decode_batch: most images decoded at a time.
+            multiple: the lowered batch must divide this.
+            free: free bytes.
 
         Returns:
-            The batches; 0 drawn at a time where not even one fits.
+            Both batches; the first is 0 if not even one image fits.
         """
         room = int(ROOM * free)
         decode_batch = max(1, min(decode_batch, self.decoding.most(room // 4)))
@@ -107,7 +108,7 @@ def sampling_need(
     dtype: torch.dtype,
     kept_as: torch.dtype | None = None,
 ) -> Need:
-    """What a `Sampler` on a GPU needs: weights in `dtype`; per image keys, values and the logits of one step."""
+    """Memory for a `Sampler` on a GPU: weights in `dtype`; per image keys, values and the logits of one step."""
     model = _on_meta(Stackformer, config).to(dtype)
     weights = sum(weight.nbytes for weight in model.parameters()) + _folded_bytes(model, dtype, kept_as)
     one, two = (_sampling_peak(model, batch, settings, kept_as) for batch in (1, 2))
@@ -115,7 +116,7 @@ def sampling_need(
 
 
 def _folded_bytes(model: Stackformer, dtype: torch.dtype, kept_as: torch.dtype | None) -> int:
-    """Copies that fused decoding makes of the two maps of each block into which it folds a LayerNorm."""
+    """Bytes of the copies that fused decoding makes of the two maps per block into which it folds a LayerNorm."""
     if dtype not in HALVES or kept_as not in (None, dtype) or model.config.network.block != "gpt":
         return 0
     folded = ("to_qkv.weight", "widen.weight")
@@ -125,7 +126,7 @@ def _folded_bytes(model: Stackformer, dtype: torch.dtype, kept_as: torch.dtype |
 def _sampling_peak(
     model: Stackformer, batch: int, settings: SamplingSettings, kept_as: torch.dtype | None
 ) -> int:
-    """Peak bytes of creating the sampler, of the first step, and of the second, which is like all later ones."""
+    """Peak bytes of creating the sampler, of the first step, and of the second step, which later ones equal."""
     live = LiveBytes()
     with live:
         sampler = Sampler(model, batch, settings, BUCKET, kept_as or model.e_c.weight.dtype)
@@ -137,10 +138,10 @@ def _sampling_peak(
 
 @torch.no_grad()
 def decoding_need(config: MQVAEConfig, workspace: float = 1.0) -> Need:
-    """What `MQVAE.decode_tokens` needs in fp32: weights; per image the largest set of live activations.
+    """Memory for `MQVAE.decode_tokens` in fp32: weights; per image the largest set of live activations.
 
     Args:
-        config: of the model.
+        config: the model's config.
         workspace: factor on the activations for a GPU's convolution workspaces; see `WORKSPACE`.
     """
     model = _on_meta(MQVAE, config)

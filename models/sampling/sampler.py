@@ -1,4 +1,4 @@
-"""Sampling from a Stackformer (paper section 3.3, Algorithm 1), one token through each transformer a step (decoding.py).
+"""Sampling from a Stackformer (paper section 3.3, Algorithm 1), with one token per step through each transformer (decoding.py).
 
 Each step draws a code from the Code-Transformer and then its position from the Position-Transformer. Guidance
 combines the raw logits (state.py), then comes the support mask, then temperature and truncation (choice.py).
@@ -22,7 +22,7 @@ from models.stackformer.model import Stackformer
 Draw = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, V] and uniform numbers [B] → an entry per row."""
 BUCKET = 64
-"""Where steps are captured as CUDA graphs: attention reads up to the next multiple of it, under a mask; a graph each."""
+"""Bucket size for CUDA graphs: attention reads up to the next multiple of this under a mask, with one graph per multiple."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class SamplingSettings:
 
     Attributes:
         guidance_scale: g in null + g · (conditioned - null), on logits; 1 is unguided, 0 ignores the condition.
-        code: of the codes.
-        position: of the positions.
+        code: truncation for codes.
+        position: truncation for positions.
     """
 
     guidance_scale: float
@@ -42,20 +42,20 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Sampled:
-    """codes_BN int64 in 0 … K-1, in the order of their drawing; positions_BN int64 in 0 … L-1, distinct."""
+    """codes_BN int64 in 0 … K-1, in the order they were drawn; positions_BN int64 in 0 … L-1, distinct."""
 
     codes_BN: Tensor
     positions_BN: Tensor
 
 
 class Sampler:
-    """Algorithm 1 for batches of one size: weights are repacked, caches allocated and, on a GPU, steps captured, once.
+    """Algorithm 1 for batches of one size; repacks weights, allocates caches and, on a GPU, captures steps only once.
 
     Args:
-        model: in eval mode, on any device, in any precision; later changes of its weights are not seen.
+        model: in eval mode, on any device, in any precision; later changes to its weights have no effect.
         batch: B.
         settings: guidance and truncation.
-        bucket: see `CachedStackformer`; None takes what is fastest on the device.
+        bucket: see `CachedStackformer`; None uses the fastest on the device.
         kept_as: see `CachedStackformer`.
         capture: whether steps are captured as CUDA graphs; None does so on a GPU.
         fused: see `CachedStackformer`.
@@ -92,7 +92,7 @@ class Sampler:
         self._graphs = StepGraphs(self.device) if (on_gpu if capture is None else capture) else None
 
     def _drawers(self) -> tuple[Draw, Draw]:
-        """Of codes, and of positions among those that are supported."""
+        """The functions that draw codes, and positions among the supported ones."""
         code, position = self.settings.code, self.settings.position
         plain: tuple[Draw, Draw] = (
             lambda logits_BK, uniform_B: draw(logits_BK, code, uniform_B),
@@ -127,15 +127,15 @@ class Sampler:
 
         Args:
             condition_BC: int64, one row per image.
-            seeds: one per image; the image's noise depends on it alone.
+            seeds: one per image; an image's noise depends only on its seed.
 
         Raises:
-            ValueError: not one seed an image, or another number of images than `batch`.
+            ValueError: the number of seeds or of conditions is not `batch`.
         """
         self.start(condition_BC, seeds)
         for step in range(1, self.config.num_kept):
             self.go_on(step)
-        # copies: the next batch writes into the same tensors, whose addresses the captured steps have
+        # copies, because the next batch writes into the same tensors, whose addresses are in the captured steps
         return Sampled(self._codes_BN.clone(), self._positions_BN.clone())
 
     @torch.no_grad()
@@ -153,7 +153,7 @@ class Sampler:
 
     @torch.no_grad()
     def go_on(self, step: int) -> None:
-        """Draw code number `step` of each image; on a GPU the first step of each reach is captured, and later ones replay it."""
+        """Draw code number `step` of each image; on a GPU the first step of each reach is captured and then replayed."""
         if self._graphs is None:
             self._advance_and_choose()
             return
@@ -162,7 +162,7 @@ class Sampler:
 
     @property
     def captures(self) -> bool:
-        """Whether steps are captured as CUDA graphs; False once that has failed."""
+        """Whether steps are captured as CUDA graphs; False after a failure."""
         return self._graphs is not None and not self._graphs.failed
 
     def _rewind(self, step: int) -> None:
@@ -193,5 +193,5 @@ class Sampler:
 def sample(
     model: Stackformer, condition_BC: Tensor, seeds: Sequence[int], settings: SamplingSettings
 ) -> Sampled:
-    """Sample one batch with a `Sampler` made for it; see there."""
+    """Sample one batch with a new `Sampler`, whose arguments these are."""
     return Sampler(model, len(seeds), settings)(condition_BC, seeds)

@@ -1,6 +1,6 @@
-"""A Stackformer in the middle of its sequences: its caches, and the positions that are still free.
+"""The state of a Stackformer while it generates: its caches, and the positions still available.
 
-Shapes: B images, R = rows (B, or 2B under guidance: conditioned, then unconditioned), C = N_c, N kept codes,
+Shapes: B images, R rows (B, or 2B with guidance: conditioned, then unconditioned), C = N_c, N kept codes,
 K codes, L positions, D features, V entries of some vocabulary (K or L).
 """
 
@@ -19,15 +19,15 @@ from models.stackformer.transformer import ModernTransformer, Transformer
 
 
 class CachedStackformer:
-    """State of a Stackformer while it generates: returns the next logits, and takes the entries drawn from them.
+    """A Stackformer while it generates: returns the next logits, and takes the entries drawn from them.
 
     Args:
-        model: in eval mode; later changes of its weights are not seen.
+        model: in eval mode; later changes to its weights have no effect.
         batch: B.
         guidance_scale: see `SamplingSettings`.
-        bucket: attention reads up to the next multiple of it, under a mask where that is farther than the sequence.
-        kept_as: of keys and values; see `models.sampling.decoding.DecodingBlock`.
-        fused: whether one token's way through a transformer is that of fused.py; None takes it where it can be.
+        bucket: attention reads up to the next multiple of this, masked beyond the sequence.
+        kept_as: dtype of keys and values; see `models.sampling.decoding.DecodingBlock`.
+        fused: whether to use the kernels of fused.py for single tokens; None uses them if possible.
     """
 
     def __init__(
@@ -41,7 +41,9 @@ class CachedStackformer:
     ) -> None:
         self.model, self.guidance_scale, self.step = model, guidance_scale, 0
         self.fused = can_fuse(transformers_of(model), kept_as) if fused is None else fused
-        self.bucket = model.config.length if self.fused else bucket  # fused attention stops where it must
+        self.bucket = (
+            model.config.length if self.fused else bucket
+        )  # fused attention stops at the current place
         self.guided = guidance_scale != 1 and model.config.condition != "none"
         config, rows = model.config, 2 * batch if self.guided else batch
         self._first = config.condition_length
@@ -63,7 +65,7 @@ class CachedStackformer:
         self._place_R1 = torch.full((rows, 1), self._sos, device=weight.device)
 
     def start(self, condition_BC: Tensor) -> None:
-        """Begin new sequences, int64 [B, N_c]: the conditions."""
+        """Begin new sequences from conditions, int64 [B, N_c]."""
         if self.guided:
             condition_BC = torch.cat([condition_BC, self.model.null_condition(len(condition_BC))])
         self.step = 0
@@ -99,7 +101,7 @@ class CachedStackformer:
         self.step_1 += 1
 
     def reaches(self, step: int) -> tuple[int, int]:
-        """How far attention reads at a step, in the Code- and in the Position-Transformer."""
+        """The number of places that attention reads at a step, in the Code- and the Position-Transformer."""
         return self._reach(step + self._first), self._reach(step + 1)
 
     def _reach(self, length: int) -> int:
@@ -124,13 +126,13 @@ class CachedStackformer:
 
 
 def transformers_of(model: Stackformer) -> list[Transformer | ModernTransformer]:
-    """One or both."""
+    """The model's transformers: one or both."""
     found = [model.code_transformer]
     return [*found, model.position_transformer] if model.config.network.position_layers else found
 
 
 class PositionMemory:
-    """Which positions the next step may take, for each image."""
+    """The positions that the next step may take, per image."""
 
     def __init__(self, config: StackformerConfig, batch: int, device: torch.device) -> None:
         self.config = config

@@ -7,8 +7,8 @@
     L_position = E[-log p(P_n | M_≤n, P_<n)]                 (13)
     L = L_code + L_position                                  (14)
 
-A sequence is N_c conditions, each at the position <sos>, then the N kept codes in raster order. The last code
-and its position predict nothing, so they are not fed: the Code-Transformer reads T = N_c + N - 1 tokens.
+A sequence is N_c conditions, each at the position <sos>, then the N kept codes in raster order. The last code and its position
+predict nothing and are not fed, so the Code-Transformer reads T = N_c + N - 1 tokens.
 
 Shapes: B images, C = N_c conditions, N kept codes, T tokens read, M tokens of a part, K codes, L positions,
 D width.
@@ -32,15 +32,15 @@ Condition = Literal["none", "class", "text"]
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """The part of a Stackformer's architecture that is a free choice.
+    """The free choices in a Stackformer's architecture.
 
     Attributes:
         width: D, features of a token, a multiple of `heads` (≥ 1).
-        heads: of each attention; divides `width` (≥ 1).
+        heads: attention heads; divides `width` (≥ 1).
         code_layers: blocks of the Code-Transformer (≥ 1).
-        position_layers: blocks of the Position-Transformer; 0 builds none, where every position is kept (≥ 0).
-        dropout: of the embedded input and of what each block adds (≥ 0, < 1).
-        position_support: ascending (exact: positions do ascend) or unused (Algorithm 1 to the letter).
+        position_layers: blocks of the Position-Transformer; 0 builds none, if every position is kept (≥ 0).
+        dropout: dropout of the embedded input and of each block's residual (≥ 0, < 1).
+        position_support: ascending (exact, because positions ascend) or unused (literally Algorithm 1).
         block: gpt (the paper's) or modern (see models/stackformer/transformer.py).
     """
 
@@ -73,16 +73,16 @@ class NetworkConfig:
 
 @dataclass(frozen=True)
 class StackformerConfig:
-    """Architecture of a Stackformer; everything but `network` is given by the tokens that it models.
+    """A Stackformer's architecture; everything except `network` follows from its tokens.
 
     Attributes:
-        network: sizes.
+        network: the free choices.
         num_codes: K.
         num_positions: L.
         num_kept: N.
         condition: none (one <sos>), class (one class code) or text (N_c text codes).
         condition_length: N_c.
-        condition_vocab: how many condition codes there are, the null code not counted; 1 (<sos>) for none.
+        condition_vocab: number of condition codes, without the null code; 1 (<sos>) for none.
     """
 
     network: NetworkConfig
@@ -115,18 +115,18 @@ class StackformerConfig:
 
     @property
     def length(self) -> int:
-        """T, tokens that the Code-Transformer reads."""
+        """T, the number of tokens that the Code-Transformer reads."""
         return self.condition_length + self.num_kept - 1
 
     @property
     def null_code(self) -> int:
-        """The condition code for no condition: a learned one, or <sos> where there are no conditions."""
+        """The code for no condition: a learned one, or <sos> if the model has no conditions."""
         return 0 if self.condition == "none" else self.condition_vocab
 
 
 @dataclass(frozen=True)
 class StackformerOutput:
-    """Logits of every step: codes, and positions, -inf where not supported (None where all are kept)."""
+    """Logits of every step: codes, and positions, -inf where not supported (None if all positions are kept)."""
 
     code_logits_BNK: Tensor
     position_logits_BNL: Tensor | None
@@ -161,7 +161,7 @@ class StackformerLoss:
 
 
 def ascending_support(previous_BM: Tensor, step_M: Tensor, num_kept: int, num_positions: int) -> Tensor:
-    """Positions from which N ascending ones can still be completed: p_prev < p ≤ L - 1 - (codes to follow); bool [B, M, L].
+    """Positions from which N ascending ones can still be completed: p_prev < p ≤ L - 1 - (remaining codes); bool [B, M, L].
 
     Args:
         previous_BM: the position before each step, -1 before the first.
@@ -178,7 +178,7 @@ def unused_support(used_at_BL: Tensor, step_M: Tensor) -> Tensor:
     """Positions that no earlier step took; bool [B, M, L].
 
     Args:
-        used_at_BL: the step that took each position, N or more where none did.
+        used_at_BL: the step that took each position; N or more if none did.
         step_M: the steps, 0 … N-1.
     """
     return used_at_BL[:, None, :] >= step_M[:, None]
@@ -209,13 +209,13 @@ class Stackformer(nn.Module):
             nn.init.normal_(table, std=0.02)
 
     def null_condition(self, batch: int) -> Tensor:
-        """The condition of guidance's unconditional half: int64 [B, N_c]."""
+        """The null condition, for guidance: int64 [B, N_c]."""
         return torch.full(
             (batch, self.config.condition_length), self.config.null_code, device=self.e_c.weight.device
         )
 
     def embed_condition(self, condition_BC: Tensor) -> Tensor:
-        """U_c of the conditions, whose position is <sos> (Eq. 10)."""
+        """U_c of the conditions, which are at position <sos> (Eq. 10)."""
         sos_D, times_CD = (
             self.e_p.weight[self.config.num_positions],
             self.e_t.weight[: self.config.condition_length],
@@ -224,7 +224,7 @@ class Stackformer(nn.Module):
         return u_BCD
 
     def embed(self, codes_BM: Tensor, positions_BM: Tensor, times_MD: Tensor) -> Tensor:
-        """U_c of M codes and their positions (Eq. 10); `times_MD` are the rows of e_t that stand for their places."""
+        """U_c of M codes and their positions (Eq. 10); `times_MD` are the rows of e_t for their places in the sequence."""
         u_BMD: Tensor = self.dropout(self.e_c(codes_BM) + self.e_p(positions_BM) + times_MD)
         return u_BMD
 
@@ -255,7 +255,7 @@ class Stackformer(nn.Module):
         )
 
     def support(self, positions_BN: Tensor) -> Tensor:
-        """Which positions each step may take, given the true past: bool [B, N, L]."""
+        """The positions that each step may take, given the true past: bool [B, N, L]."""
         batch, device = len(positions_BN), positions_BN.device
         length, kept = self.config.num_positions, self.config.num_kept
         step_N = torch.arange(kept, device=device)
@@ -277,7 +277,7 @@ class Stackformer(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: Path) -> Self:
-        """Load such a folder, in eval mode, on the CPU; ValueError if the files do not fit each other."""
+        """Load a folder written by `save_pretrained`, in eval mode, on the CPU; ValueError if its files do not fit together."""
         return load_pretrained(cls, StackformerConfig, folder)
 
 
@@ -287,6 +287,6 @@ def at_least_fp32(tensor: Tensor) -> Tensor:
 
 
 def _negative_log_likelihood(logits_BNV: Tensor, target_BN: Tensor) -> Tensor:
-    """Cross-entropy over flattened rows: with the vocabulary in a middle dimension, kernels read it with a stride."""
+    """Cross-entropy over flattened rows, because kernels are slow with the vocabulary in a middle dimension."""
     logits_RV = at_least_fp32(logits_BNV).flatten(0, 1)
     return F.cross_entropy(logits_RV, target_BN.flatten(), reduction="none").view_as(target_BN)

@@ -1,7 +1,7 @@
-"""A Stackformer's tables for other tokens: rows for what both have are taken, positions are interpolated, the rest is new.
+"""Adapts a Stackformer's embedding tables to other tokens: shared rows are copied, positions interpolated, the rest is new.
 
-Every table of a Stackformer is made of parts with a meaning each: codes, conditions, positions, places in the sequence.
-Classes of other data, another number of codes or another grid change the number of rows of a part and no other weight.
+A table consists of parts with a meaning: codes, conditions, positions, places in the sequence. Other classes, another number of
+codes or another grid change only the number of rows of a part, and no other weight.
 """
 
 import math
@@ -19,13 +19,13 @@ Spread = Literal["none", "line", "grid"]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a table that mean one kind of thing.
+    """Rows of a table with a common meaning.
 
     Attributes:
-        name: of the things, for people.
-        rows: how many there are.
-        spread: whether they lie on a line or a grid, so that they can be interpolated.
-        kind: parts of different kinds have nothing in common, whatever their number.
+        name: their name, for messages.
+        rows: the number of rows.
+        spread: whether they form a line or a grid and can be interpolated.
+        kind: parts of different kinds share no rows, whatever their number.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Part:
 
 
 def parts_of(name: str, config: StackformerConfig) -> list[Part]:
-    """The parts of a weight by its name, in the order of its rows; none where it is no table."""
+    """The parts of a weight by its name, in row order; empty if it is not a table."""
     codes, positions = Part("codes", config.num_codes), Part("positions", config.num_positions, "grid")
     conditions = Part("conditions", config.null_code, kind=config.condition)
     places = Part("places of conditions", config.condition_length, kind=config.condition)
@@ -51,17 +51,17 @@ def parts_of(name: str, config: StackformerConfig) -> list[Part]:
 def refitted(
     name: str, there: Tensor, here: Tensor, config_there: StackformerConfig, config_here: StackformerConfig
 ) -> tuple[Tensor, list[str]] | None:
-    """A table [rows, D] of one config made to fit another.
+    """Adapt a table [rows, D] from one config to another.
 
     Args:
-        name: of the weight.
+        name: the weight's name.
         there: its value under `config_there`.
-        here: what the parts that have no counterpart keep.
-        config_there: of the model that it is taken from.
-        config_here: of the model that it is for.
+        here: the values for parts without a counterpart.
+        config_there: config of the source model.
+        config_here: config of the target model.
 
     Returns:
-        The table, and what differs in words, nothing where all is taken as it is; None where it is no table or D differs.
+        The table and a text about the differences ("" if it is copied unchanged); None if it is not a table or D differs.
     """
     parts_there, parts_here = parts_of(name, config_there), parts_of(name, config_here)
     if not parts_here or there.shape[1:] != here.shape[1:]:
@@ -89,9 +89,9 @@ def _part(old: Tensor, new: Tensor, there: Part, here: Part) -> tuple[Tensor, st
 
 
 def interpolated(rows_LD: Tensor, count: int, spread: Spread) -> Tensor:
-    """Rows [L, D] → [count, D]: bicubic over a square grid in raster order (as ViTs do it), linear along a line.
+    """Rows [L, D] → [count, D]: bicubic over a square grid in raster order (as in ViTs), linear along a line.
 
-    Positions whose number is not a square lie on a line.
+    If the number of positions is not a square, they count as a line.
     """
     side, new_side = math.isqrt(len(rows_LD)), math.isqrt(count)
     if spread == "grid" and side**2 == len(rows_LD) and new_side**2 == count:

@@ -1,12 +1,11 @@
-"""The causal transformers that Stackformer stacks twice, on whole sequences (decoding.py: a token a step).
+"""The causal transformers of a Stackformer, on whole sequences (decoding.py: one token per step).
 
-Two kinds of block. `gpt` is the paper's: pre-LN, GELU. `modern` is what the field has since found to learn faster:
-RMSNorm without weights, queries and keys normalised (QK-norm), rotary places in two dimensions, values mixed with those of
-the first block (value residual learning, Zhou et al. 2024), squared ReLU, no biases, every block the identity at its start.
-A token's place is the cell of the code that it carries: attention sees how far apart two cells are on the grid, whatever
-is between them in the sequence.
+Two kinds of block. `gpt` is the paper's: pre-LN, GELU. `modern` combines later findings that learn faster: RMSNorm without
+weights, QK-norm, two-dimensional rotary embeddings, values mixed with those of the first block (value residual learning, Zhou
+et al. 2024), squared ReLU, no biases, every block initialised to the identity. A token's place is the cell of its code, so
+attention depends on the distance of two cells on the grid, not on the number of tokens between them.
 
-Shapes: B sequences, M tokens, D width, H heads, E = D / H, P = E / 2 pairs of features that are turned, L cells.
+Shapes: B sequences, M tokens, D width, H heads, E = D / H, P = E / 2 rotated pairs of features, L cells.
 """
 
 import math
@@ -19,11 +18,11 @@ from torch import Tensor, nn
 
 BlockKind = Literal["gpt", "modern"]
 LONGEST_TURN = 100.0
-"""Ratio of the slowest rotary frequency to the fastest: grids have at most some 64 cells per side."""
+"""Ratio of the slowest rotary frequency to the fastest; grids have at most about 64 cells per side."""
 
 
 class Turns(NamedTuple):
-    """Cosine and sine of rotary angles, [..., P] each; of tokens [B, 1, M, P]."""
+    """Cosine and sine of rotary angles, [..., P] each; [B, 1, M, P] for tokens."""
 
     cos: Tensor
     sin: Tensor
@@ -32,8 +31,8 @@ class Turns(NamedTuple):
 def place_turns(num_positions: int, pairs: int) -> Turns:
     """Cosine and sine of each pair's angle at each cell, float32 [L + 1, P]; the last row is <sos>, above and left of the grid.
 
-    Half of the pairs turn with the row, half with the column (axial rotary embedding, Heo et al. 2024). Where L is not a
-    square number, cells are counted along one line.
+    Half of the pairs rotate with the row, half with the column (axial rotary embedding, Heo et al. 2024). If L is not a square
+    number, cells count as a line.
     """
     side = math.isqrt(num_positions)
     width = side if side * side == num_positions else num_positions
@@ -59,7 +58,7 @@ def rms_norm(x_BMD: Tensor) -> Tensor:
 
 
 class CausalAttention(nn.Module):
-    """Multi-head self-attention in which a token attends to itself and to earlier ones (causal)."""
+    """Causal multi-head self-attention: a token attends to itself and to earlier tokens."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -95,7 +94,7 @@ class Block(nn.Module):
 
 
 class ModernBlock(nn.Module):
-    """See the module's docstring; `mix_2` weights the block's own values and those of the first block."""
+    """A `modern` block, see the module docstring; `mix_2` weights its own values and the first block's."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -121,7 +120,7 @@ class ModernBlock(nn.Module):
         return turned(rms_norm(q_BHME), turns), turned(rms_norm(k_BHME), turns), v_BHME
 
     def forward(self, x_BMD: Tensor, turns: Turns, first_v_BHME: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[B, M, D] → the same, and the block's values."""
+        """[B, M, D] → the same shape, and the block's values."""
         q_BHME, k_BHME, v_BHME = self.split(self.to_qkv(rms_norm(x_BMD)), turns, first_v_BHME)
         heard_BHME = F.scaled_dot_product_attention(q_BHME, k_BHME, v_BHME, is_causal=True)
         x_BMD = x_BMD + self.dropout(self.to_out(rearrange(heard_BHME, "b h m e -> b m (h e)")))
@@ -130,7 +129,7 @@ class ModernBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of `gpt` blocks and a final norm; linear maps start as in GPT-2."""
+    """A stack of `gpt` blocks and a final norm; linear maps are initialised as in GPT-2."""
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
         super().__init__()
@@ -169,7 +168,7 @@ class ModernTransformer(nn.Module):
         turns = place_turns(num_positions, width // heads // 2)
         self.register_buffer(
             "cos_LP", turns.cos, persistent=False
-        )  # of the weights' dtype, as what they turn
+        )  # in the weights' dtype, like the features they rotate
         self.register_buffer("sin_LP", turns.sin, persistent=False)
         for name, weight in self.named_parameters():
             if name.endswith(("to_out.weight", "narrow.weight")):
@@ -193,7 +192,7 @@ class ModernTransformer(nn.Module):
 def transformer(
     kind: BlockKind, width: int, heads: int, layers: int, dropout: float, num_positions: int
 ) -> Transformer | ModernTransformer:
-    """A transformer of blocks of this kind."""
+    """A transformer with this kind of block."""
     if kind == "gpt":
         return Transformer(width, heads, layers, dropout)
     return ModernTransformer(width, heads, layers, dropout, num_positions)

@@ -1,1 +1,1 @@
-"""The report page: templates, styles and scripts in small files, joined into one HTML file."""
+"""The report page: small template, style and script files, combined into one HTML file."""

@@ -1,6 +1,6 @@
-"""The report as one HTML file with style, scripts, pictures and numbers in it; it asks the network nothing.
+"""Renders the report as one HTML file that contains style, scripts, pictures and numbers and needs no network.
 
-A content security policy lets only this page's own style and scripts run, no caption, no class name.
+A content security policy allows only the page's own style and scripts, so no caption or class name can run as code.
 """
 
 import base64
@@ -36,7 +36,7 @@ STYLES = ("base.css", "summary.css", "pictures.css", "charts.css", "numbers.css"
 HEAD_SCRIPT = "theme.js"
 SCRIPTS = ("paint.js", "viewer.js", "wall.js", "charts.js", "codebook.js", "start.js")
 PARTS = tuple(HERE / name for name in (*TEMPLATES, *STYLES, HEAD_SCRIPT, *SCRIPTS))
-"""What the page is made of, beside this code."""
+"""The page's template, style and script files."""
 MOST_BYTES = 10_000_000
 
 
@@ -80,7 +80,7 @@ def render(report: Report) -> str:
 
 
 def page_data(report: Report) -> dict[str, Any]:
-    """What the scripts read: examples, neighbours, chart values, the colour map."""
+    """The data for the scripts: examples, neighbours, chart values, the colour map."""
     histogram = report.copies.histogram
     return {
         "examples": [

@@ -92,5 +92,5 @@ def test_an_mqvae_keeps_the_rules_cells_and_has_no_scorer(kind: str) -> None:
 
 
 def test_a_rule_needs_its_ranks() -> None:
-    with pytest.raises(ValueError, match=r"mask: entropy ranks cells by numbers of the caller's"):
+    with pytest.raises(ValueError, match=r"mask: entropy ranks cells by the caller's numbers"):
         Masker(4, 2, "entropy", 4)(torch.zeros(1, 4, 4))

@@ -97,7 +97,7 @@ def test_a_random_mask_ranks_by_the_numbers_given_and_still_modulates() -> None:
     masked = layer(z_BLD, ranking_BL)
     assert torch.equal(masked.positions_BN, top_positions(ranking_BL, 3))
     assert masked.scores_BL.min() > 0 and masked.scores_BL.max() < 1
-    with pytest.raises(ValueError, match="give ranking_BL"):
+    with pytest.raises(ValueError, match="pass ranking_BL"):
         layer(z_BLD)
 
 
