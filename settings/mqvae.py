@@ -28,7 +28,7 @@ class LossConfig:
         discriminator_ramp: steps over which its weight then grows from 0 to full (≥ 1).
         discriminator_channels: channels of the discriminator's first layer (≥ 1).
         discriminator_layers: strided convolutions of the discriminator (≥ 1).
-        discriminator_learning_rate: the discriminator's learning rate (> 0).
+        discriminator_learning_rate: the discriminator's peak learning rate, with the generator's schedule and clipping (> 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -103,6 +103,10 @@ class MQVAESettings(TrainingSettings):
     quantize_start: NonNegativeInt = Field(
         description="first step with quantisation; before it, features pass through unquantised"
     )
+    publish_discriminator: bool = Field(
+        default=False,
+        description="write the discriminator beside the model, so that another training can go on from both",
+    )
     perceptual: LPIPSConfig
     perceptual_precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="precision of the perceptual loss's convolutions"
@@ -122,6 +126,10 @@ class MQVAESettings(TrainingSettings):
         if self.quantize_start >= self.steps:
             raise UserError(
                 f"{where}.quantize_start is {self.quantize_start}, expected less than steps {self.steps}"
+            )
+        if self.publish_discriminator and not self.loss.adversarial:
+            raise UserError(
+                f"{where}.publish_discriminator is true and loss.adversarial 0: there is none; expected false, or a weight > 0"
             )
         if bool(self.loss.perceptual) != (self.perceptual.network != "none"):
             raise UserError(

@@ -1,7 +1,8 @@
 """train_mqvae: image shards → a trained MQ-VAE (paper section 3.2, Eq. 1-8).
 
 Reads   image shards
-Writes  model.safetensors (EMA weights, codebook) and config.json; curves and pictures in metrics/train_mqvae
+Writes  model.safetensors (EMA weights, codebook) and config.json, discriminator/ on wish;
+        curves and pictures in metrics/train_mqvae
 Params  mqvae
 """
 
@@ -17,6 +18,7 @@ from evaluation.protocol import Provenance, Score, counted
 from models.base.precision import allow_tf32
 from models.base.published import MQVAEFacts
 from models.mqvae import MQVAE, MQVAEOutput
+from models.mqvae.discriminator import FOLDER as DISCRIMINATOR
 from reporting.figures import figure4
 from settings.mqvae import MQVAESettings
 from shards.images import ImageShards
@@ -24,6 +26,7 @@ from shards.images.pixels import to_float, to_uint8
 from training.curves import Curves
 from training.loop.start import Start, started
 from training.loop.train import TrainingFolder, train
+from training.mqvae.adversary import first_discriminator
 from training.mqvae.batches import ImageBatches
 from training.mqvae.module import CODEBOOK, MQVAETrainingModule
 from workflow.running import run_stage
@@ -99,6 +102,8 @@ def check_start(settings: MQVAESettings, start: Start) -> None:
     """
     for line in start.told:
         say(line)
+    if settings.loss.adversarial:
+        first_discriminator(settings)
     if (
         settings.quantize_start == 0
         and settings.model.quantizer.kind == "ema"
@@ -137,6 +142,8 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
         published = MQVAE(settings.model).to(training_module.dtype)
         published.load_state_dict(training_module.ema.model.state_dict())
         published.save_pretrained(args.out)
+        if settings.publish_discriminator:
+            training_module.discriminator.save_pretrained(args.out / DISCRIMINATOR)
 
 
 def held_out(shards: ImageShards, count: int) -> Tensor:

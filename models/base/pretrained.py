@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -85,8 +85,8 @@ def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
-def load_pretrained(kind: type[M], config_kind: Any, folder: Path) -> M:
-    """Rebuild a model of class `kind` from a folder written by `save_pretrained`, in eval mode, on the CPU.
+def load_pretrained(kind: Callable[[Any], M], config_kind: Any, folder: Path) -> M:
+    """Rebuild the model that `kind` makes of a config from a folder written by `save_pretrained`, in eval mode, on the CPU.
 
     Raises:
         ValueError: files missing, an unknown config key, or weights that do not fit the config.

@@ -3,9 +3,25 @@
 With BatchNorm a step would depend on how the batch is split over workers.
 """
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
 from torch import nn
 
+from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import group_norm
+
+FOLDER = "discriminator"
+"""Of a discriminator, in the folder of the MQ-VAE that it was trained against."""
+
+
+@dataclass(frozen=True)
+class DiscriminatorConfig:
+    """Sizes of a discriminator; see `PatchDiscriminator`."""
+
+    channels: int
+    layers: int
 
 
 class PatchDiscriminator(nn.Sequential):
@@ -29,3 +45,13 @@ class PatchDiscriminator(nn.Sequential):
             ]
             before = width
         super().__init__(*modules, nn.Conv2d(before, 1, 4, padding=1))
+        self.sizes = DiscriminatorConfig(channels, layers)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model.safetensors and config.json."""
+        save_pretrained(self, self.sizes, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Self:
+        """Load such a folder, in eval mode, on the CPU; ValueError if the files do not fit each other."""
+        return load_pretrained(lambda sizes: cls(sizes.channels, sizes.layers), DiscriminatorConfig, folder)

@@ -1,6 +1,6 @@
 """The adaptive mask module (paper section 3.2, Eq. 2-4): chooses the cells that get a code.
 
-    s_l = f_s(z_l)                                   (2)   a two-layer MLP with a sigmoid output
+    s_l = f_s(z_l)                                   (2)   a two-layer MLP, or convolutions, with a sigmoid output
     Ẑ   = { LayerNorm(z'_l) * s'_l }, l = 1..N       (3)   of the N best-scored cells
     P̂   = their positions in the grid                (4)   0-based, ascending (raster order)
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.mqvae.choosers import FIXED
+from models.mqvae.scorers import ScorerKind, scorer
 
 MaskKind = Literal["adaptive", "random", "checkerboard", "gradient", "entropy", "none"]
 KeptKind = Literal["fixed", "any"]
@@ -83,16 +84,19 @@ class Masker(nn.Module):
         kept: N, the number of kept cells.
         mask: adaptive (by score), random (by the caller's ranking), a fixed rule (likewise), none.
         scorer_width: hidden width of the scoring network.
+        scorer_kind: mlp (the paper's) or conv (the authors' code).
     """
 
-    def __init__(self, dim: int, kept: int, mask: MaskKind, scorer_width: int) -> None:
+    def __init__(
+        self, dim: int, kept: int, mask: MaskKind, scorer_width: int, scorer_kind: ScorerKind = "mlp"
+    ) -> None:
         super().__init__()
         self.kept, self.mask = kept, mask
         self.to_code = nn.Linear(dim, dim)
         if mask in ("adaptive", "random"):
             # no learned gain, because the linear projection after it (to_code) includes one
             self.norm = nn.LayerNorm(dim, elementwise_affine=False)
-            self.scorer = nn.Sequential(nn.Linear(dim, scorer_width), nn.GELU(), nn.Linear(scorer_width, 1))
+            self.scorer = scorer(scorer_kind, dim, scorer_width)
 
     def forward(
         self,

@@ -19,6 +19,7 @@ from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.demasker import Demasker, DemaskKind
 from models.mqvae.masker import KeptKind, Masker, MaskKind, fill, fill_slots, num_kept
 from models.mqvae.quantizer import Quantizer, QuantizerConfig
+from models.mqvae.scorers import ScorerKind
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class MQVAEConfig:
         quantizer: how the codebook is learned.
         refine: channels of a last 3×3 convolution at full resolution in the decoder; 0 has none, like VQGAN (≥ 0).
         kept: fixed (the paper: N cells per image in training) or any (1 … L, drawn for each image).
+        scorer: the scoring network: mlp (the paper) or conv (the authors' code; see models/mqvae/scorers.py).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -63,6 +65,7 @@ class MQVAEConfig:
     quantizer: QuantizerConfig
     refine: int = 0
     kept: KeptKind = field(default="fixed", metadata=LEFT_OUT_AT_DEFAULT)
+    scorer: ScorerKind = field(default="mlp", metadata=LEFT_OUT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.refine < 0:
@@ -175,7 +178,9 @@ class MQVAE(nn.Module):
             config.code_dim,
         )
         self.encoder = Encoder(*sizes)
-        self.masker = Masker(config.code_dim, config.num_kept, config.mask, config.scorer_width)
+        self.masker = Masker(
+            config.code_dim, config.num_kept, config.mask, config.scorer_width, config.scorer
+        )
         self.quantizer = Quantizer(config.quantizer, config.num_codes, config.code_dim)
         self.mask_code_D = nn.Parameter(
             torch.empty(config.code_dim).uniform_(-1 / config.code_dim, 1 / config.code_dim)

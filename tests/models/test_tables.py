@@ -1,6 +1,7 @@
 """Laws of a Stackformer's tables for other tokens: what both have is taken, positions are interpolated, the rest is new."""
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
@@ -74,10 +75,12 @@ def test_another_grid_interpolates_positions_and_places_and_keeps_sos() -> None:
 
 
 @pytest.mark.parametrize(("count", "spread"), [(64, "grid"), (4, "grid"), (15, "grid"), (9, "line")])
-def test_interpolation_keeps_what_is_constant_and_the_order_of_what_ascends(count: int, spread: str) -> None:
+def test_interpolation_keeps_what_is_constant_and_the_order_of_what_ascends(
+    count: int, spread: Literal["grid", "line"]
+) -> None:
     torch.testing.assert_close(
         interpolated(torch.full((16, 3), 0.7), count, spread), torch.full((count, 3), 0.7)
-    )  # type: ignore[arg-type]
+    )
     if spread == "line":
         line = interpolated(torch.arange(16.0)[:, None], count, "line")
         assert (line[1:] > line[:-1]).all()

@@ -65,6 +65,10 @@ def test_the_papers_presets_build_its_models(name: str) -> None:
     model = settings.model
     assert (model.downsampling, model.grid, model.num_kept, model.num_codes) == (8, 32, 768, 1024)
     assert (model.demask, model.demask_blocks, settings.exploration.noise) == ("dcsa_update", 8, 0.0)
+    assert (model.quantizer.kind, model.quantizer.restart_every) == (
+        "ema",
+        100,
+    ) and settings.loss.adaptive_max == 1
     length = {"none": 1, "class": 1, "text": 32}[second.condition]
     vocab = {"none": 1, "class": 1000, "text": 16384}[second.condition]
     config = StackformerConfig(

@@ -15,17 +15,18 @@ from torch.optim import Adam, Optimizer
 from models.base.moving import sent
 from models.base.precision import autocast, kernels, memory_format, weight_dtype
 from models.mqvae import MQVAE, MQVAEOutput
-from models.mqvae.discriminator import PatchDiscriminator
 from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
 from models.mqvae.masker import random_ranking
 from models.mqvae.quantizer import CodebookBatch, Reduce
+from models.mqvae.scorers import ScoreNorm
 from settings.mqvae import MQVAESettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.parallel import replicated
-from training.loop.schedules import anneal
+from training.loop.schedules import anneal, set_learning_rate
 from training.loop.start import Start
 from training.loop.watch import Admit, gradient_norm, step_if, unwatched
+from training.mqvae.adversary import first_discriminator
 from workspace.exact.seeds import hashed, step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -110,9 +111,7 @@ class MQVAETrainingModule:
             lambda weight: True,
         )
         if settings.loss.adversarial:
-            self.discriminator = self._place(
-                PatchDiscriminator(settings.loss.discriminator_channels, settings.loss.discriminator_layers)
-            )
+            self.discriminator = self._place(first_discriminator(settings))
             self.modules["discriminator"] = self.discriminator
             self.judge: Callable[..., tuple[Tensor, Tensor]] = _Judge(self.discriminator)
             self.optimizers["discriminator"] = Adam(
@@ -254,6 +253,13 @@ class MQVAETrainingModule:
     ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser steps, codebook, EMA; see `training.loop.train.TrainingModule`."""
         rate = set_learning_rates(self.optimizers, self.settings, step)
+        if (
+            "discriminator" in self.optimizers
+        ):  # at the generator's share of its peak: at a constant rate it wins
+            share = rate / self.settings.learning_rate
+            set_learning_rate(
+                self.optimizers["discriminator"], share * self.settings.loss.discriminator_learning_rate
+            )
         of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "discriminator"]
         norms = {"model": gradient_norm(*of_model)}
         if "discriminator" in self.optimizers:
@@ -262,11 +268,15 @@ class MQVAETrainingModule:
             admit({f"the {name}'s gradient norm": value for name, value in norms.items()}),
             norms["model"],
         )
-        nn.utils.clip_grads_with_norm_(
-            self.model.parameters(), self.settings.max_grad_norm or float("inf"), norm
-        )
+        most = self.settings.max_grad_norm or float("inf")
+        nn.utils.clip_grads_with_norm_(self.model.parameters(), most, norm)
+        if "discriminator" in norms:
+            nn.utils.clip_grads_with_norm_(self.discriminator.parameters(), most, norms["discriminator"])
         for optimizer in self.optimizers.values():
             step_if(optimizer, fine)
+        for module in self.model.modules():
+            if isinstance(module, ScoreNorm):
+                module.settle(reduce, fine)
         numbers = self._update_codebook(step, reduce, admit)
         self.ema.update(step)
         self._codebook_batches.clear()
