@@ -6,9 +6,10 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from reporting.figures import image_grid
+from reporting.figures import image_grid, kept_cells
 from shards.samples import pngs
 
 GRID_IMAGES, GRID_COLUMNS, GRID_CELL = 64, 8, 96
@@ -33,3 +34,19 @@ def write_png_files(shards: Sequence[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in pngs(shards):
         (folder / name).write_bytes(content)
+
+
+def write_before(
+    image: NDArray[np.uint8], back: NDArray[np.uint8], stays: NDArray[np.int64], grid: int, path: Path
+) -> None:
+    """A picture of which a part is drawn again: itself, the part that stays, its reconstruction.
+
+    Args:
+        image, back: uint8 [S, S, 3].
+        stays: cells that stay, ascending.
+        grid: cells per side.
+        path: the PNG to write.
+    """
+    pictures = np.stack([image, kept_cells(image, stays, (grid, grid)), back])
+    labels = ["picture", "what stays", "reconstruction"]
+    image_grid(pictures, len(labels), max(1, GRID_CELL // image.shape[1]), labels).save(path)

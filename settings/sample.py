@@ -1,5 +1,7 @@
 """Section `sample`: images drawn from both models."""
 
+import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -8,6 +10,17 @@ from models.sampling import Truncation
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
+
+HALVES = ("upper", "lower", "left", "right")
+REGION = "a mask (an image, white where), a box X0,Y0,X1,Y1 in pixels, upper, lower, left or right"
+
+
+def box_of(region: str) -> tuple[int, ...] | None:
+    """X0, Y0, X1, Y1, where a region is a box."""
+    numbers = [word.strip() for word in region.split(",")]
+    if len(numbers) != 4 or not all(re.fullmatch(r"-?\d+", word) for word in numbers):
+        return None
+    return tuple(int(word) for word in numbers)
 
 
 class SampleSettings(Section):
@@ -42,10 +55,35 @@ class SampleSettings(Section):
         default="fp32", description="precision of the decoder: fp32, or bf16 (autocast)"
     )
     png_files: bool = Field(description="also write each image as a file in png/")
+    edit: str | None = Field(default=None, description="a picture of which a part is drawn again")
+    keep: str | None = Field(
+        default=None, description="what of it stays: a mask, a box X0,Y0,X1,Y1, or a half such as upper"
+    )
+    redraw: str | None = Field(
+        default=None, description="instead of keep: what of it is drawn again, in the same forms"
+    )
+    candidates: PositiveInt = Field(
+        default=1,
+        description="draws of an edit, of which one is taken by the likelihood of what stays; 1 looks only at what is before",
+    )
 
     def check(self, where: str, compute: Compute) -> None:
-        """A shard must hold whole batches."""
+        """A shard must hold whole batches; an edit needs a picture and one region of it."""
         if self.samples_per_shard % self.batch:
             raise UserError(
                 f"{where}.samples_per_shard {self.samples_per_shard} is not a multiple of batch {self.batch}"
             )
+        regions = [name for name in ("keep", "redraw") if getattr(self, name) is not None]
+        if self.edit is None and (regions or self.candidates > 1):
+            raise UserError(
+                f"{where}.{[*regions, 'candidates'][0]} is for a picture: name it in {where}.edit"
+            )
+        if self.edit is not None and len(regions) != 1:
+            raise UserError(
+                f"{where}.edit is {self.edit}: give {where}.keep (what stays) or {where}.redraw (what is drawn again), not "
+                f"{'both' if regions else 'neither'}"
+            )
+        for name in regions:
+            region = getattr(self, name)
+            if region not in HALVES and box_of(region) is None and not Path(region).is_file():
+                raise UserError(f"{where}.{name} is {region}: expected {REGION}; no file has that name")

@@ -5,7 +5,8 @@ Writes  tars of KEY.png + KEY.json {index, seed, cls or prompt}, and grid.png
 Params  sample
 
 By hand, from a trained model: `python -m stages.sample --prompt "a small red ring on a striped blue background" --out DIR`,
-`python -m stages.sample --class rose --out DIR`.
+`python -m stages.sample --class rose --out DIR`. Of a picture of yours a part is drawn again by
+`python -m stages.sample --edit PICTURE --redraw 8,8,24,24 --out DIR`; the rest keeps its codes and positions.
 
 Image i depends on (seed, i) and its class or prompt, not on the workers; the batch sizes change at most its last bits.
 """
@@ -24,12 +25,15 @@ from numpy.typing import NDArray
 from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
+from inference.editing.asked import before, edit_of, sources, told
+from inference.editing.draw import ImageEditor
+from inference.editing.region import Edit
 from inference.sampling.conditions import Conditions, conditions_of, require_same_codes
 from inference.sampling.sample import ImageSampler
 from models.base.published import StackformerFacts
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer
-from reporting.samples import write_grid, write_png_files
+from reporting.samples import write_before, write_grid, write_png_files
 from settings.sample import SampleSettings
 from shards.samples import Sample, SampleFacts, SampleRecord, write_samples
 from workflow.running import run_stage
@@ -43,6 +47,10 @@ from workspace.settings import Compute
 HELP = {
     "prompt": "draw images of this caption, as files below OUT/png; may be repeated",
     "class": "draw images of this class, as files below OUT/png; may be repeated",
+    "edit": "draw a part of this picture again, as files below OUT/png; needs --keep or --redraw",
+    "keep": "what of it stays: a mask (white stays), a box X0,Y0,X1,Y1 in pixels, upper, lower, left or right",
+    "redraw": "instead of --keep, what of it is drawn again, in the same forms",
+    "candidates": "draw each edit so many times and take one by the likelihood of what stays (1: given what is before it)",
 }
 BY_HAND = 16
 """Images per prompt or class on the command line, unless `--set sample.num_images=…` is given."""
@@ -57,10 +65,14 @@ class Inputs:
 
 
 def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
-    """The settings that `--prompt` and `--class` set."""
+    """The settings that `--prompt`, `--class` and the options of an edit set."""
     changes = [f"sample.{name}={BY_HAND}" for name in ("num_images", "batch", "samples_per_shard")]
     changes += ["sample.png_files=true"]
     prompts, classes = list(asked["prompt"]) or None, list(asked["class"]) or "all"
+    changes += [
+        f"sample.{name}={json.dumps(asked[name][-1])}" for name in ("edit", "keep", "redraw") if asked[name]
+    ]
+    changes += [f"sample.candidates={number}" for number in asked["candidates"]]
     return [*changes, f"sample.prompts={json.dumps(prompts)}", f"sample.classes={json.dumps(classes)}"]
 
 
@@ -72,7 +84,12 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     require_same_codes(learned, mqvae, (inputs.stackformer, inputs.mqvae))
     conditions = conditions_of(settings, learned, inputs.stackformer)
     paths = Inputs(inputs.stackformer.absolute(), inputs.mqvae.absolute())
-    make = partial(sampling, paths, settings, conditions, compute.device)
+    decoder = MQVAE.from_pretrained(inputs.mqvae)
+    edit = edit_of(settings, decoder.config)
+    if edit is not None:
+        say(told(edit, settings, decoder))
+        write_before(*before(edit, settings, decoder), folder.out / "before.png")
+    make = partial(sampling, paths, settings, conditions, compute.device, edit)
     out, work = folder.out.absolute(), folder.work.absolute()
     jobs = [
         ShardJob(paths.stackformer, work / "tars" / f"{index:06d}.tar", index)
@@ -87,11 +104,13 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
         say(f"sample.batch was lowered from {settings.batch} to {batch}: the GPUs have no memory for more")
     rate = settings.num_images / sum(shard["seconds"] for shard in done)
     rates = {"images": settings.num_images, "images_per_second_of_a_worker": rate}
+    if edit is not None:
+        rates["effective_candidates"] = sum(shard["effective"] for shard in done) / len(done)
     write_json(folder.metrics / "metrics.json", rates)
     write_grid(tars, conditions.labels, out / "grid.png")
     if settings.png_files:
         write_png_files(tars, out / "png")
-    config = MQVAE.from_pretrained(inputs.mqvae).config
+    config = decoder.config
     facts = SampleFacts(
         seed=settings.seed,
         count=settings.num_images,
@@ -107,12 +126,17 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
 
 
 def sampling(
-    paths: Inputs, settings: SampleSettings, conditions: Conditions, device: str
+    paths: Inputs, settings: SampleSettings, conditions: Conditions, device: str, edit: Edit | None
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Called once per worker; returns the function that writes the tar of one range of images."""
     place = device_of(device)
     models = Stackformer.from_pretrained(paths.stackformer), MQVAE.from_pretrained(paths.mqvae)
-    draw = ImageSampler(*models, settings, place, free_bytes(place))
+    free = free_bytes(place)
+    draw = (
+        ImageSampler(*models, settings, place, free)
+        if edit is None
+        else ImageEditor(*models, settings, edit, place, free)
+    )
     batch = draw.settings.batch
 
     def drawn(start: int) -> NDArray[np.uint8]:
@@ -129,12 +153,18 @@ def sampling(
         began, first = time.monotonic(), job.index * settings.samples_per_shard
         end = min(first + settings.samples_per_shard, settings.num_images)
         write_samples(job.output, samples(first, end))
-        return {"images": end - first, "seconds": time.monotonic() - began, "batch": batch}
+        worth = draw.effective if isinstance(draw, ImageEditor) else [1.0]
+        return {
+            "images": end - first,
+            "seconds": time.monotonic() - began,
+            "batch": batch,
+            "effective": sum(worth) / len(worth),
+        }
 
     return one
 
 
-STAGE = Stage("sample", __doc__, SampleSettings, Inputs, run, options=Options(HELP, asked_changes))
+STAGE = Stage("sample", __doc__, SampleSettings, Inputs, run, sources, options=Options(HELP, asked_changes))
 
 if __name__ == "__main__":
     run_stage("sample")

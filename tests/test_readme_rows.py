@@ -6,6 +6,7 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -39,6 +40,7 @@ SAYS = {
     "python -m reporting.compare --rev HEAD~1": "evaluate",
     "python -m stages.sample --class star --out stars": "[sample] → stars",
     "python -m stages.sample --set sample.num_images=1 --set sample.png_files=true --out mine": "[sample] → mine",
+    "python -m stages.sample --edit photo.png --keep upper --class star --out edited": "[sample] → edited",
     "python -m stages.tokenize --help": "tokenize.block = ",
     "python -m workspace.runs list": "train_mqvae/",
     "python -m workflow.preset faces --out faces.yaml": "",
@@ -70,6 +72,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to change, one commit after the results."""
     folder = copy_of(finished_repository(tmp_path_factory), tmp_path_factory.mktemp("readme") / "repository")
     run(folder, "git", "commit", "-q", "--allow-empty", "-m", "later")
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    Image.fromarray(noise).save(folder / "photo.png")
     for name in ("cat", "dog"):
         (folder / "data" / "mine" / name).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(folder / "data" / "mine" / name / "1.png")

@@ -110,7 +110,7 @@ class Cache:
         self.v_RHTE.index_copy_(2, time_M, v_RHME.to(dtype))
         k_RHSE, v_RHSE = self.k_RHTE[:, :, :reach], self.v_RHTE[:, :, :reach]
         heard_RHME = F.scaled_dot_product_attention(
-            q_RHME.to(dtype), k_RHSE, v_RHSE, attn_mask=mask_S, is_causal=len(time_M) > 1
+            q_RHME.to(dtype), k_RHSE, v_RHSE, attn_mask=mask_S, is_causal=mask_S is None and len(time_M) > 1
         )
         return heard_RHME.transpose(1, 2).flatten(2)
 
@@ -208,11 +208,11 @@ class DecodingTransformer:
         """H = Transformer(U) of the tokens at `time_M`, after all earlier ones were given: [R, M, D].
 
         Args:
-            u_RMD: one token per sequence, or the first M > 1 of each.
+            u_RMD: one token per sequence, or the first M > 1 of each, or with a mask any M.
             place_RM: int64 in 0 … L, the tokens' cells (L for <sos>).
             time_M: int64, the tokens' places in the sequence.
             reach: S, the number of places that attention reads: up to the last of `time_M`, or farther with a mask.
-            mask_S: bool, which of those places hold tokens; None means all.
+            mask_S: bool, which of those places are attended to, [S], or [M, S] where tokens differ; None means all.
         """
         if (
             mask_S is not None

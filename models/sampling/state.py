@@ -4,6 +4,8 @@ Shapes: B images, R rows (B, or 2B with guidance: conditioned, then unconditione
 K codes, L positions, D features, V entries of some vocabulary (K or L).
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,9 @@ from models.stackformer.model import (
 )
 from models.stackformer.transformer import ModernTransformer, Transformer
 
+AHEAD = 256
+"""Codes that are looked at together by `every_position_logits`."""
+
 
 class CachedStackformer:
     """A Stackformer while it generates: returns the next logits, and takes the entries drawn from them.
@@ -28,6 +33,7 @@ class CachedStackformer:
         bucket: attention reads up to the next multiple of this, masked beyond the sequence.
         kept_as: dtype of keys and values; see `models.sampling.decoding.DecodingBlock`.
         fused: whether to use the kernels of fused.py for single tokens; None uses them if possible.
+        looks_ahead: whether `every_position_logits` will be called (only without `fused`, with bucket 1).
     """
 
     def __init__(
@@ -38,6 +44,7 @@ class CachedStackformer:
         bucket: int = 1,
         kept_as: torch.dtype | None = None,
         fused: bool | None = None,
+        looks_ahead: bool = False,
     ) -> None:
         self.model, self.guidance_scale, self.step = model, guidance_scale, 0
         self.fused = can_fuse(transformers_of(model), kept_as) if fused is None else fused
@@ -53,7 +60,8 @@ class CachedStackformer:
         )
         self._code_head = head(model.code_head, rows, self.fused)
         if config.network.position_layers:
-            length = self._reach(config.num_kept)
+            self._ahead = min(AHEAD, config.num_codes) if looks_ahead else 0
+            length = self._reach(config.num_kept) + self._ahead
             self._position_transformer = decoding_transformer(
                 model.position_transformer, rows, length, kept_as, self.fused
             )
@@ -82,12 +90,49 @@ class CachedStackformer:
         return self._guide(self._code_head(self._h_c_RD))
 
     def position_logits(self, code_B: Tensor) -> Tensor:
-        """Logits of that code's position, [B, L], after guidance, before the support mask; call once per step."""
+        """Logits of that code's position, [B, L], after guidance, before the support mask.
+
+        The last call of a step is what later steps attend to.
+        """
+        if not self.model.config.network.position_layers:
+            return self._raster_logits()
         u_p_R1D = self._h_c_RD[:, None] + self.model.e_c(self._rows(code_B))  # (12)
         _, reach = self.reaches(self.step)
         mask = self._mask(self.step_1, reach)
         h_p_R1D = self._position_transformer(u_p_R1D, self._place_R1, self.step_1, reach, mask)
         return self._guide(self._position_head(h_p_R1D[:, 0]))
+
+    def every_position_logits(self) -> Tensor:
+        """Logits of the position of each code that may come now, [B, K, L], after guidance, before the support mask.
+
+        Codes lie side by side behind the past in the cache, and each attends to the past and to itself.
+        """
+        config, weight = self.model.config, self.model.e_c.weight
+        if not config.network.position_layers:
+            return self._raster_logits()[:, None].expand(-1, config.num_codes, -1)
+        parts = []
+        for codes_KD in weight[: config.num_codes].split(self._ahead):
+            many = len(codes_KD)
+            u_p_RKD = self._h_c_RD[:, None] + codes_KD  # (12)
+            seen_S = torch.arange(self.step + many, device=weight.device)
+            time_K = seen_S[self.step :]
+            mask_KS = (seen_S < self.step) | (seen_S == time_K[:, None])
+            place_RK = self._place_R1.expand(-1, many)
+            h_p_RKD = self._position_transformer(u_p_RKD, place_RK, time_K, len(seen_S), mask_KS)
+            parts.append(self._position_head(h_p_RKD))
+        return self._guide(torch.cat(parts, dim=1))
+
+    def _raster_logits(self) -> Tensor:
+        """Where all cells are kept, code n sits at cell n: [B, L]."""
+        rows = len(self._h_c_RD) // (2 if self.guided else 1)
+        logits_BL = self._h_c_RD.new_full((rows, self.model.config.num_positions), -math.inf)
+        logits_BL[:, self.step] = 0.0
+        return at_least_fp32(logits_BL)
+
+    def remember(self, code_B: Tensor) -> None:
+        """Put the code that was taken into the Position-Transformer's cache, over those that were only looked at."""
+        if self.model.config.network.position_layers:
+            self.position_logits(code_B)
 
     def advance(self, code_B: Tensor, position_B: Tensor) -> None:
         """Advance to the next step."""

@@ -3,6 +3,7 @@
 from tests.field import (
     command_rows,
     data_rows,
+    edit_rows,
     fault_rows,
     file_rows,
     format_rows,
@@ -24,6 +25,7 @@ ROWS: tuple[Row, ...] = (
     *workflow_rows.ROWS,
     *shell_rows.ROWS,
     *command_rows.ROWS,
+    *edit_rows.ROWS,
     *training_rows.ROWS,
     *trained_rows.ROWS,
     *fault_rows.ROWS,
