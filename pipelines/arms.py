@@ -1,8 +1,8 @@
-"""The arms of a sweep: what each sets, its workspace, and which stages several of them share.
+"""The arms of a sweep: each one's settings and workspace, and the stages that several of them share.
 
-An arm's workspace is a clone of this one in `.runs/sweep/NAME`, with the files as they are here, on the same DVC cache:
-so DVC links what is made already, and takes from its run cache what another arm has made. It stays, so that an arm that was
-stopped continues from its last checkpoint when the same sweep is started again.
+An arm's workspace is a clone of this one in `.runs/sweep/NAME`, with its current files, on the same DVC cache, so that DVC links
+existing results and takes other arms' results from its run cache. It is kept, so that a stopped arm continues from its last
+checkpoint when the same sweep is started again.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class Arm:
     """One arm.
 
     Attributes:
-        settings: `section.key=value` each, its own.
+        settings: its own settings, `section.key=value`.
         common: settings of all arms.
     """
 
@@ -45,7 +45,7 @@ class Arm:
 
     @property
     def changes(self) -> tuple[str, ...]:
-        """All settings that its params.yaml gets."""
+        """All settings to write into its params.yaml."""
         return self.common + self.settings
 
     def folder(self, root: Path) -> Path:
@@ -56,15 +56,15 @@ class Arm:
 
 
 def arms_of(grid: Sequence[str], arms: Sequence[str], common: Sequence[str]) -> list[Arm]:
-    """Every combination of the grid's values, times every arm of the list.
+    """Every combination of the grid's values with every arm of the list.
 
     Args:
-        grid: `key=value,value,…` each.
-        arms: settings of one arm each, with blanks between them, quoted as in a shell.
+        grid: axes, `key=value,value,…`.
+        arms: the settings of one arm each, separated by blanks and quoted as in a shell.
         common: settings of all arms.
 
     Raises:
-        RefusedError: none, or the same one twice, or a text that is not a setting.
+        RefusedError: no arms, the same one twice, or a text that is not a setting.
     """
     axes = [[f"{key}={value}" for value in _values(text)] for key, text in map(split, grid)]
     listed = [tuple(shlex.split(text)) for text in arms] or [()]
@@ -83,7 +83,7 @@ def arms_of(grid: Sequence[str], arms: Sequence[str], common: Sequence[str]) -> 
 
 
 def _values(text: str) -> list[str]:
-    """`a,[1, 2],b` → its three values as text; commas inside brackets and quotes divide nothing."""
+    """`a,[1, 2],b` → its three values as text; commas inside brackets and quotes do not separate values."""
     parts = re.findall(r"(?:\[[^\]]*\]|\{[^}]*\}|\"[^\"]*\"|'[^']*'|[^,\[{\"'])+", text)
     if not parts or len(parts) != len(parse(f"[{text}]")):
         raise RefusedError(f"the grid's values {text} cannot be distinguished; expected value,value,…")
@@ -91,7 +91,7 @@ def _values(text: str) -> list[str]:
 
 
 def touched(steps: Sequence[Step], arm: Arm) -> dict[str, tuple[str, ...]]:
-    """Address of each stage → those of an arm's settings that it or anything that it needs reads."""
+    """Each stage's address → the arm's settings that the stage or its dependencies read."""
     found: dict[str, tuple[str, ...]] = {}
     for step in steps:
         own = {text for text in arm.changes if split(text)[0].split(".")[0] in step.sections}
@@ -101,16 +101,16 @@ def touched(steps: Sequence[Step], arm: Arm) -> dict[str, tuple[str, ...]]:
 
 
 def needed_here(steps: Sequence[Step], arms: Sequence[Arm]) -> list[Step]:
-    """The stages that some arm needs just as this workspace has them: they run here, once, before the arms."""
+    """The stages that some arm needs without any change: they run once, in this workspace, before the arms."""
     by_arm = [touched(steps, arm) for arm in arms]
     return [step for step in steps if any(not found[step.address] for found in by_arm)]
 
 
 def prepare(arm: Arm, root: Path) -> Path:
-    """Make or refresh an arm's workspace: code and params as here, and the arm's settings; `bring_inputs` brings artifacts.
+    """Create or refresh an arm's workspace: code and params as here, plus the arm's settings; `bring_inputs` adds artifacts.
 
     Raises:
-        RefusedError: a setting that params.yaml has not, or git or DVC fails.
+        RefusedError: a setting that params.yaml does not have, or git or DVC fails.
     """
     folder = arm.folder(root)
     if not (folder / ".git").is_dir():
@@ -128,7 +128,7 @@ def prepare(arm: Arm, root: Path) -> Path:
 def bring_inputs(
     steps: Sequence[Step], decided: Mapping[str, tuple[str, ...]], root: Path, folder: Path
 ) -> None:
-    """What an arm's stages read of stages that none of its settings touches: linked from the cache, or copied from `root`.
+    """Bring the outputs of unaffected stages that an arm's stages read: linked from the cache, or copied from `root`.
 
     Raises:
         RefusedError: DVC fails.
@@ -144,7 +144,7 @@ def bring_inputs(
 
 
 def remember(step: Step, folder: Path) -> None:
-    """Write a stage that ran into DVC's run cache, which `dvc repro` itself leaves out where an output is `cache: false`.
+    """Save a finished stage to DVC's run cache, because `dvc repro` does not if an output is `cache: false`.
 
     Raises:
         RefusedError: DVC fails.
@@ -161,7 +161,7 @@ def _run(place: Path, *command: str) -> str:
 
 
 def _copy_files(root: Path, folder: Path) -> None:
-    """Every file that git knows or would take, as it is in `root`; what is gone there goes here."""
+    """Copy every tracked or untracked file that git does not ignore from `root`; remove files that no longer exist there."""
     here = _listed(root, "--cached", "--others", "--exclude-standard")
     for name in _listed(folder, "--cached", "--others", "--exclude-standard") - here:
         (folder / name).unlink(missing_ok=True)
@@ -183,7 +183,7 @@ NOT_LINKED = re.compile(r"\..*|__pycache__|.*\.egg-info|artifacts|metrics")
 
 
 def _link_ignored(root: Path, folder: Path) -> None:
-    """What git ignores at the top and no stage writes (data, weights): a link to it."""
+    """Link top-level paths that git ignores and no stage writes (data, weights)."""
     for name in _listed(root, "--others", "--ignored", "--exclude-standard", "--directory"):
         top = name.rstrip("/")
         if "/" not in top and not NOT_LINKED.fullmatch(top) and not (folder / top).exists():
@@ -191,7 +191,7 @@ def _link_ignored(root: Path, folder: Path) -> None:
 
 
 def _share_cache(root: Path, folder: Path) -> None:
-    """The arm's DVC uses the workspace's cache and links from it, read-only, where the file system can."""
+    """Make the arm's DVC use the workspace's cache, with read-only links if the file system can."""
     with Repo(str(root)) as repo:
         cache = repo.cache.local_cache_dir
     text = f'[cache]\n    dir = {cache}\n    type = "reflink,hardlink,copy"\n'

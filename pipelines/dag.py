@@ -1,4 +1,4 @@
-"""The DAG of dvc.yaml as DVC reads it: its stages in an order in which they can run, and which of them are stale."""
+"""The DAG of dvc.yaml as DVC reads it: its stages in a valid order, and which of them are stale."""
 
 import re
 import threading
@@ -15,22 +15,22 @@ from pipelines.errors import RefusedError
 
 MODULE = re.compile(r"-m\s+(?:stages\.|experiments\.arm\s+)(\w+)")
 _one_at_a_time = threading.Lock()
-"""DVC's Python interface is not made for threads."""
+"""A lock, because DVC's Python interface is not thread-safe."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage of the DAG.
+    """A stage in the DAG.
 
     Attributes:
-        address: what DVC calls it ("train_mqvae", "demo/dvc.yaml:draw_shapes").
+        address: its name for DVC ("train_mqvae", "demo/dvc.yaml:draw_shapes").
         name: its own name.
         needs: addresses of the stages that it depends on directly.
-        stale: whether it must run, or may: DVC says that it is out of date, or something that it needs is.
+        stale: whether it or a stage that it needs is out of date for DVC, so that it may have to run.
         outs: paths that it writes.
-        uncached: those of them that DVC's cache does not hold.
+        uncached: the outputs that DVC's cache does not hold.
         sections: sections of params.yaml that it reads.
-        module: the stage's module where its command runs one ("train_mqvae"): its name in .runs/.
+        module: the module that its command runs ("train_mqvae"), which is its name in .runs/.
     """
 
     address: str
@@ -44,15 +44,15 @@ class Step:
 
 
 def read_dag(root: Path, targets: Sequence[str] = (), among: Collection[str] | None = None) -> list[Step]:
-    """The stages that the targets need (all that dvc.yaml names, if there are none), asked of DVC once.
+    """The stages that the targets need (all stages of dvc.yaml without targets), with a single query to DVC.
 
     Args:
         root: the workspace.
         targets: names of stages of the root's dvc.yaml.
-        among: addresses of the stages that are asked about; of the others it is known that they are fresh. None asks of all.
+        among: addresses of the stages to check; the others are known to be fresh. None checks all.
 
     Raises:
-        RefusedError: dvc.yaml has no such stage, or DVC cannot tell their state.
+        RefusedError: dvc.yaml has no such stage, or DVC cannot determine the stages' state.
     """
 
     def choose(stages: list[Any]) -> list[Any]:
@@ -68,10 +68,10 @@ def read_dag(root: Path, targets: Sequence[str] = (), among: Collection[str] | N
 
 
 def read_experiments(root: Path, tables: Sequence[str]) -> list[Step]:
-    """The stages of `experiments/TABLE/dvc.yaml` for the tables that are named (none: all), and what they need.
+    """The stages of `experiments/TABLE/dvc.yaml` for the named tables (all, if none are named), and what they need.
 
     Raises:
-        RefusedError: there is no such table, or DVC cannot tell their state.
+        RefusedError: there is no such table, or DVC cannot determine the stages' state.
     """
     known = sorted(path.parent.name for path in root.glob("experiments/*/dvc.yaml"))
     unknown = sorted(set(tables) - set(known))
@@ -98,7 +98,7 @@ def _read(root: Path, choose: Callable[[list[Any]], list[Any]], among: Collectio
 
 
 def _steps(root: Path, graph: Any, order: Sequence[Any], stale: set[str]) -> list[Step]:
-    """`stale` is what DVC says is out of date by itself; what descends from it is stale too."""
+    """The stages as steps; `stale` holds those out of date by themselves, and their descendants count as stale too."""
     steps: dict[str, Step] = {}
     for stage in order:
         needs = tuple(_address(needed) for needed in graph.successors(stage))
@@ -119,7 +119,7 @@ def _steps(root: Path, graph: Any, order: Sequence[Any], stale: set[str]) -> lis
 
 
 def _address(stage: Any) -> str:
-    """What DVC calls a stage in its workspace's root (`stage.addressing` is relative to where this process is)."""
+    """A stage's name for DVC at its workspace's root (`stage.addressing` is relative to the working directory)."""
     path = str(stage.path_in_repo)
     if not stage.name:
         return path

@@ -2,9 +2,9 @@
 
     python -m pipelines.dashboard [--port 4200]      until Ctrl-C; `make dashboard` calls it
 
-Everything it keeps is in .runs/prefect, apart from any other Prefect on this machine. One runs in a workspace at a time. A
-worker that dies is noticed: what it left running is ended, its runs are marked as crashed, and another starts. What the end of
-the dashboard interrupts, kill -9 too, continues from its last checkpoint when the dashboard is started again.
+It keeps everything in .runs/prefect, separate from any other Prefect on this machine. A workspace has at most one dashboard. If
+the worker dies, its remaining processes are ended, its runs are marked as crashed, and a new worker starts. Runs interrupted by
+the end of the dashboard, even by kill -9, continue from their last checkpoint when the dashboard is started again.
 """
 
 import argparse
@@ -35,7 +35,7 @@ GUARD = Path(__file__).with_name("guard.py")
 WATCH_SECONDS = 1.0
 MOST = 65535
 ENDING_SECONDS = 60.0
-"""How long the processes of a dashboard that was killed may take to end, which their guard sees to."""
+"""Seconds to wait until the guard of a killed dashboard has ended its processes."""
 
 
 class DashboardError(RuntimeError):
@@ -47,10 +47,10 @@ class Dashboard:
     """The processes of a dashboard.
 
     Attributes:
-        port: of the server.
+        port: the server's port.
         root: the workspace.
-        servers: the lock that lives as long as the guard of its processes.
-        mark: what all its processes have in their environment.
+        servers: a lock held as long as the guard of its processes lives.
+        mark: a value in the environment of all its processes.
     """
 
     port: int
@@ -67,23 +67,26 @@ class Dashboard:
 
     @property
     def api(self) -> str:
-        """The address of its API."""
+        """The API's address."""
         return f"{self.url}/api"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Prefect's settings for this workspace alone; prefect.toml has those that do not depend on the machine."""
-        return environment(self.root, self.api) | {
-            "PREFECT_UI_API_URL": "/api",  # the browser may know this machine by another name or port
-            "PREFECT_UI_STATIC_DIRECTORY": str(self.root / HOME / "ui"),
-            "PREFECT_WORKER_QUERY_SECONDS": "2",
-            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",  # a run that waits for another is not late
-            "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
-            "MQVAE_WORKSPACE": str(self.root),
-        }
+        """Prefect's settings for this workspace; prefect.toml has those that do not depend on the machine."""
+        return (
+            environment(self.root, self.api)
+            | {
+                "PREFECT_UI_API_URL": "/api",  # relative, because the browser may reach this machine under another name or port
+                "PREFECT_UI_STATIC_DIRECTORY": str(self.root / HOME / "ui"),
+                "PREFECT_WORKER_QUERY_SECONDS": "2",
+                "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",  # a run that waits for another is not late
+                "PREFECT_WORKER_HEARTBEAT_SECONDS": "5",
+                "MQVAE_WORKSPACE": str(self.root),
+            }
+        )
 
     def start(self, name: str, *command: str, mark: str) -> None:
-        """Start one of the processes, its output in .runs/prefect/NAME.log, all its descendants marked."""
+        """Start one of the processes, with its output in .runs/prefect/NAME.log, and all its descendants marked."""
         with (self.root / HOME / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
                 command,
@@ -97,14 +100,14 @@ class Dashboard:
             )
 
     def start_server(self) -> None:
-        """Start the server under a guard, which ends it and the worker too when this process dies; wait until it answers.
+        """Start the server under a guard, which ends server and worker if this process dies; wait until it answers.
 
         Raises:
-            DashboardError: the port is taken, or it ended, or it is not up in time.
+            DashboardError: the port is taken, or the server ended or did not start in time.
         """
         if reason := refusal(self.port):
             raise DashboardError(
-                f"port {self.port} {reason}: end what has it, or take another: make dashboard PORT=4300"
+                f"port {self.port} {reason}: stop the program that uses it, or choose another: make dashboard PORT=4300"
             )
         site = (sys.executable, "-m", "pipelines.site", "--port", str(self.port))
         self.start("server", sys.executable, str(GUARD), self.mark, *site, mark="")
@@ -125,20 +128,24 @@ class Dashboard:
         )
 
     def watch(self) -> None:
-        """Until the server ends: whatever becomes of the worker, there is one.
+        """Keep a worker running until the server ends.
 
         Raises:
             DashboardError: the server ended.
         """
         while True:
             time.sleep(WATCH_SECONDS)
-            os.utime(self.root / LOCK)  # when it was last seen alive
+            os.utime(self.root / LOCK)  # records when the dashboard was last alive
             if (status := self.processes["server"].poll()) is not None:
                 log = self.root / HOME / "server.log"
                 raise DashboardError(f"Prefect's server ended with status {status}; see {log}")
             if (status := self.processes["worker"].poll()) is not None:
-                say(f"the worker ended with status {status}: its runs are marked as crashed, another starts")
-                lost = running(self.api)  # asked first: a run that is ended may yet say so in its own words
+                say(
+                    f"the worker ended with status {status}: its runs are marked as crashed, a new one starts"
+                )
+                lost = running(
+                    self.api
+                )  # query first, because a run being ended may still report its own state
                 end_tree(self.worker_mark)
                 restore(self.root)
                 mark_crashed(self.api, lost)
@@ -146,7 +153,7 @@ class Dashboard:
             bury(self.api, self.root)
 
     def end(self) -> None:
-        """End all processes, the worker and what it runs first."""
+        """End all processes; the worker and its runs first."""
         if worker := self.processes.get("worker"):
             end_tree(self.worker_mark, worker.pid)
             worker.wait()
@@ -193,24 +200,22 @@ def healthy(url: str) -> bool:
 
 
 def say(text: str) -> None:
-    """One line to whoever watches."""
+    """Print one line for the user."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 @contextmanager
 def alone(root: Path, port: int) -> Iterator[float | None]:
-    """Be the one dashboard of a workspace while the block runs; yields when the last one was seen alive, in epoch seconds.
+    """Be the workspace's only dashboard within the block; yields when the last one was alive, in epoch seconds.
 
     Raises:
-        DashboardError: another runs, or is starting.
+        DashboardError: another one is running or starting.
     """
     last_seen = (root / LOCK).stat().st_mtime if (root / LOCK).is_file() else None
     with lock(root / LOCK) as file:
         if file is None:
-            there = (root / LOCK).read_text(
-                encoding="utf-8"
-            ).strip() or "an address that it does not know yet"
+            there = (root / LOCK).read_text(encoding="utf-8").strip() or "an address that is not known yet"
             raise DashboardError(f"the dashboard of this workspace is already running at {there}")
         file.truncate(0)
         file.write(address(port))
@@ -221,10 +226,10 @@ def alone(root: Path, port: int) -> Iterator[float | None]:
 
 @contextmanager
 def ended_servers(root: Path) -> Iterator[IO[str]]:
-    """Wait until nothing of a dashboard that was killed is left; the lock that this one's guard will hold.
+    """Wait until all processes of a killed dashboard have ended; yields the lock for this one's guard.
 
     Raises:
-        DashboardError: it does not end.
+        DashboardError: they do not end.
     """
     deadline, told = time.monotonic() + ENDING_SECONDS, False
     while True:
@@ -243,15 +248,15 @@ def ended_servers(root: Path) -> Iterator[IO[str]]:
 
 
 def run(port: int, root: Path, resume: bool = True) -> None:
-    """Start everything and watch it, until a signal ends this process.
+    """Start everything and watch it until a signal ends this process.
 
     Args:
-        port: of the server.
+        port: the server's port.
         root: the workspace.
-        resume: whether runs that the last dashboard's end interrupted continue; otherwise they are marked as crashed.
+        resume: whether to continue runs interrupted by the last dashboard's end; otherwise they are marked as crashed.
 
     Raises:
-        DashboardError: in one line.
+        DashboardError: the server or worker failed; one line.
     """
     with alone(root, port) as last_seen, ended_servers(root) as servers:
         adopt(root, f"{address(port)}/api")  # before Prefect is imported, which reads its settings then
@@ -278,14 +283,14 @@ def run(port: int, root: Path, resume: bool = True) -> None:
 
 
 def write(path: Path, state: Mapping[str, object]) -> None:
-    """Write a file that is there whole, or as it was before."""
+    """Write a file atomically."""
     beside = path.with_suffix(".new")
     beside.write_text(json.dumps(state), encoding="utf-8")
     beside.replace(path)
 
 
 def port_number(text: str) -> int:
-    """A port as it is typed; 0 takes a free one."""
+    """Parse a port; 0 means any free one."""
     if not text.isdecimal() or int(text) > MOST:
         raise argparse.ArgumentTypeError(f"{text} is not a port; expected 1 … {MOST}, or 0 for any free one")
     return int(text) or free_port()
@@ -299,12 +304,15 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--port", type=port_number, default=4200, help="of the server, on 127.0.0.1 (4200); 0: a free one"
+        "--port",
+        type=port_number,
+        default=4200,
+        help="port of the server on 127.0.0.1 (4200); 0: any free one",
     )
     parser.add_argument(
         "--no-resume",
         action="store_true",
-        help="runs that the last dashboard's end interrupted do not continue",
+        help="do not continue runs that were interrupted by the last dashboard's end",
     )
     given = parser.parse_args()
 

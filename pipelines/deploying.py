@@ -1,4 +1,4 @@
-"""prefect.yaml into the server: a work pool, a queue for each deployment, the deployments, and nothing of before."""
+"""Deploys prefect.yaml to the server: a work pool, a queue per deployment, the deployments; removes old ones."""
 
 import subprocess
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ POOL = "mqvae"
 
 
 class DeployError(RuntimeError):
-    """Prefect refuses; one line."""
+    """Prefect refuses a deployment; one line."""
 
 
 def deploy(api: str, root: Path, environment: Mapping[str, str]) -> None:
-    """Make the pool and the queues, and apply prefect.yaml.
+    """Create the pool and the queues, and apply prefect.yaml.
 
-    A queue lets one run of its deployment go at a time. A concurrency limit of the deployment would do the same by a lease, and
-    Prefect ends a run whose lease cannot be renewed: a server that is away for a moment would cost hours of training.
+    A queue runs one run of its deployment at a time. A deployment's concurrency limit would do the same with a lease, but Prefect
+    ends a run whose lease cannot be renewed, so a server that is briefly unreachable would cost hours of training.
 
     Raises:
         DeployError: Prefect refuses.
@@ -62,7 +62,7 @@ def _make_pool(client: Any, queues: list[str]) -> None:
 
 
 def _forget_others(client: Any, wanted: set[tuple[str, str]]) -> None:
-    """Remove deployments of this project's flows under names that prefect.yaml has no more."""
+    """Remove deployments of this project's flows whose names are no longer in prefect.yaml."""
     for found in client.read_deployments():
         ours = str(found.entrypoint or "").startswith("pipelines/")
         if ours and (found.entrypoint, found.name) not in wanted:

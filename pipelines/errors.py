@@ -1,4 +1,4 @@
-"""What a user did wrong."""
+"""The error for a user's mistake."""
 
 
 class RefusedError(ValueError):

@@ -1,10 +1,10 @@
-"""Run a command, and end everything that it started when this process's stdin is closed or the command has ended.
+"""Runs a command, and ends everything that it started when this process's stdin is closed or the command has ended.
 
     python pipelines/guard.py MARK COMMAND ...
 
-Whoever starts this holds the other end of stdin: it closes it to stop the command, and the kernel closes it if it dies,
-by whatever signal. All that the command starts has MARK in its environment (`OUTER:INNER` where guards are nested), so nothing is
-lost that went into a session of its own (Ray does) or lost its parent. Run as a file, so that it needs no import path.
+The parent holds the other end of stdin. It closes it to stop the command, and the kernel closes it if the parent dies by any
+signal. Everything the command starts has MARK in its environment (`OUTER:INNER` for nested guards), which also finds processes
+that moved to their own session (as Ray's do) or lost their parent. It is run as a file, so that it needs no import path.
 """
 
 import os
@@ -20,13 +20,13 @@ import psutil
 
 MARK = "MQVAE_GUARD"
 GRACE_SECONDS, FORCE_SECONDS = 5.0, 0.7
-"""How long the tree may take to end by itself, and then after SIGTERM to all of it."""
+"""Seconds that the tree may take to end by itself, and then after SIGTERM to all of it."""
 
 STOPPED = 143
 
 
 def tree(mark: str) -> dict[int, psutil.Process]:
-    """Every living process with the mark in its environment, and what descends from them; this one is left out."""
+    """All living processes with the mark in their environment, and their descendants, without this process."""
     found = {}
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -38,7 +38,7 @@ def tree(mark: str) -> dict[int, psutil.Process]:
 
 
 def _lives(process: psutil.Process) -> bool:
-    """Whether a process runs; one that ended and waits to be collected does not."""
+    """Whether a process runs, and is not a zombie."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
@@ -52,12 +52,12 @@ def _signal(processes: Iterable[psutil.Process], number: int) -> None:
 
 
 def end_tree(mark: str, leader: int | None = None) -> None:
-    """End all that has the mark: politely, the leader last, so that it puts its house in order; then by force.
+    """End all marked processes: first by SIGTERM, with the leader last, so that it can clean up; then by force.
 
     Args:
         mark: the value given to `guard.py`.
-        leader: DVC's process: it sees its command end, and unlocks. It gets SIGINT alone, which it minds only where
-            it runs no command.
+        leader: DVC's process, which unlocks when its command ends. It only gets SIGINT, which it ignores while a command
+            runs.
     """
     living = tree(mark)
     _signal((process for pid, process in living.items() if pid != leader), signal.SIGTERM)
@@ -73,20 +73,20 @@ def end_tree(mark: str, leader: int | None = None) -> None:
 
 
 def main() -> None:
-    """Run the command; its exit status, or 143 where stdin was closed first."""
+    """Run the command and exit with its status, or 143 if stdin was closed first."""
     mark, *command = sys.argv[1:]
     signal.signal(
         signal.SIGINT, signal.SIG_DFL
-    )  # a shell's background job would ignore it, and so its children
+    )  # because a shell's background jobs ignore it, and their children inherit that
     signal.signal(
         signal.SIGTERM, lambda number, frame: None
-    )  # it is here to the end, which stdin and the child tell
+    )  # the guard itself ends only when stdin is closed or the child has ended
     marks = ":".join(filter(None, [os.environ.get(MARK), mark]))
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | {MARK: marks})
     ending = threading.Lock()
 
     def watch() -> None:
-        while os.read(0, 1024):  # not sys.stdin, whose lock a thread may not hold when Python ends
+        while os.read(0, 1024):  # not sys.stdin, whose lock a thread must not hold when Python exits
             pass
         if ending.acquire(blocking=False):
             end_tree(mark, child.pid)
@@ -95,7 +95,7 @@ def main() -> None:
     threading.Thread(target=watch, daemon=True).start()
     status = child.wait()
     if not ending.acquire(blocking=False):
-        threading.Event().wait()  # the other thread is ending the tree, and then this process
+        threading.Event().wait()  # the other thread ends the tree and then this process
     end_tree(mark)
     sys.exit(status if status >= 0 else 128 - status)
 

@@ -1,8 +1,8 @@
-"""This project's own Prefect: its home in `.runs/prefect`, and an environment in which no other Prefect has a say.
+"""This project's own Prefect: its home in `.runs/prefect`, and an environment isolated from any other Prefect.
 
-Prefect reads its settings (profile, `PREFECT_*`, API key) when it is imported. So every command of `pipelines/` calls `use`
-before its first import of Prefect: a profile of the user's then sends no run elsewhere, and cannot break one. Whoever wants
-their own Prefect says so: `MQVAE_PREFECT=mine`.
+Prefect reads its settings (profile, `PREFECT_*`, API key) on import. Every command of `pipelines/` therefore calls `use` before
+it first imports Prefect, so that the user's profile can neither redirect nor break a run. `MQVAE_PREFECT=mine` uses the user's
+own Prefect instead.
 """
 
 import fcntl
@@ -27,12 +27,12 @@ START_SECONDS = 600.0
 
 
 def use(root: Path) -> None:
-    """Make this process's environment that of the project's Prefect: the running dashboard's server, else one for this run.
+    """Set this process's environment to the project's Prefect: the running dashboard's server, else a server for this run.
 
-    Does nothing where `MQVAE_PREFECT=mine`.
+    Does nothing if `MQVAE_PREFECT=mine`.
 
     Raises:
-        SystemExit: `MQVAE_PREFECT` is neither that nor empty.
+        SystemExit: `MQVAE_PREFECT` has another value.
     """
     choice = os.environ.get(CHOICE, "")
     if others():
@@ -51,7 +51,7 @@ def others() -> bool:
 
 
 def adopt(root: Path, api: str | None) -> None:
-    """Make `environment` this process's own, and the home."""
+    """Set this process's environment to `environment`, and create the home."""
     wanted = environment(root, api)
     (root / HOME).mkdir(parents=True, exist_ok=True)
     os.environ.clear()
@@ -59,11 +59,11 @@ def adopt(root: Path, api: str | None) -> None:
 
 
 def environment(root: Path, api: str | None) -> dict[str, str]:
-    """The environment of a process that uses this project's Prefect alone; prefect.toml has what does not depend on the machine.
+    """The environment of a process that uses only this project's Prefect; prefect.toml has machine-independent settings.
 
     Args:
         root: the workspace.
-        api: address of the server's API; None: a server that lives as long as the process.
+        api: address of the server's API; None starts a server that lives as long as the process.
     """
     theirs = ("PREFECT_", CHOICE)
     kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(theirs)}
@@ -82,18 +82,18 @@ def environment(root: Path, api: str | None) -> dict[str, str]:
 
 
 def no_proxy(env: dict[str, str]) -> dict[str, str]:
-    """Both spellings of NO_PROXY with this machine in it: a proxy cannot reach a server on loopback."""
+    """Both spellings of NO_PROXY with this machine added, because a proxy cannot reach a server on loopback."""
     given = env.get("NO_PROXY") or env.get("no_proxy") or ""
     names = dict.fromkeys([*filter(None, (name.strip() for name in given.split(","))), *LOOPBACK])
     return dict.fromkeys(("NO_PROXY", "no_proxy"), ",".join(names))
 
 
 def dashboard(root: Path, wait: float = 0) -> dict[str, Any] | None:
-    """What the running dashboard of a workspace wrote of itself (`api`, `ui`), or None where none runs.
+    """The addresses (`api`, `ui`) of the workspace's running dashboard, or None if there is none.
 
     Args:
         root: the workspace.
-        wait: for how long to wait for one that is just starting, in seconds.
+        wait: seconds to wait for one that is just starting.
     """
     deadline = time.monotonic() + wait
     while locked(root / LOCK):
@@ -107,7 +107,7 @@ def dashboard(root: Path, wait: float = 0) -> dict[str, Any] | None:
 
 
 def locked(path: Path) -> bool:
-    """Whether a living process holds a lock; the kernel frees it when its holder dies, by whatever signal."""
+    """Whether a living process holds a lock; the kernel releases it when its holder dies by any signal."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -120,7 +120,7 @@ def locked(path: Path) -> bool:
 
 @contextmanager
 def lock(path: Path) -> Iterator[IO[str] | None]:
-    """Hold a lock while the block runs, as do processes that are given its file; yields None where another has it."""
+    """Hold a lock within the block; processes that inherit its file hold it too. Yields None if another process has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
         try:

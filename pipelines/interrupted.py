@@ -1,7 +1,7 @@
-"""Runs that lost their process: when the worker dies, and when the dashboard itself has ended or was killed.
+"""Runs that lost their process because the worker died, or because the dashboard ended or was killed.
 
-A worker's death is looked at by its user, since what killed it may kill it again: its runs are marked as crashed. The end of the
-dashboard is nobody's fault: what it interrupted is scheduled again at its next start, and continues from its last checkpoint.
+After a worker's death its runs are marked as crashed and left to the user, because the cause may kill them again. Runs
+interrupted by the end of the dashboard are rescheduled at its next start, and continue from their last checkpoint.
 """
 
 import time
@@ -15,7 +15,7 @@ from uuid import UUID
 from pipelines.home import ALIVE, locked
 
 SLACK_SECONDS = 2.0
-"""A run may tell of its end a moment before the dashboard was last seen alive."""
+"""Tolerance in seconds: a run may report its end shortly before the dashboard was last alive."""
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def client_of(api: str) -> Iterator[Any]:
 
 
 def _of_a_worker(client: Any, *states: str) -> list[Any]:
-    """Runs of deployments in these states."""
+    """Deployments' runs in these states."""
     return [run for run in _in_states(client, *states) if run.deployment_id is not None]
 
 
@@ -41,13 +41,13 @@ def _in_states(client: Any, *states: str) -> list[Any]:
 
 
 def running(api: str) -> list[UUID]:
-    """Runs that a worker has."""
+    """Runs that a worker is executing."""
     with client_of(api) as client:
         return [run.id for run in _of_a_worker(client, "RUNNING", "PENDING", "CANCELLING")]
 
 
 def mark_crashed(api: str, lost: Sequence[UUID]) -> None:
-    """Tell the server that runs which no worker has any more have crashed, unless they came to their end before."""
+    """Mark runs that lost their worker as crashed, unless they have already ended."""
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
 
@@ -60,11 +60,11 @@ def mark_crashed(api: str, lost: Sequence[UUID]) -> None:
 
 
 def take_up(api: str, last_seen: float | None) -> list[str]:
-    """Schedule again the runs that the end of the last dashboard interrupted; runs that were being cancelled are cancelled.
+    """Reschedule runs interrupted by the end of the last dashboard; runs that were being cancelled are cancelled.
 
     Args:
         api: the server's API.
-        last_seen: when that dashboard was last alive, in seconds since the epoch; None: there was none.
+        last_seen: when that dashboard was last alive, in seconds since the epoch; None if there was none.
 
     Returns:
         The names of the runs that will continue.
@@ -86,7 +86,7 @@ def take_up(api: str, last_seen: float | None) -> list[str]:
 
 
 def bury(api: str, root: Path) -> None:
-    """Mark runs that were typed in a shell as crashed once their process is gone, whose lock then nobody holds."""
+    """Mark runs started in a shell as crashed if their process is gone, that is, if nobody holds their lock."""
     import httpx
     from prefect.states import Crashed
 
@@ -101,13 +101,13 @@ def bury(api: str, root: Path) -> None:
                 if run.deployment_id is None and str(run.id) in left:
                     client.set_flow_run_state(run.id, Crashed(message=told), force=True)
     except httpx.HTTPError:
-        return  # a busy server; the next look finds the same files
+        return  # the server is busy; the next call finds the same files
     for path in left.values():
         path.unlink(missing_ok=True)
 
 
 def _age(path: Path) -> float:
-    """Seconds since a file was written: one that is just being made is not locked yet. None there: 0."""
+    """Seconds since a file was written, because a new one is not locked yet; 0 if it does not exist."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""The numbers of metrics/, now and as the last run left them.
+"""The numbers in metrics/, now and after the last complete run.
 
-A run that ends well keeps a copy of what it leaves; a run that is stopped leaves the copy alone, so that the one which resumes
-it is still compared with the last whole one. Whether two numbers may be compared at all is `reporting.compare`'s to say.
+A run that succeeds copies its numbers; a stopped run leaves the copy unchanged, so that the run that resumes it is still compared
+with the last complete one. `reporting.compare` decides whether two numbers may be compared.
 """
 
 import json
@@ -23,10 +23,10 @@ NUMBERS, PROTOCOL = "metrics.json", "protocol.json"
 
 @dataclass(frozen=True)
 class Row:
-    """A number of a stage, now and before; None where there is none.
+    """A stage's number, now and before; None if missing.
 
     Attributes:
-        comparable: whether both were measured alike.
+        comparable: whether both were measured in the same way.
     """
 
     stage: str
@@ -41,17 +41,17 @@ class Row:
         if self.now is None or self.before is None:
             return ""
         if not self.comparable:
-            return "measured otherwise: not comparable"
+            return "measured differently: not comparable"
         return f"{self.now - self.before:+.5g}" if self.now != self.before else "="
 
 
 def folders(steps: Sequence[Step]) -> dict[str, Path]:
-    """Stage → the folder among its outputs that holds numbers."""
+    """Stage → its output folder with numbers."""
     return {step.name: out for step in steps for out in step.outs if "metrics" in out.parts}
 
 
 def keep_before(steps: Sequence[Step], root: Path) -> None:
-    """At the start of a run: keep the numbers that are there, unless the last run did not get to its end."""
+    """At the start of a run: copy the current numbers, unless the last run was not completed."""
     kept = root / KEPT
     if not (kept / UNFINISHED).exists():
         _copy(steps, root, kept)
@@ -60,7 +60,7 @@ def keep_before(steps: Sequence[Step], root: Path) -> None:
 
 
 def finished(root: Path) -> None:
-    """At the end of a run that ended well."""
+    """Record that a run succeeded."""
     (root / KEPT / UNFINISHED).unlink(missing_ok=True)
 
 
@@ -74,7 +74,7 @@ def _copy(steps: Sequence[Step], root: Path, kept: Path) -> None:
 
 
 def rows(steps: Sequence[Step], root: Path) -> list[Row]:
-    """Every number of these stages, beside what it was before."""
+    """Every number of these stages, with its previous value."""
     found = []
     for stage, folder in folders(steps).items():
         old, new = root / KEPT / stage / NUMBERS, root / folder / NUMBERS
@@ -86,13 +86,13 @@ def rows(steps: Sequence[Step], root: Path) -> list[Row]:
 
 
 def read(path: Path) -> Mapping[str, float]:
-    """Numbers by name; none where there is no file."""
+    """Numbers by name; empty if there is no file."""
     value = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {name: number for name, number in value.items() if isinstance(number, (int, float))}
 
 
 def _comparable(old: Path, new: Path, root: Path) -> bool:
-    """What `python -m reporting.compare OLD NEW` says, where numbers have a protocol."""
+    """Whether `python -m reporting.compare OLD NEW` accepts the numbers, if they have a protocol."""
     if not (old.with_name(PROTOCOL).is_file() and new.with_name(PROTOCOL).is_file()):
         return True
     done = subprocess.run(

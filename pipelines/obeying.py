@@ -1,8 +1,8 @@
-"""What the server says of a run is done: a thread asks for the run's state, and ends its stages when it is not to run any more.
+"""Makes a run follow its state on the server: a thread polls the state, and ends the stages when the run must stop.
 
-Prefect's worker acts on *Cancel* alone, and only for runs that it started; *Suspend* waits for the next task. So a run that is
-suspended, paused, cancelled, set to any other state by hand, started a second time or deleted ends its stages itself, within
-seconds, and leaves its state as the server has it. A server that cannot be reached says nothing, so the run continues.
+Prefect's worker acts only on *Cancel*, and only for runs that it started; *Suspend* waits for the next task. A run that is
+suspended, paused, cancelled, set to another state by hand, started a second time or deleted therefore ends its own stages within
+seconds, and leaves its state on the server unchanged. If the server cannot be reached, the run continues.
 """
 
 import contextvars
@@ -26,27 +26,25 @@ from pipelines.home import ALIVE, lock
 from pipelines.running import RUNNING
 
 ASK_SECONDS = 2.0
-"""One small read: five runs are a load of two or three a second, which no writer waits for."""
+"""Seconds between polls, each a small read: five runs cause two or three per second, for which no writer has to wait."""
 
 LEAVE_SECONDS = 4.0
-"""How long the flow itself may take to leave after its stages have ended, where nothing else hangs on its process."""
+"""Seconds that the flow may take to leave after its stages have ended, if its process has no other work."""
 
 TIMES_MISSING = 2
 
 
 @contextmanager
 def obeyed() -> Iterator[None]:
-    """While the block, a flow's whole work, runs, the server's word on its state holds.
+    """Follow the run's state on the server within the block, which contains the flow's whole work.
 
     Raises:
-        Abort: the run is not to run any more; Prefect then leaves its state alone.
+        Abort: the run must stop; Prefect then leaves its state unchanged.
     """
     context = FlowRunContext.get()
     assert context is not None and context.flow_run is not None, "a flow's work runs in its flow"
     watch = Watch(context.flow_run.id)
-    alive = Path(
-        ALIVE, f"{context.flow_run.id}.lock"
-    )  # by which the dashboard knows a run of a shell that was killed
+    alive = Path(ALIVE, f"{context.flow_run.id}.lock")  # lets the dashboard detect killed runs of a shell
     try:
         with lock(alive):
             yield
@@ -62,7 +60,7 @@ def obeyed() -> Iterator[None]:
 
 
 class Watch:
-    """The thread.
+    """The polling thread.
 
     Attributes:
         reason: why the run ends, or "".
@@ -76,12 +74,12 @@ class Watch:
         self.thread.start()
 
     def close(self) -> str:
-        """Ask no more; the reason."""
+        """Stop polling; returns the reason."""
         self.closed.set()
         return self.reason
 
     def work(self) -> None:
-        """Ask until the run ends, or must end."""
+        """Poll until the run ends or must stop."""
         missing, reached = 0, True
         with get_client(sync_client=True) as client:
             while not self.closed.is_set():
@@ -95,7 +93,7 @@ class Watch:
                     reason = ""
                     if reached:
                         self.log.warning(
-                            "the server cannot be asked (%s); this run continues", type(error).__name__
+                            "the server cannot be reached (%s); this run continues", type(error).__name__
                         )
                     reached = False
                 if reason and not self.closed.is_set():
@@ -112,7 +110,7 @@ class Watch:
         return "started again" if run.run_count != self.started else ""
 
     def stop(self, client: Any, reason: str) -> None:
-        """End the stages; then the flow leaves its block, or the process ends where it does not."""
+        """End the stages; then the flow leaves its block, or else the process is ended."""
         self.reason = (
             f"the run is {reason} in the dashboard, so its stages were ended; "
             "resumed, retried or started again, it continues from its last checkpoint"
@@ -120,7 +118,7 @@ class Watch:
         self.log.warning("this run is %s: its stages are ended", reason)
         RUNNING.stop()
         if reason == "cancelling":
-            with suppress(Exception):  # the worker may have said so, or the server be gone
+            with suppress(Exception):  # the worker may have set it already, or the server may be gone
                 client.set_flow_run_state(
                     self.id, Cancelled(message="Cancelled in the dashboard."), force=True
                 )
@@ -129,13 +127,13 @@ class Watch:
 
 
 def own_process() -> bool:
-    """Whether this process is the run's alone: Prefect's engine, or a command of this project."""
+    """Whether this process serves only this run: Prefect's engine, or a command of this project."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec is not None and str(spec.name).startswith(("prefect.", "pipelines."))
 
 
 def leave() -> None:
-    """End this process now, with what the run has logged at the server; the workspace's keeper puts params.yaml in order."""
+    """Flush the run's log to the server and end this process; the workspace's keeper restores params.yaml."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 

@@ -1,10 +1,10 @@
-"""A run's own settings: in params.yaml while the run has the workspace, and gone from it afterwards, whatever ends the run.
+"""A run's own settings: written to params.yaml while the run holds the workspace, and removed afterwards however the run ends.
 
-    python -m pipelines.overrides        take back what a run left that was killed together with everything around it
+    python -m pipelines.overrides        undo the settings of a run that was killed together with its keeper
 
-DVC reads params.yaml and nothing else, and dvc.lock must record the values used. So a run's settings are written there, value by
-value, and a journal records the value before. What the user writes meanwhile stays: only a value that is still the run's is
-taken back. A keeper, a process of its own, waits for the workspace's lock and takes them back when the run was killed.
+DVC reads only params.yaml, and dvc.lock must record the values used. A run's settings are therefore written there one by one,
+and a journal records the previous values. The user's edits in the meantime are kept: a value is restored only if it is still the
+run's. A keeper, a separate process, waits for the workspace's lock and restores the values if the run was killed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ WORKSPACE, JOURNAL = Path(".runs/workspace.lock"), Path(".runs/overrides.json")
 
 @contextmanager
 def overridden(root: Path, changes: Sequence[str]) -> Iterator[None]:
-    """Have these settings in params.yaml while the block runs, which holds the workspace's lock.
+    """Keep these settings in params.yaml within the block; the caller must hold the workspace's lock.
 
     Raises:
         RefusedError: a key that is not in the file.
@@ -52,11 +52,11 @@ def overridden(root: Path, changes: Sequence[str]) -> Iterator[None]:
 
 
 def apply_again(root: Path) -> None:
-    """Before a stage: where the user has edited params.yaml since, the run's settings are written over the edits, and what the
-    user wrote is what will be taken back.
+    """Before a stage: if the user has edited params.yaml meanwhile, write the run's settings over the edits, which will be
+    restored at the end.
 
     Raises:
-        RefusedError: a key is gone from the file.
+        RefusedError: a key is no longer in the file.
     """
     if (root / JOURNAL).is_file():
         journal = _journal(root)
@@ -66,7 +66,7 @@ def apply_again(root: Path) -> None:
 
 
 def _apply(root: Path, changes: Sequence[str], known: dict[str, tuple[str, str]]) -> None:
-    """Write the settings; the journal first, so that a kill in between leaves nothing that is not known."""
+    """Write the settings; the journal comes first, so that it is complete even after a kill in between."""
     text = before = read(root)
     journal = []
     for change in changes:
@@ -92,17 +92,17 @@ def _write_journal(root: Path, journal: Sequence[tuple[str, str, str]]) -> None:
 
 
 def take_back(root: Path) -> list[str]:
-    """Put back the values that params.yaml had before, wherever the run's value is still there; the workspace's lock is held.
+    """Restore params.yaml's previous values where the run's values still are; the caller must hold the workspace's lock.
 
     Returns:
-        The settings that were taken back.
+        The restored settings.
     """
     if not (root / JOURNAL).is_file():
         return []
     text = read(root)
     gone: list[str] = []
     for change, old, new in reversed(_journal(root)):
-        with suppress(RefusedError, KeyError):  # the user has removed the key, or is in the middle of an edit
+        with suppress(RefusedError, KeyError):  # the user removed the key, or is editing the file
             start, end = span(text, change.partition("=")[0].strip())
             if text[start:end] == new:
                 text, gone = text[:start] + old + text[end:], [change, *gone]
@@ -113,13 +113,13 @@ def take_back(root: Path) -> list[str]:
 
 
 def restore(root: Path) -> list[str]:
-    """Take back what a run left that is dead; nothing, where one lives. Returns the settings that were put back."""
+    """Restore the settings of a dead run; nothing if a run is alive. Returns the restored settings."""
     with lock(root / WORKSPACE) as file:
         return take_back(root) if file is not None else []
 
 
 def keep(root: Path) -> None:
-    """Wait until the run, and all that it started, is gone, and take back what it left."""
+    """Wait until the run and all its processes are gone, and restore its settings."""
     with (root / WORKSPACE).open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         take_back(root)
@@ -138,7 +138,9 @@ def main() -> None:
         keep(Path(given.keep))
         return
     for change in restore(Path()):
-        sys.stdout.write(f"params.yaml: {change} was a killed run's own; it is as before\n")
+        sys.stdout.write(
+            f"params.yaml: {change} was a killed run's setting; the previous value is restored\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Settings in params.yaml: written with everything else as it was, to the byte; and against the committed file."""
+"""Changes settings in params.yaml without changing any other byte, and compares it with the committed file."""
 
 import subprocess
 import textwrap
@@ -15,10 +15,10 @@ NAME = "params.yaml"
 
 
 def split(change: str) -> tuple[str, str]:
-    """KEY and VALUE of KEY=VALUE.
+    """Split KEY=VALUE.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: the text does not have this form.
     """
     name, equals, value = change.partition("=")
     if not equals or not name:
@@ -27,7 +27,7 @@ def split(change: str) -> tuple[str, str]:
 
 
 def parse(text: str) -> Any:
-    """A value as DVC reads it: YAML 1.2, in which 1e-3 is a number."""
+    """Parse a value as DVC does: YAML 1.2, in which 1e-3 is a number."""
     from ruamel.yaml import YAML, YAMLError
 
     try:
@@ -37,12 +37,12 @@ def parse(text: str) -> Any:
 
 
 def read(root: Path) -> str:
-    """The text of params.yaml, its line ends as they are."""
+    """The text of params.yaml, with unchanged line ends."""
     return (root / NAME).read_bytes().decode("utf-8")
 
 
 def write(root: Path, text: str) -> None:
-    """Write params.yaml: it is there whole, or as it was before."""
+    """Write params.yaml atomically."""
     path = (root / NAME).resolve()
     beside = path.with_name(f".{NAME}.new")
     beside.write_bytes(text.encode("utf-8"))
@@ -51,7 +51,7 @@ def write(root: Path, text: str) -> None:
 
 
 def set_params(root: Path, changes: Sequence[str]) -> None:
-    """Write `section.key=value` each into the workspace's params.yaml, all or none.
+    """Write `section.key=value` changes into the workspace's params.yaml, all or none.
 
     Raises:
         RefusedError: a key that is not in the file.
@@ -64,7 +64,7 @@ def set_params(root: Path, changes: Sequence[str]) -> None:
 
 
 def check(root: Path, changes: Sequence[str]) -> None:
-    """Whether params.yaml takes these settings.
+    """Check that params.yaml has these settings.
 
     Raises:
         RefusedError: it has no such key.
@@ -75,10 +75,10 @@ def check(root: Path, changes: Sequence[str]) -> None:
 
 
 def with_value(text: str, change: str) -> tuple[str, str, str]:
-    """A file's text with another value of one key, all else as it was; the text after the key's colon before, and now.
+    """A file's text with one key's value replaced and all else unchanged; the old and the new text after the key's colon.
 
     Raises:
-        RefusedError: the file has no such key, or its value is shared by an anchor, so that no edit changes it alone.
+        RefusedError: the file has no such key, or its value is shared by an anchor, so that it cannot be changed alone.
     """
     key, words = split(change)
     value = parse(words)
@@ -104,7 +104,7 @@ def with_value(text: str, change: str) -> tuple[str, str, str]:
 
 
 def span(text: str, key: str) -> tuple[int, int]:
-    """Where the value of a key is: from behind its colon to its end, comments after it left out.
+    """The range of a key's value: from after its colon to its end, without trailing comments.
 
     Raises:
         RefusedError: not YAML.
@@ -116,12 +116,12 @@ def span(text: str, key: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value is in a file.
+    """A value's location in a file.
 
     Attributes:
-        start: behind its key's colon.
-        end: of the value.
-        column: of its key; None in {braces}.
+        start: position after its key's colon.
+        end: end of the value.
+        column: its key's column; None in {braces}.
         below: whether it begins on the line after its key.
     """
 
@@ -131,7 +131,7 @@ class Place:
     below: bool
 
     def written(self, text: str, value: Any) -> str:
-        """A value in the form in which DVC writes it: nothing for null, lists below their key where one was there."""
+        """A value in DVC's form: nothing for null, and lists below their key if the old value was there."""
         line = "" if value is None and self.column is not None else f" {_in_a_line(value)}"
         if self.column is None or not self.below:
             return line
@@ -146,7 +146,7 @@ class Place:
 
 
 def _find(text: str, key: str) -> Place:
-    """Where a key's value is.
+    """Find a key's value.
 
     Raises:
         RefusedError: not YAML.
@@ -179,14 +179,14 @@ def _in_a_line(value: Any) -> str:
 
 
 def _unshared(value: Any) -> Any:
-    """A tree in which no part appears twice, as it can where YAML has aliases."""
+    """A copy of a tree without shared parts, which YAML aliases can create."""
     if isinstance(value, dict):
         return {key: _unshared(inner) for key, inner in value.items()}
     return [_unshared(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _end(text: str, node: yaml.Node) -> int:
-    """Where a value ends: not what follows it up to the next key, which YAML counts to a block."""
+    """The end of a value, without the text up to the next key, which YAML counts as part of a block."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style:
         last = node.value[-1]
         return _end(text, last[1] if isinstance(last, tuple) else last)
@@ -199,7 +199,7 @@ def _unknown(change: str) -> RefusedError:
 
 
 def committed(root: Path) -> str | None:
-    """The text of params.yaml in the last commit, or None where there is none."""
+    """The text of params.yaml in the last commit, or None if there is none."""
     command = ["git", "show", f"HEAD:./{NAME}"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, check=False)
@@ -209,7 +209,7 @@ def committed(root: Path) -> str | None:
 
 
 def differences(root: Path) -> list[tuple[str, str, str]] | None:
-    """Every setting that differs from the committed file: its key, the committed value, the present one; None: no commit."""
+    """Settings that differ from the committed file: key, committed value, current value; None without a commit."""
     before = committed(root)
     if before is None:
         return None
@@ -222,7 +222,7 @@ def differences(root: Path) -> list[tuple[str, str, str]] | None:
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and value of every setting; a list is one value."""
+    """Every setting's dotted key and value; a list counts as one value."""
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from _leaves(inner, f"{place}.{name}" if place else str(name))

@@ -1,6 +1,6 @@
-"""`dvc plots`, as a page that needs no network: DVC's own page asks a CDN for Vega, this one carries it.
+"""`dvc plots` as a page that needs no network: DVC's own page loads Vega from a CDN, this one contains it.
 
-python -m pipelines.plots diff HEAD~1        what follows goes to `dvc plots`; the page is .runs/plots/index.html, or below --out
+python -m pipelines.plots diff HEAD~1        passes its arguments to `dvc plots`; writes .runs/plots/index.html, or below --out
 """
 
 import argparse
@@ -15,10 +15,10 @@ FROM_THE_BUNDLE = "Object.assign(window, { vega: vega, vegaLite: vegaLite, vegaE
 
 
 def self_contained(page: str, library: str) -> str:
-    """DVC's page with `library` in place of the scripts that it would load.
+    """DVC's page with `library` instead of the scripts that it would load.
 
     Raises:
-        ValueError: it loads none, so this DVC's pages are of another form.
+        ValueError: it loads no scripts, so this version of DVC writes another kind of page.
     """
     if not SCRIPT.search(page):
         raise ValueError("DVC's page loads no script; expected Vega from a CDN")
@@ -41,9 +41,9 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=("show", "diff"), help="of `dvc plots`")
+    parser.add_argument("command", choices=("show", "diff"), help="the command of `dvc plots`")
     parser.add_argument(
-        "--out", type=Path, default=Path(".runs/plots"), help="folder of the page (.runs/plots)"
+        "--out", type=Path, default=Path(".runs/plots"), help="folder for the page (.runs/plots)"
     )
     asked, rest = parser.parse_known_args()
     command = [str(BIN / "dvc"), "plots", asked.command, *rest, "--out", str(asked.out)]

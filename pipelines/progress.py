@@ -1,4 +1,4 @@
-"""How far a stage is, from the `progress.json` of its run folder to a progress artifact in the dashboard."""
+"""Shows a stage's progress in the dashboard: from `progress.json` in its run folder to a progress artifact."""
 
 import contextvars
 import glob
@@ -22,14 +22,14 @@ EVERY_SECONDS = 2.0
 
 
 def key(*parts: str) -> str:
-    """An artifact's key: lower-case letters, digits and dashes, as Prefect wants it."""
+    """An artifact's key: lower-case letters, digits and dashes, as Prefect requires."""
     return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
 
 
 def newest(root: Path, step: Step, since: float) -> dict[str, Any] | None:
-    """What the stage's newest progress file says, if it was written after `since` (seconds since the epoch)."""
+    """The content of the stage's newest progress file, if written after `since` (seconds since the epoch)."""
     read = []
-    # A run's folder goes while this looks where the stage starts afresh; Path.glob would raise then.
+    # not Path.glob, which raises if a run's folder disappears meanwhile
     for name in glob.glob(f"{glob.escape(str(root / '.runs' / step.module))}/*/progress.json"):
         with suppress(FileNotFoundError), open(name, encoding="utf-8") as file:
             read.append((os.fstat(file.fileno()).st_mtime, file.read()))
@@ -41,7 +41,7 @@ def newest(root: Path, step: Step, since: float) -> dict[str, Any] | None:
 
 
 def described(state: dict[str, Any]) -> str:
-    """A progress file in a line of Markdown: `training: 12/24 steps, 46/s, 1 s left; loss 4.8`."""
+    """A progress file as one line of Markdown: `training: 12/24 steps, 46/s, 1 s left; loss 4.8`."""
     left = f", {state['seconds_left']:,.0f} s left" if state["done"] < state["total"] else ""
     numbers = ", ".join(f"{name.replace('_', ' ')} {value:,.4g}" for name, value in state["shown"].items())
     rate = f"{state['done']:,}/{state['total']:,} {state['unit']}, {state['rate']:,.1f}/s{left}"
@@ -50,7 +50,7 @@ def described(state: dict[str, Any]) -> str:
 
 @contextmanager
 def shown_as_artifact(step: Step, root: Path) -> Iterator[None]:
-    """While the block runs, a thread keeps a progress artifact of this task at what the stage says."""
+    """Within the block a thread keeps this task's progress artifact up to date with the stage."""
     stop, mover = threading.Event(), _Mover(step, root)
 
     def work() -> None:
@@ -68,7 +68,7 @@ def shown_as_artifact(step: Step, root: Path) -> Iterator[None]:
 
 
 class _Mover:
-    """Makes the artifact when there is something to show, and moves it when there is something new."""
+    """Creates the artifact when there is progress to show, and updates it when that changes."""
 
     def __init__(self, step: Step, root: Path) -> None:
         self.step, self.root, self.since = step, root, time.time()
@@ -77,7 +77,7 @@ class _Mover:
         self.log = get_run_logger()
 
     def move(self) -> None:
-        """Show what is new; a server that cannot be reached costs the picture, not the training."""
+        """Show new progress; an unreachable server is logged and does not stop the training."""
         state = newest(self.root, self.step, self.since)
         if state is None or state == self.last:
             return
@@ -90,5 +90,5 @@ class _Mover:
             else:
                 update_progress_artifact(self.artifact, percent, described(state))
         except Exception as error:
-            self.log.warning("the progress artifact could not be moved: %s", error)
+            self.log.warning("the progress artifact could not be updated: %s", error)
         self.last = state

@@ -1,14 +1,14 @@
-"""The workflow of dvc.yaml as a Prefect flow: a task for each stage, fresh ones shown as cached.
+"""The workflow of dvc.yaml as a Prefect flow: one task per stage, with fresh stages shown as cached.
 
-    python -m pipelines.reproduce                       everything that is out of date
-    python -m pipelines.reproduce sample evaluate       these stages and what they need
-    python -m pipelines.reproduce -S sample.guidance_scale=3  with another setting, for this run alone
-    python -m pipelines.reproduce --force               every stage again
+    python -m pipelines.reproduce                       run everything that is out of date
+    python -m pipelines.reproduce sample evaluate       run these stages and what they need
+    python -m pipelines.reproduce -S sample.guidance_scale=3  change a setting for this run only
+    python -m pipelines.reproduce --force               run every stage again
 
-dvc.yaml stays the only DAG: the flow asks DVC once what is stale, and runs each stale stage and all that descends from it
-alone, in order, as `dvc repro --single-item`: DVC leaves alone a stage whose inputs were made again to the same bytes.
+dvc.yaml remains the only DAG. The flow asks DVC once which stages are stale, and runs these and their descendants in order, one
+`dvc repro --single-item` each, with which DVC skips a stage whose inputs were made again with the same bytes.
 
-It uses this project's Prefect, whatever profile or PREFECT_* variables there are; MQVAE_PREFECT=mine takes yours.
+It uses this project's Prefect, whatever profile or PREFECT_* variables are set; MQVAE_PREFECT=mine uses yours.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from typing import Any
 if __name__ == "__main__":
     from pipelines import home
 
-    home.use(Path())  # before Prefect is imported, which reads its settings then
+    home.use(Path())  # before importing Prefect, which reads its settings on import
 
 from prefect import flow
 from prefect.client.schemas import State
@@ -39,16 +39,16 @@ from pipelines.showing import show_results
 
 @flow(name="reproduce")
 def reproduce(targets: list[str] = [], overrides: list[str] = [], force: bool = False) -> Any:  # noqa: B006
-    """Bring stages of dvc.yaml up to date, one task a stage.
+    """Bring stages of dvc.yaml up to date, one task per stage.
 
     Args:
-        targets: stages of dvc.yaml, which are run with what they need; none means everything.
-        overrides: settings of this run alone, `section.key=value` each, for example `stackformer.steps=2000`; params.yaml is
-            as before when it has ended.
-        force: run stages that are up to date too; what they finished before is dropped.
+        targets: stages of dvc.yaml to run with what they need; none means everything.
+        overrides: settings for this run only, `section.key=value`, for example `stackformer.steps=2000`; params.yaml is
+            restored when it has ended.
+        force: also run stages that are up to date; their finished runs are dropped.
 
     Returns:
-        What became of each stage: ran or cached.
+        Each stage's outcome: ran or cached.
     """
     root = Path()
     try:
@@ -60,7 +60,7 @@ def reproduce(targets: list[str] = [], overrides: list[str] = [], force: bool = 
 
 
 def bring_up_to_date(title: str, steps: Sequence[Step], root: Path, force: bool = False) -> Any:
-    """Run the stages in order, show the results; what became of each, or a failed state with the failing stage's message."""
+    """Run the stages in order and show the results; returns the outcomes, or a failed state with the failing stage's message."""
     numbers.keep_before(steps, root)
     told, failed = run_in_order(steps, root, force)
     if failed is not None:
@@ -73,7 +73,7 @@ def bring_up_to_date(title: str, steps: Sequence[Step], root: Path, force: bool 
 def run_in_order(
     steps: Sequence[Step], root: Path, force: bool = False
 ) -> tuple[dict[str, str], State[Any] | None]:
-    """Run the stages one after the other, up to the first that fails; what became of each, and the failure."""
+    """Run the stages in order up to the first failure; returns the outcomes and the failure."""
     told: dict[str, str] = {}
     states: dict[str, State[Any]] = {}
     for step in steps:
@@ -88,7 +88,7 @@ def run_in_order(
 
 
 def what(state: State[Any]) -> str:
-    """What became of a stage, in a word."""
+    """A stage's outcome in one word."""
     if not state.is_completed():
         return "failed"
     return "cached" if state.name == "Cached" else "ran"
@@ -106,7 +106,7 @@ def main() -> None:
         "-f",
         "--force",
         action="store_true",
-        help="run stages that are up to date too (what they finished is dropped)",
+        help="also run stages that are up to date (their finished runs are dropped)",
     )
     parser.add_argument(
         "-S",
@@ -114,14 +114,14 @@ def main() -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="another setting, for this run alone",
+        help="change a setting for this run only",
     )
     arguments = parser.parse_args()
     run_from_shell(lambda: reproduce(arguments.targets, arguments.set, arguments.force))
 
 
 def run_from_shell(call: Any) -> None:
-    """Run a flow, tell what became of its stages, and exit with a line where it failed."""
+    """Run a flow, print its stages' outcomes, and exit with one line if it failed."""
     try:
         told = call()
     except (RefusedError, RuntimeError, Abort) as error:

@@ -1,4 +1,4 @@
-"""One stage as a Prefect task: `dvc repro --single-item` under a guard, its output in the run's log, its progress shown."""
+"""A stage as a Prefect task: `dvc repro --single-item` under a guard, with its output in the run's log and its progress shown."""
 
 import os
 import subprocess
@@ -26,26 +26,26 @@ from pipelines.progress import shown_as_artifact
 
 GUARD = Path(__file__).with_name("guard.py")
 UNRUN = ("is cached - skipping run", "didn't change, skipping")
-"""What DVC says of a stage whose outputs it took from its cache, or left as they were."""
+"""DVC's messages for a stage whose outputs came from its cache or did not change."""
 
 LINES_AT_ONCE, LINES_A_SECOND = 60, 5.0
-"""How much of a stage's output the run's log takes; the file has it all."""
+"""Limits on the part of a stage's output that goes to the run's log; the file has all of it."""
 
 TAIL = 12
 
 
 class StoppedError(RuntimeError):
-    """The run is being ended, so a stage does not start."""
+    """The run is being stopped, so no stage may start."""
 
 
 @dataclass
 class Running:
-    """The guarded commands of this process, so that a run that is cancelled ends them all.
+    """This process's guarded commands, which a cancelled run ends together.
 
     Attributes:
-        ended: no command starts any more.
-        held: the workspace's lock while this run has it: guards hold it too, so that the next run waits for what they are ending.
-        guards: those that live.
+        ended: whether starting commands is no longer allowed.
+        held: the workspace's lock while this run holds it; guards hold it too, so that the next run waits for them to finish.
+        guards: the living guards.
     """
 
     ended: bool = False
@@ -57,7 +57,7 @@ class Running:
         """Start a command in a workspace, under a guard.
 
         Raises:
-            StoppedError: the run is being ended.
+            StoppedError: the run is being stopped.
         """
         with self.lock:
             if self.ended:
@@ -78,7 +78,7 @@ class Running:
             return guard
 
     def end(self, guards: "Sequence[subprocess.Popen[str]]") -> None:
-        """End commands and everything that they started, all at once."""
+        """End commands and everything that they started, concurrently."""
         for guard in guards:
             assert guard.stdin is not None
             with suppress(OSError):
@@ -93,7 +93,7 @@ class Running:
 
     @contextmanager
     def all_ended(self) -> Iterator[None]:
-        """End every command when the block ends by an exception, a signal to this process too."""
+        """End every command if the block ends with an exception or a signal."""
         self.ended = False
         try:
             yield
@@ -102,7 +102,7 @@ class Running:
             raise
 
     def stop(self) -> None:
-        """End every command, and start none any more."""
+        """End every command, and allow no new ones."""
         with self.lock:
             self.ended = True
             guards = list(self.guards)
@@ -113,7 +113,7 @@ RUNNING = Running()
 
 
 def environment(root: Path) -> dict[str, str]:
-    """What a stage's process needs: this interpreter's programs first, and the workspace's own code."""
+    """The environment of a stage's process: this interpreter's programs first, and the workspace's code."""
     return {
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(root.resolve()),
@@ -123,7 +123,7 @@ def environment(root: Path) -> dict[str, str]:
 
 @dataclass
 class Output:
-    """A stage's output: all of it into a file, as much as can be read into the run's log."""
+    """A stage's output: all of it to a file, and a readable amount to the run's log."""
 
     log: Logger
     file: Path
@@ -133,7 +133,7 @@ class Output:
     clock: float = field(default_factory=time.monotonic)
 
     def add(self, line: str) -> None:
-        """One line, which has been written to the file."""
+        """Add a line that has been written to the file."""
         now = time.monotonic()
         self.allowance = min(LINES_AT_ONCE, self.allowance + (now - self.clock) * LINES_A_SECOND)
         self.clock = now
@@ -146,7 +146,7 @@ class Output:
         self.log.info("%s", line)
 
     def say_left_out(self) -> None:
-        """Say how many lines only the file has."""
+        """Log the number of lines that only the file has."""
         if self.left_out:
             self.log.info("… %s lines more in %s", f"{self.left_out:,}", self.file)
             self.left_out = 0
@@ -158,7 +158,7 @@ class Output:
         return own[-1] if own else "no output"
 
     def close(self, failed: bool) -> None:
-        """After the last line; where the stage failed, its last lines are printed whatever the rate."""
+        """End the output; if the stage failed, log its last lines regardless of the limits."""
         unsaid = self.tail[-self.left_out :] if self.left_out else []
         self.say_left_out()
         for line in unsaid if failed else ():
@@ -166,18 +166,18 @@ class Output:
 
 
 def log_file(root: Path, step: Step) -> Path:
-    """Where the whole output of a stage goes, in this run."""
+    """The file with a stage's whole output in this run."""
     name = str(flow_run.get_name() or "run")
     return root / ".runs" / "logs" / name / f"{step.name}.log"
 
 
 @task(cache_policy=NO_CACHE)
 def run_stage(step: Step, force: bool = False, root: Path = Path()) -> State[Any]:
-    """Bring one stage up to date through DVC; a stage that is fresh ends as Cached.
+    """Bring one stage up to date through DVC; a fresh stage ends as Cached.
 
     Args:
         step: the stage.
-        force: run it though it is up to date.
+        force: run it even if it is up to date.
         root: the workspace.
     """
     log = get_run_logger()
@@ -206,7 +206,7 @@ def run_stage(step: Step, force: bool = False, root: Path = Path()) -> State[Any
 
 
 def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Output]:
-    """Run a DVC command; its status, whether DVC ran the stage, and its output."""
+    """Run a DVC command; returns its status, whether DVC ran the stage, and its output."""
     file = log_file(root, step)
     file.parent.mkdir(parents=True, exist_ok=True)
     output, ran, status = Output(get_run_logger(), file), True, 1
@@ -228,7 +228,7 @@ def _run(command: Sequence[str], step: Step, root: Path) -> tuple[int, bool, Out
 
 
 def forget_finished_runs(step: Step, root: Path) -> None:
-    """Drop what the stage has finished, which it would publish again instead of running; what is unfinished is continued."""
+    """Drop the stage's finished runs, which it would publish again instead of running; unfinished runs are continued."""
     for done in root.glob(f".runs/{step.module}/*/done.json"):
         name = f"{step.module}/{done.parent.name}"
         subprocess.run(

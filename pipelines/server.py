@@ -1,4 +1,4 @@
-"""What a run needs of its workspace and of the dashboard: the workspace to itself, and the addresses of its files."""
+"""Exclusive use of the workspace for a run, and its files' addresses in the dashboard."""
 
 import time
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ LOOK_SECONDS = 0.5
 
 
 def report_url(root: Path, page: Path) -> str | None:
-    """Where the dashboard serves a file of an arm's or the workspace's report; None where this is somebody else's Prefect.
+    """The dashboard's address of a file in an arm's or the workspace's report; None with the user's own Prefect.
 
-    The address has no host, so that it holds whenever the dashboard runs, on another port too, and through a tunnel.
+    The address has no host, so that it stays valid on another port and through a tunnel.
     """
     for place in (root.resolve(), *root.resolve().parents):
         if (place / HOME).is_dir() and not others():
@@ -29,18 +29,18 @@ def report_url(root: Path, page: Path) -> str | None:
 
 @contextmanager
 def workspace_slot(root: Path) -> Iterator[None]:
-    """Hold the workspace: runs of one workspace wait for each other, instead of failing on DVC's lock.
+    """Hold the workspace, so that its runs wait for each other instead of failing on DVC's lock.
 
-    The lock is the kernel's: it is free as soon as the run, and the guards of its stages, are gone, by whatever signal.
+    The kernel releases the lock as soon as the run and its stages' guards are gone, by any signal.
 
     Raises:
-        StoppedError: the run is being ended while it waits.
+        StoppedError: the run is stopped while it waits.
     """
     waits = False
     while True:
         with lock(root / WORKSPACE) as file:
             if file is not None:
-                take_back(root)  # what a run left that was killed with its keeper
+                take_back(root)  # restore the settings of a run that was killed with its keeper
                 RUNNING.held = file
                 try:
                     yield

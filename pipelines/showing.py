@@ -1,4 +1,4 @@
-"""What a run leaves in the dashboard: its stages, its numbers against the last run's, its pictures, a link to its report."""
+"""A run's artifacts in the dashboard: its stages, its numbers compared with the last run's, pictures, a link to its report."""
 
 import base64
 import hashlib
@@ -24,7 +24,7 @@ MOST_DIFFERENCES = 60
 
 
 def escaped(text: object) -> str:
-    """Text that Markdown shows as it is: no HTML, no link, no table cell ends in it."""
+    """Text escaped for Markdown: it cannot contain HTML or links, or end a table cell."""
     safe = html.escape(" ".join(str(text).split()))
     return re.sub(r"([\\`*_\[\]|~#!])", r"\\\1", safe)
 
@@ -33,8 +33,8 @@ def show_results(title: str, outcomes: Mapping[str, str], steps: Sequence[Step],
     """Make the artifacts of a run.
 
     Args:
-        title: the flow's name; it begins their keys.
-        outcomes: what became of each stage, by name.
+        title: the flow's name, the prefix of their keys.
+        outcomes: each stage's outcome, by name.
         steps: the stages.
         root: the workspace.
     """
@@ -51,7 +51,7 @@ def show_results(title: str, outcomes: Mapping[str, str], steps: Sequence[Step],
     )
 
 
-NOTE = "Every number of metrics/, and what it was after the last run that got to its end"
+NOTE = "Every number in metrics/, and its value after the last complete run"
 
 
 def _cells(row: Row) -> dict[str, str]:
@@ -61,13 +61,13 @@ def _cells(row: Row) -> dict[str, str]:
 
 
 def pictures(steps: Sequence[Step], root: Path) -> list[Path]:
-    """The PNG files at the top of the stages' outputs: reconstructions, the grid of samples."""
+    """PNG files directly in the stages' output folders: reconstructions, the grid of samples."""
     found = [path for step in steps for out in step.outs for path in sorted((root / out).glob("*.png"))]
     return [path.relative_to(root) for path in found[:MOST_PICTURES]]
 
 
 def address(root: Path, picture: Path) -> str:
-    """Where a picture is to be seen: a copy that the next run does not change, or a data URL in somebody else's Prefect."""
+    """A picture's address: a copy that the next run does not change, or a data URL with the user's own Prefect."""
     data = (root / picture).read_bytes()
     if others() or not (root / HOME).is_dir():
         return f"data:image/png;base64,{base64.b64encode(data).decode()}"
@@ -83,7 +83,7 @@ def address(root: Path, picture: Path) -> str:
 def summary(
     title: str, outcomes: Mapping[str, str], steps: Sequence[Step], numbers: Sequence[Row], root: Path
 ) -> str:
-    """The Markdown of a run: stages, where its report and its logs are, and which numbers moved."""
+    """A run's summary in Markdown: stages, paths of its report and logs, and changed numbers."""
     lines = [f"# {escaped(title)}", "", "| stage | |", "|---|---|"]
     lines += [f"| {escaped(name)} | {escaped(what)} |" for name, what in outcomes.items()]
     lines += ["", *_report(steps, root)]
@@ -91,7 +91,12 @@ def summary(
     lines += [f"Whole output: `{root.resolve() / '.runs' / 'logs' / str(flow_run.get_name() or 'run')}`", ""]
     moved = [row for row in numbers if row.difference not in ("", "=")]
     if moved:
-        lines += ["Numbers that moved since the last run:", "", "| | last run | now | |", "|---|---|---|---|"]
+        lines += [
+            "Numbers that changed since the last run:",
+            "",
+            "| | last run | now | |",
+            "|---|---|---|---|",
+        ]
     lines += [
         f"| {escaped(row.stage)}: {escaped(row.name)} | {row.before:.5g} | {row.now:.5g} | {escaped(row.difference)} |"
         for row in moved
@@ -100,7 +105,7 @@ def summary(
 
 
 def settings(root: Path) -> list[str]:
-    """Markdown: the settings with which this ran that are not those of the last commit's params.yaml."""
+    """Markdown with this run's settings that differ from the last commit's params.yaml."""
     found = differences(root)
     if not found:
         return [
@@ -123,7 +128,7 @@ def settings(root: Path) -> list[str]:
 
 
 def _report(steps: Sequence[Step], root: Path) -> list[str]:
-    """The link to the report page: served by the dashboard where it runs; its path in any case."""
+    """The report's link if the dashboard serves it, and its path."""
     pages = [
         out / "index.html" for step in steps for out in step.outs if (root / out / "index.html").is_file()
     ]

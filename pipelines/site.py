@@ -1,10 +1,10 @@
-"""Prefect's server as this project serves it: no page can ask another host, and reports and pictures are at the same address.
+"""Prefect's server as this project serves it: pages cannot contact other hosts, and reports and pictures have the same address.
 
     python -m pipelines.site --port 4200        what `make dashboard` starts
 
-A wrapper around Prefect's ASGI app, not a proxy in front of it: one process, one port, and web sockets pass through untouched.
-It leaves out the interface V2 (which asks an analytics host) and the API's pages of documentation (whose scripts lie elsewhere),
-sends a content security policy with every answer, and refuses requests that a page of another origin makes.
+A wrapper around Prefect's ASGI app instead of a proxy: one process, one port, and web sockets pass through unchanged. It leaves
+out the V2 interface (which contacts an analytics host) and the API's documentation pages (whose scripts are on other hosts),
+sends a content security policy with every response, and refuses requests from pages of other origins.
 """
 
 import argparse
@@ -31,13 +31,13 @@ POLICY = (
     "font-src 'self' data:; connect-src 'self' {sockets}; worker-src 'self' blob:; object-src 'none'; frame-src 'none'; "
     "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 )
-"""Of Prefect's pages. Their graph of a run compiles its shaders' callers (`unsafe-eval`); styles are set by scripts."""
+"""Policy for Prefect's pages. Their run graph compiles code for its shaders (`unsafe-eval`), and scripts set styles."""
 
 REPORT_POLICY = (
     "sandbox allow-scripts; default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; connect-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Of a report, which is one file; and of a picture."""
+"""Policy for reports, which are single files, and for pictures."""
 
 HEADERS = {
     "Referrer-Policy": "no-referrer",
@@ -53,9 +53,9 @@ class Site:
     """The app.
 
     Attributes:
-        app: Prefect's.
+        app: Prefect's app.
         root: the workspace.
-        hosts: names under which it may be asked, besides this machine's own.
+        hosts: host names accepted besides this machine's own.
     """
 
     app: Any
@@ -63,7 +63,7 @@ class Site:
     hosts: Collection[str] = ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or one web socket."""
+        """Handle a request or a web socket."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -79,7 +79,7 @@ class Site:
             await self.app(scope, receive, guarded)
 
     def answer(self, scope: Scope) -> Any:
-        """What is answered in Prefect's place, or None."""
+        """The response that replaces Prefect's, or None."""
         from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse
 
         path = scope["path"]
@@ -89,7 +89,7 @@ class Site:
             return RedirectResponse(quote("/" + path[3:].lstrip("/")))
         if DOCUMENTATION.fullmatch(path):
             return PlainTextResponse(
-                "Not here: this page's scripts lie elsewhere. See /api/openapi.json\n", 404
+                "Not available: this page's scripts are on other hosts. See /api/openapi.json\n", 404
             )
         if path.startswith(FILES):
             file = self.file(path)
@@ -97,18 +97,18 @@ class Site:
         return None
 
     def refusal(self, scope: Scope) -> str:
-        """Why a request is refused, or "": it is for another host's name, or a page of another origin makes it."""
+        """Why a request is refused, or "": it names another host, or comes from a page of another origin."""
         host = _header(scope, b"host").decode("latin-1")
         origin = _header(scope, b"origin").decode("latin-1")
         allowed = {*LOOPBACK, *self.hosts}
         if urlsplit(f"//{host}").hostname not in allowed:
-            return f"{host} is not this machine: ask 127.0.0.1, or name the host in MQVAE_HOSTS before `make dashboard`.\n"
+            return f"{host} is not this machine: use 127.0.0.1, or name the host in MQVAE_HOSTS before `make dashboard`.\n"
         if origin and urlsplit(origin).netloc != host:
             return f"a page of {origin} may not ask this server.\n"
         return ""
 
     def file(self, path: str) -> Path | None:
-        """The file of a URL: a report's of the workspace or of a sweep's arm, a run's picture, the script of every page."""
+        """A URL's file: in the report of the workspace or of a sweep's arm, a run's picture, or the script of every page."""
         if path == SCRIPT:
             return Path(__file__).with_suffix(".js")
         root = self.root.resolve()
@@ -120,7 +120,7 @@ class Site:
         return asked if report and asked.is_file() else None
 
     async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An answer that may be a page: as the app gives it, and its first script is ours."""
+        """Pass on the app's response; if it is a page, our script comes first."""
         plain = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
         asked = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() not in plain]}
         start: MutableMapping[str, Any] = {}
@@ -154,13 +154,13 @@ def _header(scope: Scope, name: bytes) -> bytes:
 
 
 def _sockets(scope: Scope) -> str:
-    """This address for web sockets: not every browser counts it as 'self'."""
+    """This address for web sockets, because not every browser includes it in 'self'."""
     host = _header(scope, b"host").decode("latin-1")
     return f"ws://{host} wss://{host}" if re.fullmatch(r"[\w.:\[\]-]+", host) else ""
 
 
 def _with_headers(send: Send, headers: MutableMapping[str, str]) -> Send:
-    """Send answers with these headers in the place of any that the app sets."""
+    """Send responses with these headers instead of the app's."""
     ours = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     names = {name for name, _ in ours}
 
@@ -180,10 +180,10 @@ async def _close(receive: Receive, send: Send) -> None:
 
 
 def writes_wait() -> None:
-    """Let each of Prefect's transactions that may write take SQLite's write lock when it begins, and so wait for its turn.
+    """Make each of Prefect's transactions that may write take SQLite's write lock at its start, and so wait for its turn.
 
-    Prefect begins most of them as readers. One that has read, and then wants to write after another has written, cannot wait:
-    SQLite answers "database is locked" at once, and a click on Resume, or a worker's heartbeat, was lost.
+    Prefect begins most of them as readers. A reader that wants to write after another transaction has written cannot wait: SQLite
+    fails with "database is locked" at once, which lost clicks on Resume and workers' heartbeats.
     """
     from prefect.server.database.configurations import AioSqliteConfiguration
 
@@ -196,19 +196,19 @@ def writes_wait() -> None:
 
 
 def main() -> None:
-    """The command line: serve this folder's Prefect on loopback, in the environment that the dashboard made."""
+    """The command line: serve this folder's Prefect on loopback, in the dashboard's environment."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.site",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, required=True, help="on 127.0.0.1")
+    parser.add_argument("--port", type=int, required=True, help="port on 127.0.0.1")
     port = parser.parse_args().port
     import prefect
     import uvicorn
 
     writes_wait()
-    prefect.__ui_v2_static_path__ = Path("no such interface")  # so no page knows of it, and none links to it
+    prefect.__ui_v2_static_path__ = Path("no such interface")  # so that no page offers or links to it
     from prefect.server.api.server import create_app
 
     hosts = [name.strip() for name in os.environ.get("MQVAE_HOSTS", "").split(",") if name.strip()]

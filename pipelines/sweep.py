@@ -1,12 +1,12 @@
-"""A sweep as a Prefect flow: a grid or a list of settings, its arms side by side in workspaces of their own.
+"""A sweep as a Prefect flow: a grid or a list of settings, with its arms side by side in separate workspaces.
 
     python -m pipelines.sweep --grid stackformer.model.width=64,96,128 --grid stackformer.steps=500,1000
     python -m pipelines.sweep --arm "stackformer.steps=500" --arm "mqvae.model.mask_ratio=0.75 stackformer.steps=900"
 
-What arms have in common is made once: stages that no setting of an arm touches run here first, and of arms that share what a
-stage depends on one runs it and the others take it from DVC's cache. So arms of Stackformer alone share the token data set.
-An arm that fails stops no other, and is named at the end. The same sweep again continues where it was. To keep an arm, put its
-settings into params.yaml: `dvc repro` then takes everything from the cache.
+Common results are made once: stages that no arm's settings affect run here first, and if several arms share a stage's
+dependencies, one arm runs it and the others take its outputs from DVC's cache. Arms that change only Stackformer thus share the
+token set. A failing arm does not stop the others and is named at the end. Starting the same sweep again continues it. To keep an
+arm, put its settings into params.yaml; `dvc repro` then takes everything from the cache.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from typing import Any
 if __name__ == "__main__":
     from pipelines import home
 
-    home.use(Path())  # before Prefect is imported, which reads its settings then
+    home.use(Path())  # before importing Prefect, which reads its settings on import
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -48,14 +48,14 @@ MOST_AT_ONCE = 64
 
 @dataclass
 class Plan:
-    """What the arms of a sweep have in common.
+    """Shared state of a sweep's arms.
 
     Attributes:
         root: the workspace.
         targets: stages that each arm runs.
         steps: the stages that the targets need.
-        slots: how many arms may run at a time.
-        locks: a stage's address and the settings that decide it → a lock, so that of arms that share a stage one runs it.
+        slots: number of arms that may run at a time.
+        locks: a stage's address and the settings that affect it → a lock, so that only one arm runs a shared stage.
     """
 
     root: Path
@@ -75,17 +75,17 @@ def sweep(
     targets: list[str] = [],  # noqa: B006
     at_once: int = 0,
 ) -> Any:
-    """Run a grid or a list of settings, arms side by side; what they share is made once.
+    """Run a grid or a list of settings, with arms side by side; shared results are made once.
 
     Args:
-        grid: `section.key=value,value` each; every combination of their values is an arm.
-        arms: settings of one arm each, `section.key=value` with blanks between them; with a grid, each arm has the whole grid.
-        common: settings of every arm, `compute.workers=0` for example.
+        grid: axes, `section.key=value,value`; every combination of values is an arm.
+        arms: the settings of one arm each, `section.key=value` separated by blanks; combined with every point of the grid.
+        common: settings of every arm, for example `compute.workers=0`.
         targets: stages that each arm runs, with what they need; none means everything.
-        at_once: how many arms run side by side; 0 takes as many as the cores allow.
+        at_once: number of arms that run side by side; 0 uses as many as the cores allow.
 
     Returns:
-        What became of each arm.
+        Each arm's outcome.
     """
     root = Path()
     try:
@@ -109,7 +109,7 @@ def sweep(
 
 
 def cores_allow(root: Path, common: Sequence[str]) -> int:
-    """How many arms the machine's cores hold: cores ÷ (workers · threads) of the compute section, at least one."""
+    """Number of arms for the machine's cores: cores ÷ (workers · threads) of the compute section, at least one."""
     from ruamel.yaml import YAML
 
     compute = dict(YAML(typ="safe").load(root / "params.yaml").get("compute", {}))
@@ -121,7 +121,7 @@ def cores_allow(root: Path, common: Sequence[str]) -> int:
 
 
 def side_by_side(arms: Sequence[Arm], folders: Sequence[Path], plan: Plan) -> list[State[Any]]:
-    """Run the arms, as many at a time as the plan has slots, in order; the state of each."""
+    """Run the arms in order, as many at a time as the plan has slots; returns their states."""
     futures = [
         run_arm.with_options(name=arm.name, task_run_name=arm.name).submit(arm, folder, plan)
         for arm, folder in zip(arms, folders, strict=True)
@@ -133,7 +133,7 @@ def side_by_side(arms: Sequence[Arm], folders: Sequence[Path], plan: Plan) -> li
 
 @task(cache_policy=NO_CACHE)
 def run_arm(arm: Arm, folder: Path, plan: Plan) -> State[Any]:
-    """Bring one arm's workspace up to date; ends as Failed, with the stage's name, where a stage fails."""
+    """Bring one arm's workspace up to date; ends as Failed, with the stage's name, if a stage fails."""
     with plan.slots:
         if RUNNING.ended:
             raise StoppedError("the run is being stopped")
@@ -152,7 +152,7 @@ def run_arm(arm: Arm, folder: Path, plan: Plan) -> State[Any]:
 
 
 def _run_step(arm: Arm, step: Step, folder: Path, lock: threading.Lock) -> State[Any]:
-    """One stage of an arm, which waits for another arm's where that makes the same."""
+    """Run one stage of an arm; waits if another arm is running the same stage with the same settings."""
     with lock:
         named = run_stage.with_options(name=step.name, task_run_name=f"{step.name} ({arm.name})")
         state: State[Any] = named(step, False, folder, return_state=True)
@@ -162,7 +162,7 @@ def _run_step(arm: Arm, step: Step, folder: Path, lock: threading.Lock) -> State
 
 
 def conclude(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], plan: Plan) -> Any:
-    """Tables of all arms, in the dashboard and in .runs/sweep/results.json; the failed ones are named."""
+    """Write tables of all arms to the dashboard and .runs/sweep/results.json, and name the failed arms."""
     steps, root = plan.steps, plan.root
     results = [
         {"arm": arm.name, "settings": list(arm.changes), "state": state.name, "workspace": folder.name}
@@ -187,7 +187,7 @@ def conclude(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[Stat
 
 
 def _numbers(steps: Sequence[Step], folder: Path) -> dict[str, float]:
-    """The numbers of an arm's workspace, `stage/number` each."""
+    """The numbers of an arm's workspace, named `stage/number`."""
     return {
         f"{stage}/{name}": value
         for stage, place in numbers.folders(steps).items()
@@ -196,7 +196,7 @@ def _numbers(steps: Sequence[Step], folder: Path) -> dict[str, float]:
 
 
 def _summary(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[State[Any]], plan: Plan) -> str:
-    """Markdown: one row per arm, with its settings, what became of it and its report."""
+    """Markdown with one row per arm: settings, outcome and report."""
     lines = ["# Sweep", "", "| arm | | report |", "|---|---|---|"]
     pages = [out / "index.html" for step in plan.steps for out in step.outs]
     for arm, folder, state in zip(arms, folders, states, strict=True):
@@ -224,7 +224,10 @@ def main() -> None:
         "-S", "--set", metavar="KEY=VALUE", help="a setting of every arm (compute.workers=0)", **several
     )
     parser.add_argument(
-        "--at-once", type=int, default=0, help="arms side by side; 0: as many as the cores allow (0)"
+        "--at-once",
+        type=int,
+        default=0,
+        help="number of arms side by side; 0: as many as the cores allow (0)",
     )
     given = parser.parse_args()
     if not given.grid and not given.arm:

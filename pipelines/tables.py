@@ -1,4 +1,4 @@
-"""The paper's tables under experiments/ as a Prefect flow: each is a dvc.yaml of its own, its arms are tasks.
+"""The paper's tables under experiments/ as a Prefect flow: each has its own dvc.yaml, and its arms are tasks.
 
 python -m pipelines.tables            every experiments/*/dvc.yaml
 python -m pipelines.tables table6     this one
@@ -15,7 +15,7 @@ from typing import Any
 if __name__ == "__main__":
     from pipelines import home
 
-    home.use(Path())  # before Prefect is imported, which reads its settings then
+    home.use(Path())  # before importing Prefect, which reads its settings on import
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
@@ -33,14 +33,14 @@ from pipelines.view import tables_in_view
 
 @flow(name="tables")
 def tables(names: list[str] = [], force: bool = False) -> Any:  # noqa: B006
-    """Bring the paper's tables up to date, one task an arm's stage.
+    """Bring the paper's tables up to date, one task per stage of an arm.
 
     Args:
-        names: folders below experiments/, `table6` for example; none means all of them.
-        force: run stages that are up to date too; what they finished before is dropped.
+        names: folders below experiments/, for example `table6`; none means all.
+        force: also run stages that are up to date; their finished runs are dropped.
 
     Returns:
-        What became of each stage: ran or cached.
+        Each stage's outcome: ran or cached.
     """
     root = Path()
     try:
@@ -55,7 +55,7 @@ def tables(names: list[str] = [], force: bool = False) -> Any:  # noqa: B006
 
 
 def render(steps: Sequence[Step], root: Path) -> None:
-    """Write docs/results/TABLE.md of each table whose folder says how, as `make TABLE` does, and show it in the dashboard."""
+    """Write docs/results/TABLE.md for each table whose folder has a renderer, like `make TABLE`, and show it in the dashboard."""
     runs = {
         step.address.split("/")[1]: step.outs[0] for step in steps if step.address.startswith("experiments/")
     }
@@ -89,7 +89,7 @@ def main() -> None:
         "-f",
         "--force",
         action="store_true",
-        help="run stages that are up to date too (what they finished is dropped)",
+        help="also run stages that are up to date (their finished runs are dropped)",
     )
     arguments = parser.parse_args()
     run_from_shell(lambda: tables(arguments.names, arguments.force))

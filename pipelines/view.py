@@ -1,9 +1,9 @@
-"""The paper's tables in DVC's view while one command runs: else .dvcignore hides their 150 stages from `dvc status` and such.
+"""Makes the paper's tables visible to DVC while a command runs; otherwise .dvcignore hides their 150 stages from DVC's commands.
 
 python -m pipelines.view dvc status experiments/table6/dvc.yaml
 
-`make table6` and its like, and the Prefect flow `tables`, go through here. Several at once share the view; the last to end
-closes it. A process that is killed leaves it open, which shows the tables to every DVC command until the next one ends here.
+Used by `make table6` and similar targets, and by the Prefect flow `tables`. Several commands at once share the view, and the last
+one closes it. A killed process leaves it open; every DVC command then sees the tables until the next command here ends.
 """
 
 import argparse
@@ -16,21 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 VIEW = Path("experiments", ".dvcignore")
-"""Git ignores it. A deeper .dvcignore has the last word: it takes back what the root's hides (tests/pipelines/test_view.py)."""
+"""Ignored by Git. A deeper .dvcignore overrides the root's, so this one makes visible what that hides
+(tests/pipelines/test_view.py)."""
 LOCK = Path(".runs", "tables.lock")
 
 
 @contextmanager
 def tables_in_view(root: Path) -> Iterator[None]:
-    """Let DVC see `experiments/*/dvc.yaml` below a workspace's root until the last of those who ask is done."""
+    """Let DVC see `experiments/*/dvc.yaml` below a workspace's root, until the last concurrent user is done."""
     if not (root / VIEW).parent.is_dir():
         yield
         return
     (root / LOCK).parent.mkdir(exist_ok=True)
     with (root / LOCK).open("a") as lock:
-        fcntl.flock(
-            lock, fcntl.LOCK_SH
-        )  # held by each of them, and let go by the system whatever ends a process
+        fcntl.flock(lock, fcntl.LOCK_SH)  # a shared lock, which the system releases however a process ends
         (root / VIEW).write_text("!/*/dvc.yaml\n", encoding="utf-8")
         try:
             yield
@@ -43,15 +42,15 @@ def _close_if_last(root: Path, lock: int) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return  # another one is looking, or closing
+        return  # another process still uses the view, or is closing it
     (root / VIEW).unlink(missing_ok=True)
 
 
 def run(command: list[str]) -> int:
-    """Run a command with the tables in view; returns its exit status.
+    """Run a command with the tables visible; returns its exit status.
 
-    Ctrl-C reaches it from the terminal; SIGTERM is passed on. Either way its end is waited for, so that DVC never runs without
-    the view that it began with.
+    It gets Ctrl-C from the terminal, and SIGTERM is passed on. In both cases this waits for its end, so that DVC keeps the same
+    view until it has finished.
     """
     started: list[subprocess.Popen[bytes]] = []
     asked: list[int] = []
@@ -66,7 +65,7 @@ def run(command: list[str]) -> int:
     with tables_in_view(Path()):
         process = subprocess.Popen(command)
         started.append(process)
-        if asked:  # before there was anyone to pass it on to
+        if asked:  # SIGTERM arrived before the command was started
             process.terminate()
         status = process.wait()
     return status if status >= 0 else 128 - status
@@ -79,7 +78,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run, dvc for example")
+    parser.add_argument("command", nargs=argparse.REMAINDER, help="the command to run, for example dvc")
     command = parser.parse_args().command
     if not command:
         parser.error("expected a command, for example: dvc status experiments/table6/dvc.yaml")

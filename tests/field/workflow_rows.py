@@ -184,7 +184,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "the dashboard is started where another program has the port", AREA,
         "something listens on the port",
-        "port PORT is taken: end what has it, or take another: make dashboard PORT=4300 (exit 1)",
+        "port PORT is taken: stop the program that uses it, or choose another: make dashboard PORT=4300 (exit 1)",
         lambda field, folder: listening(folder, killed_before=False),
     ),
     Row(
@@ -204,7 +204,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "the API's documentation takes its scripts from another host", AREA, "GET /docs",
-        "404 Not here: this page's scripts lie elsewhere.", asked("/docs"),
+        "404 Not available: this page's scripts are on other hosts.", asked("/docs"),
     ),
     Row(
         "a web page that is open in the same browser starts runs", AREA, "a request with another page's Origin",

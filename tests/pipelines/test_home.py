@@ -107,7 +107,8 @@ def test_a_port_that_something_else_has_or_that_is_none_is_told(tmp_path: Path) 
         done = command(tmp_path, "dashboard", "--port", str(port))
     assert done.returncode == 1
     assert (
-        done.stderr == f"port {port} is taken: end what has it, or take another: make dashboard PORT=4300\n"
+        done.stderr
+        == f"port {port} is taken: stop the program that uses it, or choose another: make dashboard PORT=4300\n"
     )
     assert not locked(tmp_path / LOCK)
     for wrong in ("99999", "-1", "http"):

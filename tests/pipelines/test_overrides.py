@@ -170,5 +170,8 @@ def test_what_even_the_keeper_did_not_live_to_take_back_the_next_start_does(
         [sys.executable, "-m", "pipelines.overrides"],
         env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout == "params.yaml: deep.value=7 was a killed run's own; it is as before\n"
+    assert (
+        done.stdout
+        == "params.yaml: deep.value=7 was a killed run's setting; the previous value is restored\n"
+    )
     assert (project / "params.yaml").read_text() == before and take_back(project) == []
