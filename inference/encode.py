@@ -42,10 +42,16 @@ class KeyedImages:
 
 
 class TokenArrays(NamedTuple):
-    """Codes in 0 … K-1 and positions, ascending, in 0 … L-1: int64 [B, N] each."""
+    """Codes in 0 … K-1 and positions, ascending, in 0 … L-1: int64 [B, N] each.
+
+    Where images have different numbers of codes both are [ΣN], one image after the other; `lengths` [B] says how many each has,
+    and `psnr` [B] what its reconstruction from them is estimated at, in decibels.
+    """
 
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
+    lengths: NDArray[np.int64] | None = None
+    psnr: NDArray[np.float64] | None = None
 
 
 def encoder_on(model: MQVAE, device: torch.device) -> MQVAE:
@@ -70,6 +76,7 @@ def encode(
     batch: KeyedImages,
     precision: Precision = "fp32",
     tokenize: Callable[..., Tokens] | None = None,
+    kept: int | None = None,
 ) -> TokenArrays:
     """Codes and positions of a batch.
 
@@ -78,9 +85,10 @@ def encode(
         batch: images and keys.
         precision: precision of the forward pass.
         tokenize: the model's compiled `tokenize`; None uses the method uncompiled.
+        kept: N, for a model trained for any number of cells; None uses its own.
     """
     weight = next(model.parameters())
     with autocast(precision, weight.device):
         image_BCHW = to_tensor(batch.images, weight.device).to(weight.dtype)
-        found = (tokenize or model.tokenize)(image_BCHW, rankings(model, batch))
+        found = (tokenize or model.tokenize)(image_BCHW, rankings(model, batch), kept)
     return TokenArrays(found.codes_BN.cpu().numpy(), found.positions_BN.cpu().numpy())

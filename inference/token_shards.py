@@ -1,24 +1,25 @@
 """Image shards → blocks of tokens: every version of each image, with class, captions and source."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from inference.budgets import Plan, encode_within
 from inference.encode import KeyedImages, TokenArrays, encode
 from models.mqvae import MQVAE
-from models.mqvae.model import Tokens
 from settings.tokenize import Augmentation, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
 from shards.text import TextTokenizer, captions_of
 from shards.token_making.source_names import named
-from shards.token_making.writing import pack_positions
-from shards.tokens.blocks import TokenBlock
+from shards.token_making.writing import pack_flat, pack_positions
+from shards.tokens.blocks import TokenBlock, offsets_of
 from workspace.errors import UserError
 from workspace.progress import say
 
@@ -81,16 +82,23 @@ class BlockMaker:
         settings: batch, block, seed and precision.
         classed: whether images have a class.
         captions: how captions are stored; None stores none.
+        kept: N of all images; None takes the model's, or what `plan` gives each.
+        plan: how many cells an image is given, where that differs.
+        psnr: what the images' reconstructions are estimated at, in decibels, as they come; where there is a plan.
     """
 
     model: MQVAE
     settings: TokenizeSettings
     classed: bool
     captions: Captions | None
+    kept: int | None = None
+    plan: Plan | None = None
+    psnr: list[float] = field(default_factory=list)
 
     @cached_property
-    def _compiled(self) -> Callable[..., Tokens] | None:
-        return torch.compile(self.model.tokenize) if self.settings.compile else None
+    def _compiled(self) -> Callable[..., Any] | None:
+        method = self.model.tokenize if self.plan is None else self.model.tokenize_all
+        return torch.compile(method) if self.settings.compile else None
 
     def batches(self, samples: Iterator[Encoded]) -> Iterator[list[Encoded]]:
         """Batches of images that never cross a block boundary."""
@@ -125,7 +133,13 @@ class BlockMaker:
         )
         keys = [key_of(sample, number) for sample in samples]
         batch = KeyedImages(images, keys, self.settings.seed)
-        return encode(self.model, batch, self.settings.precision, self._compiled)
+        precision = self.settings.precision
+        if self.plan is None:
+            return encode(self.model, batch, precision, self._compiled, self.kept)
+        tokens = encode_within(self.model, batch, self.plan, precision, self._compiled)
+        assert tokens.psnr is not None
+        self.psnr.extend(tokens.psnr.tolist())
+        return tokens
 
     def _block(
         self,
@@ -135,17 +149,24 @@ class BlockMaker:
         sources: tuple[str, ...],
     ) -> TokenBlock:
         """A block with version `number` of some images, from their codes, positions and sources."""
-        codes, positions = (np.concatenate(part) for part in zip(*parts, strict=True))
+        codes, positions = (np.concatenate([part[column] for part in parts]) for column in (0, 1))
+        length, offsets = self.model.config.num_positions, None
+        if self.plan is None:
+            kept = pack_positions(positions, length)
+        else:
+            lengths = np.concatenate([part.lengths for part in parts if part.lengths is not None])
+            kept, offsets = pack_flat(positions, lengths, length), offsets_of(lengths)
         classes = [sample.cls for sample in samples if sample.cls is not None]
         text, count = (None, None) if self.captions is None else self.captions.stored(samples)
         return TokenBlock(
             keys=tuple(key_of(sample, number) for sample in samples),
             codes=codes.astype(np.uint16),
-            kept=pack_positions(positions, self.model.config.num_positions),
+            kept=kept,
             cls=np.array(classes, np.uint16) if self.classed else None,
             text=text,
             caption_count=count,
             sources=sources,
+            offsets=offsets,
         )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
@@ -13,6 +13,35 @@ class Augmentation(Settings):
     """One version of each training image."""
 
     flip: bool = Field(description="mirror the image left to right")
+
+
+class Budget(Settings):
+    """How many cells of an image are stored; other than `fixed` with the MQ-VAE's own number needs mqvae.model.kept: any."""
+
+    kind: Literal["fixed", "quality", "rate"] = Field(
+        default="fixed",
+        description="fixed: N cells of every image; quality: as few as reach a PSNR; rate: as many as are worth their codes",
+    )
+    mask_ratio: NonNegativeFloat | None = Field(
+        default=None,
+        lt=1,
+        description="share of the cells that is not stored: of every image (fixed), or on the mean of the training images "
+        "(rate); null takes the MQ-VAE's",
+    )
+    psnr: PositiveFloat = Field(
+        default=25.0, description="of quality: decibels that a reconstruction is to reach"
+    )
+    gain: Literal["mse", "psnr"] = Field(
+        default="mse", description="of rate: what the next cell must lower by λ (mse), or raise by it (psnr)"
+    )
+    rungs: PositiveInt = Field(
+        default=6,
+        ge=3,
+        description="of quality and rate: numbers of cells at which each image is reconstructed to decide",
+    )
+    estimate_images: PositiveInt = Field(
+        default=2048, description="of rate: training images, at most, on which λ is found"
+    )
 
 
 class TokenizeSettings(Section):
@@ -36,6 +65,7 @@ class TokenizeSettings(Section):
         description="size of the BPE vocabulary for captions; 0 stores no captions", le=65535
     )
     text_length: NonNegativeInt = Field(description="BPE codes per caption; longer captions are cut")
+    budget: Budget = Budget()
     seed: Seed = Field(description="seed of random masks (mqvae.model.mask: random)")
 
     def check(self, where: str, compute: Compute) -> None:

@@ -103,6 +103,10 @@ def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) ->
         raise UserError(
             f"{tokens} holds no validation images; set shard.val_fraction > 0 and run `dvc repro`"
         )
+    if facts.fewest_kept is not None:
+        raise UserError(
+            f"{tokens} has {facts.kept_words} codes per image; expected one number: tokenize.budget.kind fixed"
+        )
     length, vocab = 1, 1
     if settings.condition == "class":
         if not facts.classes:

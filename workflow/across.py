@@ -23,7 +23,7 @@ def check_across(params: "Params", path: Path) -> None:
     Raises:
         UserError: the first check that fails.
     """
-    for check in (_shards, _proxy, _inception, _layers_and_captions, _conditions, _counts):
+    for check in (_shards, _proxy, _inception, _budget, _layers_and_captions, _conditions, _counts):
         check(params, str(path))
 
 
@@ -69,6 +69,18 @@ def check_source(params: "Params", path: Path) -> None:
         raise UserError(
             f"{path}: reference.features is proxy, which learns from labels, but shard.source {shard.source} has none; "
             "expected inception, squeezenet or efficientnet_lite0"
+        )
+
+
+def _budget(params: "Params", path: str) -> None:
+    """An MQ-VAE of fixed N makes that N of every image."""
+    budget, model = params.tokenize.budget, params.mqvae.model
+    ratio = model.mask_ratio if budget.mask_ratio is None else budget.mask_ratio
+    if model.kept == "fixed" and (budget.kind != "fixed" or ratio != model.mask_ratio):
+        asked = f"kind is {budget.kind}" if budget.kind != "fixed" else f"mask_ratio is {budget.mask_ratio}"
+        raise UserError(
+            f"{path}: tokenize.budget.{asked}, and mqvae.model.kept is fixed at mask_ratio {model.mask_ratio}; expected "
+            "mqvae.model.kept any"
         )
 
 

@@ -11,7 +11,7 @@ from evaluation.protocol import Score
 NATS = ("code_nats_per_image", "position_nats_per_image", "nats_per_image")
 
 
-def raw_code_bits(num_kept: int, num_codes: int) -> float:
+def raw_code_bits(num_kept: float, num_codes: int) -> float:
     """N log₂ K: bits for an image's codes if all are equally likely."""
     return num_kept * math.log2(num_codes)
 

@@ -34,12 +34,14 @@ class Masked:
             slots in raster order, and an empty slot has position L.
         scores_BL: importance in (0, 1): the scores of Eq. 2, or the ranks of a fixed rule; ones if nothing is masked.
         kept_BL: bool, True at the kept positions.
+        ranks_BL: what cells were ranked by, the highest first.
     """
 
     features_BND: Tensor
     positions_BN: Tensor
     scores_BL: Tensor
     kept_BL: Tensor
+    ranks_BL: Tensor
 
 
 def num_kept(mask_ratio: float, num_positions: int) -> int:
@@ -138,12 +140,12 @@ class Masker(nn.Module):
         """The best-ranked cells, projected."""
         if isinstance(kept, Tensor):
             kept_BL = best_cells(ranks_BL, kept)
-            return Masked(self.to_code(cells_BLD), slots_of(kept_BL), scores_BL, kept_BL)
+            return Masked(self.to_code(cells_BLD), slots_of(kept_BL), scores_BL, kept_BL, ranks_BL)
         positions_BN = top_positions(ranks_BL, self.kept if kept is None else kept)  # (4)
         index_BND = positions_BN[..., None].expand(-1, -1, cells_BLD.shape[-1])
         features_BND = self.to_code(cells_BLD.gather(1, index_BND))
         kept_BL = torch.zeros_like(scores_BL, dtype=torch.bool).scatter(1, positions_BN, True)
-        return Masked(features_BND, positions_BN, scores_BL, kept_BL)
+        return Masked(features_BND, positions_BN, scores_BL, kept_BL, ranks_BL)
 
     def _given(self, ranking_BL: Tensor | None) -> Tensor:
         if ranking_BL is None:
@@ -163,7 +165,7 @@ class Masker(nn.Module):
         batch, length = z_BLD.shape[:2]
         positions_BN = torch.arange(length, device=z_BLD.device).expand(batch, -1)
         ones_BL = z_BLD.new_ones(batch, length)
-        return Masked(self.to_code(z_BLD), positions_BN, ones_BL, ones_BL.bool())
+        return Masked(self.to_code(z_BLD), positions_BN, ones_BL, ones_BL.bool(), ones_BL)
 
 
 def fill_slots(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:

@@ -139,6 +139,24 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class OrderedCells:
+    """All cells of images, whose prefixes are what they keep.
+
+    Attributes:
+        codes_BL: int64 in 0 … K-1, in raster order of the cells.
+        order_BL: int64, the cells from the most to the least important.
+    """
+
+    codes_BL: Tensor
+    order_BL: Tensor
+
+    def first(self, count: int) -> Tokens:
+        """The `count` most important cells, in raster order."""
+        positions_BN = self.order_BL[:, :count].sort(dim=1).values
+        return Tokens(self.codes_BL.gather(1, positions_BN), positions_BN)
+
+
+@dataclass(frozen=True)
 class MQVAEOutput:
     """Results of a forward pass.
 
@@ -263,6 +281,14 @@ class MQVAE(nn.Module):
         ranking_BL = self._ranking(image_BCHW, ranking_BL)
         masked = self.masker(self.encode(image_BCHW), ranking_BL, kept=kept)
         return Tokens(self.quantizer(masked.features_BND).codes_BN, masked.positions_BN)
+
+    @torch.no_grad()
+    def tokenize_all(self, image_BCHW: Tensor, ranking_BL: Tensor | None = None) -> OrderedCells:
+        """Images [B, 3, H, W] in [-1, 1] → the codes of all their cells, and the order in which they are kept."""
+        ranking_BL = self._ranking(image_BCHW, ranking_BL)
+        masked = self.masker(self.encode(image_BCHW), ranking_BL, kept=self.config.num_positions)
+        order_BL = masked.ranks_BL.argsort(dim=-1, descending=True, stable=True)
+        return OrderedCells(self.quantizer(masked.features_BND).codes_BN, order_BL)
 
     @torch.no_grad()
     def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Laws of the stage tokenize, at sizes that take a second."""
 
 import io
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,12 +69,15 @@ def write_images(folder: Path, captions: bool = True) -> None:
         for tar_number, size in enumerate(sizes):
             with TarWriter(folder / split / f"{tar_number:06d}.tar") as tar:
                 for _ in range(size):
-                    tar.add(f"{number:04d}.png", png(number))
-                    tar.add(f"{number:04d}.cls", str(number % 2).encode())
+                    files, places = {"png": png(number), "cls": str(number % 2).encode()}, {}
+                    for name, data in files.items():
+                        lies = tar.add(f"{number:04d}.{name}", data)
+                        places[name] = [lies.offset, lies.length, zlib.crc32(data)]
                     if captions and CAPTIONS[number % 3]:
                         tar.add(f"{number:04d}.txt", "\n".join(CAPTIONS[number % 3]).encode())
                     key = f"{number:04d}"
-                    rows.append({"key": key, "tar": tar_number, "members": {}, "source": f"cat/{key}.jpg"})
+                    row = {"key": key, "tar": tar_number, "members": places, "source": f"cat/{key}.jpg"}
+                    rows.append(row)
                     number += 1
         write_lines(folder / f"{split}.index.jsonl", rows)
     counts = {split: sum(sizes) for split, sizes in SIZES.items()}

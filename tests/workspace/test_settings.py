@@ -83,6 +83,9 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
         ("mqvae.stepz=3", "mqvae.stepz is not a setting. Did you mean steps"),
         ("mqvae.steps", "expected section.key=value"),
         ("compute.workers=-1", "compute.workers is -1"),
+        ("tokenize.budget.kind=rate", "tokenize.budget.kind is rate, and mqvae.model.kept is fixed"),
+        ("tokenize.budget.mask_ratio=0.25", "expected mqvae.model.kept any"),
+        ("tokenize.budget.kind=quallity", "tokenize.budget.kind"),
     ],
 )
 def test_impossible_values_and_combinations_are_refused(

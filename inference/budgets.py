@@ -1,0 +1,173 @@
+"""How many cells each image is given: a quality that it must reach, or what the next cell must be worth.
+
+An image is encoded once, and reconstructed from its n best cells at a ladder of n, not at all L. Between rungs PSNR is taken to
+grow in proportion to log n, that is, the error to fall as a power of n; and never to fall with n.
+
+    quality  N = the least n with PSNR(n) ≥ the goal, or L
+    rate     N = argmin over n of D(n) + λ n, D the mean squared error, or -PSNR
+
+The argmin is where the next cell no longer lowers D by λ. One λ holds for all images; it is found on training images so that
+the mean of N is what was asked for.
+
+Shapes: B images, L cells, R rungs, N kept cells.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from inference.encode import KeyedImages, TokenArrays, rankings
+from models.base.precision import Precision, autocast
+from models.mqvae import MQVAE
+from models.mqvae.masker import num_kept
+from models.mqvae.model import OrderedCells
+from settings.tokenize import Budget
+from shards.images.pixels import to_tensor
+from workspace.errors import UserError
+
+FIRST_RUNG = 1 / 32
+"""Share of the cells below which no image is tried."""
+LEAST_ERROR = 1e-10
+"""Of [0, 1] images: 100 dB."""
+BISECTIONS = 60
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the number of cells of an image is decided.
+
+    Attributes:
+        budget: as asked for; its kind is quality or rate.
+        multiplier: λ of rate; 0 for quality.
+    """
+
+    budget: Budget
+    multiplier: float = 0.0
+
+
+def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
+    """N of all images where the budget is fixed; None: the number that the model was made for.
+
+    Raises:
+        UserError: the MQ-VAE was trained for one N, and something else is asked for.
+    """
+    config = model.config
+    given = None if budget.mask_ratio is None else num_kept(budget.mask_ratio, config.num_positions)
+    if given is not None and given < 1:
+        raise UserError(
+            f"tokenize.budget.mask_ratio {budget.mask_ratio} keeps N = {given} of L = {config.num_positions} cells; "
+            "expected N ≥ 1"
+        )
+    other = budget.kind != "fixed" or given not in (None, config.num_kept)
+    if other and config.kept == "fixed":
+        asked = budget.kind if budget.kind != "fixed" else f"N = {given}"
+        raise UserError(
+            f"tokenize.budget asks for {asked}, and the MQ-VAE was trained for N = {config.num_kept} alone: set "
+            "mqvae.model.kept to any and run `dvc repro`, or tokenize.budget.kind to fixed"
+        )
+    return given
+
+
+def ladder_of(num_positions: int, rungs: int) -> list[int]:
+    """Numbers of cells that are tried, ascending to L, in equal ratios; fewer where L has not so many."""
+    first = max(1, round(FIRST_RUNG * num_positions))
+    ratio = (num_positions / first) ** (1 / (rungs - 1))
+    return sorted({round(first * ratio**rung) for rung in range(rungs)})
+
+
+def errors_at(
+    model: MQVAE, images: NDArray[np.uint8], cells: OrderedCells, ladder: Sequence[int]
+) -> NDArray[np.float64]:
+    """Mean squared errors, of [0, 1] images, of reconstructions from the n best cells, [B, R].
+
+    Args:
+        model: on the device of `cells`.
+        images: uint8 [B, H, W, 3].
+        cells: of these images.
+        ladder: the n.
+    """
+    image_BCHW = to_tensor(images, cells.codes_BL.device)
+    errors = []
+    for count in ladder:
+        tokens = cells.first(count)
+        made_BCHW = model.decode_tokens(tokens.codes_BN, tokens.positions_BN).float().clamp(-1, 1)
+        errors.append(((made_BCHW - image_BCHW) / 2).square().mean(dim=(1, 2, 3)))
+    return torch.stack(errors, dim=1).double().cpu().numpy()
+
+
+def psnr_at_all(
+    errors: NDArray[np.float64], ladder: Sequence[int], num_positions: int
+) -> NDArray[np.float64]:
+    """PSNR in decibels at n = 1 … L, [B, L], from the errors at a ladder [B, R]; -inf below the first rung."""
+    at_rungs = np.maximum.accumulate(-10 * np.log10(np.maximum(errors, LEAST_ERROR)), axis=1)
+    asked = np.log(np.arange(1, num_positions + 1))
+    rungs = np.log(np.asarray(ladder))
+    return np.stack([np.interp(asked, rungs, row, left=-math.inf) for row in at_rungs])
+
+
+def chosen(plan: Plan, psnr: NDArray[np.float64]) -> NDArray[np.int64]:
+    """N of each image, [B], from its PSNR at n = 1 … L, [B, L]."""
+    length = psnr.shape[1]
+    if plan.budget.kind == "quality":
+        reached = psnr >= plan.budget.psnr
+        found: NDArray[np.int64] = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, length)
+        return found
+    cost = -psnr if plan.budget.gain == "psnr" else np.power(10.0, -psnr / 10)
+    least: NDArray[np.int64] = (cost + plan.multiplier * np.arange(1, length + 1)).argmin(axis=1) + 1
+    return least
+
+
+def multiplier_for(budget: Budget, psnr: NDArray[np.float64], mean: float) -> float:
+    """The least λ found at which these images keep at most `mean` cells on the mean; by bisection of its logarithm."""
+    low, high = -40.0, 40.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        too_many = chosen(Plan(budget, math.exp(middle)), psnr).mean() > mean
+        low, high = (middle, high) if too_many else (low, middle)
+    return math.exp(high)
+
+
+def estimated(
+    model: MQVAE,
+    batch: KeyedImages,
+    budget: Budget,
+    precision: Precision = "fp32",
+    tokenize_all: Callable[..., OrderedCells] | None = None,
+) -> tuple[OrderedCells, NDArray[np.float64]]:
+    """All cells of a batch, and its PSNR at n = 1 … L, [B, L]; one way through the encoder, one through the decoder a rung.
+
+    Args:
+        model: on any device.
+        batch: images and keys.
+        budget: its ladder.
+        precision: of both ways.
+        tokenize_all: the model's method of that name, compiled; None takes it as it is.
+    """
+    weight, length = next(model.parameters()), model.config.num_positions
+    ladder = ladder_of(length, budget.rungs)
+    with autocast(precision, weight.device), torch.no_grad():
+        image_BCHW = to_tensor(batch.images, weight.device).to(weight.dtype)
+        cells = (tokenize_all or model.tokenize_all)(image_BCHW, rankings(model, batch))
+        errors = errors_at(model, batch.images, cells, ladder)
+    return cells, psnr_at_all(errors, ladder, length)
+
+
+def encode_within(
+    model: MQVAE,
+    batch: KeyedImages,
+    plan: Plan,
+    precision: Precision = "fp32",
+    tokenize_all: Callable[..., OrderedCells] | None = None,
+) -> TokenArrays:
+    """Codes and positions of as many cells of each image as the plan gives it; arguments as of `estimated`."""
+    cells, psnr = estimated(model, batch, plan.budget, precision, tokenize_all)
+    lengths = chosen(plan, psnr)
+    order, codes = cells.order_BL.cpu().numpy(), cells.codes_BL.cpu().numpy()
+    kept = np.zeros(codes.shape, np.bool_)
+    np.put_along_axis(kept, order, np.arange(codes.shape[1]) < lengths[:, None], axis=1)
+    reached = np.take_along_axis(psnr, lengths[:, None] - 1, axis=1)[:, 0]
+    return TokenArrays(codes[kept], np.nonzero(kept)[1], lengths, reached)

@@ -1,0 +1,130 @@
+"""Laws of tokenize.budget: as many cells of an image as reach a quality, or as are worth their codes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from inference.budgets import Plan, chosen, errors_at, ladder_of, multiplier_for, psnr_at_all
+from models.mqvae.model import OrderedCells
+from settings.tokenize import Budget
+from shards.images.pixels import to_tensor
+from shards.tokens import flat_positions
+from shards.verify import verify
+from tests.stages.test_tokenize import CONFIG, World, write_images, write_mqvae
+from workspace.errors import UserError
+from workspace.exact.manifest import read_json
+
+ANY = replace(CONFIG, kept="any")
+LENGTH = ANY.num_positions
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Image shards, and an MQ-VAE for any number of cells."""
+    root = tmp_path_factory.mktemp("world")
+    write_images(root / "shards")
+    return World(root, write_mqvae(root / "mqvae", ANY))
+
+
+def curves(seed: int = 0, images: int = 200) -> NDArray[np.float64]:
+    """PSNR at n = 1 … L of images that differ in how hard they are."""
+    generator = np.random.default_rng(seed)
+    errors = np.sort(10 ** generator.uniform(-4, -1, size=(images, 3)), axis=1)[:, ::-1]
+    return psnr_at_all(errors, [1, 4, LENGTH], LENGTH)
+
+
+def test_each_image_is_stored_with_the_cells_that_it_was_given(world: World) -> None:
+    made = world.run("rate", budget={"kind": "rate", "mask_ratio": 0.5, "rungs": 3})
+    assert "images are intact, N = " in verify(made.folder)
+    samples, block = world.samples("train"), made.load("train")
+    image_BCHW = to_tensor(np.stack([sample.image for sample in samples]), world.model.mask_code_D.device)
+    positions, row = flat_positions(block.kept, LENGTH), 0
+    for image, count in enumerate(block.lengths):
+        alone = world.model.tokenize(image_BCHW[image : image + 1], kept=int(count))
+        np.testing.assert_array_equal(block.codes_of(image), alone.codes_BN[0])
+        np.testing.assert_array_equal(positions[row : row + count], alone.positions_BN[0])
+        row += count
+    stated = read_json(world.root / "rate" / "metrics" / "metrics.json")
+    assert stated["codes_per_image"] == pytest.approx(block.lengths.mean())
+
+
+def test_a_fixed_budget_is_asked_for_when_tokens_are_made(world: World) -> None:
+    made = world.run("fixed", budget={"kind": "fixed", "mask_ratio": 0.75})
+    assert made.facts.num_kept == LENGTH // 4 and made.facts.fewest_kept is None
+    assert world.run("own").facts.num_kept == ANY.num_kept
+
+
+def test_a_resumed_run_takes_the_multiplier_that_it_had_found(world: World) -> None:
+    budget = {"kind": "rate", "mask_ratio": 0.5, "rungs": 3}
+    folder = world.folder("resumed")
+    (folder.work / "multiplier.json").write_text('{"multiplier": 1e6}')
+    assert world.run("resumed", budget=budget).load("train").lengths.max() == 1
+
+
+def test_an_mqvae_of_one_n_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "shards")
+    fixed = World(tmp_path, write_mqvae(tmp_path / "mqvae"))
+    for budget, asked in (({"kind": "rate"}, "rate"), ({"kind": "fixed", "mask_ratio": 0.75}, "N = 4")):
+        with pytest.raises(UserError, match=f"asks for {asked}, and the MQ-VAE was trained for N = 8 alone"):
+            fixed.run(budget=budget)
+    assert fixed.run(budget={"kind": "fixed", "mask_ratio": 0.5}).facts.num_kept == 8
+
+
+@pytest.mark.parametrize("gain", ["mse", "psnr"])
+@pytest.mark.parametrize("mean", [2.0, 8.0, 13.0])
+def test_the_multiplier_keeps_the_mean_that_was_asked_for(gain: str, mean: float) -> None:
+    budget = Budget(kind="rate", gain=gain)  # type: ignore[arg-type]
+    psnr = curves()
+    lengths = chosen(Plan(budget, multiplier_for(budget, psnr, mean)), psnr)
+    assert mean - 0.25 <= lengths.mean() <= mean and lengths.std() > 0
+
+
+def test_no_other_lengths_of_the_same_mean_have_a_lower_error() -> None:
+    budget, psnr = Budget(kind="rate"), curves()
+    lengths = chosen(Plan(budget, multiplier_for(budget, psnr, 6.0)), psnr)
+    errors = 10 ** (-psnr / 10)
+    mine = np.take_along_axis(errors, lengths[:, None] - 1, axis=1).mean()
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        other = generator.permutation(lengths)
+        assert np.take_along_axis(errors, other[:, None] - 1, axis=1).mean() >= mine
+    assert errors[:, int(lengths.mean()) - 1].mean() > mine
+
+
+@given(goal=st.floats(5, 60))
+def test_a_quality_is_reached_with_as_few_cells_as_can(goal: float) -> None:
+    psnr = curves()
+    lengths = chosen(Plan(Budget(kind="quality", psnr=goal)), psnr)
+    for row, count in zip(psnr, lengths, strict=True):
+        reached = np.flatnonzero(row >= goal)
+        assert count == (reached[0] + 1 if len(reached) else LENGTH)
+
+
+def test_the_curve_meets_the_rungs_and_never_falls() -> None:
+    errors = np.array([[1e-1, 1e-2, 2e-2]])
+    psnr = psnr_at_all(errors, [2, 4, 16], 16)
+    assert psnr[0, 0] == -np.inf and psnr[0, [1, 3]] == pytest.approx([10.0, 20.0])
+    assert (np.diff(psnr[0, 1:]) >= 0).all() and psnr[0, 15] == pytest.approx(20.0)
+
+
+@given(length=st.integers(1, 1024), rungs=st.integers(3, 16))
+def test_a_ladder_ascends_to_all_cells(length: int, rungs: int) -> None:
+    ladder = ladder_of(length, rungs)
+    assert ladder[0] >= 1 and ladder[-1] == length and len(ladder) <= rungs
+    assert ladder == sorted(set(ladder))
+
+
+def test_errors_are_those_of_reconstructions_from_prefixes(world: World) -> None:
+    images = np.stack([sample.image for sample in world.samples("val")])
+    image_BCHW = to_tensor(images, world.model.mask_code_D.device)
+    cells: OrderedCells = world.model.tokenize_all(image_BCHW)
+    found = errors_at(world.model, images, cells, [3, LENGTH])
+    for column, count in enumerate((3, LENGTH)):
+        made = world.model(image_BCHW, kept=count).reconstruction_BCHW.clamp(-1, 1)
+        expected = ((made - image_BCHW) / 2).square().mean(dim=(1, 2, 3)).detach()
+        np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)
