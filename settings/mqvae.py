@@ -96,6 +96,7 @@ class MQVAESettings(TrainingSettings):
     """Settings of the stage train_mqvae."""
 
     SECTION = "mqvae"
+    BEST_BY, HIGHEST = "psnr", True
     channels_last: ChannelsLast = Field(
         description="memory format of the convolutions; auto picks the faster one for the device"
     )

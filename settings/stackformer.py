@@ -12,6 +12,7 @@ class StackformerSettings(TrainingSettings):
     """Settings of the stage train_stackformer."""
 
     SECTION = "stackformer"
+    BEST_BY, HIGHEST = "nats_per_image", False
     weight_decay: NonNegativeFloat = Field(
         description="weight decay of linear layers; norms, biases and embeddings have none"
     )

@@ -1,5 +1,6 @@
 """Settings shared by both trainings: their sections of params.yaml inherit them, and the training loop reads them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -88,6 +89,32 @@ class TrainingSettings(Section):
     validate_every: PositiveInt = Field(description="steps between validations")
     validate_images: PositiveInt = Field(description="held-out images to validate on")
     checkpoint_every: PositiveInt = Field(description="steps between checkpoints")
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="weights that are published: after the last step, or of the best validation",
+    )
+    patience: PositiveInt | None = Field(
+        default=None,
+        description="stop after so many validations in a row that were no better; null runs all steps",
+    )
+    BEST_BY: ClassVar[str]
+    """The validation number that says which weights are best."""
+    HIGHEST: ClassVar[bool]
+    """Whether the highest is best, not the lowest."""
+
+    def is_better(self, numbers: Mapping[str, float], than: float) -> bool:
+        """Whether a validation is better than one with this number."""
+        new = numbers[self.BEST_BY]
+        return new > than if self.HIGHEST else new < than
+
+    def published_row(self, rows: Sequence[tuple[int, dict[str, float]]]) -> tuple[int, dict[str, float]]:
+        """Of all validations (steps done, numbers) that of the published weights; of equally good ones the first."""
+        if self.keep == "last":
+            return rows[-1]
+        found = rows[0]
+        for row in rows[1:]:
+            found = row if self.is_better(row[1], found[1][self.BEST_BY]) else found
+        return found
 
     @property
     def micro_batches(self) -> int:
@@ -102,6 +129,15 @@ class TrainingSettings(Section):
         """Whether a row of the curves, a validation or a checkpoint is due after `done` steps."""
         every = (self.log_every, self.validate_every, self.checkpoint_every)
         return done == self.steps or any(done % steps == 0 for steps in every)
+
+    @property
+    def watches_best(self) -> bool:
+        """Whether the best validation so far matters, so that checkpoints hold it."""
+        return self.keep == "best" or self.patience is not None
+
+    def validates(self, done: int) -> bool:
+        """Whether a validation is due after `done` steps."""
+        return done == self.steps or done % self.validate_every == 0
 
     def keeps(self, done: int) -> bool:
         """Whether a checkpoint is due after `done` steps."""

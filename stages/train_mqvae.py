@@ -75,6 +75,7 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
     )
     fit(train_worker, args, compute, folder.root.absolute())
+    steps, final = settings.published_row(Curves(folder.metrics / "validation.tsv", settings.steps).past())
     config = settings.model
     parameters = sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters())
     facts = MQVAEFacts(
@@ -83,10 +84,9 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         num_codes=config.num_codes,
         image_size=config.image_size,
         parameters=parameters,
-        steps=settings.steps,
+        steps=steps,
     )
     write_manifest(folder.out, "mqvae", asdict(facts), {"shards": shards.manifest.fingerprint})
-    final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
     scores = {name: Score(value, ESTIMATORS[name]) for name, value in final.items()}
     scores["parameters"] = Score(parameters, "weights that are learned, the codebook included")
     count = min(settings.validate_images, shards.count("val"))
@@ -137,10 +137,10 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
         start,
     )
     batches = ImageBatches(shards, settings, workers, args.loader_workers)
-    train(training_module, batches, settings, workers, args.folder)
+    trained = train(training_module, batches, settings, workers, args.folder)
     if workers.rank == 0:
         published = MQVAE(settings.model).to(training_module.dtype)
-        published.load_state_dict(training_module.ema.model.state_dict())
+        published.load_state_dict(trained.state_dict())
         published.save_pretrained(args.out)
         if settings.publish_discriminator:
             training_module.discriminator.save_pretrained(args.out / DISCRIMINATOR)

@@ -70,7 +70,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     if config.condition == "text":
         shutil.copyfile(tokens.tokenizer, folder.out / TEXT_TOKENIZER)
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
-    final = Curves(folder.metrics / "validation.tsv", settings.steps).past()[-1][1]
+    steps, final = settings.published_row(Curves(folder.metrics / "validation.tsv", settings.steps).past())
     scores = {name: Score(value, NATS) for name, value in final.items()}
     scores |= bits_per_image(final, config.num_kept, config.num_codes, config.num_positions)
     scores["parameters"] = Score(parameters, "weights that are learned")
@@ -87,7 +87,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
         classes=tokens.facts.classes,
         mqvae=tokens.facts.mqvae,
         parameters=parameters,
-        steps=settings.steps,
+        steps=steps,
         cfg_dropout=settings.cfg_dropout,
     )
     write_manifest(folder.out, "stackformer", asdict(facts), {"tokens": tokens.manifest.fingerprint})
@@ -146,10 +146,10 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     unseen = held_out(tokens.load("val"), config, settings.validate_images)
     training_module = StackformerTrainingModule(model, settings, unseen, workers.device)
     batches = TokenBatches(tokens.load("train"), config, settings, workers)
-    train(training_module, batches, settings, workers, args.folder)
+    trained = train(training_module, batches, settings, workers, args.folder)
     if workers.rank == 0:
         published = Stackformer(config).to(weight_dtype(settings.precision))
-        published.load_state_dict(training_module.ema.model.state_dict())
+        published.load_state_dict(trained.state_dict())
         published.save_pretrained(args.out)
 
 

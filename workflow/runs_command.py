@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 
+from settings.schedule import schedule_change
 from workflow.running import present_identity
 from workspace.errors import UserError
 from workspace.exact.manifest import address_of, read_json
@@ -173,5 +174,13 @@ def _command(arguments: argparse.Namespace) -> None:
     else:
         folder = find_run(arguments.run)
         with locked(folder):
-            adopted = adopt(folder, present_identity(folder.root.parent.name))
+            before, present = (
+                folder.state()["identity"]["settings"],
+                present_identity(folder.root.parent.name),
+            )
+            done = read_json(folder.progress_file)["done"] if folder.progress_file.is_file() else 0
+            adopted = adopt(folder, present)
+        change = schedule_change(done, before, present.settings)
+        if change:
+            say(change)
         say(f"{folder.root} continues as {adopted.root}: `dvc repro {address_of(folder.root.parent.name)}`")

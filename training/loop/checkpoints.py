@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from training.loop.best import Best
 from workspace.errors import UserError
 from workspace.exact.manifest import read_sealed, sha256_file, write_sealed
 from workspace.progress import say
@@ -125,7 +126,9 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
     state = _check(path)
     tensors = load_file(path / TENSORS)
     for name, module in modules.items():
-        module.load_state_dict(_under(tensors, f"module/{name}/"))
+        values = _under(tensors, f"module/{name}/")
+        if values or not isinstance(module, Best):  # an adopted run may not have looked for its best
+            module.load_state_dict(values)
     for name, optimizer in optimizers.items():
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(tensors, f"optimizer/{name}/").items():

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from settings.schedule import learning_rate
 from settings.training import MOST_ITERATIONS, MuonConfig, TrainingSettings
-from training.loop.schedules import learning_rate, set_learning_rate
+from training.loop.schedules import set_learning_rate
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all workers, in place."""

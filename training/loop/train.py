@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from settings.training import TrainingSettings
 from training.curves import Curves, LiveView
+from training.loop.best import Best
 from training.loop.checkpoints import (
     checkpoint_path,
     load_checkpoint,
@@ -33,7 +34,7 @@ from training.loop.watch import Admit, Watch, floats
 from training.mirror import pull, push
 from workspace.errors import UserError
 from workspace.exact.seeds import micro_batch_seed
-from workspace.progress import Progress
+from workspace.progress import Progress, say
 from workspace.runs import RunFolder
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
@@ -121,7 +122,7 @@ def train(
     settings: TrainingSettings,
     workers: Workers,
     folder: TrainingFolder,
-) -> None:
+) -> nn.Module:
     """Train to `settings.steps`, from the newest checkpoint in `folder.work` if there is one.
 
     Args:
@@ -131,19 +132,24 @@ def train(
         workers: the group.
         folder: paths for checkpoints and curves.
 
+    Returns:
+        What is to be published: averaged weights, those after the last step or, on rank 0, of the best validation.
+
     Raises:
         UserError: a loss term or a gradient is not finite; the error names the step, the term and the last good checkpoint.
     """
     watch = Watch(workers.device, folder.work)
     training_module.connect(workers.size)
+    best = Best(training_module.modules["ema"], settings)
+    modules = dict(training_module.modules) | ({"best": best} if settings.watches_best else {})
     with _alone(folder.work) if workers.rank == 0 else nullcontext():
-        start = _resume(training_module, workers, folder)
+        start = _resume(training_module, modules, workers, folder)
         for optimizer in training_module.optimizers.values():
             if isinstance(optimizer, Muon):
                 optimizer.share(workers.rank, workers.size, reducer(workers.size))
-        recorder = _Recorder(folder, settings, start, workers.size) if workers.rank == 0 else None
+        recorder = _Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
         try:
-            for step in range(start, settings.steps):
+            for step in range(start, start if best.enough else settings.steps):
                 numbers = step_once(training_module, batches(step), step, settings, workers, watch)
                 terms = None
                 if settings.due(step + 1):  # the only place where numbers leave the device
@@ -151,11 +157,28 @@ def train(
                     terms = floats(numbers)
                 if recorder is not None:
                     recorder.after_step(step + 1, terms, training_module)
-                if recorder is not None and settings.keeps(step + 1):
-                    _keep(training_module, step + 1, folder)
+                stops = settings.validates(step + 1) and _is_enough(best, settings, workers)
+                if recorder is not None and (stops or settings.keeps(step + 1)):
+                    _keep(training_module, modules, step + 1, folder)
+                if stops:
+                    break
         finally:
             if recorder is not None:
                 recorder.close()
+    return best.published
+
+
+def _is_enough(best: Best, settings: TrainingSettings, workers: Workers) -> bool:
+    """Whether the run stops after this validation, which rank 0 alone has seen."""
+    if settings.patience is None:
+        return False
+    stops = bool(from_first(int(best.enough), workers.size, workers.device))
+    if stops and workers.rank == 0:
+        say(
+            f"stopped early: {settings.patience} validations in a row were no better than the {settings.BEST_BY} "
+            f"{float(best.value):.5g} after {int(best.step):,} steps"
+        )
+    return stops
 
 
 @contextmanager
@@ -179,7 +202,12 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, folder: TrainingFolder) -> int:
+def _resume(
+    training_module: TrainingModule[Batch_contra],
+    modules: Mapping[str, nn.Module],
+    workers: Workers,
+    folder: TrainingFolder,
+) -> int:
     """Load the newest complete checkpoint, as found by rank 0, on all workers; returns the number of finished steps."""
     if folder.mirror is not None:
         pull(folder.mirror, folder.work)
@@ -187,12 +215,17 @@ def _resume(training_module: TrainingModule[Batch_contra], workers: Workers, fol
     steps = 0 if found is None else int(found.name.removeprefix("step-"))
     done = from_first(steps, workers.size, workers.device)
     path = checkpoint_path(folder.work, done)
-    return load_checkpoint(path, training_module.modules, training_module.optimizers) if done else 0
+    return load_checkpoint(path, modules, training_module.optimizers) if done else 0
 
 
-def _keep(training_module: TrainingModule[Batch_contra], done: int, folder: TrainingFolder) -> None:
+def _keep(
+    training_module: TrainingModule[Batch_contra],
+    modules: Mapping[str, nn.Module],
+    done: int,
+    folder: TrainingFolder,
+) -> None:
     """Save a checkpoint, and copy it to the mirror if there is one."""
-    path = save_checkpoint(folder.work, done, training_module.modules, training_module.optimizers)
+    path = save_checkpoint(folder.work, done, modules, training_module.optimizers)
     if folder.mirror is not None:
         push(path, folder.mirror)
 
@@ -230,8 +263,10 @@ def step_once(
 class _Recorder:
     """Rank 0's bookkeeping: bar, curves, validation."""
 
-    def __init__(self, folder: TrainingFolder, settings: TrainingSettings, start: int, workers: int) -> None:
-        self.settings = settings
+    def __init__(
+        self, folder: TrainingFolder, settings: TrainingSettings, start: int, workers: int, best: Best
+    ) -> None:
+        self.settings, self.best = settings, best
         with (folder.work / ATTEMPTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps({"steps_done": start, "workers": workers}) + "\n")
         self.train = Curves(folder.metrics / "curves.tsv", start)
@@ -257,9 +292,10 @@ class _Recorder:
             self.train.add(done, row)
             self.live.add(done, "train", row)
             self._clock, self._counted = now, done
-        if last or done % self.settings.validate_every == 0:
+        if self.settings.validates(done):
             numbers = training_module.validate(done)
             self.validation.add(done, numbers)
+            self.best.look(done, self.validation.past()[-1][1])
             self.live.add(done, "validation", numbers)
             self._clock, self._counted = time.monotonic(), done
 

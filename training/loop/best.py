@@ -1,0 +1,55 @@
+"""The best weights of a run so far, and when to stop because they get no better.
+
+It is a module of its own in every checkpoint, so that a resumed run knows what an uninterrupted one knew.
+"""
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from settings.training import TrainingSettings
+
+
+class Best(nn.Module):
+    """The best validation so far, and where `keep` is best the averaged weights that had it, on the host.
+
+    Args:
+        average: the averaged weights that are validated.
+        settings: what is better, what is kept, and how long to wait.
+    """
+
+    step: Tensor
+    value: Tensor
+    waited: Tensor
+
+    def __init__(self, average: nn.Module, settings: TrainingSettings) -> None:
+        super().__init__()
+        self.settings, self.average = settings, [average]  # in a list: it is no part of this module
+        self.model = copy.deepcopy(average).cpu() if settings.keep == "best" else None
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("value", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("waited", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def look(self, done: int, numbers: Mapping[str, float]) -> None:
+        """Take note of a validation after `done` steps; of equal ones the first is the best."""
+        if self.step > 0 and not self.settings.is_better(numbers, float(self.value)):
+            self.waited += 1
+            return
+        self.step.fill_(done)
+        self.value.fill_(numbers[self.settings.BEST_BY])
+        self.waited.zero_()
+        if self.model is not None:
+            self.model.load_state_dict(self.average[0].state_dict())
+
+    @property
+    def enough(self) -> bool:
+        """Whether so many validations in a row were no better that the run stops."""
+        return self.settings.patience is not None and int(self.waited) >= self.settings.patience
+
+    @property
+    def published(self) -> nn.Module:
+        """The weights to publish."""
+        return self.average[0] if self.model is None else self.model
