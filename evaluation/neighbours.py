@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from evaluation.features.extractors import score_name
+from evaluation.features.reference import Reference
+from evaluation.features.rows import FeatureRows
 from evaluation.protocol import Score
 from workspace.exact.manifest import atomic_path
 
@@ -63,6 +65,20 @@ class Neighbours:
     items: NDArray[np.int64]
     distances: NDArray[np.float32]
     held_out: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: FeatureRows, reference: Reference) -> Self:
+        """The nearest training images of samples, and how near held-out images come to theirs."""
+        training = reference.rows("train").features
+        made, real = (
+            nearest(rows.features, training, SHOWN),
+            nearest(reference.rows("val").features, training, 1),
+        )
+        return cls(
+            items=reference.facts.items("train")[made.items],
+            distances=made.distances.astype(np.float32),
+            held_out=real.distances[:, 0].astype(np.float32),
+        )
 
     def save(self, folder: Path) -> None:
         """Write neighbours.safetensors, atomically."""

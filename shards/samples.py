@@ -77,13 +77,22 @@ class Sample:
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     """Write a tar, atomically."""
+    write_encoded(path, ((sample.record, _png(sample.image)) for sample in samples))
+
+
+def write_encoded(path: Path, samples: Iterable[tuple[SampleRecord, bytes]]) -> None:
+    """Write a tar of records and their PNGs, atomically."""
     with atomic_path(path) as temporary, TarWriter(temporary) as tar:
-        for sample in samples:
-            png = io.BytesIO()
-            Image.fromarray(sample.image).save(png, "png")
-            told = {name: value for name, value in vars(sample.record).items() if value is not None}
-            tar.add(f"{sample.record.key}.png", png.getvalue())
-            tar.add(f"{sample.record.key}.json", json.dumps(told, sort_keys=True).encode())
+        for record, png in samples:
+            told = {name: value for name, value in vars(record).items() if value is not None}
+            tar.add(f"{record.key}.png", png)
+            tar.add(f"{record.key}.json", json.dumps(told, sort_keys=True).encode())
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
+    made = io.BytesIO()
+    Image.fromarray(image).save(made, "png")
+    return made.getvalue()
 
 
 def sample_shards(folder: Path, manifest: Manifest) -> list[Path]:

@@ -4,6 +4,9 @@ Reads   samples, reference
 Writes  the samples' nearest training images, shape_fit.json for the shapes data set; scores in metrics/evaluate, with their
         protocol
 Params  evaluate
+
+By hand, images from anywhere: `python -m stages.evaluate --images FOLDER|TAR|NPZ --out DIR` scores them with the extractor of
+artifacts/reference against its real images, or against others: `--real FOLDER|TAR|NPZ`, which may be ADM's reference file.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,8 +14,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cluster.devices import device_of
 from cluster.overlap import ahead
@@ -23,14 +24,16 @@ from evaluation.features.extractors import load_extractor
 from evaluation.features.labelled import LabelledImages, in_batches
 from evaluation.features.reference import Reference
 from evaluation.features.rows import FeatureRows, extract
+from evaluation.metrics.given import statistics_of
 from evaluation.metrics.grid import Grid, border_means
 from evaluation.metrics.scores import Real, accuracy_scores, sample_scores, write_scores
-from evaluation.metrics.statistics import FEWEST
-from evaluation.neighbours import SHOWN, EvaluationFacts, Neighbours, copy_scores, nearest
+from evaluation.metrics.statistics import FEWEST, moments
+from evaluation.neighbours import EvaluationFacts, Neighbours, copy_scores
 from evaluation.protocol import Provenance
 from evaluation.shapes.judged import Judged, judge, judged_scores, kinds_of
 from settings.evaluate import EvaluateSettings
 from shards.samples import SampleFacts, read_samples, sample_shards
+from workflow.foreign import OPTIONS
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
@@ -41,10 +44,12 @@ from workspace.settings import Compute
 
 @dataclass(frozen=True)
 class Inputs:
-    """Paths that the stage reads."""
+    """Paths that the stage reads; real images and statistics are the reference's own where they are not given."""
 
     samples: Path
     reference: Path
+    real: Path | None = None
+    statistics: Path | None = None
 
 
 def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -61,41 +66,53 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
         raise UserError(
             f"{inputs.samples} has classes that {inputs.reference} does not: run `dvc repro evaluate`"
         )
-    work = folder.work.absolute()
-    make = partial(extracting, samples, inputs.reference.absolute(), settings, compute.device)
-    tars = sample_shards(inputs.samples, samples)
-    jobs = jobs_of(tars, lambda path: work / "rows" / f"{path.stem}.safetensors")
-    done = map_shards(make, jobs, compute, work / "done", "features of samples", folder.progress_file)
-    judged = Judged.merged([Judged(**shard) for shard in done]).first(count)
-    rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs]).first(count)
-    real = Real(reference.rows(facts.fid_split), reference.moments(facts.fid_split))
+    rows, judged = scored(settings, compute, inputs.samples, inputs.reference, folder, "samples")
+    rows, judged = rows.first(count), judged.first(count)
+    real = real_of(settings, compute, inputs, reference, folder)
     scores = sample_scores(facts.features, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
     grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     steps = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)
     scores |= judged_scores(judged, steps, rows, facts, grid, KINDS)
     judged.save_fits(folder.out)
-    neighbours = neighbours_of(rows, reference)
+    neighbours = Neighbours.of(rows, reference)
     neighbours.save(folder.out)
     nearest_one, training = neighbours.distances[:, 0], facts.images["train"]
     scores |= copy_scores(facts.features, nearest_one, neighbours.held_out, training)
     made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
     provenance = Provenance(len(rows), drawn.settings, drawn.seed, made_from)
-    write_scores(scores, reference, facts.fid_split, provenance, folder.metrics)
+    write_scores(scores, reference, real, provenance, folder.metrics)
     found = EvaluationFacts(len(rows), facts.features, training)
     made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
     write_manifest(folder.out, "evaluation", asdict(found), made_from)
 
 
-def neighbours_of(rows: FeatureRows, reference: Reference) -> Neighbours:
-    """The samples' nearest training images; also those of held-out images, as a baseline for the distances."""
-    training = reference.rows("train").features
-    made, real = nearest(rows.features, training, SHOWN), nearest(reference.rows("val").features, training, 1)
-    return Neighbours(
-        items=reference.facts.items("train")[made.items],
-        distances=made.distances.astype(np.float32),
-        held_out=real.distances[:, 0].astype(np.float32),
-    )
+def scored(
+    settings: EvaluateSettings, compute: Compute, images: Path, reference: Path, folder: RunFolder, name: str
+) -> tuple[FeatureRows, Judged]:
+    """Features of all images of an artifact of samples, and what was judged of them."""
+    work, manifest = folder.work.absolute() / name, read_manifest(images, "samples")
+    make = partial(extracting, manifest, reference.absolute(), settings, compute.device)
+    jobs = jobs_of(sample_shards(images, manifest), lambda path: work / "rows" / f"{path.stem}.safetensors")
+    done = map_shards(make, jobs, compute, work / "done", f"features of {name}", folder.progress_file)
+    rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
+    return rows, Judged.merged([Judged(**shard) for shard in done])
+
+
+def real_of(
+    settings: EvaluateSettings, compute: Compute, inputs: Inputs, reference: Reference, folder: RunFolder
+) -> Real:
+    """What the samples are held against."""
+    facts = reference.facts
+    if inputs.real is None and inputs.statistics is None:
+        return Real.of(reference, facts.fid_split)
+    rows = None
+    if inputs.real is not None:
+        rows, _ = scored(settings, compute, inputs.real, inputs.reference, folder, "real images")
+        found, made_from = moments(rows.features), read_manifest(inputs.real, "samples").fingerprint
+    if inputs.statistics is not None:
+        found, made_from = statistics_of(inputs.statistics, facts.features, facts.dim)
+    return Real(rows, found, made_from)
 
 
 def extracting(
@@ -123,7 +140,7 @@ def extracting(
     return one
 
 
-STAGE = Stage("evaluate", __doc__, EvaluateSettings, Inputs, run)
+STAGE = Stage("evaluate", __doc__, EvaluateSettings, Inputs, run, options=OPTIONS)
 
 if __name__ == "__main__":
     run_stage("evaluate")

@@ -70,7 +70,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
         Judged.merged([Judged(**values[name]) for values in done]) for name in ("made", "real")
     )
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
-    real = Real(reference.rows(settings.split), reference.moments(settings.split))
+    real = Real.of(reference, settings.split)
     codes = model.quantizer.codebook_KD.detach().numpy()
     scores = summarise(found, codes, distance.title if distance else "")
     scores |= reconstruction_distance(reference.facts.features, real, rows, settings.seed)
@@ -82,7 +82,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
     by = {"mqvae": made_by.fingerprint}
     how = Provenance(len(rows), facts_of_model, settings.seed, by)
-    write_scores(scores, reference, settings.split, how, folder.metrics)
+    write_scores(scores, reference, real, how, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
     made_from = {"shards": shards.manifest.fingerprint, "reference": reference.manifest.fingerprint} | by
     facts = ReconstructionFacts(len(rows), settings.split)

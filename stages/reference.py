@@ -23,7 +23,7 @@ from evaluation.features.labels import class_head, heads_of
 from evaluation.features.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
 from evaluation.features.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
 from evaluation.features.rows import extract
-from evaluation.metrics.scores import accuracy_scores, real_distance, write_scores
+from evaluation.metrics.scores import Real, accuracy_scores, real_distance, write_scores
 from evaluation.protocol import Provenance
 from settings.reference import ReferenceSettings
 from shards.images import ImageShards
@@ -65,7 +65,7 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     scores = accuracy_scores(reference.rows("val"), list(facts.heads), facts.class_head)
     scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
     provenance = Provenance(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
-    write_scores(scores, reference, "train", provenance, folder.metrics)
+    write_scores(scores, reference, Real.of(reference, "train"), provenance, folder.metrics)
 
 
 def install(

@@ -2,7 +2,7 @@
 
 import argparse
 import shlex
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from itertools import pairwise
 from pathlib import Path
 
@@ -65,8 +65,8 @@ def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
 
 
 def inputs_of(stage: Stage[S, I]) -> list[str]:
-    """The names of a stage's inputs."""
-    return [field.name for field in fields(stage.inputs)]
+    """The names of what a stage always reads."""
+    return [field.name for field in fields(stage.inputs) if field.default is MISSING]
 
 
 def option_of(name: str) -> str:

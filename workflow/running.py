@@ -113,7 +113,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     given = vars(arguments)
     asked = {option: given[option] for option in stage.options.help}
     changes = [*(stage.options.changes(asked) if any(asked.values()) else ()), *arguments.set]
-    if changes and arguments.out is None:
+    if (changes or any(asked.values())) and arguments.out is None:
         used = "--set" if arguments.set else f"--{' or --'.join(asked)}"
         raise UserError(
             f"{used} needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
@@ -121,10 +121,13 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
     out = arguments.out or usual.get("out", Path())
     metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
+    if metrics is None and any(asked.values()) and stage.options.metrics:
+        metrics = out / "metrics"
     inputs = {key: given[key] for key in inputs_of(stage)}
     for key, path in {**inputs, "out": out}.items():
         if path is None or path == Path():
             raise UserError(f"{option_of(key)} is missing, and dvc.yaml has no stage {name} to take it from")
+    inputs = stage.options.inputs(asked, inputs) if any(asked.values()) else inputs
     if changes or ad_hoc:
         settings, compute = _own_sections(stage, arguments.params, changes)
         look = None

@@ -29,11 +29,17 @@ class Options:
 
     Attributes:
         help: option → what it does.
-        changes: option → given values, to `section.key=value` strings.
+        changes: the values given, by option → `section.key=value` each.
+        metrics: whether the numbers are what they ask for: without `--metrics` these go to OUT/metrics.
+        inputs: the same values, and the paths of the inputs → the inputs that are read instead, optional ones with them.
     """
 
     help: Mapping[str, str] = field(default_factory=dict)
     changes: Callable[[Mapping[str, Sequence[str]]], list[str]] = lambda asked: []
+    inputs: Callable[[Mapping[str, Sequence[str]], dict[str, Path]], dict[str, Path]] = lambda asked, paths: (
+        paths
+    )
+    metrics: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Stage(Generic[S, I]):
         name: name of its module, `stages/NAME.py`, and of its entry in dvc.yaml.
         about: the first text of `--help`.
         settings: class of its section.
-        inputs: dataclass of the paths that it reads, one option each.
+        inputs: dataclass of the paths that it reads, an option each, but for those that have a default.
         run: does the work, from (settings, compute, inputs, folder).
         sources: data that it reads besides its inputs, identified by names, sizes and times.
         weights: trained weights that it reads besides its inputs, files or folders, identified by their bytes.

@@ -41,10 +41,25 @@ BALLS = f"balls to neighbour {NEIGHBOURS}, at most {PRECISION_ROWS} images of ea
 
 @dataclass(frozen=True)
 class Real:
-    """The real images of one split: rows and moments."""
+    """What images are held against.
 
-    rows: FeatureRows
+    Attributes:
+        rows: of one split, or of images that others gave; None where they gave statistics alone.
+        moments: of the same images.
+        fingerprint: of the artifact or file that they come from.
+        split: train, val, or given.
+    """
+
+    rows: FeatureRows | None
     moments: Moments
+    fingerprint: str = ""
+    split: str = "given"
+
+    @classmethod
+    def of(cls, reference: Reference, split: str) -> "Real":
+        """A split of a reference."""
+        fingerprint = reference.manifest.fingerprint
+        return cls(reference.rows(split), reference.moments(split), fingerprint, split)
 
 
 def real_distance(features: str, train: Moments, val: Moments) -> dict[str, Score]:
@@ -76,42 +91,48 @@ def sample_scores(features: str, real: Real, made: FeatureRows, seed: int) -> di
         made: the samples' features.
         seed: seed of random subsets and resamples.
     """
-    covered = precision_recall(_some(real.rows.features, seed), _some(made.features, seed))
-    kernel = kernel_distance(real.rows.features, made.features, seed)
-    found = {
-        "kid": Score(kernel.value, KERNEL),
-        "kid_error": Score(kernel.error, KERNEL_ERROR),
-        "precision": Score(covered.precision, BALLS),
-        "recall": Score(covered.recall, BALLS),
-    }
     named = _frechet(score_name(features, "fd"), real, made, seed)
-    named |= {score_name(features, name): score for name, score in found.items()}
+    if real.rows is not None:
+        named |= _neighbourhood_scores(features, real.rows, made, seed)
     if features == "inception":
         score = inception_score(made.logits, seed)
         named["is"] = Score(
             score.mean, f"exp mean KL without the last bias, mean of {SCORE_SPLITS} shuffled splits"
         )
         named["is_deviation"] = Score(score.deviation, f"standard deviation over the {SCORE_SPLITS} splits")
-    return named | variance_ratio(real.rows, made)
+    return named | ({} if real.rows is None else variance_ratio(real.rows, made))
+
+
+def _neighbourhood_scores(features: str, real: FeatureRows, made: FeatureRows, seed: int) -> dict[str, Score]:
+    """What needs each real image's features: kernel distance, precision, recall."""
+    covered = precision_recall(_some(real.features, seed), _some(made.features, seed))
+    kernel = kernel_distance(real.features, made.features, seed)
+    found = {
+        "kid": Score(kernel.value, KERNEL),
+        "kid_error": Score(kernel.error, KERNEL_ERROR),
+        "precision": Score(covered.precision, BALLS),
+        "recall": Score(covered.recall, BALLS),
+    }
+    return {score_name(features, name): score for name, score in found.items()}
 
 
 def write_scores(
-    scores: Mapping[str, Score], reference: Reference, split: str, provenance: Provenance, folder: Path
+    scores: Mapping[str, Score], reference: Reference, real: Real, provenance: Provenance, folder: Path
 ) -> None:
     """Write the numbers (metrics.json) and how they were measured (protocol.json).
 
     Args:
-        scores: scores by name.
-        reference: the reference used.
-        split: its split.
-        provenance: the origin of the images.
-        folder: folder for both files.
+        scores: by name.
+        reference: whose extractor made the features.
+        real: what the images were held against.
+        provenance: what the images are.
+        folder: for both files.
     """
     facts = reference.facts
     protocol = Protocol(
-        reference=reference.manifest.fingerprint,
-        reference_split=split,
-        reference_count=facts.images[split],
+        reference=real.fingerprint,
+        reference_split=real.split,
+        reference_count=real.moments.count,
         count=provenance.count,
         resize=facts.resize,
         features=facts.network,
@@ -120,14 +141,14 @@ def write_scores(
         seed=provenance.seed,
         made_from=provenance.made_from,
         versions=versions(OF_SCORES),
-        warnings=few_images(facts, split, provenance.count),
+        warnings=few_images(facts, real, provenance.count),
     )
     write_numbers(scores, protocol, folder)
 
 
-def few_images(facts: ReferenceFacts, split: str, count: int) -> list[str]:
-    """A warning for each side that has no more images than feature dimensions."""
-    sides = {"scored images": count, f"real images ({split})": facts.images[split]}
+def few_images(facts: ReferenceFacts, real: Real, count: int) -> list[str]:
+    """A sentence for each side that has no more images than the features have dimensions, where their number is known."""
+    sides = {"scored images": count, f"real images ({real.split})": real.moments.count or facts.dim + 1}
     return [
         f"{images:,} {side} against {facts.dim:,} feature dimensions: the covariance is singular, and the Fréchet distance "
         "is too high; compare at equal counts only"

@@ -130,11 +130,13 @@ FACTS = ReferenceFacts(
 
 
 def test_fewer_images_than_features_are_told() -> None:
-    assert few_images(FACTS, "val", 30) == []
+    rows = some_rows()
+    real = Real(rows, moments(rows.features), split="val")
+    assert few_images(FACTS, real, 30) == []
     wide = replace(FACTS, dim=30)
-    (both, side) = few_images(wide, "val", 30), few_images(wide, "val", 31)
+    (both, side) = few_images(wide, real, 30), few_images(wide, real, 31)
     assert [line.partition(" against ")[0] for line in both] == ["30 scored images", "30 real images (val)"]
-    assert len(side) == len(few_images(replace(FACTS, dim=29), "val", 29)) == 1
+    assert len(side) == len(few_images(replace(FACTS, dim=29), real, 29)) == 1
     assert "compare at equal counts only" in side[0]
 
 
