@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html
+import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -87,7 +88,7 @@ def summary(
     lines = [f"# {escaped(title)}", "", "| stage | |", "|---|---|"]
     lines += [f"| {escaped(name)} | {escaped(what)} |" for name, what in outcomes.items()]
     lines += ["", *_report(steps, root)]
-    lines += [*settings(root), ""]
+    lines += [*settings(root), "", *came_from(root)]
     lines += [f"Whole output: `{root.resolve() / '.runs' / 'logs' / str(flow_run.get_name() or 'run')}`", ""]
     moved = [row for row in numbers if row.difference not in ("", "=")]
     if moved:
@@ -102,6 +103,22 @@ def summary(
         for row in moved
     ]
     return "\n".join(lines) + "\n"
+
+
+def came_from(root: Path) -> list[str]:
+    """Markdown with the origin that the last stage wrote into its run.json, with the line that makes it again."""
+    found = [json.loads(path.read_text("utf-8")).get("origin") for path in root.glob("metrics/*/run.json")]
+    known = [origin for origin in found if origin]
+    if not known:
+        return []
+    last = max(known, key=lambda origin: str(origin["date"]))
+    more = [f"{name}: {value}" for name, value in last["settings"].items()]
+    return [
+        f"Revision {escaped(str(last['revision'] or 'none, no Git'))}, {escaped(last['date'])}; preset "
+        f"{escaped(last['preset'])}{escaped(', but ' + ', '.join(more)) if more else ''}; data "
+        f"{escaped(str(last['data']['source']))}, shards {escaped(str(last['data']['shards'])[:12])}. Again: `{last['again']}`",
+        "",
+    ]
 
 
 def settings(root: Path) -> list[str]:

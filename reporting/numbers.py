@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,11 +72,12 @@ class Meaning:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """The content of metrics/STAGE/run.json: seconds of work, the compute section, package versions."""
+    """The content of metrics/STAGE/run.json: seconds of work, the compute section, package versions, origin."""
 
     seconds: float
     compute: Mapping[str, Any]
     versions: Mapping[str, str]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def read_stage(folder: Path, stage: str) -> StageNumbers:
 
 def _run_facts(path: Path) -> RunFacts:
     value = read_json(path)
-    return RunFacts(float(value["seconds"]), value["compute"], value["versions"])
+    return RunFacts(float(value["seconds"]), value["compute"], value["versions"], value.get("origin") or {})
 
 
 def read_all(root: Path) -> dict[str, StageNumbers]:

@@ -12,7 +12,8 @@ from reporting.copies import Copies
 from reporting.curves import Training
 from reporting.gallery import Example, Sample
 from reporting.numbers import StageNumbers, duration, flat, read_all
-from reporting.summary import Group, Stage1Facts, Stage2Facts, groups, lede
+from reporting.origin import Origin, read_origin
+from reporting.summary import Group, Stage1Facts, Stage2Facts, groups, lede, where_from
 from reporting.workflow import Drawing, Stage
 from shards.images import ImageShards
 from shards.samples import SampleFacts
@@ -67,6 +68,7 @@ class Report:
     trainings: list[Training]
     scatter: Scatter
     numbers: list[StageNumbers]
+    origin: Origin | None
 
     SCORED: ClassVar[Mapping[str, str]] = {
         "reconstruct": "held-out images, encoded and decoded, compared with themselves and with real images",
@@ -136,6 +138,7 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
     trainings = [training for training in found if training is not None]
     stages = workflow.read_stages(sources.pipeline)
     rows = _stage_rows(stages, numbers)
+    origin = read_origin(numbers, [stage.name for stage in stages])
     classes = data.classes or ()
     chosen = gallery.choose_samples(sources.samples, manifests.samples, samples)
     near = copies.read_copies(sources.evaluation, manifests.evaluation, shards, chosen)
@@ -147,7 +150,7 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
     return Report(
         title=title,
         lede=lede(data, one, two),
-        summary=groups(data, one, two, numbers, trainings),
+        summary=[*groups(data, one, two, numbers, trainings), *where_from(origin)],
         image_size=data.image_size,
         examples=gallery.read_examples(sources.reconstructions, manifests.reconstructions, classes, examples),
         samples=pictures[: len(chosen)],
@@ -163,6 +166,7 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
         trainings=trainings,
         scatter=codes.read_scatter(sources.mqvae, colours),
         numbers=[numbers[name] for name in _in_order(list(numbers), stages) if numbers[name].values],
+        origin=origin,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from evaluation.protocol import Protocol
 from reporting.curves import Training
 from reporting.numbers import StageNumbers, meaning, shown
+from reporting.origin import Origin
 from shards.images import ImageFacts
 
 HEADLINES = {"reconstruct": (r"psnr", r"(.*_)?r(fd|fid)"), "evaluate": (r"(.*_)?(fd|fid)", r"proxy_accuracy")}
@@ -104,6 +105,26 @@ def groups(
             ],
         ),
     ]
+
+
+def where_from(origin: Origin | None) -> Iterator[Group]:
+    """The run's origin, where it is known."""
+    if origin is None:
+        return
+    differ = len(origin.settings)
+    yield Group(
+        "Where it came from",
+        [
+            Fact("revision", origin.revision, "of the code, in Git"),
+            Fact("date", origin.date[:10], origin.date),
+            Fact(
+                "preset",
+                origin.preset + (f" and {differ} setting{'s' * (differ > 1)}" if differ else ""),
+                "; ".join(origin.settings) or "every setting is the preset's",
+            ),
+            Fact("data", origin.data.rpartition(" ")[2], origin.data),
+        ],
+    )
 
 
 def lede(data: ImageFacts, one: Stage1Facts, two: Stage2Facts) -> str:

@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from workflow.command_line import PARAMS, PIPELINES, command_in, inputs_of, option_of, parser_of, usual_paths
+from workflow.origin import origin_of
 from workflow.stage import I, S, Stage, stage_named
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
@@ -152,7 +153,9 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
         else:
             if look is not None:
                 look()
-            _work(stage, settings, compute, stage.inputs(**inputs), folder)
+            shards = inputs.get("shards") or usual_paths("train_mqvae").get("shards") or Path()
+            origin = origin_of(arguments.params, shards, tuple(changes))
+            _work(stage, settings, compute, stage.inputs(**inputs), folder, origin)
             changed = identity.differences(_identity(stage, settings, inputs))
             if changed:
                 what = "; ".join(changed)
@@ -223,7 +226,14 @@ def let_dvc_in(folder: Path) -> None:
             (folder / ".gitignore").symlink_to(ours)
 
 
-def _work(stage: Stage[S, I], settings: S, compute: Compute, inputs: I, folder: RunFolder) -> None:
+def _work(
+    stage: Stage[S, I],
+    settings: S,
+    compute: Compute,
+    inputs: I,
+    folder: RunFolder,
+    origin: Mapping[str, Any],
+) -> None:
     began = time.monotonic()
     (folder.root / LINES).unlink(missing_ok=True)
     shutil.rmtree(folder.out)
@@ -237,7 +247,7 @@ def _work(stage: Stage[S, I], settings: S, compute: Compute, inputs: I, folder: 
     finally:
         folder.add_seconds(time.monotonic() - began)
     assert (folder.out / NAME).is_file(), f"{stage.name} wrote no manifest"
-    write_json(folder.metrics / "run.json", _run_facts(compute, folder))
+    write_json(folder.metrics / "run.json", _run_facts(compute, folder) | {"origin": origin})
 
 
 def lower_batch(settings: Section) -> str:

@@ -20,7 +20,7 @@ from pipelines.numbers import KEPT, keep_before, rows  # noqa: E402
 from pipelines.progress import described, key, newest  # noqa: E402
 from pipelines.reproduce import reproduce  # noqa: E402
 from pipelines.running import LINES_AT_ONCE, TAIL, Output  # noqa: E402
-from pipelines.showing import escaped  # noqa: E402
+from pipelines.showing import came_from, escaped  # noqa: E402
 from pipelines.sweep import sweep  # noqa: E402
 from pipelines.tables import tables  # noqa: E402
 from tests.committed import ROOT  # noqa: E402
@@ -281,3 +281,17 @@ def test_names_stand_in_markdown_as_they_are() -> None:
     assert escaped("<img src=x>|`a`\n[b](c) *d*") == (
         r"&lt;img src=x&gt;\|\`a\` \[b\](c) \*d\*"
     )  # fmt: skip
+
+
+def test_the_summary_says_where_the_last_stage_came_from(tmp_path: Path) -> None:
+    assert came_from(tmp_path) == []
+    for day, stage in ((1, "shard"), (2, "evaluate")):
+        origin = {
+            "revision": f"{day}" * 40, "date": f"2026-11-0{day}T00:00:00Z", "preset": "faces", "settings": {"mqvae.steps": day},
+            "data": {"source": "data/faces", "shards": "ab" * 32}, "again": f"dvc exp run -S mqvae.steps={day}",
+        }  # fmt: skip
+        (tmp_path / "metrics" / stage).mkdir(parents=True)
+        (tmp_path / "metrics" / stage / "run.json").write_text(json.dumps({"origin": origin}))
+    said = came_from(tmp_path)[0]
+    assert said.startswith(f"Revision {'2' * 40}, 2026-11-02T00:00:00Z; preset faces, but ")
+    assert said.endswith("shards abababababab. Again: `dvc exp run -S mqvae.steps=2`")

@@ -39,6 +39,11 @@ stages:
   evaluate: {cmd: x, deps: [artifacts/samples, artifacts/reference], outs: [artifacts/evaluation, metrics/evaluate]}
   report: {cmd: x, deps: [artifacts/evaluation, artifacts/reconstructions, metrics/evaluate], outs: [report]}
 """
+ORIGIN = {
+    "revision": "0123456789abcdef" * 2, "changed": ["models/<b>.py"], "preset": "shapes",
+    "settings": {"mqvae.steps": 40}, "data": {"source": "data/<i>", "shards": "fedc" * 16},
+    "again": "git checkout 0123456789ab && make preset PRESET=shapes && dvc exp run -S mqvae.steps=40",
+}  # fmt: skip
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script><b>'&amp;{{ 7*7 }}")
 SIZE, GRID, KEPT, CODES = 32, 8, 32, 128
 TRAINING, SAMPLES, COUNTS = 48, 36, (16, 48, 64)
@@ -232,6 +237,7 @@ def _metrics(metrics: Path) -> None:
     for stage, took in seconds.items():
         compute = {"device": "cpu", "workers": 0, "threads": 1, "loader_workers": 0, "ray_address": "local"}
         run = {"seconds": took, "compute": compute, "cpus": 2, "versions": {"torch": "2.13.0"}, "adopted": []}
+        run["origin"] = ORIGIN | {"date": f"2026-11-2{len(stage) % 10}T10:00:00Z"}
         write_json(metrics / stage / "run.json", run)
     write_json(metrics / "shard" / "metrics.json", {"train": 10000, "val": 900, "skipped": 0})
     write_json(metrics / "sample" / "metrics.json", {"images": 900, "images_per_second_of_a_worker": 301.7})

@@ -45,6 +45,17 @@ def test_the_summary_names_both_models_and_their_scores(page):
         assert words in shown
 
 
+def test_the_page_says_where_the_run_came_from_and_how_to_make_it_again(page):
+    shown = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+    for words in (
+        "revision 0123456789ab", "shapes and 1 setting", "fedcfedcfedc",
+        "Settings that differ from the preset shapes: mqvae.steps: 40",
+        "git checkout 0123456789ab &amp;&amp; make preset PRESET=shapes &amp;&amp; dvc exp run -S mqvae.steps=40",
+        "models/&lt;b&gt;.py", "data/&lt;i&gt;",
+    ):  # fmt: skip
+        assert words in shown, words
+
+
 def test_every_score_stands_beside_its_protocol(page):
     for name in ("psnr", "proxy_rfd", "mask_auc_smooth"):
         assert f"how {name} is estimated" in page
