@@ -101,7 +101,7 @@ load: $(STAMP)  ## the tests that watch other processes, ten times each beside e
 speedrun: $(STAMP)  ## the race, three seeds in fresh clones (TRACK=second); rules and records: docs/records.md
 	python -m benchmarks.speedrun $(if $(TRACK),--track $(TRACK))
 
-hostile: $(STAMP)  ## every hostile case, 500 flipped bytes, and docs/robustness.md from what came of them
+hostile: $(STAMP)  ## every hostile case, 500 flipped bytes, and docs/robustness.md from their outcomes
 	python -m tests.hostile.render
 	python -m tests.hostile.flips
 

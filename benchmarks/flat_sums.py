@@ -1,4 +1,4 @@
-"""What the sums behind the backward pass replaced: one flat all-reduce per optimiser after it, with nothing to hide it."""
+"""The earlier way to sum gradients, for comparison: one flat all-reduce per optimiser after the backward pass."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What this machine can do: bytes read a second, multiply-adds a second, and what a step of decoding needs of both."""
+"""This machine's limits: bytes read and multiply-adds per second, and a decoding step's need of both."""
 
 import time
 from dataclasses import dataclass

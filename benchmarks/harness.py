@@ -1,4 +1,4 @@
-"""What every row shares: alternating pairs, a median ratio with its spread, a JSON file a measurement.
+"""Shared by all rows: alternating pairs, a median ratio with its spread, one JSON file per measurement.
 
 A row is a module `benchmarks/row_NN_name.py` with a function `measure() -> Iterable[Result]` and
 
@@ -39,7 +39,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Bar:
-    """What must be reached.
+    """A bar to reach.
 
     Attributes:
         limit: the figure.
@@ -75,7 +75,7 @@ def at_most(limit: float, of: Literal["ratio", "ours"] = "ours") -> Bar:
 
 @dataclass(frozen=True)
 class Claim:
-    """What a measurement is about.
+    """A measurement's description.
 
     Attributes:
         row: its number in the table of rows.
@@ -83,7 +83,7 @@ class Claim:
         title: what is measured.
         unit: of ours, the reference and the floor.
         better: whether a lower figure is better, or a higher one; decides which way the ratio is taken.
-        against: what the reference is; "" where there is none.
+        against: the reference; "" if there is none.
         bar: what must be reached; None for a figure beside a row, reported without a verdict.
     """
 

@@ -1,4 +1,4 @@
-"""What Ray itself costs: a trivial shard, the driver's memory, and the fixed price of the stages of `make repro`.
+"""The cost of Ray itself: a trivial shard, the driver's memory, and the fixed cost in the stages of `make repro`.
 
     python -m benchmarks.ray_overhead     writes benchmarks/results/ray_overhead.json
 

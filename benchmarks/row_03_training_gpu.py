@@ -44,7 +44,7 @@ TRAINING = StackformerSettings(
 
 
 def training_flops(config: StackformerConfig, batch: int) -> float:
-    """Of a step: forward, and twice that backward; a multiply-add is two, what a causal mask hides is not counted."""
+    """FLOPs of a step: forward, and twice that backward; a multiply-add counts as two, masked attention is not counted."""
     network = config.network
     width, kept = network.width, config.num_kept
     code, position = network.code_layers * config.length, network.position_layers * kept

@@ -78,7 +78,7 @@ class Counter(TorchDispatchMode):
 
 
 def flops(training_module: MQVAETrainingModule, image_BCHW: torch.Tensor) -> float:
-    """Of one step, forward and backward."""
+    """Seconds of one step, forward and backward."""
     with Counter() as counter:
         one_step(training_module, image_BCHW)()
     return counter.flops

@@ -107,7 +107,7 @@ def image_shards(folder: Path, size: int) -> ImageShards:
 
 
 def drawn(folder: Path) -> list[Path]:
-    """Smooth noise, where there are no photographs."""
+    """Smooth noise, if there are no photographs."""
     from PIL import Image
 
     folder.mkdir()

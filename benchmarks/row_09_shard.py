@@ -156,7 +156,7 @@ def passed_through(photographs: Path, folder: Path) -> Result:
 
 
 def copied(paths: Sequence[Path], target: Path) -> list[int]:
-    """What no way of storing files as they are can leave out."""
+    """The work that no way of storing files unchanged can avoid."""
     checksums = []
     with target.open("wb", buffering=1 << 17) as file:
         for path in paths:

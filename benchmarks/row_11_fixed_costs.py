@@ -156,7 +156,7 @@ def fixed(folder: Path) -> Result:
 
     took = seconds(whole)
     note = (
-        f"{took:.1f} s in all, of which the stages work {work:.1f} s where there is no Ray; one run. Beside the floor: a process "
+        f"{took:.1f} s in all, of which the stages work {work:.1f} s without Ray; one run. Besides the floor: a process "
         "that imports torch for each actor, worker and controller of Ray (one by one in benchmarks/results/ray_overhead.json), "
         "DVC's look at each stage, two workers that wait for each other in steps of milliseconds"
     )

@@ -129,7 +129,7 @@ code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
 print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
-"""A small process between this one and a stage: a child's figure starts at the size of whoever started it."""
+"""A small process between this one and a stage: a child's figure starts at its parent's size."""
 
 
 def peak(folder: Path, stage: str, command: list[str]) -> int:

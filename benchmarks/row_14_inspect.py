@@ -30,7 +30,7 @@ def measure() -> Iterable[Result]:
 
 
 def make(folder: Path, images: int, texts: bool) -> None:
-    """As many small pictures in each folder, and a caption for each where it is asked for."""
+    """Equally many small pictures in each folder, with captions if requested."""
     made = io.BytesIO()
     Image.new("RGB", (64, 48)).save(made, "png")
     for cls in range(FOLDERS):

@@ -51,7 +51,7 @@ def limited() -> Result:
 
 
 def processor_time(model: str) -> Result:
-    """Of worker 0's process, all threads, in a step."""
+    """CPU seconds of worker 0's process, all threads, per step."""
     claim = Claim(
         row=15,
         name=f"workers_{model}",
@@ -81,7 +81,7 @@ def note_of(figures: dict[str, list[list[float]]]) -> str:
 
 
 def trained(model: str, steps: int, spaces: Sequence[str]) -> dict[str, list[list[float]]]:
-    """Figures of worker 0 by way, one row a step; each worker in its namespace, where there are some."""
+    """Worker 0's figures per way, one row per step; each worker in its own namespace, if namespaces are given."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         command = [sys.executable, "-m", "benchmarks.workers_made"]

@@ -1,4 +1,4 @@
-"""What an image costs at the paper's sizes: FLOPs, counted on the models themselves, and bytes. docs/scale.md builds on it.
+"""The cost of an image at the paper's sizes: FLOPs, counted on the models, and bytes. The basis of docs/scale.md.
 
     python -m benchmarks.scale     writes benchmarks/results/scale.json
 
@@ -25,7 +25,7 @@ from workflow.params import load_params
 
 RESULT = Path("benchmarks/results/scale.json")
 PRESETS = {"imagenet": (1, 1000), "coco": (32, 16_384)}
-"""Preset → codes per condition, and how many there are."""
+"""Preset → codes per condition, and number of condition codes."""
 VGG = 2 * 15.5e9 * (256 / 224) ** 2
 BATCH = 2
 

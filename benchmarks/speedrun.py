@@ -40,7 +40,7 @@ UNGUIDED = ("guidance_scale=1.0", "code.top_p=1.0", "position.top_p=1.0", "code.
 
 @dataclass(frozen=True)
 class Entry:
-    """What runs: a track, its params file, and the seeds."""
+    """A recipe's run: a track, its params file, and the seeds."""
 
     track: rules.Track
     params: Path

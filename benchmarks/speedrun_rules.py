@@ -41,9 +41,9 @@ SAME: Mapping[str, Mapping[str, Any]] = {
     "mqvae": {"init_from": None},
     "stackformer": {"init_from": None, "condition": "class"},
 }
-"""What every recipe has alike: the data, its size, the judges, and that no weights come from elsewhere."""
+"""Settings that all recipes share: the data, its size, the scorers, and no weights from elsewhere."""
 NEW = ("artifacts", ".runs", ".dvc/cache", ".dvc/tmp/rwlock")
-"""What a clone must not hold before it starts."""
+"""Paths that a clone must not contain before it starts."""
 JUDGES = (
     "evaluation/*.py",
     "demo/*.py",
@@ -181,7 +181,7 @@ def check_fresh(folder: Path) -> None:
 
 
 def keep_to_cores() -> int:
-    """Keep this process and its children to two CPU cores, where there are more; how many there are then."""
+    """Restrict this process and its children to two CPU cores; returns the number of cores then."""
     allowed = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, allowed)
     return len(allowed)

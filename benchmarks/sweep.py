@@ -1,4 +1,4 @@
-"""What flows cost and save, into docs/results/sweep.json: six arms of Stackformer over one token data set, two at a time against
+"""Cost and savings of flows, for docs/results/sweep.json: six arms of Stackformer on one token set, two at a time against
 one after another; and a flow that finds everything cached against `dvc repro` that does.
 
     python -m benchmarks.sweep [--steps 1500]      `make sweep-time`; some minutes on two cores

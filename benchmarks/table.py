@@ -29,7 +29,7 @@ SHOWN = (
     "frechet",
     "fixed_costs",
 )
-"""What README shows, in this order; docs/speed.md has every row with a bar."""
+"""The rows in README, in this order; docs/speed.md has every row with a bar."""
 Read = Mapping[str, Any]
 
 
@@ -57,7 +57,7 @@ def _ratio(result: Read) -> str:
 
 
 def verdict(result: Read) -> str:
-    """Met, not met, not measured, or nothing where there is no bar."""
+    """Met, not met, not measured, or "" without a bar."""
     if result["ours"] is None:
         return "not measured"
     return {True: "met", False: "**not met**", None: ""}[result["met"]]
@@ -165,7 +165,7 @@ def with_table(text: str, table: str) -> str:
 
 
 def rendered(root: Path = ROOT) -> dict[Path, str]:
-    """What each file should hold."""
+    """The content that each file should have."""
     results = read_results(root / "benchmarks" / "results")
     folder = root / "benchmarks" / "results"
     pages = {root / "README.md": shown(results), root / "docs" / "speed.md": results}

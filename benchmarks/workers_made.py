@@ -87,7 +87,7 @@ def demo_stackformer() -> Made:
 
 
 def large_stackformer() -> Made:
-    """What is trained over a limited network: one micro-batch of four images per worker."""
+    """The training over a limited network: one micro-batch of four images per worker."""
     return stackformer(LARGE, 4, 4 * WORKERS, "adamw")
 
 

@@ -28,7 +28,7 @@ ROOMS = {
         "kernel_distance", "inception_score", "precision_recall", "LPIPS", "load_lpips",
     ),
 }  # fmt: skip
-"""What whoever uses the library from Python begins with."""
+"""The names that users of the library start with, by room."""
 HEAD = """# The library
 
 Rendered by `make docs` from the docstrings. Every stage is made of such calls, and so are the
@@ -64,7 +64,7 @@ def _definitions(room: Path) -> Iterator[tuple[Path, ast.ClassDef | Function]]:
 
 
 def _home(path: Path, name: str) -> Path:
-    """Where a name is imported from: its folder where that passes it on, else its module."""
+    """The module from which to import a name: its package if that re-exports it, else its module."""
     package = ast.parse((path.parent / "__init__.py").read_text(encoding="utf-8")).body
     passed_on = [alias.name for node in package if isinstance(node, ast.ImportFrom) for alias in node.names]
     return path.parent if name in passed_on else path

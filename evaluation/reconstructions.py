@@ -48,7 +48,7 @@ class ImageScores:
     code_counts: list[int]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The scores as JSON values."""
         return dict(vars(self))
 
     @classmethod

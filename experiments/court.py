@@ -101,7 +101,7 @@ def seeds_needed(spread: float, margin: float) -> int:
 
 
 def collected(table: Mapping[str, Any], runs: Path, before: Runs) -> Runs:
-    """The runs of before, with those of this folder added or in their place; half-done runs are left out."""
+    """The earlier runs, with this folder's runs added or replacing them; unfinished runs are left out."""
     found: Runs = {arm: dict(seeds) for arm, seeds in before.items()}
     for row in table["rows"]:
         for folder in sorted((runs / row["arm"]).glob("[0-9]*")):

@@ -83,7 +83,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Ordering:
-    """One expected ordering and what became of it.
+    """An expected ordering and its outcome.
 
     Attributes:
         text: the sentence.

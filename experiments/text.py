@@ -31,7 +31,7 @@ GOAL = 0.6
 
 
 def numbers_of(runs: Path, guidance: float) -> dict[str, float]:
-    """What the proxy read of the samples.
+    """The proxy's reading of the samples.
 
     Raises:
         UserError: they are not there.

@@ -7,7 +7,7 @@ grow in proportion to log n, that is, the error to fall as a power of n; and nev
     rate     N = argmin over n of D(n) + λ n, D the mean squared error, or -PSNR
 
 The argmin is where the next cell no longer lowers D by λ. One λ holds for all images; it is found on training images so that
-the mean of N is what was asked for.
+the mean of N equals the requested one.
 
 Shapes: B images, L cells, R rungs, N kept cells.
 """
@@ -32,7 +32,7 @@ from workspace.errors import UserError
 FIRST_RUNG = 1 / 32
 """Share of the cells below which no image is tried."""
 LEAST_ERROR = 1e-10
-"""Of [0, 1] images: 100 dB."""
+"""Smallest mean squared error of [0, 1] images: 100 dB."""
 BISECTIONS = 60
 
 
@@ -41,7 +41,7 @@ class Plan:
     """How the number of cells of an image is decided.
 
     Attributes:
-        budget: as asked for; its kind is quality or rate.
+        budget: the requested budget, of kind quality or rate.
         multiplier: λ of rate; 0 for quality.
     """
 
@@ -53,7 +53,7 @@ def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
     """N of all images where the budget is fixed; None: the number that the model was made for.
 
     Raises:
-        UserError: the MQ-VAE was trained for one N, and something else is asked for.
+        UserError: the MQ-VAE was trained for one N, and another one is requested.
     """
     config = model.config
     given = None if budget.mask_ratio is None else num_kept(budget.mask_ratio, config.num_positions)
@@ -73,7 +73,7 @@ def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
 
 
 def ladder_of(num_positions: int, rungs: int) -> list[int]:
-    """Numbers of cells that are tried, ascending to L, in equal ratios; fewer where L has not so many."""
+    """Numbers of cells to try, ascending to L, in equal ratios; fewer if L is small."""
     first = max(1, round(FIRST_RUNG * num_positions))
     ratio = (num_positions / first) ** (1 / (rungs - 1))
     return sorted({round(first * ratio**rung) for rung in range(rungs)})

@@ -177,7 +177,7 @@ def refusal(port: int) -> str:
             probe.bind(("127.0.0.1", port))
             probe.listen()
         except OSError as error:
-            return "is taken" if error.errno == errno.EADDRINUSE else f"cannot be had ({error.strerror})"
+            return "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
     return ""
 
 

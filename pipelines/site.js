@@ -1,4 +1,4 @@
-// A link to another host is not followed: nothing leaves the machine. Its address is shown, to be copied by whoever wants it.
+// A link to another host is not followed: nothing leaves the machine. Its address is shown for copying.
 (() => {
   const outside = (address) => {
     try {

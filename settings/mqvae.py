@@ -106,7 +106,7 @@ class MQVAESettings(TrainingSettings):
     )
     publish_discriminator: bool = Field(
         default=False,
-        description="write the discriminator beside the model, so that another training can go on from both",
+        description="write the discriminator beside the model, so that another training can start from both",
     )
     perceptual: LPIPSConfig
     perceptual_precision: Literal["fp32", "bf16"] = Field(
@@ -117,7 +117,7 @@ class MQVAESettings(TrainingSettings):
     model: MQVAEConfig
 
     def weights(self) -> list[Path]:
-        """Those to start from, and those of the perceptual loss."""
+        """The weights to start from, and the perceptual loss's."""
         return [*super().weights(), *self.perceptual.files()]
 
     def check(self, where: str, compute: Compute) -> None:

@@ -28,5 +28,5 @@ class ReconstructSettings(Section):
     )
 
     def weights(self) -> list[Path]:
-        """Of LPIPS."""
+        """The weights of LPIPS."""
         return self.lpips.files()

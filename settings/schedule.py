@@ -22,7 +22,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int, final: float)
 
 
 def schedule_change(done: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What a run that has done some steps meets when it continues under other settings, in a line; "" where its rate is the same.
+    """One line about the change of rate when a run continues under other settings; "" if its rate stays the same.
 
     Args:
         done: steps that are done.

@@ -95,7 +95,7 @@ class TrainingSettings(Section):
     )
     patience: PositiveInt | None = Field(
         default=None,
-        description="stop after so many validations in a row that were no better; null runs all steps",
+        description="stop after this many validations in a row without improvement; null runs all steps",
     )
     BEST_BY: ClassVar[str]
     """The validation number that says which weights are best."""
@@ -108,7 +108,7 @@ class TrainingSettings(Section):
         return new > than if self.HIGHEST else new < than
 
     def published_row(self, rows: Sequence[tuple[int, dict[str, float]]]) -> tuple[int, dict[str, float]]:
-        """Of all validations (steps done, numbers) that of the published weights; of equally good ones the first."""
+        """The validation of the published weights among all (steps done, numbers); the first of equally good ones."""
         if self.keep == "last":
             return rows[-1]
         found = rows[0]

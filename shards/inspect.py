@@ -38,7 +38,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class Asked:
-    """What to inspect, and how.
+    """The source to inspect, and how.
 
     Attributes:
         source: as `shard.source`.

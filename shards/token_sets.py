@@ -199,7 +199,7 @@ def _joined(parts: Sequence[TokenBlock]) -> TokenBlock:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images of a set to take: those that satisfy all of these.
+    """The images of a set to take: those that satisfy all of these.
 
     Attributes:
         classes: class names; empty takes all.

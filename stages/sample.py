@@ -50,7 +50,7 @@ HELP = {
     "edit": "draw a part of this picture again, as files below OUT/png; needs --keep or --redraw",
     "keep": "what of it stays: a mask (white stays), a box X0,Y0,X1,Y1 in pixels, upper, lower, left or right",
     "redraw": "instead of --keep, what of it is drawn again, in the same forms",
-    "candidates": "draw each edit so many times and take one by the likelihood of what stays (1: given what is before it)",
+    "candidates": "draw each edit this many times and take one by the likelihood of what stays (1: given what is before it)",
 }
 BY_HAND = 16
 """Images per prompt or class on the command line, unless `--set sample.num_images=…` is given."""

@@ -112,7 +112,7 @@ def facts_of(
     records: ShardRecords,
     mqvae: str,
 ) -> TokenFacts:
-    """The facts of the whole set; K is the MQ-VAE's, and N unless something else was asked for."""
+    """The facts of the whole set; K is the MQ-VAE's, and N too, unless another one is requested."""
     lengths = [number for job in records if "lengths" in job for number in job["lengths"]]
     return TokenFacts(
         grid=(config.grid, config.grid),

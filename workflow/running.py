@@ -140,7 +140,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     with working(name, identity, ad_hoc or reuses) as folder, _forgotten_if_empty(folder):
         folder.sweep()
         if folder.done and forced:
-            say(f"[{name}] finished before as {folder.root}: forgotten, since --force asks to run it again")
+            say(f"[{name}] finished before as {folder.root}: forgotten, because --force runs it again")
             folder.clear()
         damage = mend(folder) if folder.done else ""
         if damage:

@@ -1,1 +1,1 @@
-"""What all stages use: settings, manifests, run folders, progress, errors."""
+"""Shared by all stages: settings, manifests, run folders, progress, errors."""

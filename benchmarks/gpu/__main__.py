@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def phases(arguments: argparse.Namespace, out: Path) -> list[Phase]:
-    """The phases that are asked for; time that one of them is not given goes to the others."""
+    """Run the requested phases; unused time of one goes to the others."""
     until = TINY_UNTIL if arguments.tiny else UNTIL
     chosen = [name for name in until if name in (arguments.only or until)]
     options = ["--device", arguments.device, "--tiny"] if arguments.tiny else ["--device", arguments.device]

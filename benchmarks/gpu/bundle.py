@@ -1,10 +1,10 @@
-"""What a run brings home: few files, none of them large."""
+"""A run's results as a bundle: few files, none of them large."""
 
 import zipfile
 from pathlib import Path
 
 MOST_BYTES = 15 << 20
-"""Of a file."""
+"""Largest file, in bytes."""
 
 
 def bundle(pictures: Path, out: Path) -> None:

@@ -69,7 +69,7 @@ def items(place: Place) -> list[Item]:
 
 
 def configs(place: Place) -> tuple[MQVAEConfig, StackformerConfig]:
-    """Of the items that train a few steps: what a CPU does in seconds as well."""
+    """Settings for items that train a few steps, small enough for seconds on a CPU."""
     smaller = replace(mqvae_config(place), channels=32) if not place.tiny else mqvae_config(place)
     return smaller, stackformer_config(place)
 
@@ -84,7 +84,7 @@ def gradients_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def mqvae_step(place: Place, device: torch.device, training: MQVAESettings, parts: int = 1) -> Step:
-    """Terms and gradients of a step on four images, in so many micro-batches; the images are keyed by place, not by device."""
+    """Terms and gradients of a step on four images, in this many micro-batches; images are keyed by place, not by device."""
     config = mqvae_config(place)
     training_module = training_module_of(config, training, 4, device)
     images = (
@@ -216,7 +216,7 @@ def tokens(place: Place) -> dict[str, Any]:
 
 @torch.no_grad()
 def memory(place: Place) -> dict[str, Any]:
-    """What is estimated before sampling and decoding, against what the allocator gave; a CPU's does not tell."""
+    """Compare the memory estimates for sampling and decoding with the GPU allocator's peak."""
     device, batch = torch.device(place.device), 16
     drawn, decoded = CONFIG, FULL  # so large that libraries' workspaces are small beside them
     if place.tiny:
@@ -250,7 +250,7 @@ def memory(place: Place) -> dict[str, Any]:
 
 
 def decoding_bytes(config: MQVAEConfig, batch: int, device: torch.device, tf32: bool, precision: Any) -> int:
-    """What the allocator gave at most while a batch was decoded, cuDNN's workspace included: TF32, as torch has it by default,
+    """The allocator's peak while a batch is decoded, including cuDNN's workspace: TF32, torch's default,
     needs less of that than exact products."""
     before = torch.cuda.memory_allocated()
     forget_peak(device)

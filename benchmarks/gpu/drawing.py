@@ -1,4 +1,4 @@
-"""Of phase b, what concerns sampling: captured steps against single ones, fused kernels against single operations."""
+"""The sampling items of phase b: captured steps against single ones, fused kernels against single operations."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,7 +83,7 @@ def fused(place: Place) -> dict[str, Any]:
 
 
 def forced_logits(model: Stackformer, tokens: Any, fused: bool) -> Tensor:
-    """Of codes and positions at every step of given tokens."""
+    """Logits of codes and positions at every step of given tokens."""
     scale = 1.0 if len(tokens) == 1 else 1.5  # one row, and twice as many rows as images
     state = CachedStackformer(model, len(tokens), scale, bucket=64, fused=fused)
     state.start(tokens.condition_BC.cuda())

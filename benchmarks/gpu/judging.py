@@ -1,4 +1,4 @@
-"""What the items of phase b share: small models, distances, and verdicts."""
+"""Shared by the items of phase b: small models, distances, and verdicts."""
 
 from collections.abc import Mapping
 from dataclasses import replace

@@ -30,7 +30,7 @@ def items(place: Place) -> list[Item]:
 
 
 def versions(place: Place) -> dict[str, Any]:
-    """Of the code, Python, torch and what belongs to it; the GPU as its driver tells it."""
+    """Versions of the code, Python, torch and its libraries; the GPU as reported by its driver."""
     packages = {found.metadata["Name"]: found.version for found in distributions()}
     told: dict[str, Any] = {
         "commit": commit(),

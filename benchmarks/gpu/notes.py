@@ -35,7 +35,7 @@ def _plain(value: Any) -> Any:
 
 
 def commit() -> str:
-    """Of the code: from Git, or from the file that `pack` leaves."""
+    """The code's commit: from Git, or from the file written by `pack`."""
     kept = ROOT / "COMMIT"
     if kept.is_file():
         return kept.read_text(encoding="utf-8").strip()
@@ -63,7 +63,7 @@ class Notes:
         self.phase, self.path = phase, folder / f"{phase}.json"
 
     def read(self) -> dict[str, Any]:
-        """What it says now."""
+        """The current notes."""
         if not self.path.is_file():
             return {"phase": self.phase, "items": {}, "running": None}
         value: dict[str, Any] = json.loads(self.path.read_text(encoding="utf-8"))
@@ -78,7 +78,7 @@ class Notes:
         keep_json(self.path, self.read() | {"running": {"item": item, "since": time.time(), "limit": limit}})
 
     def keep(self, item: str, found: dict[str, Any], ok: bool = True) -> None:
-        """What an item found (so far, while it is the one that runs)."""
+        """An item's findings, or those so far while it runs."""
         now = self.read()
         keep_json(self.path, now | {"items": now["items"] | {item: {"ok": ok} | found}})
 

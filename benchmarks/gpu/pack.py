@@ -25,12 +25,12 @@ IMAGES, SIZES, WHEELS = ("faces", "flowers"), (64, 128), ("pydantic", "webdatase
 REQUIRED = ("numpy-", "pyyaml-")
 """Wheels that come with those and are not packed: they must be there already (docs/gpu.md)."""
 KNOWN = (ROOT / "data", ROOT.parent / "shared" / "data")
-"""Where a data set is looked for that is named without a folder; weights likewise, beside them."""
+"""Folder for data sets named without one; weights are next to them."""
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 FEWEST = 500
 """Images of a data set that are worth packing where not all fit."""
 SOFT_QUALITY = 90
-"""Of JPEGs that are made here; those that have the size already are taken as they are."""
+"""Quality of JPEGs made here; pictures that already have the size are copied."""
 RUN = """#!/bin/bash
 # bash run.sh MINUTES OUT [options of python -m benchmarks.gpu]: no network is needed, and nothing is installed.
 set -eu
@@ -151,7 +151,7 @@ def pack(
     """Make the folder: the first size of every data set as far as it fits, then the next, where they share the room.
 
     Raises:
-        UserError: it is there already, it does not fit, or a part of it cannot be made.
+        UserError: it already exists, it does not fit, or a part of it cannot be made.
     """
     if out.exists():
         raise UserError(f"--out {out} is there already: remove it, or name another folder")
@@ -177,7 +177,7 @@ def pack(
 
 
 def copy_code(out: Path) -> None:
-    """What runs, and the commit that it is of."""
+    """The code to run, and its commit."""
     ignored = shutil.ignore_patterns("__pycache__", "results", "*.md", "dvc.*", ".gitignore")
     for name in (*PACKAGES, "benchmarks", "presets"):
         shutil.copytree(ROOT / name, out / name, ignore=ignored)
@@ -281,7 +281,7 @@ def make_shards(images: Images, source: Path, size: int, out: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """Of a program of this project that runs elsewhere."""
+    """The environment of a program of this project that runs elsewhere."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 

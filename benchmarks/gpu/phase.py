@@ -19,7 +19,7 @@ PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Place:
-    """Where a phase computes, what it reads and writes.
+    """A phase's device, inputs and outputs.
 
     Attributes:
         device: cuda or cpu.

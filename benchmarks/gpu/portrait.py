@@ -20,12 +20,12 @@ from workspace.runs import RunFolder
 
 TRIAL_STEPS = 40
 MQVAE_SHARE, STACKFORMER_SHARE = 0.42, 0.75
-"""Of the time that is left when a training starts."""
+"""Share of the remaining time for a training."""
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """What to train.
+    """A training.
 
     Attributes:
         data: name of the image shards.

@@ -45,7 +45,7 @@ FEWEST, MOST = 60, 5000
 ENDING_SECONDS = 8.0
 """Kept for the tables."""
 SCORING_SECONDS = 6.0
-"""Of an arm's two scorings, which the trial does without."""
+"""Seconds for an arm's two scorings, which the trial skips."""
 
 
 def items(place: Place) -> list[Item]:
@@ -73,7 +73,7 @@ def catalogue() -> Mapping[str, Any]:
 
 
 def plan(place: Place) -> list[tuple[str, int]]:
-    """Which arms and seeds to train, in order: seed by seed."""
+    """The arms and seeds to train, in order, seed by seed."""
     names = list(dict.fromkeys(arm for table in tables_of().values() for arm in table["trained"]))
     seeds = catalogue()["seeds"][BASE]
     if place.tiny:
@@ -87,7 +87,7 @@ def generated(arm: str) -> bool:
 
 
 def folders(place: Place) -> dict[str, Path]:
-    """Where things lie."""
+    """Paths."""
     return {name: place.work / "science" / name for name in ("reference", "runs", "trial")}
 
 
@@ -143,7 +143,7 @@ def arm_program(
 
 
 def trial(place: Place) -> dict[str, Any]:
-    """Prepare the reference and, beside it, measure how fast so many trainings are side by side; the steps follow."""
+    """Prepare the reference and meanwhile measure the speed of concurrent trainings, which determines the steps."""
     link_experiments(place)
     shards, where, width = shards_for(place, DATA, SIZE), folders(place), width_of(place)
     shutil.rmtree(where["trial"], ignore_errors=True)

@@ -233,7 +233,7 @@ def stackformer(place: Place, compiled: bool, checkpointed: bool, times: int = 1
 
 
 def optimisers(place: Place) -> dict[str, Any]:
-    """What follows the backward pass (norm, clipping, optimiser, EMA), beside the eager step above, by kind of optimiser."""
+    """Time after the backward pass (norm, clipping, optimiser, EMA) compared with the eager step above, per optimiser."""
     device, config = torch.device(place.device), stackformer_config(place)
     found: dict[str, Any] = {}
     for kind in ("adamw", "muon"):
@@ -274,7 +274,7 @@ def mqvae(place: Place, config: MQVAEConfig, compiled: bool, times: int = 8) -> 
 def mqvae_seconds(
     place: Place, config: MQVAEConfig, training: MQVAESettings, batch: int, device: torch.device, times: int
 ) -> dict[str, Any]:
-    """Of one way: seconds per step, and peak memory."""
+    """One way's seconds per step, and peak memory."""
     forget_peak(device)
     images = torch.rand(batch, 3, config.image_size, config.image_size) * 2 - 1
     training_module = training_module_of(config, training, batch, device)
@@ -285,7 +285,7 @@ def mqvae_seconds(
 
 
 def kernels(work: Callable[[], object], device: torch.device) -> dict[str, Any]:
-    """Where the device's time goes: the kernels (on a CPU the operations) that take most of it."""
+    """The kernels (operations on a CPU) that take most of the device's time."""
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
     with profile(activities=kinds) as seen:
         work()
@@ -305,7 +305,7 @@ def kernels(work: Callable[[], object], device: torch.device) -> dict[str, Any]:
 
 @torch.no_grad()
 def profile_of_sampling(place: Place) -> dict[str, Any]:
-    """Of twenty steps at batch 1 in the middle of a sequence, launched one by one."""
+    """Profile twenty steps at batch 1 in the middle of a sequence, launched one by one."""
     device, config = torch.device(place.device), stackformer_config(place)
     with device:
         model = Stackformer(config).eval().to(torch.bfloat16)
@@ -320,7 +320,7 @@ def profile_of_sampling(place: Place) -> dict[str, Any]:
 
 
 def profile_of_training(place: Place) -> dict[str, Any]:
-    """Of an eager step of the Stackformer and one of the MQ-VAE at f8."""
+    """Profile an eager step of the Stackformer and one of the MQ-VAE at f8."""
     device, config = torch.device(place.device), mqvae_config(place, FULL)
     _, step = stackformer_training_module(place, compiled=False, checkpointed=False)
     step()
@@ -337,4 +337,4 @@ WARM: tuple[Callable[..., dict[str, Any]], ...] = (
     partial(mqvae, config=FULL, compiled=True),
     partial(mqvae, config=F16, compiled=True),
 )
-"""What is measured compiled."""
+"""The parts measured compiled."""

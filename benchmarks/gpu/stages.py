@@ -1,4 +1,4 @@
-"""What the phases that train need: data, params for it, and stages as programs side by side on the one device."""
+"""Shared by the training phases: data, its params, and stages as concurrent programs on one device."""
 
 import json
 import os
@@ -37,7 +37,7 @@ class Program:
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of a program: its exit status (None where its time was up), seconds, and the end of its output."""
+    """A program's outcome: its exit status (None if it ran out of time), seconds, and the end of its output."""
 
     status: int | None
     seconds: float
@@ -63,7 +63,7 @@ def side_by_side(
 ) -> dict[str, Ended]:
     """Run programs, `width` at a time, in their order; those that are still at work at `until` are ended, others not begun.
 
-    They stay in this process's group, so that whoever ends it ends them.
+    They stay in this process's group, so that ending it ends them too.
     """
     logs = place.work / "logs"
     logs.mkdir(exist_ok=True)
@@ -160,13 +160,13 @@ def setting(params: Path, changes: Sequence[str]) -> list[str]:
 
 
 def facts_of(shards: Path) -> Mapping[str, Any]:
-    """What image shards say of themselves."""
+    """The facts of image shards."""
     facts: dict[str, Any] = json.loads((shards / "manifest.json").read_text(encoding="utf-8"))["facts"]
     return facts
 
 
 def machine_sets(place: Place) -> list[str]:
-    """Where to compute."""
+    """The device."""
     return [
         f"compute.device={place.device}",
         "compute.workers=0",

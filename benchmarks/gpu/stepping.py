@@ -1,4 +1,4 @@
-"""Of phase b, what concerns training steps as the loop takes them: optimisers, waiting, non-finite gradients, repeatability.
+"""The training items of phase b, with steps as in the loop: optimisers, waiting, non-finite gradients, repeatability.
 
 Every item takes its steps through `training.loop.train.step_once`, the loop's own, with both models and both kinds of optimiser.
 """
@@ -78,7 +78,7 @@ class Stepping:
 def of_mqvae(
     config: MQVAEConfig, optimizer: str, device: torch.device, precision: Precision = "fp32"
 ) -> Stepping:
-    """With a discriminator, exploration, an EMA codebook and restarts; images depend on the step alone."""
+    """With a discriminator, exploration, an EMA codebook and restarts; images depend only on the step."""
     config = replace(config, quantizer=EVERYTHING)
     settings = TRAINING.replaced(
         optimizer=optimizer,
@@ -197,7 +197,7 @@ def step_and_look(stepping: Stepping, number: int) -> None:
 
 
 def message_of(work: Callable[[], object]) -> str:
-    """What a user's error of it says, or ""."""
+    """The message of its UserError, or ""."""
     try:
         work()
     except UserError as error:
@@ -206,7 +206,7 @@ def message_of(work: Callable[[], object]) -> str:
 
 
 def waiting(place: Place, configs: tuple[MQVAEConfig, StackformerConfig]) -> dict[str, Any]:
-    """Where in a step the host waits for the GPU, after two steps to warm up: nowhere, or those places are named."""
+    """The places in a step where the host waits for the GPU, after two warm-up steps."""
     found: dict[str, Any] = {}
     if place.device != "cuda":
         return {"left_out": "a CPU is never waited for"}

@@ -16,7 +16,7 @@ def wait(device: torch.device) -> None:
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, times: int, warm: int = 2) -> float:
-    """Of some calls, each until the device is done; those to warm up are not counted."""
+    """Seconds of some calls, each until the device is done; warm-up calls are not counted."""
     taken = []
     for number in range(warm + times):
         wait(device)

@@ -1,4 +1,4 @@
-"""Which tiles the kernels of decoding want on a GPU: `python -m benchmarks.gpu.tune`; what it prints goes into models/kernels.py.
+"""Find the best tiles for the decoding kernels on a GPU: `python -m benchmarks.gpu.tune`; copy its output to models/kernels.py.
 
 Each product runs with its weights on twenty buffers in turn, more than a cache holds, captured in one graph. Candidates are
 compiled by several processes first, which is most of the time.
@@ -33,7 +33,7 @@ SHAPES = {
     "widen": (1024, 4096, True, True),
     "narrow": (4096, 1024, False, False),
 }
-"""Name → features in, out, LayerNorm before, GELU after; a residual where there is no norm."""
+"""Name → features in, out, LayerNorm before, GELU after; a residual if there is no norm."""
 BUFFERS = 20
 PROCESSES = 14
 
@@ -85,7 +85,7 @@ def calls(name: str, rows: int, tiles: Tiles | None, count: int) -> Callable[[],
 
 
 def microseconds(work: Callable[[], None], count: int) -> float:
-    """Of one of `count` calls in a graph."""
+    """Seconds of one of `count` calls in a graph."""
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         work()

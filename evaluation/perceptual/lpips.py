@@ -131,7 +131,7 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class LPIPSConfig:
-    """Which LPIPS, and where its weights are.
+    """An LPIPS network and its weights.
 
     Attributes:
         network: none, squeezenet, or vgg, which VQGAN uses in training.

@@ -41,7 +41,7 @@ class Judged:
     edge: list[float | None]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
+        """The scores as JSON values."""
         return dict(vars(self))
 
     @classmethod

@@ -15,14 +15,14 @@ from settings.sample import SampleSettings
 
 
 def region_of(settings: SampleSettings) -> Region:
-    """What of the picture stays, or is drawn again."""
+    """The part of the picture to keep or to draw again."""
     if settings.keep is not None:
         return Region("keep", settings.keep)
     return Region("redraw", settings.redraw or "")
 
 
 def edit_of(settings: SampleSettings, mqvae: MQVAEConfig) -> Edit | None:
-    """The picture of which a part is drawn again, if one is asked for.
+    """The picture of which a part is drawn again, if requested.
 
     Raises:
         UserError: see `read_edit`.

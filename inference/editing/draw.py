@@ -106,5 +106,5 @@ class ImageEditor:
 
 
 def purpose(candidate: int) -> str:
-    """What a candidate's seed is for: the first one's is that of `sample`, so that drawing all again gives its images."""
+    """A candidate's seed purpose: the first one's equals `sample`'s, so that drawing everything again gives its images."""
     return f"candidate {candidate}" if candidate else "sample"

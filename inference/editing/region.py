@@ -1,4 +1,4 @@
-"""What of a picture stays and what is drawn again: a mask, a box or a half → cells of the grid.
+"""The region to keep or to draw again: a mask, a box or a half → cells of the grid.
 
 Shapes: S pixels a side of the model's square pictures, L cells.
 """

@@ -1,4 +1,4 @@
-"""What is published with a trained model's weights: the facts in its manifest, and its caption tokenizer."""
+"""Published with a trained model's weights: the facts in its manifest, and its caption tokenizer."""
 
 from dataclasses import dataclass
 

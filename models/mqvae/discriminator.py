@@ -13,7 +13,7 @@ from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import group_norm
 
 FOLDER = "discriminator"
-"""Of a discriminator, in the folder of the MQ-VAE that it was trained against."""
+"""A discriminator's weights file, in the folder of the MQ-VAE that it was trained with."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ that stays, or a new one in a free cell before it. The model gives the probabili
 and the step takes one in proportion to it. The product of what it divided by, w = Π_n Σ a_n, is the exact importance weight:
 p(sequence) = w · (probability that it was drawn), for every sequence. Hence:
 
-- nothing that stays lies behind the first free cell (a prefix): w is the same for all, and the draw is from the exact
+- nothing that is kept comes after the first free cell (a prefix): w is the same for all, and the draw is from the exact
   conditional distribution;
 - otherwise a new code has seen what stays before it, not what follows (`candidates` 1). Of M candidates one is taken in
   proportion to w, which holds all likelihoods of what stays: as M grows this tends to the exact conditional distribution.
@@ -38,7 +38,7 @@ new codes use the same numbers as those of `sample`."""
 
 @dataclass(frozen=True)
 class Staying:
-    """What stays of an image.
+    """The kept part of an image.
 
     Attributes:
         codes_Q: int64 in 0 … K-1.
@@ -98,7 +98,7 @@ class Redrawn:
 
 
 class _Rows:
-    """Where each row is in its sequence: which kept code comes next, and how many new ones are missing."""
+    """Each row's place in its sequence: the next kept code, and the number of new codes still missing."""
 
     def __init__(self, staying: Staying, rows: int, num_kept: int, device: torch.device) -> None:
         end = len(staying.free_L)
@@ -209,7 +209,7 @@ class Editor:
         uniform_R2: Tensor,
         gate_R: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The next code and position of each row, whether they are new, and the logarithm of what was divided by."""
+        """The next code and position of each row, whether they are new, and the logarithm of the divisor."""
         kept_code_R, kept_position_R, may_stay_R = place.kept()
         free_RL, support_RL = place.free(), memory.support()
         log_code_RK = state.code_logits().double().log_softmax(dim=-1)

@@ -123,7 +123,7 @@ class CachedStackformer:
         return self._guide(torch.cat(parts, dim=1))
 
     def _raster_logits(self) -> Tensor:
-        """Where all cells are kept, code n sits at cell n: [B, L]."""
+        """Positions if all cells are kept: code n has position n, [B, L]."""
         rows = len(self._h_c_RD) // (2 if self.guided else 1)
         logits_BL = self._h_c_RD.new_full((rows, self.model.config.num_positions), -math.inf)
         logits_BL[:, self.step] = 0.0

@@ -22,7 +22,7 @@ NO_IMAGE = (
     zlib.error,
     Image.DecompressionBombError,
 )
-"""What PIL raises for bytes that are not an image, or are a damaged one."""
+"""PIL's exceptions for bytes that are not an image, or a damaged one."""
 
 
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -38,9 +38,9 @@ class ImageFacts:
         kind: the source's type.
         image_size: pixels per side.
         format: png or jpg.
-        classes: class names; a sample's `cls` is an index into them; None where there are no classes.
+        classes: class names; a sample's `cls` is an index into them; None without classes.
         captions: whether samples have captions.
-        attributes: attribute name → its values, in order; None where there are none.
+        attributes: attribute name → its values, in order; None without attributes.
         masks: whether samples have a mask of their object.
         counts: samples of each split.
         shards: split → samples in each of its tars, in order.
@@ -288,7 +288,7 @@ class ImageShards:
 
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
-    """Where a split's tar is."""
+    """The path of a split's tar."""
     return folder / split / f"{number:06d}.tar"
 
 

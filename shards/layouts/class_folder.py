@@ -38,7 +38,7 @@ class LooseImagesError(UserError):
 
 @dataclass
 class Found:
-    """What the search has found so far.
+    """The findings so far.
 
     Attributes:
         rows: name → (split, class).

@@ -1,4 +1,4 @@
-"""Which files are pictures: by extension if it is known, else by the first bytes."""
+"""Decides which files are pictures: by extension if it is known, else by the first bytes."""
 
 import os
 import stat

@@ -146,7 +146,7 @@ def _metadata(files: Files, reading: Reading, source: str, others: dict[str, str
 
 
 def _more(classes: Source, beside: Source) -> list[str]:
-    """What files beside class folders add to them."""
+    """Notes about what files beside class folders add to them."""
     split = any(image.split for image in classes.images) or not any(image.split for image in beside.images)
     captions = any(image.captions for image in beside.images)
     return [name for name, there in (("captions", captions), ("splits", not split)) if there]

@@ -32,7 +32,7 @@ DEEPEST, SHOWN = 4, 3
 
 @dataclass(frozen=True)
 class Roles:
-    """What each member of a sample is; `json.FIELD` means a field of the member json.
+    """The members' roles; `json.FIELD` means a field of the member json.
 
     Attributes:
         image: extensions; the first that a sample has is taken.

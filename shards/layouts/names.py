@@ -115,7 +115,7 @@ def splits_of(names: Iterable[str]) -> dict[str, str | None]:
 
 
 def begins_like_split(name: str) -> bool:
-    """Whether a folder's name begins like a split's, even if it is none: `trainA`, `test_tube`, `val`."""
+    """Whether a folder's name begins like a split's, even if it is not a split's: `trainA`, `test_tube`, `val`."""
     return any(word in SPLIT_WORDS for word in words_of(name)[:1])
 
 

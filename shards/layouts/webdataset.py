@@ -129,7 +129,7 @@ def names_beside(source: str, tars: Sequence[Path]) -> list[Path]:
 
 
 def _places(samples: Mapping[str, Mapping[str, Any]]) -> set[str]:
-    """What a role may name: tars, their folders, their names without numbers, and folders inside them."""
+    """Everything that a role may name: tars, their folders, their names without numbers, and folders inside them."""
     found = {NUMBERED.sub("", NAMED_TAR.sub("", Path(shown).name)) for shown in samples} | set(samples)
     return found | {
         os.path.join(folder, "")

@@ -62,7 +62,7 @@ def is_whole(data: bytes, size: int) -> bool:
 def _restarts(head: bytes, size: int) -> int | None:
     """Restart markers that a scan must have after these segments, its own the last; None where one is unusual or wrong.
 
-    Kept, since most files of a data set have the head of the one before: they were written by one program.
+    Cached, because most files of a data set have the same head as the one before: one program wrote them.
     """
     tables, place = _Tables(), len(START)
     while head[place : place + 1] == b"\xff" and place + 4 <= len(head):
@@ -79,7 +79,7 @@ def _restarts(head: bytes, size: int) -> int | None:
 
 @dataclass
 class _Tables:
-    """What the segments before a scan say.
+    """The content of the segments before a scan.
 
     Attributes:
         quantization: numbers of its tables.
@@ -155,7 +155,7 @@ def _huffman(segment: bytes) -> frozenset[int]:
 
 
 def _is_code(counts: bytes) -> bool:
-    """Whether so many code words of 1 … 16 bits can be given in order; none may be all ones."""
+    """Whether these numbers of code words of 1 … 16 bits can be assigned in order; none may be all ones."""
     code = 0
     for bits, count in enumerate(counts, start=1):
         code += count

@@ -54,7 +54,7 @@ positions = np.nonzero(np.unpackbits(stack("kept"), axis=1))[1].reshape(codes.sh
 
 @dataclass(frozen=True)
 class Holds:
-    """What a token set's blocks hold besides codes, positions and keys."""
+    """The optional content of a token set's blocks, besides codes, positions and keys."""
 
     classes: bool
     captions: bool

@@ -73,7 +73,7 @@ class TokenBlock:
 
 
 def offsets_of(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Where each image's codes begin, and where the last ones end: [B] → [B + 1]."""
+    """The start of each image's codes, and the end of the last one's: [B] → [B + 1]."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
@@ -94,7 +94,7 @@ ARRAYS = {
 OFFSETS = "offsets"
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 NO_HEADER = (ValueError, TypeError, SyntaxError, EOFError, LookupError, tokenize.TokenError)
-"""What numpy raises for bytes that do not begin an npy file."""
+"""numpy's exceptions for bytes that do not begin an npy file."""
 
 
 def read_token_shard(path: Path) -> Iterator[TokenBlock]:

@@ -283,7 +283,7 @@ STARTS = (
     start(
         "a part to freeze that is misspelt",
         "`freeze: [encodr]`",
-        "mqvae.freeze names encodr, which is no part of this model; the nearest are encoder",
+        "mqvae.freeze names encodr, which is not a part of this model; the nearest are encoder",
         starting("train_mqvae", "mqvae.freeze=[encodr]", make=the("mqvae")),
     ),
     start(

@@ -26,7 +26,7 @@ class Best(nn.Module):
 
     def __init__(self, average: nn.Module, settings: TrainingSettings) -> None:
         super().__init__()
-        self.settings, self.average = settings, [average]  # in a list: it is no part of this module
+        self.settings, self.average = settings, [average]  # in a list: it does not belong to this module
         self.model = copy.deepcopy(average).cpu() if settings.keep == "best" else None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("value", torch.zeros((), dtype=torch.float64))
@@ -46,7 +46,7 @@ class Best(nn.Module):
 
     @property
     def enough(self) -> bool:
-        """Whether so many validations in a row were no better that the run stops."""
+        """Whether the run stops, because too many validations in a row brought no improvement."""
         return self.settings.patience is not None and int(self.waited) >= self.settings.patience
 
     @property

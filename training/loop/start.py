@@ -1,4 +1,4 @@
-"""What a training starts from: published weights (`init_from`), whole or as far as they fit, and parts that stay as they are.
+"""The start of a training: published weights (`init_from`), complete or as far as they fit, and frozen parts.
 
 All of it is checked before any worker starts.
 """
@@ -36,12 +36,12 @@ def same_shape(
 
 @dataclass(frozen=True)
 class Start:
-    """What a model in training has from elsewhere.
+    """The weights that a model in training got from elsewhere.
 
     Attributes:
-        taken: names of the weights that were read, resized ones too.
+        taken: names of the weights that were read, including resized ones.
         frozen: names of the weights that do not learn.
-        told: a line for each weight that is not as it was there.
+        told: one line for each weight that differs from there.
     """
 
     taken: frozenset[str] = frozenset()
@@ -50,7 +50,7 @@ class Start:
 
 
 def started(model: nn.Module, settings: TrainingSettings, refit: Refit = same_shape) -> Start:
-    """Bring a model to where its training starts: weights of `init_from`, where there are any, and frozen parts.
+    """Prepare a model for training: weights of `init_from`, if given, and frozen parts.
 
     Raises:
         UserError: the weights are missing or do not fit, or a pattern of `freeze` fits nothing.
@@ -177,7 +177,7 @@ def freeze(model: nn.Module, patterns: Sequence[str], setting: str) -> frozenset
                 name for name, _ in model.named_children()
             ]
             raise UserError(
-                f"{setting} names {pattern}, which is no part of this model; the nearest are {', '.join(near)}"
+                f"{setting} names {pattern}, which is not a part of this model; the nearest are {', '.join(near)}"
             )
         frozen |= {name for name in state if any(f"{name}.".startswith(f"{hit}.") for hit in hits)}
     for name, parameter in model.named_parameters():

@@ -175,7 +175,7 @@ def _is_enough(best: Best, settings: TrainingSettings, workers: Workers) -> bool
     stops = bool(from_first(int(best.enough), workers.size, workers.device))
     if stops and workers.rank == 0:
         say(
-            f"stopped early: {settings.patience} validations in a row were no better than the {settings.BEST_BY} "
+            f"stopped early: {settings.patience} validations in a row did not beat the {settings.BEST_BY} "
             f"{float(best.value):.5g} after {int(best.step):,} steps"
         )
     return stops

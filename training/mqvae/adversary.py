@@ -6,7 +6,7 @@ from workspace.errors import UserError
 
 
 def first_discriminator(settings: MQVAESettings) -> PatchDiscriminator:
-    """A discriminator of the settings' sizes; with the weights in `init_from`, where there are some.
+    """A discriminator of the settings' sizes; with the weights in `init_from`, if given.
 
     Raises:
         UserError: those are damaged, or of other sizes and `init_partial` is false.

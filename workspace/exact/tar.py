@@ -22,7 +22,7 @@ SAME = {"user": "", "group": "", "mode": 0o644, "mtime": 0, "encoder": False}
 BUFFER = 1 << 17
 """Buffer size in bytes; `tarfile` alone would make a system call per 10 KB."""
 BROKEN = (tarfile.TarError, OSError, EOFError, OverflowError)
-"""What `tarfile` raises for bytes that are not a tar."""
+"""`tarfile`'s exceptions for bytes that are not a tar."""
 
 
 @dataclass(frozen=True)
