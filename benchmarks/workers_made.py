@@ -1,4 +1,4 @@
-"""One of two workers of row 15: trains two copies of a model in turn, one with each way of summing gradients, and times both.
+"""One of two workers of row 16: trains two copies of a model in turn, one with each way of summing gradients, and times both.
 
 python -m benchmarks.workers_made RANK STEPS MODEL OUT     with the store of the group beside OUT
 """

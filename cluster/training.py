@@ -14,20 +14,22 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from cluster.back import watched_for_room
 from cluster.devices import device_of, reproducible, use_threads
 from cluster.losses import first_line, is_loss, is_relayed
 from cluster.session import Granted, require_room, session
 from cluster.trainer import trainer_of
 from cluster.watching import shown
-from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.errors import RegroupError, UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.progress import say
+from workspace.runs import REGROUP
 from workspace.settings import Compute
 
 Config = TypeVar("Config")
@@ -87,9 +89,15 @@ def _fit_on_ray(
     size, in_vain = compute.workers, 0
     while True:
         before = _newest_checkpoint(folder)
+        (folder / "work" / REGROUP).unlink(missing_ok=True)
         try:
-            _one_group(worker, config, compute, size, gpu, folder)
+            with watched_for_room(granted, size, folder) if size < compute.workers else nullcontext():
+                _one_group(worker, config, compute, size, gpu, folder)
         except ray.train.TrainingFailedError as error:
+            if any(isinstance(found, RegroupError) for found in _causes(error)):
+                size, in_vain = require_room(compute, gpu), 0
+                say(f"{size} of {compute.workers} workers continue from the last checkpoint")
+                continue
             raised = _mistake(error)
             if raised is not None:
                 raise raised from error

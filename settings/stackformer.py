@@ -20,6 +20,11 @@ class StackformerSettings(TrainingSettings):
     cfg_dropout: NonNegativeFloat = Field(
         description="share of samples whose condition is dropped, for classifier-free guidance", lt=1
     )
+    activation_checkpointing: bool = Field(
+        default=False,
+        description="compute each block's activations again in the backward pass instead of keeping them: less memory, a "
+        "third more time",
+    )
     model: NetworkConfig
 
     def check(self, where: str, compute: Compute) -> None:

@@ -70,7 +70,11 @@ class TrainingSettings(Section):
         description="decay of the moving average of the weights, which is what is published", lt=1
     )
     precision: Precision = Field(
-        description="fp32, tf32 (GPU: matrix products in TF32), bf16 (autocast) or float64"
+        description="fp32, tf32 (GPU: matrix products in TF32), bf16 or fp16 (autocast; fp16 scales the loss) or float64"
+    )
+    max_bad_steps: NonNegativeInt = Field(
+        default=10,
+        description="steps in a row that are skipped because a loss or a gradient is not finite; one more stops the run",
     )
     compile: bool = Field(description="run the model through torch.compile")
     init_from: Path | None = Field(
@@ -165,6 +169,11 @@ class TrainingSettings(Section):
                 f"{where}.global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}"
             )
         self._check_workers(where, compute.workers)
+        if self.precision == "fp16" and not self.max_bad_steps:
+            raise UserError(
+                f"{where}.max_bad_steps is 0 and precision is fp16, whose loss scale is found by steps that overflow and are "
+                "skipped; expected ≥ 1"
+            )
 
     def _check_workers(self, where: str, workers: int) -> None:
         if self.micro_batches < workers:

@@ -38,5 +38,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 
 
+class RegroupError(RuntimeError):
+    """A group of workers ended itself after a checkpoint, so that a larger one may start from there."""
+
+
 class PeerLostError(RuntimeError):
     """A collective failed because a worker, its node or the network is gone. The group may start again."""

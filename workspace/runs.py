@@ -37,6 +37,8 @@ from workspace.links import link_or_copy
 
 RUNS = Path(".runs")
 LINES = "lines.json"
+REGROUP = "regroup"
+"""A file in a training's `work`: the group ends after its next checkpoint, so that more workers may continue from there."""
 """File in a run's folder with the lines to print after its result is published."""
 
 

@@ -1,11 +1,14 @@
 """Precision and memory format: dtype of weights, precision of forward passes, kernels of optimisers."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 
-Precision = Literal["fp32", "tf32", "bf16", "float64"]
-"""fp32; tf32 (fp32 whose products a GPU may round to TF32); bf16 (fp32 weights under autocast); float64 (reference runs)."""
+Precision = Literal["fp32", "tf32", "bf16", "fp16", "float64"]
+"""fp32; tf32 (fp32 whose products a GPU may round to TF32); bf16, and fp16 for GPUs without it (fp32 weights under autocast);
+float64 (reference runs)."""
+HALVES: Mapping[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 ChannelsLast = Literal["auto", True, False]
 """Memory format of convolutions; auto uses the faster one on the device."""
 
@@ -16,8 +19,9 @@ def weight_dtype(precision: Precision) -> torch.dtype:
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """Autocast to bf16 if the precision is bf16; otherwise a context that changes nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """Autocast to bf16 or fp16 if that is the precision; otherwise a context that changes nothing."""
+    half = HALVES.get(precision, torch.bfloat16)
+    return torch.autocast(device.type, half, enabled=precision in HALVES)
 
 
 def allow_tf32(convolutions: bool, products: bool) -> None:

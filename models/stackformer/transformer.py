@@ -9,12 +9,13 @@ Shapes: B sequences, M tokens, D width, H heads, E = D / H, P = E / 2 rotated pa
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 BlockKind = Literal["gpt", "modern"]
 LONGEST_TURN = 100.0
@@ -128,12 +129,24 @@ class ModernBlock(nn.Module):
         return x_BMD + added_BMD, v_BHME
 
 
-class Transformer(nn.Module):
+class _Stack(nn.Module):
+    """What both kinds of transformers share: whether the backward pass computes a block's activations again (`checkpointing`)."""
+
+    checkpointing: bool
+
+    def _run(self, block: nn.Module, *inputs: Any) -> Any:
+        """One block; only its inputs are kept for the backward pass where `checkpointing` is true."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
+
+
+class Transformer(_Stack):
     """A stack of `gpt` blocks and a final norm; linear maps are initialised as in GPT-2."""
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.width, self.heads = width, heads
+        self.width, self.heads, self.checkpointing = width, heads, False
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         for name, weight in self.named_parameters():
@@ -146,12 +159,12 @@ class Transformer(nn.Module):
     def forward(self, u_BMD: Tensor, place_BM: Tensor) -> Tensor:
         """H = Transformer(U), [B, M, D]; positions are part of U, so `place_BM` is not used."""
         for block in self.blocks:
-            u_BMD = block(u_BMD)
+            u_BMD = self._run(block, u_BMD)
         h_BMD: Tensor = self.norm(u_BMD)
         return h_BMD
 
 
-class ModernTransformer(nn.Module):
+class ModernTransformer(_Stack):
     """A stack of `modern` blocks and a final norm.
 
     Args:
@@ -163,7 +176,7 @@ class ModernTransformer(nn.Module):
 
     def __init__(self, width: int, heads: int, layers: int, dropout: float, num_positions: int) -> None:
         super().__init__()
-        self.width, self.heads = width, heads
+        self.width, self.heads, self.checkpointing = width, heads, False
         self.blocks = nn.ModuleList(ModernBlock(width, heads, dropout) for _ in range(layers))
         turns = place_turns(num_positions, width // heads // 2)
         self.register_buffer(
@@ -184,7 +197,7 @@ class ModernTransformer(nn.Module):
         """H = Transformer(U), [B, M, D], the tokens at cells `place_BM`, int64 in 0 … L (L for <sos>)."""
         turns, x_BMD, first_v_BHME = self.turns(place_BM), rms_norm(u_BMD), None
         for block in self.blocks:
-            x_BMD, v_BHME = block(x_BMD, turns, first_v_BHME)
+            x_BMD, v_BHME = self._run(block, x_BMD, turns, first_v_BHME)
             first_v_BHME = v_BHME if first_v_BHME is None else first_v_BHME
         return rms_norm(x_BMD)
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 import torch
 import torch.distributed
 
+from cluster import back as growing
 from cluster import devices, session, training
 from cluster.session import granted_of
 from cluster.shard_map import Mapper, ShardJob, map_shards
 from cluster.training import WorkerGroup, _mistake, fit
 from tests.cluster.work import doubling, jobs
-from workspace.errors import PeerLostError, UserError, is_out_of_memory
+from tests.waiting import until
+from workspace.errors import PeerLostError, RegroupError, UserError, is_out_of_memory
+from workspace.runs import REGROUP
 from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
@@ -265,3 +269,61 @@ def test_a_group_that_left_a_new_checkpoint_is_tried_again_and_three_in_vain_are
     with pytest.raises(RuntimeError, match="died 3 times without a new checkpoint: a worker was killed"):
         training._fit_on_ray(lambda config, group: None, None, granted, tmp_path)
     assert len(tried) == 8
+
+
+def test_a_group_that_ended_for_more_workers_is_followed_by_a_larger_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node is lost, the group continues with one worker; the node comes back, and is used after the next checkpoint."""
+    train = pytest.importorskip("ray.train")
+    sizes: list[int] = []
+    back = threading.Event()
+
+    class Ended(train.TrainingFailedError):  # type: ignore[misc]
+        def __init__(self, why: Exception) -> None:
+            Exception.__init__(self, str(why))
+            self.worker_failures = {0: why}
+
+    def group(worker: Any, config: Any, compute: Compute, size: int, gpu: bool, folder: Path) -> None:
+        sizes.append(size)
+        asked = folder / "work" / REGROUP
+        assert not asked.exists()
+        if sizes == [2]:
+            raise Ended(PeerLostError("[gloo] Connection closed by peer"))
+        if size == 1:
+            back.set()
+            until(asked.exists, 20)
+            raise Ended(RegroupError("there is room for more workers"))
+
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(training, "_one_group", group)
+    monkeypatch.setattr(training, "require_room", lambda compute, gpu: 1 + back.is_set())
+    monkeypatch.setattr(growing, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(growing, "listed_room", lambda gpu: 1 + back.is_set())
+    monkeypatch.setattr(growing, "usable_room", lambda granted, folder: 2)
+    granted = session.Granted(HERE.model_copy(update={"workers": 2}), gpu=False)
+    training._fit_on_ray(lambda config, group: None, None, granted, tmp_path)
+    assert sizes == [2, 1, 2]
+
+
+def test_a_node_that_came_back_unfit_is_named_once_and_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, said = list[int](), list[str]()
+
+    def listed(gpu: bool) -> int:
+        looks.append(1)
+        return 2
+
+    def unfit(granted: Any, folder: Path) -> int:
+        raise UserError("node 10.0.0.5 has torch 2.11.0")
+
+    monkeypatch.setattr(growing, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(growing, "listed_room", listed)
+    monkeypatch.setattr(growing, "usable_room", unfit)
+    monkeypatch.setattr(growing, "say", said.append)
+    granted = session.Granted(HERE.model_copy(update={"workers": 2}), gpu=False)
+    with growing.watched_for_room(granted, 1, tmp_path):
+        until(lambda: len(looks) > 3, 20)
+    assert said == ["a node came back and cannot be used yet: node 10.0.0.5 has torch 2.11.0"]
+    assert not (tmp_path / "work" / REGROUP).exists()

@@ -68,6 +68,7 @@ TRAINING = MQVAESettings(
     precision="float64",
     channels_last=False,
     compile=False,
+    max_bad_steps=0,
     quantize_start=4,
     loss=LOSS,
     exploration=ExplorationConfig(noise=2.0, anneal_start=6, anneal_end=12, freeze_start=16),

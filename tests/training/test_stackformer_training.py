@@ -34,6 +34,7 @@ TRAINING = StackformerSettings(
     ema_decay=0.8,
     precision="fp32",
     compile=False,
+    max_bad_steps=0,
     seed=0,
     global_batch=16,
     micro_batch=8,

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from training.loop.best import Best
@@ -26,7 +27,11 @@ STATE, TENSORS, WRITING = "state.json", "state.safetensors", ".writing-"
 
 
 def save_checkpoint(
-    folder: Path, step: int, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+    folder: Path,
+    step: int,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    scaler: GradScaler | None = None,
 ) -> Path:
     """Write `folder/step-…` atomically and remove all but the newest two.
 
@@ -35,6 +40,7 @@ def save_checkpoint(
         step: number of finished steps.
         modules: name → module whose state is saved.
         optimizers: name → optimiser whose moments are saved.
+        scaler: the loss scale, saved where it is in use.
 
     Raises:
         UserError: a weight is not finite; saving it would replace a good checkpoint.
@@ -64,7 +70,9 @@ def save_checkpoint(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSORS
     )
     sha256 = sha256_file(beside / TENSORS)
-    write_sealed(beside / STATE, {"step": step, "optimizers": groups, "sha256": sha256})
+    scale = scaler.state_dict() if scaler is not None else {}
+    facts = {"step": step, "optimizers": groups, "sha256": sha256} | ({"scaler": scale} if scale else {})
+    write_sealed(beside / STATE, facts)
     target = checkpoint_path(folder, step)
     if target.exists():
         shutil.rmtree(target)
@@ -116,7 +124,12 @@ def _check(path: Path) -> dict[str, Any]:
     return state
 
 
-def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> int:
+def load_checkpoint(
+    path: Path,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    scaler: GradScaler | None = None,
+) -> int:
     """Restore modules and optimisers in place; returns the number of finished steps.
 
     Raises:
@@ -139,6 +152,8 @@ def load_checkpoint(path: Path, modules: Mapping[str, nn.Module], optimizers: Ma
         groups = [saved | mine for saved, mine in zip(state["optimizers"][name], own, strict=True)]
         optimizer.load_state_dict({"state": moments, "param_groups": groups})
         _lay_out(optimizer)
+    if scaler is not None and "scaler" in state:
+        scaler.load_state_dict(state["scaler"])
     step: int = state["step"]
     return step
 

@@ -5,17 +5,18 @@ does not depend on the number of workers. All randomness is keyed by (seed, step
 is bit-identical to an uninterrupted one (one worker, CPU).
 """
 
-import fcntl
 import json
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from settings.training import TrainingSettings
@@ -28,18 +29,17 @@ from training.loop.checkpoints import (
     save_checkpoint,
 )
 from training.loop.group import from_first, reducer
+from training.loop.lock import alone
 from training.loop.optimizers import Muon
 from training.loop.parallel import accumulating, summing
 from training.loop.watch import Admit, Watch, floats
 from training.mirror import pull, push
-from workspace.errors import UserError
+from workspace.errors import RegroupError
 from workspace.exact.seeds import micro_batch_seed
 from workspace.progress import Progress, say
-from workspace.runs import RunFolder
+from workspace.runs import REGROUP, RunFolder
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
-LINGERING_SECONDS = 60.0
-"""Seconds that a training waits for a worker of a killed driver to stop writing, before it gives up."""
 ATTEMPTS = "attempts.jsonl"
 """File with one line per start of a training: the steps already done, and the number of workers."""
 
@@ -70,6 +70,10 @@ class TrainingModule(Protocol[Batch_contra]):
     @property
     def optimizers(self) -> Mapping[str, Optimizer]:
         """Optimisers by name."""
+
+    @property
+    def scaler(self) -> GradScaler:
+        """Scales losses where the precision is fp16, and else does nothing."""
 
     @property
     def parallel(self) -> Sequence[nn.Module]:
@@ -136,32 +140,37 @@ def train(
         What is to be published: averaged weights, those after the last step or, on rank 0, of the best validation.
 
     Raises:
-        UserError: a loss term or a gradient is not finite; the error names the step, the term and the last good checkpoint.
+        UserError: a loss term or a gradient is not finite in more than `settings.max_bad_steps` steps in a row; the error names
+            the last step, the term and the last good checkpoint.
+        RegroupError: a checkpoint was just written, and there is room for more workers.
     """
-    watch = Watch(workers.device, folder.work)
+    watch = Watch(workers.device, folder.work, settings.max_bad_steps)
     training_module.connect(workers.size)
     best = Best(training_module.modules["ema"], settings)
     modules = dict(training_module.modules) | ({"best": best} if settings.watches_best else {})
-    with _alone(folder.work) if workers.rank == 0 else nullcontext():
+    with alone(folder.work) if workers.rank == 0 else nullcontext():
         start = _resume(training_module, modules, workers, folder)
         for optimizer in training_module.optimizers.values():
             if isinstance(optimizer, Muon):
                 optimizer.share(workers.rank, workers.size, reducer(workers.size))
         recorder = _Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
         try:
+            skipped = 0
             for step in range(start, start if best.enough else settings.steps):
                 numbers = step_once(training_module, batches(step), step, settings, workers, watch)
                 terms = None
                 if settings.due(step + 1):  # the only place where numbers leave the device
-                    watch.look()
+                    skipped = watch.look()
                     terms = floats(numbers)
                 if recorder is not None:
-                    recorder.after_step(step + 1, terms, training_module)
+                    recorder.after_step(step + 1, terms, training_module, skipped)
                 stops = settings.validates(step + 1) and _is_enough(best, settings, workers)
                 if recorder is not None and (stops or settings.keeps(step + 1)):
                     _keep(training_module, modules, step + 1, folder)
                 if stops:
                     break
+                if settings.keeps(step + 1) and step + 1 < settings.steps:
+                    _make_room(workers, folder)
         finally:
             if recorder is not None:
                 recorder.close()
@@ -181,27 +190,6 @@ def _is_enough(best: Best, settings: TrainingSettings, workers: Workers) -> bool
     return stops
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock on a run's folder, because a worker may outlive its killed driver for a moment.
-
-    Raises:
-        UserError: another process still holds the lock.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + LINGERING_SECONDS
-    with (folder / "writing.lock").open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise UserError(f"another process trains in {folder}: wait for it, or stop it") from error
-                time.sleep(0.1)
-        yield
-
-
 def _resume(
     training_module: TrainingModule[Batch_contra],
     modules: Mapping[str, nn.Module],
@@ -215,7 +203,8 @@ def _resume(
     steps = 0 if found is None else int(found.name.removeprefix("step-"))
     done = from_first(steps, workers.size, workers.device)
     path = checkpoint_path(folder.work, done)
-    return load_checkpoint(path, modules, training_module.optimizers) if done else 0
+    parts = modules, training_module.optimizers, training_module.scaler
+    return load_checkpoint(path, *parts) if done else 0
 
 
 def _keep(
@@ -225,9 +214,21 @@ def _keep(
     folder: TrainingFolder,
 ) -> None:
     """Save a checkpoint, and copy it to the mirror if there is one."""
-    path = save_checkpoint(folder.work, done, modules, training_module.optimizers)
+    parts = modules, training_module.optimizers, training_module.scaler
+    path = save_checkpoint(folder.work, done, *parts)
     if folder.mirror is not None:
         push(path, folder.mirror)
+
+
+def _make_room(workers: Workers, folder: TrainingFolder) -> None:
+    """End the group where the driver asks for it.
+
+    Raises:
+        RegroupError: it does.
+    """
+    asked = workers.rank == 0 and (folder.work / REGROUP).exists()
+    if from_first(int(asked), workers.size, workers.device):
+        raise RegroupError("there is room for more workers")
 
 
 def step_once(
@@ -277,11 +278,16 @@ class _Recorder:
         self._clock, self._counted = time.monotonic(), start
 
     def after_step(
-        self, done: int, terms: dict[str, float] | None, training_module: TrainingModule[Batch_contra]
+        self,
+        done: int,
+        terms: dict[str, float] | None,
+        training_module: TrainingModule[Batch_contra],
+        skipped: int,
     ) -> None:
         """Update the bar; log and validate where due (`terms` is None where not)."""
         last = done == self.settings.steps
         shown = {name: value for name, value in (terms or {}).items() if name in ("loss", "code", "position")}
+        shown |= {"skipped": float(skipped)} if skipped else {}
         self.bar.update(done, **shown, images_per_second=self.bar.rate * self.settings.global_batch)
         if terms is None:
             return
@@ -289,8 +295,9 @@ class _Recorder:
             now = time.monotonic()
             rate = (done - self._counted) * self.settings.global_batch / max(now - self._clock, 1e-9)
             row = terms | {"samples_per_second": rate}
-            self.train.add(done, row)
-            self.live.add(done, "train", row)
+            if all(math.isfinite(value) for value in row.values()):  # not of a step that was skipped
+                self.train.add(done, row)
+                self.live.add(done, "train", row)
             self._clock, self._counted = now, done
         if self.settings.validates(done):
             numbers = training_module.validate(done)

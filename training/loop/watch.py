@@ -1,16 +1,17 @@
 """Checks that all numbers of a training are finite before any weight changes, without making the host wait for the device.
 
-On a CPU a non-finite number stops the run at once, before the optimiser's step. On other devices the result of the check stays
-on the device: from the first bad step on, optimisers and codebook do not change, and the host finds out, with the number of
-that step, at its next look (before a row of the curves, a validation or a checkpoint). Meanwhile the EMA only moves towards
-finite weights, and nobody reads it.
+In a step with a non-finite number neither optimisers nor codebook move: the step is skipped. After `max_bad_steps` of them in a
+row one more stops the run, on a CPU at once. On other devices the result of the check stays on the device: from that step on
+nothing moves, and the host finds out at its next look (before a row of the curves, a validation or a checkpoint). The EMA moves
+in every step, towards weights that are finite.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from training.loop.checkpoints import list_checkpoints
@@ -21,55 +22,73 @@ Admit = Callable[[Mapping[str, Tensor]], Tensor]
 
 
 class Watch:
-    """Keeps the numbers of the first step that has a non-finite one.
+    """Finds the steps in which a number is not finite, and the one at which they are too many in a row.
 
     Args:
-        device: device of the numbers.
-        folder: folder of the run's checkpoints, for the error.
+        device: where the numbers are.
+        folder: where the run's checkpoints are, for the error.
+        limit: bad steps in a row that are skipped; one more ends the run.
     """
 
-    def __init__(self, device: torch.device, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, device: torch.device, folder: Path, limit: int = 0) -> None:
+        self.folder, self.limit = folder, limit
         self.fine = torch.ones((), dtype=torch.bool, device=device)
-        self._before = self.fine
-        self._step = torch.zeros((), dtype=torch.int64, device=device)
+        self._over = ~self.fine
+        self._row = torch.zeros((), dtype=torch.int64, device=device)
+        self._skipped, self._step = self._row, self._row
         self._seen: dict[tuple[str, ...], Tensor] = {}
 
     def begin(self, step: int) -> None:
-        """Begin step `step` (0-based), to which later numbers belong."""
-        self._before = self.fine
-        self._step = torch.where(self.fine, step, self._step)
+        """Begin step `step` (0-based): later numbers belong to it."""
+        self._skipped = self._skipped + ~self.fine
+        self._row = torch.where(self.fine, 0, self._row + 1)
+        self._over = self._row > self.limit
+        self.fine = ~self._over
+        self._step = torch.where(self._over, self._step, step)
+        # what an earlier step saw must not be named for this one
+        self._seen = {
+            names: torch.where(self._over, values, torch.zeros_like(values))
+            for names, values in self._seen.items()
+        }
 
     def admit(self, numbers: Mapping[str, Tensor]) -> Tensor:
         """Check numbers of the current step; see `Admit`.
 
         Raises:
-            UserError: one is not finite and the device is a CPU.
+            UserError: one is not finite, as in the `limit` steps before, and the device is a CPU.
         """
         names = tuple(numbers)
         values = torch.stack([value.detach().double() for value in numbers.values()])
-        self._seen[names] = torch.where(self._before, values, self._seen.get(names, values))
+        self._seen[names] = torch.where(self._over, self._seen.get(names, values), values)
         self.fine = self.fine & torch.isfinite(values).all()
         if self.fine.device.type == "cpu":
             self.look()
         return self.fine
 
-    def look(self) -> None:
-        """Wait for the device and raise if a number was not finite.
+    def look(self) -> int:
+        """Wait for the device; returns how many steps were skipped so far.
 
         Raises:
-            UserError: a number was not finite; the error names the step, the number and the last good checkpoint.
+            UserError: too many bad steps in a row; the last one, its number and the last good checkpoint are named.
         """
         if self.fine:
-            return
+            return int(self._skipped)
+        if not self._over and self._row < self.limit:
+            return int(self._skipped) + 1
         names = [name for group in self._seen for name in group]
         values = torch.cat(list(self._seen.values()))
         bad = int((~torch.isfinite(values)).nonzero()[0])
         kept = list_checkpoints(self.folder)
+        before = f", after {self.limit} skipped steps in a row" if self.limit else ""
         raise UserError(
-            f"step {int(self._step) + 1}: {names[bad]} is {float(values[bad])}; lower the learning rate, or clip gradients "
-            f"(the last good checkpoint is {kept[-1] if kept else 'none yet'})"
+            f"step {int(self._step) + 1}: {names[bad]} is {float(values[bad])}{before}; lower the learning rate, or clip "
+            f"gradients (the last good checkpoint is {kept[-1] if kept else 'none yet'})"
         )
+
+
+def finite(numbers: Mapping[str, Tensor]) -> Tensor:
+    """An `Admit` of these numbers alone, whatever else the step saw."""
+    return torch.isfinite(torch.stack([value.detach().double() for value in numbers.values()])).all()
 
 
 def unwatched(numbers: Mapping[str, Tensor]) -> Tensor:
@@ -84,10 +103,25 @@ def gradient_norm(*optimizers: Optimizer) -> Tensor:
     return nn.utils.get_total_norm(gradients) if gradients else groups[0][0].new_zeros(())
 
 
+def unscale(scaler: GradScaler, optimizers: Collection[Optimizer]) -> dict[str, Tensor]:
+    """Divide gradients, summed over workers, by the loss scale; returns it for the curves, {} where there is none."""
+    if not scaler.is_enabled():
+        return {}
+    for optimizer in optimizers:
+        scaler.unscale_(optimizer)
+    return {"loss_scale": scale_of(scaler, optimizer.param_groups[0]["params"][0])}
+
+
+def scale_of(scaler: GradScaler, like: Tensor) -> Tensor:
+    """The loss scale, a scalar on the device of `like`, which has its dtype."""
+    return scaler.scale(like.new_ones(()))
+
+
 def step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Step the optimiser only if `fine`, a bool scalar on the weights' device, is true, without making the host wait."""
-    if fine.device.type == "cpu":  # on a CPU the watch has already raised
-        optimizer.step()
+    """Take the optimiser's step only if `fine`, a bool scalar on the weights' device, is true; the host does not wait for it."""
+    if fine.device.type == "cpu":
+        if fine:
+            optimizer.step()
     elif all(group.get("fused") for group in optimizer.param_groups):
         _fused_step_if(optimizer, fine)
     else:
@@ -105,12 +139,24 @@ def _fused_step_if(optimizer: Optimizer, fine: Tensor) -> None:
 
 @torch.no_grad()
 def _restoring_step_if(optimizer: Optimizer, fine: Tensor) -> None:
-    """Step, then restore the weights if `fine` is false. Moments are not restored, because the run stops after a bad step."""
+    """Step, then restore weights and moments if `fine` is false; moments made in this step become 0, as they begin.
+
+    A count of steps on the host is not restored, because the host would have to wait.
+    """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     kept = [weight.clone() for weight in weights]
+    moments = {
+        (weight, name): value.clone()
+        for weight, values in optimizer.state.items()
+        for name, value in values.items()
+    }
     optimizer.step()
     for weight, before in zip(weights, kept, strict=True):
         weight.copy_(torch.where(fine, weight, before))
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if value.device == fine.device:
+                value.copy_(torch.where(fine, value, moments.get((weight, name), torch.zeros_like(value))))
 
 
 def floats(numbers: Mapping[str, Tensor | float]) -> dict[str, float]:

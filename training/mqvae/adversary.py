@@ -1,4 +1,6 @@
-"""The discriminator that a training begins with: a new one, or the one that was published beside the weights it starts from."""
+"""The discriminator: what a training begins with (a new one, or the one published beside its start weights), and its calls."""
+
+from torch import Tensor, nn
 
 from models.mqvae.discriminator import FOLDER, PatchDiscriminator
 from settings.mqvae import MQVAESettings
@@ -28,3 +30,15 @@ def first_discriminator(settings: MQVAESettings) -> PatchDiscriminator:
             "them equal, or set mqvae.init_partial: true for a new discriminator"
         )
     return made
+
+
+class Judge(nn.Module):
+    """A discriminator on a reconstruction and its image: one forward pass for one backward pass, as DDP counts them."""
+
+    def __init__(self, discriminator: nn.Module) -> None:
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, fake_BCHW: Tensor, real_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of both."""
+        return self.discriminator(fake_BCHW), self.discriminator(real_BCHW)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Adam, Optimizer
 
 from models.base.moving import sent
@@ -25,8 +26,8 @@ from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.parallel import replicated
 from training.loop.schedules import anneal, set_learning_rate
 from training.loop.start import Start
-from training.loop.watch import Admit, gradient_norm, step_if, unwatched
-from training.mqvae.adversary import first_discriminator
+from training.loop.watch import Admit, finite, gradient_norm, scale_of, step_if, unscale, unwatched
+from training.mqvae.adversary import Judge, first_discriminator
 from workspace.exact.seeds import hashed, step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
@@ -50,18 +51,6 @@ class ImageBatch:
     image_BCHW: Tensor
     first: int
     seeds: Sequence[int]
-
-
-class _Judge(nn.Module):
-    """A discriminator on a reconstruction and its image: one forward pass for one backward pass, as DDP counts them."""
-
-    def __init__(self, discriminator: nn.Module) -> None:
-        super().__init__()
-        self.discriminator = discriminator
-
-    def forward(self, fake_BCHW: Tensor, real_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of both."""
-        return self.discriminator(fake_BCHW), self.discriminator(real_BCHW)
 
 
 class MQVAETrainingModule:
@@ -101,6 +90,7 @@ class MQVAETrainingModule:
         self.model = self._place(model)
         self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if settings.compile else self.model
         self.parallel: Sequence[nn.Module] = []
+        self.scaler = GradScaler(device.type, enabled=settings.precision == "fp16")
         self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         betas = (settings.beta1, settings.beta2)
@@ -113,7 +103,7 @@ class MQVAETrainingModule:
         if settings.loss.adversarial:
             self.discriminator = self._place(first_discriminator(settings))
             self.modules["discriminator"] = self.discriminator
-            self.judge: Callable[..., tuple[Tensor, Tensor]] = _Judge(self.discriminator)
+            self.judge: Callable[..., tuple[Tensor, Tensor]] = Judge(self.discriminator)
             self.optimizers["discriminator"] = Adam(
                 self.discriminator.parameters(),
                 lr=settings.loss.discriminator_learning_rate,
@@ -129,7 +119,7 @@ class MQVAETrainingModule:
         replica = replicated(self.model)
         self.run, self.parallel = torch.compile(replica) if self.settings.compile else replica, [replica]
         if self.settings.loss.adversarial:
-            judge = replicated(_Judge(self.discriminator))
+            judge = replicated(Judge(self.discriminator))
             self.judge, self.parallel = judge, [replica, judge]
 
     def _place(self, module: Any) -> Any:
@@ -222,30 +212,39 @@ class MQVAETrainingModule:
         Accumulates the discriminator's gradients; returns the generator's gradient at the image, and the loss terms.
         """
         with self._autocast():
-            fake, real = self.judge(leaf_BCHW, image_BCHW)
+            fake, real = (self._ready_to_scale(logits) for logits in self.judge(leaf_BCHW, image_BCHW))
             adversarial, discriminator_loss = hinge_generator(fake), hinge_discriminator(real, fake)
-        (gradient_BCHW,) = torch.autograd.grad(adversarial, leaf_BCHW, retain_graph=True)
-        torch.autograd.backward(share * discriminator_loss, inputs=list(self.discriminator.parameters()))
+        (gradient_BCHW,) = torch.autograd.grad(self.scaler.scale(adversarial), leaf_BCHW, retain_graph=True)
+        if self.scaler.is_enabled():
+            gradient_BCHW = gradient_BCHW / scale_of(self.scaler, leaf_BCHW)
+        loss = self.scaler.scale(share * discriminator_loss)
+        torch.autograd.backward(loss, inputs=list(self.discriminator.parameters()))
         return gradient_BCHW, {
             "adversarial": adversarial.detach().to(self.dtype),
             "discriminator": discriminator_loss.detach(),
         }
 
+    def _ready_to_scale(self, tensor: Tensor) -> Tensor:
+        """fp32 where losses are scaled: the largest scale is beyond fp16's range."""
+        return tensor.float() if self.scaler.is_enabled() else tensor
+
     def _adaptive_weight(self, output: MQVAEOutput, rec_BCHW: Tensor, adv_BCHW: Tensor) -> Tensor:
         """The adaptive weight, from both losses' gradients at the image, with a backward pass of the last convolution only."""
-        dtype = output.reconstruction_BCHW.dtype
+        dtype = self._ready_to_scale(output.reconstruction_BCHW).dtype
         rec_at_weight, adv_at_weight = (
             self.model.last_layer_gradient(output.hidden_BCHW, gradient_BCHW.to(dtype))
             for gradient_BCHW in (rec_BCHW, adv_BCHW)
         )
         return adaptive_weight(rec_at_weight, adv_at_weight, self.settings.loss.adaptive_max)
 
-    @staticmethod
-    def _backward(recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float) -> None:
+    def _backward(
+        self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float
+    ) -> None:
         """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image."""
-        roots, gradients = [recovered_BCHW], [gradient_BCHW]
+        roots, gradients = [recovered_BCHW], [self.scaler.scale(gradient_BCHW)]
         if commitment.requires_grad:
-            roots, gradients = [*roots, commitment], [*gradients, torch.full_like(commitment, share)]
+            gradient = self.scaler.scale(torch.full_like(commitment, share))
+            roots, gradients = [*roots, commitment], [*gradients, gradient]
         torch.autograd.backward(roots, gradients)
 
     def finish_step(
@@ -260,6 +259,7 @@ class MQVAETrainingModule:
             set_learning_rate(
                 self.optimizers["discriminator"], share * self.settings.loss.discriminator_learning_rate
             )
+        scale = unscale(self.scaler, self.optimizers.values())
         of_model = [optimizer for name, optimizer in self.optimizers.items() if name != "discriminator"]
         norms = {"model": gradient_norm(*of_model)}
         if "discriminator" in self.optimizers:
@@ -278,16 +278,23 @@ class MQVAETrainingModule:
             if isinstance(module, ScoreNorm):
                 module.settle(reduce, fine)
         numbers = self._update_codebook(step, reduce, admit)
+        self.scaler.update()
         self.ema.update(step)
         self._codebook_batches.clear()
-        return {"gradient_norm": norm, "learning_rate": rate, **numbers}
+        return {"gradient_norm": norm, "learning_rate": rate, **numbers, **scale}
 
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
         seed = step_seed(self.settings.seed, step)
         new = quantizer.config.kind == "ema" and not self.has_codes
         if new and step + 1 == self.settings.quantize_start:
-            quantizer.initialise(self._codebook_batches, self.settings.global_batch, seed, reduce, admit)
+            # the first codes need finite features, not finite gradients: this step does not come again
+
+            def alone(numbers: Mapping[str, Tensor]) -> Tensor:
+                admit(numbers)
+                return finite(numbers)
+
+            quantizer.initialise(self._codebook_batches, self.settings.global_batch, seed, reduce, alone)
         if step < self.settings.quantize_start:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import AdamW, Optimizer
 
 from models.base.precision import autocast, kernels, weight_dtype
@@ -16,7 +17,7 @@ from settings.stackformer import StackformerSettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.parallel import replicated
-from training.loop.watch import Admit, gradient_norm, step_if, unwatched
+from training.loop.watch import Admit, gradient_norm, step_if, unscale, unwatched
 from training.stackformer.batches import TokenBatch
 
 
@@ -53,6 +54,8 @@ class StackformerTrainingModule:
         self.model = model.to(device, weight_dtype(settings.precision)).train()
         self.run: Callable[..., Any] = torch.compile(self.model) if settings.compile else self.model
         self.parallel: Sequence[nn.Module] = []
+        self.scaler = GradScaler(device.type, enabled=settings.precision == "fp16")
+        self.model.checkpoint_activations(settings.activation_checkpointing)
         self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
         in_blocks = {
@@ -88,7 +91,7 @@ class StackformerTrainingModule:
     def micro_step(self, batch: TokenBatch, step: int, share: float) -> dict[str, Tensor]:
         """Forward and backward of one micro-batch, in nats per token; see `training.loop.train.TrainingModule`."""
         loss = self._loss(self.run, batch)
-        torch.autograd.backward(share * loss.total)
+        torch.autograd.backward(self.scaler.scale(share * loss.total))
         return {"loss": loss.total.detach(), "code": loss.code.detach(), "position": loss.position.detach()}
 
     def finish_step(
@@ -96,6 +99,7 @@ class StackformerTrainingModule:
     ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser step, EMA; see `training.loop.train.TrainingModule`."""
         rate = set_learning_rates(self.optimizers, self.settings, step)
+        scale = unscale(self.scaler, self.optimizers.values())
         norm = gradient_norm(*self.optimizers.values())
         fine = admit({"the gradient's norm": norm})
         nn.utils.clip_grads_with_norm_(
@@ -105,8 +109,9 @@ class StackformerTrainingModule:
             step_if(
                 optimizer, fine
             )  # not `if fine:`, which would make the host wait for the GPU in every step
+        self.scaler.update()
         self.ema.update(step)
-        return {"gradient_norm": norm, "learning_rate": rate}
+        return {"gradient_norm": norm, "learning_rate": rate, **scale}
 
     @torch.no_grad()
     def validate(self, step: int) -> dict[str, float]:

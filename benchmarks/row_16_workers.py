@@ -1,4 +1,4 @@
-"""Row 15: two workers over a network of 1 Gb/s, gradients summed behind the backward pass against one flat sum after it.
+"""Row 16: two workers over a network of 1 Gb/s, gradients summed behind the backward pass against one flat sum after it.
 
 Each worker is in a network namespace of its own. A pair of virtual interfaces, limited by `tc` (a token bucket), joins them
 in both directions. It needs root, `ip` and `tc`. Both ways train in turn, in the same processes, to the same bits. Beside it: the
@@ -19,8 +19,8 @@ from benchmarks.harness import ROOT, Claim, Pairs, Result, at_least, main, measu
 from benchmarks.workers_made import WORKERS
 
 RATE = "1gbit"
-SPACES = tuple(f"row15-{rank}" for rank in range(WORKERS))
-ENDS = tuple(f"row15v{rank}" for rank in range(WORKERS))
+SPACES = tuple(f"row16-{rank}" for rank in range(WORKERS))
+ENDS = tuple(f"row16v{rank}" for rank in range(WORKERS))
 SKIPPED = 2
 """First steps that are not counted: buckets and moments are allocated in them."""
 
@@ -34,7 +34,7 @@ def measure() -> Iterable[Result]:
 def limited() -> Result:
     """A step's time of a Stackformer of 28 M weights."""
     claim = Claim(
-        row=15,
+        row=16,
         name="workers_1gbit",
         title="a Stackformer's training step, two workers over 1 Gb/s",
         unit="s",
@@ -53,7 +53,7 @@ def limited() -> Result:
 def processor_time(model: str) -> Result:
     """CPU seconds of worker 0's process, all threads, per step."""
     claim = Claim(
-        row=15,
+        row=16,
         name=f"workers_{model}",
         title=f"processor time of a step, {model.replace('_', ' of ')}, two workers".replace(
             "demo of", "demo's"
@@ -121,7 +121,7 @@ def network() -> Iterator[None]:
             other[0],
         )
         for rank, (space, end) in enumerate((one, other)):
-            _run("ip", "-n", space, "address", "add", f"10.15.0.{rank + 1}/24", "dev", end)
+            _run("ip", "-n", space, "address", "add", f"10.16.0.{rank + 1}/24", "dev", end)
             for device in (end, "lo"):
                 _run("ip", "-n", space, "link", "set", device, "up")
             limit = ("rate", RATE, "burst", "256kb", "latency", "50ms")
