@@ -29,6 +29,7 @@ from training.loop.train import TrainingFolder, train
 from training.mqvae.adversary import first_discriminator
 from training.mqvae.batches import ImageBatches
 from training.mqvae.module import CODEBOOK, MQVAETrainingModule
+from workflow.card import write_card
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
@@ -92,6 +93,7 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     count = min(settings.validate_images, shards.count("val"))
     provenance = Provenance(count, settings.model_dump(mode="json"), settings.seed, {})
     counted(scores, shards.manifest.fingerprint, "val", provenance, folder.metrics)
+    write_card(folder.out, folder.metrics)
 
 
 def check_start(settings: MQVAESettings, start: Start) -> None:

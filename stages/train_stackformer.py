@@ -26,6 +26,7 @@ from training.loop.start import started
 from training.loop.train import TrainingFolder, train
 from training.stackformer.batches import TokenBatches, held_out
 from training.stackformer.module import StackformerTrainingModule
+from workflow.card import write_card
 from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
@@ -91,6 +92,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
         cfg_dropout=settings.cfg_dropout,
     )
     write_manifest(folder.out, "stackformer", asdict(facts), {"tokens": tokens.manifest.fingerprint})
+    write_card(folder.out, folder.metrics)
 
 
 def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) -> StackformerConfig:

@@ -22,6 +22,8 @@ from workspace.exact.manifest import (
     write_json,
 )
 
+CARD = "README.md"
+"""A model's card, which its manifest does not list: it is prose, and no fingerprint changes with it."""
 VERIFIED = Path(".runs/verified")
 """Cache of artifacts checked byte by byte: the fingerprint of their listing → their own."""
 LISTING = b"# root: "
@@ -82,6 +84,7 @@ def is_published(folder: Path) -> bool:
         return False
     root = os.path.join(folder, "")
     found = {path.removeprefix(root) for path in _files(root)} - {NAME}
+    found -= {CARD} - manifest.files.keys()
     return found == manifest.files.keys() and all(
         os.stat(folder / name).st_size == entry.bytes and sha256_file(folder / name) == entry.sha256
         for name, entry in manifest.files.items()
