@@ -12,6 +12,7 @@ arm, put its settings into params.yaml; `dvc repro` then takes everything from t
 import argparse
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections import defaultdict
@@ -39,7 +40,7 @@ from pipelines.errors import RefusedError
 from pipelines.obeying import obeyed
 from pipelines.progress import key
 from pipelines.reproduce import bring_up_to_date, run_from_shell, what
-from pipelines.running import RUNNING, StoppedError, run_stage
+from pipelines.running import RUNNING, StoppedError, environment, run_stage
 from pipelines.server import report_url, workspace_slot
 from pipelines.showing import escaped, settings
 
@@ -176,7 +177,7 @@ def conclude(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[Stat
         for result in results
     ]
     create_table_artifact(cells, key=key("sweep", "arms"), description="arms and their numbers")
-    text = _summary(arms, folders, states, plan)
+    text = _summary(arms, folders, states, plan) + _tables(root)
     create_markdown_artifact(text, key=key("sweep", "summary"), description="sweep: summary")
     ended = zip(arms, states, strict=True)
     failed = [f"{arm.name} ({state.message})" for arm, state in ended if not state.is_completed()]
@@ -184,6 +185,23 @@ def conclude(arms: Sequence[Arm], folders: Sequence[Path], states: Sequence[Stat
         message = f"{len(failed)} of {len(arms)} arms failed: {'; '.join(failed)}"
         return Failed(message=message, data=RuntimeError(message))
     return {arm.name: "done" for arm in arms}
+
+
+def _tables(root: Path) -> str:
+    """Write the sweep's table as text, Markdown and a page (reporting/sweep.py); returns Markdown with a link to the page."""
+    command = [sys.executable, "-m", "reporting.sweep", str(SWEEPS / "results.json"), "--out", str(SWEEPS)]
+    env = os.environ | environment(root)
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        get_run_logger().error("no table: %s", done.stderr.strip().rpartition("\n")[2])
+        return ""
+    url = report_url(root, SWEEPS / "index.html")
+    link = (
+        f"[The table as a page]({url})\n"
+        if url
+        else f"The table as a page: `{(root / SWEEPS / 'index.html').resolve()}`\n"
+    )
+    return "\n".join(["", (root / SWEEPS / "table.md").read_text(encoding="utf-8"), link])
 
 
 def _numbers(steps: Sequence[Step], folder: Path) -> dict[str, float]:
@@ -232,7 +250,15 @@ def main() -> None:
     given = parser.parse_args()
     if not given.grid and not given.arm:
         sys.exit('a sweep needs --grid KEY=VALUE,VALUE or --arm "KEY=VALUE …"')
-    run_from_shell(lambda: sweep(given.grid, given.arm, given.set, given.targets, given.at_once))
+    table = Path(SWEEPS, "table.txt")
+    table.unlink(missing_ok=True)
+    try:
+        run_from_shell(lambda: sweep(given.grid, given.arm, given.set, given.targets, given.at_once))
+    finally:
+        if table.is_file():  # of failed arms, too
+            sys.stdout.write(
+                f"\n{table.read_text(encoding='utf-8')}\nAs a page: {table.with_name('index.html')}\n"
+            )
 
 
 if __name__ == "__main__":
