@@ -1,9 +1,11 @@
 """Section `reference`: features of the real images that generated ones are scored against."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from evaluation.features.efficientnet import require_package
 from evaluation.features.extractors import FeaturesName
 from evaluation.features.inception import SHA256
 from evaluation.features.reference import Split
@@ -30,6 +32,10 @@ class ReferenceSettings(Section):
     features: FeaturesName = Field(
         description="proxy (small labelled data), inception (FID), squeezenet, efficientnet_lite0"
     )
+    second: Literal["efficientnet_lite0"] | None = Field(
+        default=None,
+        description="another network whose scores are reported too: efficientnet_lite0; null for none",
+    )
     weights: Path | None = Field(
         description="path of the network's weights; null downloads them; must be null for proxy"
     )
@@ -49,7 +55,11 @@ class ReferenceSettings(Section):
         return [] if self.weights is None else [self.weights]
 
     def check(self, where: str, compute: Compute) -> None:
-        """Only published networks have weights to name, and Inception is named by its SHA-256."""
+        """Only published networks have weights to name, Inception is named by its SHA-256, packages are installed."""
+        if self.second == self.features:
+            raise UserError(f"{where}.second is {self.second}, and so is {where}.features; expected null")
+        if self.second or (self.features == "efficientnet_lite0" and self.weights is None):
+            require_package()
         if self.max_images is not None and self.max_images < FEWEST:
             raise UserError(
                 f"{where}.max_images is {self.max_images}, expected ≥ {FEWEST}, or null (precision uses "

@@ -26,7 +26,7 @@ from evaluation.features.reference import Reference
 from evaluation.features.rows import FeatureRows, extract
 from evaluation.metrics.given import statistics_of
 from evaluation.metrics.grid import Grid, border_means
-from evaluation.metrics.scores import Real, accuracy_scores, sample_scores, write_scores
+from evaluation.metrics.scores import Real, accuracy_scores, sample_scores, second_scores, write_scores
 from evaluation.metrics.statistics import FEWEST, moments
 from evaluation.neighbours import EvaluationFacts, Neighbours, copy_scores
 from evaluation.protocol import Provenance
@@ -70,6 +70,7 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     rows, judged = rows.first(count), judged.first(count)
     real = real_of(settings, compute, inputs, reference, folder)
     scores = sample_scores(facts.features, real, rows, settings.seed)
+    scores |= second_scores(sample_scores, facts, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
     grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     steps = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)

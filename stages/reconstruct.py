@@ -24,7 +24,13 @@ from evaluation.features.labelled import LabelledImages, chosen_images, in_batch
 from evaluation.features.reference import Reference
 from evaluation.features.rows import FeatureRows, extract
 from evaluation.metrics.grid import Grid
-from evaluation.metrics.scores import Real, accuracy_scores, reconstruction_distance, write_scores
+from evaluation.metrics.scores import (
+    Real,
+    accuracy_scores,
+    reconstruction_distance,
+    second_scores,
+    write_scores,
+)
 from evaluation.perceptual.lpips import load_lpips
 from evaluation.protocol import Provenance
 from evaluation.reconstructions import ImageScores, score_images, summarise
@@ -74,6 +80,7 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     codes = model.quantizer.codebook_KD.detach().numpy()
     scores = summarise(found, codes, distance.title if distance else "")
     scores |= reconstruction_distance(reference.facts.features, real, rows, settings.seed)
+    scores |= second_scores(reconstruction_distance, reference.facts, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
     config = model.config
     grid = Grid(config.downsampling, config.patch_size)

@@ -17,13 +17,13 @@ import numpy as np
 from cluster.devices import device_of, use_threads
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
-from evaluation.features.extractors import install_pretrained, load_extractor
+from evaluation.features.extractors import SECOND, install_pretrained, load_extractor
 from evaluation.features.labelled import chosen_images, in_batches, label_images, training_batches
 from evaluation.features.labels import class_head, heads_of
 from evaluation.features.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
 from evaluation.features.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
 from evaluation.features.rows import extract
-from evaluation.metrics.scores import Real, accuracy_scores, real_distance, write_scores
+from evaluation.metrics.scores import Real, accuracy_scores, real_distances, write_scores
 from evaluation.protocol import Provenance
 from settings.reference import ReferenceSettings
 from shards.images import ImageShards
@@ -49,6 +49,8 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     require_images(shards)
     extractor = folder.work.absolute() / "extractor"
     if not (extractor / CONFIG).is_file():
+        if settings.second is not None:
+            install_pretrained(settings.second, None, None, extractor / SECOND)
         install(settings, compute, shards, extractor, folder)
     found = load_extractor(extractor, device_of("cpu"), settings.torchscript_sha256)
     facts = ReferenceFacts.of(found, shards, settings.max_images, settings.seed, settings.fid_split)
@@ -58,12 +60,11 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     map_shards(make, jobs, compute, work / "done", "features of real images", folder.progress_file)
     rows = {split: [job.output for job in jobs if job.input.parent.name == split] for split in SPLITS}
     gather(rows, facts.images["train"], folder.out)
-    for path in extractor.iterdir():
-        shutil.copyfile(path, folder.out / path.name)
+    shutil.copytree(extractor, folder.out, copy_function=shutil.copyfile, dirs_exist_ok=True)
     write_manifest(folder.out, "reference", asdict(facts), made_from={"shards": shards.manifest.fingerprint})
     reference = Reference.open(folder.out)
     scores = accuracy_scores(reference.rows("val"), list(facts.heads), facts.class_head)
-    scores |= real_distance(facts.features, reference.moments("train"), reference.moments("val"))
+    scores |= real_distances(reference)
     provenance = Provenance(facts.images["val"], {}, settings.seed, reference.manifest.made_from)
     write_scores(scores, reference, Real.of(reference, "train"), provenance, folder.metrics)
 

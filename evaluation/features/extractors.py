@@ -1,5 +1,6 @@
 """The feature extractors by name: put one into a reference artifact, and load it from there."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -7,13 +8,15 @@ import torch
 
 from evaluation.features.efficientnet import install_efficientnet, load_efficientnet
 from evaluation.features.inception import install_inception, load_inception
-from evaluation.features.interface import Extractor
+from evaluation.features.interface import Extractor, Features, Images
 from evaluation.features.proxy import CONFIG, load_proxy
 from evaluation.features.squeezenet import install_squeezenet, load_squeezenet
 from workspace.exact.manifest import read_json, write_json
 
 Pretrained = Literal["inception", "squeezenet", "efficientnet_lite0"]
 FeaturesName = Literal["proxy", Pretrained]
+SECOND = "second"
+"""Folder of the second network, in that of the first."""
 
 
 def install_pretrained(name: Pretrained, weights: Path | None, sha256: str | None, folder: Path) -> None:
@@ -38,8 +41,21 @@ def install_pretrained(name: Pretrained, weights: Path | None, sha256: str | Non
     write_json(folder / CONFIG, {"name": name})
 
 
+class Both:
+    """An extractor, and a second network whose features are added to its own."""
+
+    def __init__(self, first: Extractor, second: Extractor) -> None:
+        self.first, self.second = first, second
+        self.name, self.dim, self.fingerprint = first.name, first.dim, first.fingerprint
+        self.resize, self.heads = first.resize, first.heads
+
+    def __call__(self, images: Images) -> Features:
+        """Features of uint8 images [B, H, W, 3]."""
+        return replace(self.first(images), second=self.second(images).features)
+
+
 def load_extractor(folder: Path, device: torch.device, sha256: str | None = None) -> Extractor:
-    """The extractor stored in a reference artifact (extractor.json and its weights).
+    """The extractor stored in a reference artifact (extractor.json and its weights), with a second one if that has one.
 
     Args:
         folder: the artifact's folder.
@@ -49,6 +65,11 @@ def load_extractor(folder: Path, device: torch.device, sha256: str | None = None
     Raises:
         UserError: there is no extractor, or the TorchScript file does not match `sha256`.
     """
+    first = _load(folder, device, sha256)
+    return Both(first, _load(folder / SECOND, device, sha256)) if (folder / SECOND).is_dir() else first
+
+
+def _load(folder: Path, device: torch.device, sha256: str | None) -> Extractor:
     name = read_json(folder / CONFIG)["name"]
     if name == "inception":
         return load_inception(folder, sha256, device)

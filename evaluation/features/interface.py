@@ -18,10 +18,12 @@ class Features:
         features: float32 [B, D].
         logits: head name → float32 [B, C]; one head for the ImageNet networks, one per attribute
             for the proxy.
+        second: float32 [B, D₂] of a second network, whose scores are reported beside; None without one.
     """
 
     features: NDArray[np.float32]
     logits: Mapping[str, NDArray[np.float32]]
+    second: NDArray[np.float32] | None = None
 
 
 class Extractor(Protocol):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from evaluation.features.extractors import Both
 from evaluation.features.interface import Extractor
 from evaluation.features.labelled import LabelledImages, chosen_images
 from evaluation.features.labels import class_head
@@ -30,6 +31,16 @@ from workspace.exact.manifest import Manifest, atomic_path, facts_of, read_manif
 Split = Literal["train", "val"]
 SPLITS = ("train", "val")
 MOMENTS, MEAN_IMAGE, STEPS = "moments.safetensors", "mean_image.png", "steps.safetensors"
+
+
+@dataclass(frozen=True)
+class SecondFacts:
+    """A second network: its name, D₂, SHA-256 of its weights, how images are resized for it."""
+
+    features: str
+    dim: int
+    weights: str
+    resize: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class ReferenceFacts:
         drawn_from: split → number of images in the shards.
         seed: seed of the choice of images.
         fid_split: the split that samples are compared with.
+        second: another network whose scores are reported too, or null.
     """
 
     features: str
@@ -63,6 +75,7 @@ class ReferenceFacts:
     drawn_from: Mapping[str, int]
     seed: int
     fid_split: str
+    second: SecondFacts | None = None
 
     @classmethod
     def of(
@@ -83,6 +96,7 @@ class ReferenceFacts:
             drawn_from=counts,
             seed=seed,
             fid_split=fid_split,
+            second=_second(extractor),
         )
 
     def items(self, split: str) -> NDArray[np.int64]:
@@ -92,7 +106,20 @@ class ReferenceFacts:
     @property
     def network(self) -> str:
         """The extractor as text, for protocols."""
-        return f"{self.features}, weights {self.weights}"
+        second = f"; {self.second.features}, weights {self.second.weights}" if self.second else ""
+        return f"{self.features}, weights {self.weights}{second}"
+
+    @property
+    def resizing(self) -> str:
+        """How images are resized, for protocols."""
+        return f"{self.resize}; {self.second.features}: {self.second.resize}" if self.second else self.resize
+
+
+def _second(extractor: Extractor) -> SecondFacts | None:
+    if not isinstance(extractor, Both):
+        return None
+    found = extractor.second
+    return SecondFacts(found.name, found.dim, found.fingerprint, found.resize)
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ Shapes: n images, D features, H heads, C logits.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,7 @@ class FeatureRows:
         classes: int64 [n], -1 unknown.
         expected: int64 [n, H], each head's true label, -1 unknown.
         predicted: int64 [n, H], each head's prediction.
+        second: float32 [n, D₂], features of a second network; None without one.
     """
 
     features: NDArray[np.float32]
@@ -35,6 +36,7 @@ class FeatureRows:
     classes: NDArray[np.int64]
     expected: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    second: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """n."""
@@ -43,10 +45,7 @@ class FeatureRows:
     def save(self, path: Path) -> None:
         """Write as safetensors, atomically."""
         with atomic_path(path) as temporary:
-            save_file(
-                {field.name: np.ascontiguousarray(getattr(self, field.name)) for field in fields(self)},
-                temporary,
-            )
+            save_file({name: np.ascontiguousarray(rows) for name, rows in self._arrays().items()}, temporary)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -57,16 +56,22 @@ class FeatureRows:
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """All rows of the parts (at least one), in order; empty parts are skipped."""
         parts = [part for part in parts if len(part)] or list(parts[:1])
-        return cls(
-            **{
-                field.name: np.concatenate([getattr(part, field.name) for part in parts])
-                for field in fields(cls)
-            }
-        )
+        columns = [part._arrays() for part in parts]
+        return cls(**{name: np.concatenate([part[name] for part in columns]) for name in columns[0]})
 
     def first(self, count: int) -> Self:
         """The first `count` rows."""
-        return type(self)(**{field.name: getattr(self, field.name)[:count] for field in fields(self)})
+        return type(self)(**{name: rows[:count] for name, rows in self._arrays().items()})
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Its arrays by name, without a second network's where there is none."""
+        return {name: rows for name, rows in vars(self).items() if rows is not None}
+
+    def of_second(self) -> Self | None:
+        """The same images as the second network sees them, unlabelled by it; None without one."""
+        if self.second is None:
+            return None
+        return replace(self, features=self.second, logits=self.logits[:, :0], second=None)
 
     def accuracy(self, heads: Sequence[str]) -> dict[str, float]:
         """Share of correct predictions among the rows with a known label, for each head with such rows."""
@@ -107,6 +112,7 @@ def _extract(extractor: Extractor, batch: LabelledImages, keep_logits: bool) -> 
         classes=batch.classes,
         expected=batch.expected,
         predicted=np.stack(best, axis=1).astype(np.int64) if best else np.zeros((count, 0), np.int64),
+        second=found.second,
     )
 
 

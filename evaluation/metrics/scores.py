@@ -1,7 +1,7 @@
 """Scores of a set of images against the reference, with their estimators."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,15 +62,44 @@ class Real:
         return cls(reference.rows(split), reference.moments(split), fingerprint, split)
 
 
-def real_distance(features: str, train: Moments, val: Moments) -> dict[str, Score]:
-    """The Fréchet distance between the two splits of real images: about what a perfect model would reach."""
-    name = f"{score_name(features, 'fd')}_train_val"
-    return {name: Score(frechet_distance(train, val), FRECHET)}
+def real_distances(reference: Reference) -> dict[str, Score]:
+    """The Fréchet distance between the two splits of real images, per network: about what a perfect model would reach."""
+    facts, (train, val) = reference.facts, (reference.moments(split) for split in ("train", "val"))
+    found = {f"{score_name(facts.features, 'fd')}_train_val": Score(frechet_distance(train, val), FRECHET)}
+    seconds = [reference.rows(split).second for split in ("train", "val")]
+    if facts.second is not None and seconds[0] is not None and seconds[1] is not None:
+        distance = frechet_distance(moments(seconds[0]), moments(seconds[1]))
+        found[f"{score_name(facts.second.features, 'fd')}_train_val"] = Score(distance, FRECHET)
+    return found
 
 
 def reconstruction_distance(features: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
     """The Fréchet distance between reconstructions and real images, with its interval: rfid, or proxy_rfd, …"""
     return _frechet(score_name(features, "rfd"), real, made, seed)
+
+
+def second_scores(
+    score: Callable[[str, Real, FeatureRows, int], dict[str, Score]],
+    facts: ReferenceFacts,
+    real: Real,
+    made: FeatureRows,
+    seed: int,
+) -> dict[str, Score]:
+    """The scores whose names say that the reference's second network made them; none without one.
+
+    Args:
+        score: `sample_scores` or `reconstruction_distance`.
+        facts: of the reference.
+        real: the real images.
+        made: the images' rows.
+        seed: seed of random subsets and resamples.
+    """
+    others, mine = None if real.rows is None else real.rows.of_second(), made.of_second()
+    if facts.second is None or others is None or mine is None:
+        return {}
+    name = facts.second.features
+    found = score(name, replace(real, rows=others, moments=moments(others.features)), mine, seed)
+    return {title: value for title, value in found.items() if title.startswith(name)}
 
 
 def _frechet(name: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:
@@ -134,7 +163,7 @@ def write_scores(
         reference_split=real.split,
         reference_count=real.moments.count,
         count=provenance.count,
-        resize=facts.resize,
+        resize=facts.resizing,
         features=facts.network,
         estimators={},
         settings=provenance.settings,
