@@ -94,20 +94,22 @@ def what(state: State[Any]) -> str:
     return "cached" if state.name == "Cached" else "ran"
 
 
-def main() -> None:
-    """The command line."""
+def parser_of(name: str, description: str | None) -> argparse.ArgumentParser:
+    """The command line of a flow that runs stages, with `--force`."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.reproduce",
-        description=__doc__,
+        prog=f"python -m pipelines.{name}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    help = "also run stages that are up to date (their finished runs are dropped)"
+    parser.add_argument("-f", "--force", action="store_true", help=help)
+    return parser
+
+
+def main() -> None:
+    """The command line."""
+    parser = parser_of("reproduce", __doc__)
     parser.add_argument("targets", nargs="*", help="stages of dvc.yaml; none means all")
-    parser.add_argument(
-        "-f",
-        "--force",
-        action="store_true",
-        help="also run stages that are up to date (their finished runs are dropped)",
-    )
     parser.add_argument(
         "-S",
         "--set",

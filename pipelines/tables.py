@@ -4,7 +4,6 @@ python -m pipelines.tables            every experiments/*/dvc.yaml
 python -m pipelines.tables table6     this one
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from pipelines.dag import Step, read_experiments
 from pipelines.errors import RefusedError
 from pipelines.obeying import obeyed
 from pipelines.progress import key
-from pipelines.reproduce import bring_up_to_date, run_from_shell
+from pipelines.reproduce import bring_up_to_date, parser_of, run_from_shell
 from pipelines.running import RUNNING, environment
 from pipelines.server import workspace_slot
 from pipelines.view import tables_in_view
@@ -79,18 +78,8 @@ def render(steps: Sequence[Step], root: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.tables",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("tables", __doc__)
     parser.add_argument("names", nargs="*", help="folders below experiments/; none means all")
-    parser.add_argument(
-        "-f",
-        "--force",
-        action="store_true",
-        help="also run stages that are up to date (their finished runs are dropped)",
-    )
     arguments = parser.parse_args()
     run_from_shell(lambda: tables(arguments.names, arguments.force))
 

@@ -25,31 +25,14 @@ from workspace.settings import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
-    "cluster",
-    "demo",
-    "evaluation",
-    "experiments",
-    "inference",
-    "models",
-    "reporting",
-    "settings",
-    "shards",
-    "stages",
-    "training",
-    "workflow",
-    "workspace",
-)
+    "cluster", "demo", "evaluation", "experiments", "inference", "models", "reporting", "settings",
+    "shards", "stages", "training", "workflow", "workspace",
+)  # fmt: skip
 PIPELINES = (
-    "dvc.yaml",
-    "demo/dvc.yaml",
-    "experiments/table6/dvc.yaml",
-    "experiments/table7/dvc.yaml",
-    "experiments/court/dvc.yaml",
-    "experiments/figure6/dvc.yaml",
-    "experiments/real/dvc.yaml",
-    "experiments/longer/dvc.yaml",
-    "experiments/text/dvc.yaml",
-)
+    "dvc.yaml", "demo/dvc.yaml", "experiments/table6/dvc.yaml", "experiments/table7/dvc.yaml",
+    "experiments/court/dvc.yaml", "experiments/figure6/dvc.yaml", "experiments/real/dvc.yaml",
+    "experiments/longer/dvc.yaml", "experiments/text/dvc.yaml",
+)  # fmt: skip
 ARM = "experiments.arm"
 """The module that runs several stages in one command. Naming all folders for a hundred such stages would cost every DVC command a
 second, so these stages name rooms (decisions/0007)."""
@@ -57,13 +40,8 @@ DATA = re.compile(r"[\w.-]+\.\w+")
 """The form of a string that may name a file in its module's folder."""
 
 EXCLUDED = (
-    "cluster/",
-    "workflow/",
-    "workspace/",
-    "training/curves.py",
-    "training/mirror.py",
-    "stages/__init__.py",
-)
+    "cluster/", "workflow/", "workspace/", "training/curves.py", "training/mirror.py", "stages/__init__.py",
+)  # fmt: skip
 """Modules that cannot change a result: where work runs, how a stage starts and its params file is checked as a whole, run
 folders, logging, copies of checkpoints."""
 

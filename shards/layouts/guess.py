@@ -14,7 +14,7 @@ from shards.layouts.folder import list_folder
 from shards.layouts.listed import Source
 from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import NameLabels, labels_in_names
-from shards.layouts.names import PARTS, counted, stem_of
+from shards.layouts.names import PARTS, PICTURES, counted, stem_of
 from shards.layouts.reading import FOLDER, Reading, UnknownRoleError
 from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, texts_beside
@@ -202,21 +202,7 @@ def _check_inner(found: Source, source: str) -> None:
 
 
 def _part_to_skip(classes: Sequence[str]) -> str:
-    pictures = (
-        "images",
-        "image",
-        "imgs",
-        "img",
-        "pictures",
-        "photos",
-        "jpg",
-        "jpeg",
-        "jpegs",
-        "inputs",
-        "originals",
-        "original",
-    )
-    return next((name for name in sorted(classes) if name.lower() not in pictures), sorted(classes)[0])
+    return next((name for name in sorted(classes) if name.lower() not in PICTURES), sorted(classes)[0])
 
 
 def _are_chunks(stems: Mapping[str, Sequence[str]]) -> bool:

@@ -10,86 +10,25 @@ SPLIT_WORDS = {
     "devset": "val", "eval": "val", "evaluation": "val", "holdout": "val", "heldout": "val",
     "test": "test", "testing": "test", "testset": "test", "tst": "test",
 }  # fmt: skip
-FILLERS = frozenset(
-    [
-        "set",
-        "sets",
-        "data",
-        "dataset",
-        "split",
-        "images",
-        "image",
-        "imgs",
-        "img",
-        "pictures",
-        "photos",
-        "files",
-        "folder",
-        "jpg",
-        "jpeg",
-        "png",
-        "x",
-        "px",
-        "cropped",
-        "resized",
-        "crop",
-        "clean",
-        "full",
-        "all",
-    ]
-)
+FILLERS = frozenset([
+    "set", "sets", "data", "dataset", "split", "images", "image", "imgs", "img", "pictures", "photos",
+    "files", "folder", "jpg", "jpeg", "png", "x", "px", "cropped", "resized", "crop", "clean", "full", "all",
+])  # fmt: skip
 """Words that may accompany a split's name: `training_set`, `train2017`, `test-images`, `val_256x256`."""
-SYSTEM = frozenset(
-    [
-        "__macosx",
-        "@eadir",
-        "__pycache__",
-        "thumbs.db",
-        "desktop.ini",
-        "$recycle.bin",
-        "#recycle",
-        "@recycle",
-        "@recently-snapshot",
-        "lost+found",
-        "ehthumbs.db",
-        "icon\r",
-    ]
-) | {"system volume information"}
+SYSTEM = frozenset([
+    "__macosx", "@eadir", "__pycache__", "thumbs.db", "desktop.ini", "$recycle.bin", "#recycle", "@recycle",
+    "@recently-snapshot", "lost+found", "ehthumbs.db", "icon\r", "system volume information",
+])  # fmt: skip
 """Files that file managers and network disks leave behind, in lower case."""
-PARTS = frozenset(
-    [
-        "images",
-        "image",
-        "imgs",
-        "img",
-        "pictures",
-        "photos",
-        "jpg",
-        "jpeg",
-        "jpegs",
-        "png",
-        "pngs",
-        "masks",
-        "mask",
-        "labels",
-        "label",
-        "annotations",
-        "annotation",
-        "segmentation",
-        "segmentations",
-        "trimaps",
-        "trimap",
-        "ground_truth",
-        "gt",
-        "depth",
-        "edges",
-        "targets",
-        "inputs",
-        "outputs",
-        "original",
-        "originals",
-    ]
-)
+PICTURES = frozenset([
+    "images", "image", "imgs", "img", "pictures", "photos", "jpg", "jpeg", "jpegs", "inputs", "originals",
+    "original",
+])  # fmt: skip
+"""Names of folders that hold the pictures themselves."""
+PARTS = PICTURES | frozenset([
+    "png", "pngs", "masks", "mask", "labels", "label", "annotations", "annotation", "segmentation",
+    "segmentations", "trimaps", "trimap", "ground_truth", "gt", "depth", "edges", "targets", "outputs",
+])  # fmt: skip
 """Names of a data set's parts, which are not classes."""
 
 

@@ -15,7 +15,7 @@ from shards.images import SKIPPED
 from tests.field.counting import sharded
 from tests.field.place import picture_bytes, pictures, write
 from tests.field.table import Field, Row
-from tests.hostile.images import png, saved
+from tests.hostile.pictures import png, saved
 
 AREA = "formats and depths"
 SIDE = 16

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from cluster.shard_map import ShardJob, map_shards
 from settings.tokenize import TokenizeSettings
 from shards.images import ImageShards
-from tests.hostile.images import HERE, PNG, settings, sharded
+from tests.hostile.images import HERE, settings, sharded
+from tests.hostile.pictures import PNG
 from tests.hostile.table import ROOT, Case, World, fresh
 from tests.training.test_stackformer_training import TRAINING
 from tests.waiting import matching, slowness, until

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.images import ImageShards
-from tests.hostile.images import PNG, settings, sharded
+from tests.hostile.images import settings, sharded
+from tests.hostile.pictures import PNG
 from tests.hostile.table import Case, World, fresh
 from workspace.exact.manifest import read_json
 

@@ -18,7 +18,7 @@ from shards.images import decode
 from shards.making.sources import list_source
 from shards.text import TextTokenizer
 from shards.tokens.blocks import read_token_shard
-from tests.hostile.images import BLACK_1_BIT, PNG, png
+from tests.hostile.pictures import BLACK_1_BIT, PNG, png
 from tests.hostile.table import ROOT, Case, World
 from workflow.params import load_params
 from workspace.exact.manifest import read_json, write_json
@@ -188,7 +188,7 @@ def shown_names(world: World, folder: Path) -> str:
     """Class names, a title and captions with markup, in the report."""
     from reporting.page import read_report
     from reporting.web.rendering import render
-    from tests.reporting.conftest import make_sources
+    from tests.reporting.artifacts import make_sources
 
     names = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</title><svg onload=alert(3)>")
     made = {

@@ -105,7 +105,7 @@ def test_bit_l_of_the_mask_counted_from_the_high_end_is_cell_l_and_pad_bits_are_
 
 @pytest.mark.parametrize(
     ("positions", "message"),
-    [([[0, 13]], "0 … 13, expected 0 … 12"), ([[-1, 3]], "-1 … 3"), ([[5, 5]], "appears twice in a row")],
+    [([[0, 13]], "0 … 13, expected 0 … 12"), ([[-1, 3]], "-1 … 3"), ([[5, 5]], "appears twice in an image")],
 )
 def test_positions_that_are_no_set_of_cells_are_not_packed(positions: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
