@@ -69,7 +69,7 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     shards.require(image_size=settings.model.image_size)
     if settings.init_from is not None:  # what does not fit is known before any worker starts
         check_start(settings, started(MQVAE(settings.model), settings))
-    paths = TrainingFolder.of(folder, compute.checkpoints)
+    paths = TrainingFolder.of(folder, compute)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # fail before any work if a file is missing
     absolute = settings.replaced(perceptual=settings.perceptual.absolute())
     args = WorkerArgs(

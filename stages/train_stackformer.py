@@ -65,7 +65,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     if settings.init_from is not None:  # fail before any worker starts if the weights do not fit
         for line in started(Stackformer(config), settings, refitted).told:
             say(line)
-    paths = TrainingFolder.of(folder, compute.checkpoints)
+    paths = TrainingFolder.of(folder, compute)
     args = WorkerArgs(settings, config, inputs.tokens.absolute(), folder.out.absolute(), paths)
     fit(train_worker, args, compute, folder.root.absolute())
     if config.condition == "text":

@@ -40,7 +40,7 @@ DATA = re.compile(r"[\w.-]+\.\w+")
 """The form of a string that may name a file in its module's folder."""
 
 EXCLUDED = (
-    "cluster/", "workflow/", "workspace/", "training/curves.py", "training/mirror.py", "stages/__init__.py",
+    "cluster/", "workflow/", "workspace/", "training/curves.py", "training/events.py", "training/mirror.py", "stages/__init__.py",
 )  # fmt: skip
 """Modules that cannot change a result: where work runs, how a stage starts and its params file is checked as a whole, run
 folders, logging, copies of checkpoints."""

@@ -89,6 +89,10 @@ class Compute(Section):
         default=False,
         description="trainings on a GPU give the same bits each time, but slower; on a CPU they always do",
     )
+    logging: list[Literal["tensorboard"]] = Field(
+        default=[],
+        description="what trainings write beside their curves: tensorboard, event files in .runs/STAGE/RUN/events",
+    )
 
     @property
     def threads_per_worker(self) -> int:

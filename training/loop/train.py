@@ -21,6 +21,7 @@ from torch.optim import Optimizer
 
 from settings.training import TrainingSettings
 from training.curves import Curves, LiveView
+from training.events import Events, require_writer
 from training.loop.best import Best
 from training.loop.checkpoints import (
     checkpoint_path,
@@ -38,6 +39,7 @@ from workspace.errors import RegroupError
 from workspace.exact.seeds import micro_batch_seed
 from workspace.progress import Progress, say
 from workspace.runs import REGROUP, RunFolder
+from workspace.settings import Compute
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
 ATTEMPTS = "attempts.jsonl"
@@ -106,18 +108,28 @@ class TrainingFolder:
         metrics: curves.
         progress_file: progress for dashboards.
         mirror: a URL that checkpoints are copied to, and from which they are fetched if `work` lacks them; or None.
+        events: TensorBoard's files; None writes none.
     """
 
     work: Path
     metrics: Path
     progress_file: Path
     mirror: str | None = None
+    events: Path | None = None
 
     @classmethod
-    def of(cls, run: RunFolder, checkpoints: str | None) -> "TrainingFolder":
-        """In a run's folder, absolute, with a mirror below `compute.checkpoints`."""
+    def of(cls, run: RunFolder, compute: Compute) -> "TrainingFolder":
+        """In a run's folder, absolute, with a mirror below `compute.checkpoints` and what `compute.logging` asks for.
+
+        Raises:
+            UserError: TensorBoard's files are asked for, and their package is missing.
+        """
         work, metrics, progress = (path.absolute() for path in (run.work, run.metrics, run.progress_file))
-        return cls(work, metrics, progress, run.mirror(checkpoints))
+        events = None
+        if "tensorboard" in compute.logging:
+            require_writer()
+            events = (run.root / "events").absolute()
+        return cls(work, metrics, progress, run.mirror(compute.checkpoints), events)
 
 
 def train(
@@ -273,6 +285,8 @@ class _Recorder:
         self.train = Curves(folder.metrics / "curves.tsv", start)
         self.validation = Curves(folder.metrics / "validation.tsv", start)
         self.live = LiveView(folder.metrics / "live", self.train, self.validation)
+        self.events = Events(folder.events, start, self.train, self.validation)
+        self.pictures = folder.metrics / "pictures"
         self.bar = Progress("training", settings.steps, "steps", folder.progress_file, start)
         self.bar.__enter__()
         self._clock, self._counted = time.monotonic(), start
@@ -298,15 +312,19 @@ class _Recorder:
             if all(math.isfinite(value) for value in row.values()):  # not of a step that was skipped
                 self.train.add(done, row)
                 self.live.add(done, "train", row)
+                self.events.add(done, "train", row)
             self._clock, self._counted = now, done
         if self.settings.validates(done):
             numbers = training_module.validate(done)
             self.validation.add(done, numbers)
             self.best.look(done, self.validation.past()[-1][1])
             self.live.add(done, "validation", numbers)
+            self.events.add(done, "validation", numbers)
+            self.events.picture(done, self.pictures / f"step-{done:07d}.png")
             self._clock, self._counted = time.monotonic(), done
 
     def close(self) -> None:
-        """Close the bar and DVCLive."""
+        """Close the bar, DVCLive and the event files."""
         self.bar.__exit__(None, None, None)
         self.live.close()
+        self.events.close()
