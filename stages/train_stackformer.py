@@ -22,6 +22,7 @@ from models.stackformer.tables import refitted
 from settings.stackformer import StackformerSettings
 from shards.tokens import TokenFacts, TokenShards
 from training.curves import Curves
+from training.loop.parallel import whole_state
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
 from training.stackformer.batches import TokenBatches, held_out
@@ -149,9 +150,10 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     training_module = StackformerTrainingModule(model, settings, unseen, workers.device)
     batches = TokenBatches(tokens.load("train"), config, settings, workers)
     trained = train(training_module, batches, settings, workers, args.folder)
+    weights = whole_state(trained)
     if workers.rank == 0:
         published = Stackformer(config).to(weight_dtype(settings.precision))
-        published.load_state_dict(trained.state_dict())
+        published.load_state_dict(weights)
         published.save_pretrained(args.out)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from training.loop.checkpoints import KEEP, STATE, TENSORS, WRITING, list_checkpoints
+from training.loop.checkpoints import KEEP, STATE, WRITING, list_checkpoints
 from workspace.errors import UserError
 
 
@@ -45,8 +45,11 @@ def push(checkpoint: Path, url: str) -> None:
     """Copy a checkpoint's folder below `url`, then remove all but the newest two."""
     with _opened(url) as (files, root):
         target = f"{root}/{checkpoint.name}"
+        if files.exists(target):  # by another number of workers perhaps, in other parts
+            files.rm(target, recursive=True)
         files.makedirs(target, exist_ok=True)
-        for name in (TENSORS, STATE):
+        names = [path.name for path in sorted(checkpoint.iterdir()) if path.name != STATE]
+        for name in (*names, STATE):
             files.put_file(str(checkpoint / name), f"{target}/{name}")
         for old in _whole(files, root)[:-KEEP]:
             files.rm_file(f"{root}/{old}/{STATE}")
@@ -63,7 +66,8 @@ def pull(url: str, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
         try:
-            for name in (TENSORS, STATE):
+            for path in files.ls(f"{root}/{there[-1]}", detail=False):
+                name = path.rstrip("/").rsplit("/", 1)[-1]
                 files.get_file(f"{root}/{there[-1]}/{name}", str(beside / name))
             beside.rename(folder / there[-1])
         except OSError:

@@ -210,9 +210,16 @@ class Stackformer(nn.Module):
 
     def checkpoint_activations(self, wanted: bool) -> None:
         """Whether the backward pass computes the activations of blocks again: less memory, a third more time, the same bits."""
-        for module in self.children():
-            if isinstance(module, (Transformer, ModernTransformer)):
-                module.checkpointing = wanted
+        for module in self.transformers():
+            module.checkpointing = wanted
+
+    def transformers(self) -> list[Transformer | ModernTransformer]:
+        """The transformer of codes, then that of positions if they are predicted."""
+        return [module for module in self.children() if isinstance(module, (Transformer, ModernTransformer))]
+
+    def blocks(self) -> list[nn.Module]:
+        """All blocks of both transformers, in the order of the forward pass."""
+        return [block for module in self.transformers() for block in module.blocks]
 
     def null_condition(self, batch: int) -> Tensor:
         """The null condition, for guidance: int64 [B, N_c]."""

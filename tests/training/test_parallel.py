@@ -1,6 +1,7 @@
 """Laws of gradients that are summed behind the backward pass, in a group of one."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor, nn
 from torch.distributed import GradBucket
 from torch.futures import Future
 
+from tests.training.test_stackformer_training import TRAINING
 from training.loop import parallel
 from training.loop.parallel import accumulating, replicated, summing
-from workspace.errors import PeerLostError
+from workspace.errors import PeerLostError, UserError
+from workspace.settings import Compute
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -88,3 +91,20 @@ def test_a_backward_pass_tells_a_lost_peer_from_an_error_of_the_model(
     with pytest.raises(told, match=str(raised)[:20].replace("[", r"\[")) as found, summing():
         raise raised
     assert type(found.value) is told
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"optimizer": "muon"}, "parallel is fsdp and optimizer is muon, .*; set optimizer: adamw"),
+        ({"keep": "best"}, "parallel is fsdp, which keeps the last weights; set keep: last"),
+        ({"patience": 3}, "patience: null, or parallel: ddp"),
+    ],
+)
+def test_what_divided_weights_cannot_do_is_refused_before_any_work(
+    changes: dict[str, Any], told: str
+) -> None:
+    here = Compute(device="cpu", workers=2, threads=1, loader_workers=0, ray_address="local")
+    with pytest.raises(UserError, match=told):
+        TRAINING.replaced(parallel="fsdp", **changes).check("stackformer", here)
+    TRAINING.replaced(**changes).check("stackformer", here)

@@ -9,15 +9,29 @@ from hypothesis import strategies as st
 
 from tests.training import test_stackformer_training as tokens
 from tests.training.together import MODELS, Group, curves, difference, run, state
+from training.loop.checkpoints import list_checkpoints
 from workspace.exact.order import batch_indices
+
+CHAINS = (
+    ("two", (1, "ddp", 10), (2, "fsdp", 40), (1, "ddp", 50)),
+    ("four", (4, "fsdp", 20), (3, "fsdp", 40), (1, "ddp", 50)),
+)
+"""Name of a run, and its groups: workers, way, steps done at its end."""
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both models in float64 by 1, 2 and 4 workers, and by 2 with one flat sum after the backward pass."""
+    """Both models in float64 by 1, 2 and 4 workers, and by 2 with one flat sum after the backward pass.
+
+    A Stackformer with divided weights too, in chains of groups: begun whole by one worker, or by four and continued by three
+    (who cannot share four micro-batches evenly), and ended whole by one.
+    """
     folder = tmp_path_factory.mktemp("trained")
     groups = [Group(f"{m}-{n}", m, "float64", n) for m in MODELS for n in (1, 2, 4)]
-    run(groups + [Group(f"{m}-flat", m, "float64", 2, "flat") for m in MODELS], folder)
+    groups += [Group(f"{m}-flat", m, "float64", 2, "flat") for m in MODELS]
+    for name, *chain in CHAINS:
+        groups += [Group(name, "stackformer", "float64", size, way, until) for size, way, until in chain]
+    run(groups, folder)
     return folder
 
 
@@ -36,6 +50,15 @@ def test_sums_behind_the_backward_pass_have_the_bits_of_those_after_it(trained: 
     """Two numbers have one sum, whatever the buckets; so two runs on two workers have the same bits too."""
     behind, after = (state(trained / f"{model}-{way}").read_bytes() for way in ("2", "flat"))
     assert behind == after
+
+
+@pytest.mark.parametrize("name", ["two", "four"])
+def test_divided_weights_learn_the_same_across_resumes_by_other_numbers_of_workers(
+    trained: Path, name: str
+) -> None:
+    assert difference(trained / "stackformer-1", trained / name) <= 1e-5
+    parts = list_checkpoints(trained / name / "work")[0]
+    assert parts.name == "step-000000040" and len(list(parts.glob("*.safetensors"))) > 1
 
 
 def test_the_runs_restarted_codes_so_that_restarts_are_compared_too(trained: Path) -> None:

@@ -34,7 +34,8 @@ RESULT = Path("docs/results/workers.json")
 class Group:
     """One training run: which model, in which precision, by how many workers, under which name, summed in which way.
 
-    `way`: ddp (behind the backward pass) or flat (after it).
+    `way`: ddp (behind the backward pass), flat (after it), or fsdp (weights divided). A later group of the same name continues
+    the run of an earlier one, which ended after `until` steps.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Group:
     precision: str
     size: int
     way: str = "ddp"
+    until: int = STEPS
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def be_member(rank: int, groups: Sequence[Group], folder: Path) -> None:
         if rank >= group.size:
             continue
         if group.size > 1:
-            store = f"file://{folder / group.name}.store"
+            store = f"file://{folder / group.name}-{group.until}.store"
             torch.distributed.init_process_group("gloo", store, rank=rank, world_size=group.size)
         {"mqvae": learn_images, "stackformer": learn_tokens}[group.model](
             group, Member(rank, group.size), folder / group.name
@@ -91,10 +93,13 @@ def learn_tokens(group: Group, member: Member, folder: Path) -> None:
     settings = tokens.TRAINING.replaced(
         steps=STEPS, micro_batch=4, log_every=1, validate_every=25, precision=group.precision
     )
+    if group.way == "fsdp":
+        settings = settings.replaced(parallel="fsdp", activation_checkpointing=True)
     batches = TokenBatches(tokens.tokens(), tokens.CLASSES, settings, member)
     subject = tokens.training_module(settings)
     subject = flat(subject, group.size) if group.way == "flat" else subject
-    train(subject, batches, settings, member, tokens.folder(folder))
+    # schedules have the module's length, the loop ends earlier
+    train(subject, batches, settings.replaced(steps=group.until), member, tokens.folder(folder))
 
 
 def run(groups: Sequence[Group], folder: Path) -> None:

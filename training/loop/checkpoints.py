@@ -17,6 +17,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from training.loop.best import Best
+from training.loop.parallel import is_split, local
+from training.loop.parts import read_parts
 from workspace.errors import UserError
 from workspace.exact.manifest import read_sealed, sha256_file, write_sealed
 from workspace.progress import say
@@ -45,6 +47,24 @@ def save_checkpoint(
     Raises:
         UserError: a weight is not finite; saving it would replace a good checkpoint.
     """
+    tensors, facts = collected(step, modules, optimizers, scaler)
+    folder.mkdir(parents=True, exist_ok=True)
+    for torn in folder.glob(f"{WRITING}*"):  # left by a killed process
+        shutil.rmtree(torn)
+    beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
+    save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSORS
+    )
+    return seal(beside, facts)
+
+
+def collected(
+    step: int,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+    scaler: GradScaler | None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A checkpoint's tensors by name, and its other facts; see `save_checkpoint`."""
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
     for name, module in modules.items():
@@ -57,27 +77,27 @@ def save_checkpoint(
                 f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in values.items()
             }
     for name, tensor in tensors.items():
-        if name.startswith("module/") and tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        if not name.startswith("module/") or not tensor.is_floating_point():
+            continue
+        if not torch.isfinite(local(tensor)).all():
             raise UserError(
                 f"step {step}: the weights {name.removeprefix('module/')} are not finite; lower the learning rate, or clip "
                 "gradients (the previous checkpoint is kept)"
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    for torn in folder.glob(f"{WRITING}*"):  # left by a killed process
-        shutil.rmtree(torn)
-    beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, beside / TENSORS
-    )
-    sha256 = sha256_file(beside / TENSORS)
     scale = scaler.state_dict() if scaler is not None else {}
-    facts = {"step": step, "optimizers": groups, "sha256": sha256} | ({"scaler": scale} if scale else {})
-    write_sealed(beside / STATE, facts)
-    target = checkpoint_path(folder, step)
+    return tensors, {"step": step, "optimizers": groups} | ({"scaler": scale} if scale else {})
+
+
+def seal(beside: Path, facts: Mapping[str, Any]) -> Path:
+    """Make a folder of tensors a checkpoint, with state.json, in one rename; remove all but the newest two."""
+    sums = {path.name: sha256_file(path) for path in sorted(beside.glob("*.safetensors"))}
+    sha256 = sums[TENSORS] if list(sums) == [TENSORS] else sums
+    write_sealed(beside / STATE, {"step": facts["step"]} | dict(facts) | {"sha256": sha256})
+    target = checkpoint_path(beside.parent, facts["step"])
     if target.exists():
         shutil.rmtree(target)
     beside.rename(target)
-    for old in list_checkpoints(folder)[:-KEEP]:
+    for old in list_checkpoints(beside.parent)[:-KEEP]:
         shutil.rmtree(old)
     return target
 
@@ -119,8 +139,10 @@ def newest_whole(folder: Path) -> Path | None:
 def _check(path: Path) -> dict[str, Any]:
     """A checkpoint's state.json, checksums verified; UserError if a byte differs."""
     state = read_sealed(path / STATE)
-    if not (path / TENSORS).is_file() or sha256_file(path / TENSORS) != state["sha256"]:
-        raise UserError(f"{path / TENSORS} is missing or was changed")
+    sha256 = state["sha256"]
+    for name, expected in (sha256 if isinstance(sha256, dict) else {TENSORS: sha256}).items():
+        if not (path / name).is_file() or sha256_file(path / name) != expected:
+            raise UserError(f"{path / name} is missing or was changed")
     return state
 
 
@@ -137,7 +159,11 @@ def load_checkpoint(
         RuntimeError: the tensors do not fit the modules.
     """
     state = _check(path)
-    tensors = load_file(path / TENSORS)
+    split = is_split(modules)
+    if split or isinstance(state["sha256"], dict):
+        tensors = read_parts(path, modules, optimizers, split)
+    else:
+        tensors = load_file(path / TENSORS)
     for name, module in modules.items():
         values = _under(tensors, f"module/{name}/")
         if values or not isinstance(module, Best):  # an adopted run may not have looked for its best
@@ -162,7 +188,7 @@ def _lay_out(optimizer: Optimizer) -> None:
     """Give each moment its weight's strides, because files hold contiguous tensors and fused kernels need equal strides."""
     for weight, values in optimizer.state.items():
         for field, value in values.items():
-            if value.shape == weight.shape and value.stride() != weight.stride():
+            if value.shape == weight.shape and local(value).stride() != local(weight).stride():
                 values[field] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 

@@ -1,10 +1,12 @@
 """Several workers train one model: its gradients are summed while the backward pass still runs.
 
+Every worker has the whole model (DistributedDataParallel, `replicated`), or a part of each weight (FSDP2, `split`).
+
 DistributedDataParallel collects gradients in buckets and sums a bucket as soon as it is full, behind the rest of the backward
 pass; over the micro-batches of a step but the last it only accumulates (`no_sync`).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from warnings import filterwarnings
 
@@ -42,6 +44,46 @@ def summed(_: object, bucket: GradBucket) -> Future[Tensor]:
     work = torch.distributed.all_reduce(bucket.buffer(), async_op=True)
     future: Future[Tensor] = work.get_future().then(lambda done: done.value()[0])
     return future
+
+
+def split(model: nn.Module, blocks: Iterable[nn.Module], device: torch.device, size: int) -> None:
+    """Divide weights, in place, among `size` workers; each block has all of its own only while it computes.
+
+    Gradients are summed in each micro-batch, as whole ones that add up would take the memory that is to be saved.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import FSDPModule, fully_shard
+
+    mesh = init_device_mesh(device.type, (size,))
+    for module in (*blocks, model):
+        fully_shard(module, mesh=mesh)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)  # a sum, as above
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This worker's part of a tensor; all of it where it is not split."""
+    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return part
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor; where it is split, all workers must call this."""
+    full: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return full
+
+
+def is_split(modules: Mapping[str, nn.Module]) -> bool:
+    """Whether weights are divided among workers."""
+    weights = (weight for module in modules.values() for weight in module.parameters())
+    return any(hasattr(weight, "to_local") for weight in weights)
+
+
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state on the host, no tensor of it split; all workers must call this."""
+    return {name: whole(tensor).cpu() for name, tensor in module.state_dict().items()}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,17 @@ from training.events import Events, require_writer
 from training.loop.best import Best
 from training.loop.checkpoints import (
     checkpoint_path,
+    collected,
     load_checkpoint,
     newest_whole,
     save_checkpoint,
+    seal,
 )
 from training.loop.group import from_first, reducer
 from training.loop.lock import alone
 from training.loop.optimizers import Muon
-from training.loop.parallel import accumulating, summing
+from training.loop.parallel import accumulating, is_split, summing
+from training.loop.parts import PartsWriter
 from training.loop.watch import Admit, Watch, floats
 from training.mirror import pull, push
 from workspace.errors import RegroupError
@@ -166,6 +169,7 @@ def train(
             if isinstance(optimizer, Muon):
                 optimizer.share(workers.rank, workers.size, reducer(workers.size))
         recorder = _Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
+        keeper = _Keeper(training_module, modules, workers, folder)
         try:
             skipped = 0
             for step in range(start, start if best.enough else settings.steps):
@@ -176,13 +180,17 @@ def train(
                     terms = floats(numbers)
                 if recorder is not None:
                     recorder.after_step(step + 1, terms, training_module, skipped)
+                elif keeper.split and settings.validates(step + 1):
+                    training_module.validate(step + 1)  # rank 0 validates, and needs the others' parts
                 stops = settings.validates(step + 1) and _is_enough(best, settings, workers)
-                if recorder is not None and (stops or settings.keeps(step + 1)):
-                    _keep(training_module, modules, step + 1, folder)
+                if stops or settings.keeps(step + 1):
+                    keeper.keep(step + 1)
                 if stops:
                     break
-                if settings.keeps(step + 1) and step + 1 < settings.steps:
-                    _make_room(workers, folder)
+                if settings.keeps(step + 1) and step + 1 < settings.steps and _is_asked(workers, folder):
+                    keeper.wait()
+                    raise RegroupError("there is room for more workers")
+            keeper.wait()
         finally:
             if recorder is not None:
                 recorder.close()
@@ -219,28 +227,45 @@ def _resume(
     return load_checkpoint(path, *parts) if done else 0
 
 
-def _keep(
-    training_module: TrainingModule[Batch_contra],
-    modules: Mapping[str, nn.Module],
-    done: int,
-    folder: TrainingFolder,
-) -> None:
-    """Save a checkpoint, and copy it to the mirror if there is one."""
-    parts = modules, training_module.optimizers, training_module.scaler
-    path = save_checkpoint(folder.work, done, *parts)
-    if folder.mirror is not None:
-        push(path, folder.mirror)
+class _Keeper:
+    """Saves checkpoints, and copies them to the mirror if there is one."""
+
+    def __init__(
+        self,
+        training_module: TrainingModule[Batch_contra],
+        modules: Mapping[str, nn.Module],
+        workers: Workers,
+        folder: TrainingFolder,
+    ) -> None:
+        self.parts = modules, training_module.optimizers, training_module.scaler
+        self.rank, self.folder = workers.rank, folder
+        self.split = is_split(modules)
+        self.writer = PartsWriter(workers.rank, self._seal) if self.split else None
+
+    def _seal(self, beside: Path, facts: Mapping[str, Any]) -> None:
+        self._mirror(seal(beside, facts))
+
+    def _mirror(self, path: Path) -> None:
+        if self.folder.mirror is not None:
+            push(path, self.folder.mirror)
+
+    def keep(self, done: int) -> None:
+        """Save the state after `done` steps; where weights are split, behind the next steps."""
+        if self.writer is not None:
+            self.writer.write(self.folder.work, *collected(done, *self.parts))
+        elif self.rank == 0:
+            self._mirror(save_checkpoint(self.folder.work, done, *self.parts))
+
+    def wait(self) -> None:
+        """Wait until the last checkpoint is whole."""
+        if self.writer is not None:
+            self.writer.wait()
 
 
-def _make_room(workers: Workers, folder: TrainingFolder) -> None:
-    """End the group where the driver asks for it.
-
-    Raises:
-        RegroupError: it does.
-    """
+def _is_asked(workers: Workers, folder: TrainingFolder) -> bool:
+    """Whether the driver asks the group to end, because there is room for more workers."""
     asked = workers.rank == 0 and (folder.work / REGROUP).exists()
-    if from_first(int(asked), workers.size, workers.device):
-        raise RegroupError("there is room for more workers")
+    return bool(from_first(int(asked), workers.size, workers.device))
 
 
 def step_once(
@@ -261,10 +286,16 @@ def step_once(
         # seeded per micro-batch, not per worker, so that dropout does not depend on the number of workers
         torch.manual_seed(micro_batch_seed(settings.seed, step, index))
         last = index == mine[-1]
-        with summing() if last else accumulating(training_module.parallel):
+        with summing(), accumulating(() if last else training_module.parallel):
             terms = training_module.micro_step(batch, step, share)
         for name, value in terms.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
+    if is_split(
+        training_module.modules
+    ):  # each worker takes part in the others' passes: all have equally many
+        for _ in range(-(-settings.micro_batches // workers.size) - len(mine)):
+            with summing():
+                training_module.micro_step(batches[-1], step, 0.0)
     reduce = reducer(workers.size)
     # one all-reduce for all terms; in float64, so that the order of the workers hardly matters
     totals = reduce(torch.stack([value.double() for value in sums.values()])).unbind()

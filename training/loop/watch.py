@@ -15,6 +15,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from training.loop.checkpoints import list_checkpoints
+from training.loop.parallel import whole
 from workspace.errors import UserError
 
 Admit = Callable[[Mapping[str, Tensor]], Tensor]
@@ -100,11 +101,11 @@ def gradient_norm(*optimizers: Optimizer) -> Tensor:
     """The norm of all gradients of the optimisers' weights, a scalar; 0 without gradients."""
     groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
     gradients = [weight.grad for weights in groups for weight in weights if weight.grad is not None]
-    return nn.utils.get_total_norm(gradients) if gradients else groups[0][0].new_zeros(())
+    return whole(nn.utils.get_total_norm(gradients)) if gradients else groups[0][0].new_zeros(())
 
 
 def unscale(scaler: GradScaler, optimizers: Collection[Optimizer]) -> dict[str, Tensor]:
-    """Divide gradients, summed over workers, by the loss scale; returns it for the curves, {} where there is none."""
+    """Divide gradients, summed over workers, by the loss scale; returns it for the curves, {} if unused."""
     if not scaler.is_enabled():
         return {}
     for optimizer in optimizers:
@@ -114,7 +115,7 @@ def unscale(scaler: GradScaler, optimizers: Collection[Optimizer]) -> dict[str, 
 
 def scale_of(scaler: GradScaler, like: Tensor) -> Tensor:
     """The loss scale, a scalar on the device of `like`, which has its dtype."""
-    return scaler.scale(like.new_ones(()))
+    return scaler.scale(torch.ones((), dtype=like.dtype, device=like.device))
 
 
 def step_if(optimizer: Optimizer, fine: Tensor) -> None:

@@ -16,7 +16,7 @@ from models.stackformer import Stackformer, StackformerLoss
 from settings.stackformer import StackformerSettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
-from training.loop.parallel import replicated
+from training.loop.parallel import replicated, split
 from training.loop.watch import Admit, gradient_norm, step_if, unscale, unwatched
 from training.stackformer.batches import TokenBatch
 
@@ -58,24 +58,31 @@ class StackformerTrainingModule:
         self.model.checkpoint_activations(settings.activation_checkpointing)
         self.ema = Ema(self.model, settings.ema_decay)
         self.modules: dict[str, nn.Module] = {"model": self.model, "ema": self.ema.model}
+        self.optimizers = self._optimizers()
+
+    def connect(self, size: int) -> None:
+        """See `training.loop.train.TrainingModule`."""
+        if size == 1:
+            return
+        if self.settings.parallel == "fsdp":
+            for model in (self.model, self.ema.model):
+                assert isinstance(model, Stackformer)
+                split(model, model.blocks(), self.device, size)
+            self.ema.pair()
+            self.optimizers = self._optimizers()
+            return
+        replica = replicated(self.model)
+        self.run, self.parallel = torch.compile(replica) if self.settings.compile else replica, [replica]
+
+    def _optimizers(self) -> dict[str, Optimizer]:
         in_blocks = {
             id(module.weight)
             for name, module in self.model.named_modules()
             if ".blocks." in name and isinstance(module, nn.Linear)
         }
-        self.optimizers: dict[str, Optimizer] = build_optimizers(
-            settings,
-            self._adamw,
-            self.model.parameters(),
-            lambda weight: id(weight) in in_blocks,
+        return build_optimizers(
+            self.settings, self._adamw, self.model.parameters(), lambda weight: id(weight) in in_blocks
         )
-
-    def connect(self, size: int) -> None:
-        """See `training.loop.train.TrainingModule`."""
-        if size > 1:
-            self.run = replicated(self.model)
-            self.parallel = [self.run]
-            self.run = torch.compile(self.run) if self.settings.compile else self.run
 
     def _adamw(self, weights: list[nn.Parameter]) -> AdamW:
         given = self.settings
