@@ -1,7 +1,7 @@
 """How many cells each image is given: a quality that it must reach, or what the next cell must be worth.
 
-An image is encoded once, and reconstructed from its n best cells at a ladder of n, not at all L. Between rungs PSNR is taken to
-grow in proportion to log n, that is, the error to fall as a power of n; and never to fall with n.
+An image is encoded once, and reconstructed from its n best cells at a ladder of n, not at all L. Between rungs PSNR is taken for
+a smooth function of log n that never falls.
 
     quality  N = the least n with PSNR(n) ≥ the goal, or L
     rate     N = argmin over n of D(n) + λ n, D the mean squared error, or -PSNR
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 from inference.encode import KeyedImages, TokenArrays, rankings
 from models.base.precision import Precision, autocast
@@ -106,7 +107,13 @@ def psnr_at_all(
     at_rungs = np.maximum.accumulate(-10 * np.log10(np.maximum(errors, LEAST_ERROR)), axis=1)
     asked = np.log(np.arange(1, num_positions + 1))
     rungs = np.log(np.asarray(ladder))
-    return np.stack([np.interp(asked, rungs, row, left=-math.inf) for row in at_rungs])
+    # a cubic that is monotone where the rungs are: with straight pieces N would fall on a rung, where they bend
+    curve = (
+        at_rungs[:, [0] * num_positions]
+        if len(ladder) == 1
+        else PchipInterpolator(rungs, at_rungs, axis=1)(asked)
+    )
+    return np.where(asked < rungs[0], -math.inf, curve)
 
 
 def chosen(plan: Plan, psnr: NDArray[np.float64]) -> NDArray[np.int64]:

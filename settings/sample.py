@@ -54,6 +54,10 @@ class SampleSettings(Section):
     decode_precision: Literal["fp32", "bf16"] = Field(
         default="fp32", description="precision of the decoder: fp32, or bf16 (autocast)"
     )
+    codes: list[PositiveInt] | None = Field(
+        default=None,
+        description="[fewest, most] codes of an image, where their number is drawn; null leaves it to the model",
+    )
     png_files: bool = Field(description="also write each image as a file in png/")
     edit: str | None = Field(default=None, description="a picture of which a part is drawn again")
     keep: str | None = Field(
@@ -67,8 +71,17 @@ class SampleSettings(Section):
         description="draws of an edit, of which one is taken by the likelihood of what stays; 1 looks only at what is before",
     )
 
+    @property
+    def bounds(self) -> tuple[int, int] | None:
+        """`codes`, as two numbers."""
+        return None if self.codes is None else (self.codes[0], self.codes[-1])
+
     def check(self, where: str, compute: Compute) -> None:
         """A shard must hold whole batches; an edit needs a picture and one region of it."""
+        if self.codes is not None and (len(self.codes) != 2 or self.codes[0] > self.codes[1]):
+            raise UserError(
+                f"{where}.codes is {self.codes}; expected the fewest and the most codes, [24, 48]"
+            )
         if self.samples_per_shard % self.batch:
             raise UserError(
                 f"{where}.samples_per_shard {self.samples_per_shard} is not a multiple of batch {self.batch}"

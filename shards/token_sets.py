@@ -159,7 +159,7 @@ def _check_alike(first: TokenShards, other: TokenShards) -> None:
         one, two = getattr(first.facts, name), getattr(other.facts, name)
         if one != two:
             raise UserError(
-                f"{first.folder} has {name} {one}, {other.folder} has {two}: they cannot be merged"
+                f"{first.folder} has {name.replace('kept_words', 'N')} {one}, {other.folder} has {two}: they cannot be merged"
             )
     if (first.facts.classes is None) != (other.facts.classes is None):
         raise UserError(f"only one of {first.folder} and {other.folder} has classes: they cannot be merged")

@@ -12,6 +12,7 @@ Image i depends on (seed, i) and its class or prompt, not on the workers; the ba
 """
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -29,7 +30,7 @@ from inference.editing.asked import before, edit_of, sources, told
 from inference.editing.draw import ImageEditor
 from inference.editing.region import Edit
 from inference.sampling.conditions import Conditions, conditions_of, require_same_codes
-from inference.sampling.sample import ImageSampler
+from inference.sampling.sample import ImageSampler, require_lengths
 from models.base.published import StackformerFacts
 from models.mqvae import MQVAE
 from models.stackformer import Stackformer
@@ -38,6 +39,7 @@ from settings.sample import SampleSettings
 from shards.samples import Sample, SampleFacts, SampleRecord, write_samples
 from workflow.running import run_stage
 from workflow.stage import Options, Stage
+from workspace.errors import UserError
 from workspace.exact.manifest import facts_of, read_manifest, write_json, write_manifest
 from workspace.links import link_or_copy
 from workspace.progress import say
@@ -47,6 +49,7 @@ from workspace.settings import Compute
 HELP = {
     "prompt": "draw images of this caption, as files below OUT/png; may be repeated",
     "class": "draw images of this class, as files below OUT/png; may be repeated",
+    "codes": "where the number of codes is drawn, its bounds: 24-48, or one number",
     "edit": "draw a part of this picture again, as files below OUT/png; needs --keep or --redraw",
     "keep": "what of it stays: a mask (white stays), a box X0,Y0,X1,Y1 in pixels, upper, lower, left or right",
     "redraw": "instead of --keep, what of it is drawn again, in the same forms",
@@ -72,8 +75,21 @@ def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
     changes += [
         f"sample.{name}={json.dumps(asked[name][-1])}" for name in ("edit", "keep", "redraw") if asked[name]
     ]
+    changes += [f"sample.codes={json.dumps(codes_asked(text))}" for text in asked["codes"]]
     changes += [f"sample.candidates={number}" for number in asked["candidates"]]
     return [*changes, f"sample.prompts={json.dumps(prompts)}", f"sample.classes={json.dumps(classes)}"]
+
+
+def codes_asked(text: str) -> list[int]:
+    """The bounds that `--codes` names: 24-48, 24…48, 24..48 or 24,48; one number is both.
+
+    Raises:
+        UserError: anything else.
+    """
+    found = re.fullmatch(r"\s*(\d+)\s*(?:(?:-|–|…|\.\.\.?|,|:)\s*(\d+)\s*)?", text)
+    if found is None:
+        raise UserError(f"--codes is {text}; expected the fewest and the most codes of an image, 24-48")
+    return [int(found[1]), int(found[2] or found[1])]
 
 
 def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -83,6 +99,13 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     learned = facts_of(StackformerFacts, stackformer)
     require_same_codes(learned, mqvae, (inputs.stackformer, inputs.mqvae))
     conditions = conditions_of(settings, learned, inputs.stackformer)
+    fewest = learned.num_kept if learned.fewest_kept is None else learned.fewest_kept
+    require_lengths(settings, fewest, learned.num_kept)
+    if settings.edit is not None and learned.fewest_kept is not None:
+        raise UserError(
+            f"{inputs.stackformer} draws {fewest} … {learned.num_kept} codes of an image; an edit needs a Stackformer of "
+            "one number (tokenize.budget.kind fixed)"
+        )
     paths = Inputs(inputs.stackformer.absolute(), inputs.mqvae.absolute())
     decoder = MQVAE.from_pretrained(inputs.mqvae)
     edit = edit_of(settings, decoder.config)

@@ -6,7 +6,7 @@ Writes  model.safetensors (EMA weights, codebook) and config.json, discriminator
 Params  mqvae
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 from cluster.training import WorkerGroup, fit
 from evaluation.perceptual.lpips import load_lpips
 from evaluation.protocol import Provenance, Score, counted
+from models.base.later import written
 from models.base.precision import allow_tf32
 from models.base.published import MQVAEFacts
 from models.mqvae import MQVAE, MQVAEOutput
@@ -86,8 +87,9 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         image_size=config.image_size,
         parameters=parameters,
         steps=steps,
+        kept=config.kept,
     )
-    write_manifest(folder.out, "mqvae", asdict(facts), {"shards": shards.manifest.fingerprint})
+    write_manifest(folder.out, "mqvae", written(facts), {"shards": shards.manifest.fingerprint})
     scores = {name: Score(value, ESTIMATORS[name]) for name, value in final.items()}
     scores["parameters"] = Score(parameters, "weights that are learned, the codebook included")
     count = min(settings.validate_images, shards.count("val"))

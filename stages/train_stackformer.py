@@ -7,7 +7,7 @@ Params  stackformer
 """
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ import torch
 from cluster.training import WorkerGroup, fit
 from evaluation.codes.rate import bits_per_image
 from evaluation.protocol import Provenance, Score, counted
+from models.base.later import written
 from models.base.precision import allow_tf32, weight_dtype
 from models.base.published import TEXT_TOKENIZER, StackformerFacts
 from models.stackformer import Stackformer, StackformerConfig
@@ -74,7 +75,10 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
     steps, final = settings.published_row(Curves(folder.metrics / "validation.tsv", settings.steps).past())
     scores = {name: Score(value, NATS) for name, value in final.items()}
-    scores |= bits_per_image(final, config.num_kept, config.num_codes, config.num_positions)
+    lengths = (
+        tokens.load("val").lengths[: settings.validate_images].tolist() if config.stops else [config.num_kept]
+    )
+    scores |= bits_per_image(final, lengths, config.num_codes, config.num_positions)
     scores["parameters"] = Score(parameters, "weights that are learned")
     count = min(settings.validate_images, tokens.facts.counts["val"])
     provenance = Provenance(
@@ -91,8 +95,9 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
         parameters=parameters,
         steps=steps,
         cfg_dropout=settings.cfg_dropout,
+        fewest_kept=config.fewest_kept,
     )
-    write_manifest(folder.out, "stackformer", asdict(facts), {"tokens": tokens.manifest.fingerprint})
+    write_manifest(folder.out, "stackformer", written(facts), {"tokens": tokens.manifest.fingerprint})
     write_card(folder.out, folder.metrics)
 
 
@@ -105,10 +110,6 @@ def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) ->
     if not facts.counts["val"]:
         raise UserError(
             f"{tokens} holds no validation images; set shard.val_fraction > 0 and run `dvc repro`"
-        )
-    if facts.fewest_kept is not None:
-        raise UserError(
-            f"{tokens} has {facts.kept_words} codes per image; expected one number: tokenize.budget.kind fixed"
         )
     length, vocab = 1, 1
     if settings.condition == "class":
@@ -130,6 +131,7 @@ def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) ->
             num_codes=facts.num_codes,
             num_positions=facts.num_positions,
             num_kept=facts.num_kept,
+            fewest_kept=facts.fewest_kept,
             condition=settings.condition,
             condition_length=length,
             condition_vocab=vocab,

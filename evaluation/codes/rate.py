@@ -4,7 +4,7 @@ An image is N codes out of K, and the choice of N of its L cells.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from evaluation.protocol import Score
 
@@ -27,18 +27,20 @@ def stored_bits(num_kept: int, num_positions: int) -> int:
 
 
 def bits_per_image(
-    nats: Mapping[str, float], num_kept: int, num_codes: int, num_positions: int
+    nats: Mapping[str, float], num_kept: Sequence[int], num_codes: int, num_positions: int
 ) -> dict[str, Score]:
     """NLL in bits and raw size, of codes, of positions, and of both.
 
     Args:
         nats: `NATS` of a validation, -log p of held-out tokens, nats per image.
-        num_kept: N.
+        num_kept: N, one number, or those of the same images if they differ: raw and stored bits are then means over them.
         num_codes: K.
         num_positions: L.
     """
     code, position, both = (nats[name] / math.log(2) for name in NATS)
-    raw = raw_code_bits(num_kept, num_codes), raw_position_bits(num_kept, num_positions)
+    each = [raw_position_bits(int(number), num_positions) for number in num_kept]
+    raw = raw_code_bits(sum(num_kept) / len(num_kept), num_codes), sum(each) / len(each)
+    stored = [stored_bits(int(number), num_positions) for number in num_kept]
     text = "-log₂ p of held-out tokens under the EMA weights, mean over images"
     values = {
         "code_bits_per_image": (code, text),
@@ -48,7 +50,7 @@ def bits_per_image(
         "bits_per_image": (both, text),
         "bits_per_image_raw": (sum(raw), "N log₂ K + log₂ (L choose N)"),
         "bits_per_image_stored": (
-            stored_bits(num_kept, num_positions),
+            sum(stored) / len(stored),
             "16 bits per code, a bitmask over the cells",
         ),
     }

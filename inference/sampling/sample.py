@@ -9,8 +9,9 @@ from torch import Tensor
 
 from inference.sampling.decode import decode
 from models.mqvae import MQVAE, MQVAEConfig
-from models.sampling import Sampler, SamplingSettings
+from models.sampling import Sampler, SamplingSettings, StoppingSampler
 from models.sampling.memory import WORKSPACE, Needs, decoding_need, sampling_need
+from models.sampling.stopping import bounds_of
 from models.stackformer import Stackformer, StackformerConfig
 from settings.sample import SampleSettings
 from workspace.errors import UserError
@@ -46,7 +47,12 @@ class ImageSampler:
         self.mqvae = mqvae.to(device)
         kept_as = DTYPES[settings.cache] if device.type == "cuda" else None
         model = stackformer.to(device, DTYPES[settings.precision])
-        self.sampler = Sampler(model, self.settings.batch, drawing(settings), kept_as=kept_as)
+        size, given, codes = self.settings.batch, drawing(settings), self.settings.bounds
+        self.sampler: Sampler | StoppingSampler = (
+            StoppingSampler(model, size, given, kept_as, codes)
+            if model.config.stops
+            else Sampler(model, size, given, kept_as=kept_as)
+        )
 
     def __call__(self, condition_BC: Tensor, indices: Sequence[int]) -> NDArray[np.uint8]:
         """The images with these numbers, uint8 [B, H, W, 3]; B is `settings.batch`. Image i depends only on (seed, i)."""
@@ -54,6 +60,20 @@ class ImageSampler:
         tokens = self.sampler(condition_BC, seeds)
         batch, precision = self.settings.decode_batch, self.settings.decode_precision
         return decode(self.mqvae, tokens.codes_BN, tokens.positions_BN, batch, precision)
+
+
+def require_lengths(settings: SampleSettings, fewest: int, most: int) -> None:
+    """Check that a model which draws so many codes of an image, from the fewest to the most, can do as it is asked.
+
+    Raises:
+        UserError: `sample.codes` leaves no number.
+    """
+    try:
+        bounds_of(fewest, most, settings.bounds)
+    except ValueError as error:
+        raise UserError(
+            f"sample.codes: {error}; the lengths follow the tokens, see tokenize.budget"
+        ) from error
 
 
 def drawing(settings: SampleSettings) -> SamplingSettings:

@@ -11,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from models.base.later import written
+
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -18,8 +20,6 @@ RENAMED = {"stem": "patch_size", "multipliers": "channel_multipliers"}
 """Renamed config fields: old → new."""
 
 M = TypeVar("M", bound=torch.nn.Module)
-LEFT_OUT_AT_DEFAULT = {"left out at its default": True}
-"""Metadata of config fields added later: `written` omits them at their default, so that older configs keep their bytes."""
 
 
 def config_from_json(kind: Any, values: Mapping[str, Any]) -> Any:
@@ -63,17 +63,6 @@ def _restore(hint: Any, value: Any) -> Any:
     if value is not None and any(get_origin(arm) is tuple for arm in get_args(hint)):
         return tuple(value)
     return value
-
-
-def written(config: Any) -> dict[str, Any]:
-    """A config dataclass's fields in the written form."""
-    values = dataclasses.asdict(config)
-    left_out = [
-        field.name
-        for field in dataclasses.fields(config)
-        if field.metadata == LEFT_OUT_AT_DEFAULT and getattr(config, field.name) == field.default
-    ]
-    return {name: value for name, value in values.items() if name not in left_out}
 
 
 def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:

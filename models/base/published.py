@@ -1,6 +1,8 @@
 """Published with a trained model's weights: the facts in its manifest, and its caption tokenizer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from models.base.later import LEFT_OUT_AT_DEFAULT
 
 TEXT_TOKENIZER = "text_tokenizer.json"
 """Published with a Stackformer whose condition is text: the tokenizer that turns a caption into condition codes."""
@@ -31,9 +33,11 @@ class MQVAEFacts(TrainedFacts):
 
     Attributes:
         image_size: pixels per side.
+        kept: fixed, or any: trained for any number of cells, `num_kept` where nothing else is asked for.
     """
 
     image_size: int
+    kept: str = field(default="fixed", metadata=LEFT_OUT_AT_DEFAULT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +49,11 @@ class StackformerFacts(TrainedFacts):
         classes: class names, or null.
         mqvae: fingerprint of the MQ-VAE whose tokens it learned.
         cfg_dropout: share of samples learned without the condition; null in manifests of older versions.
+        fewest_kept: the fewest codes of an image, `num_kept` being the most; absent if all have N.
     """
 
     condition: str
     classes: tuple[str, ...] | None
     mqvae: str
     cfg_dropout: float | None = None
+    fewest_kept: int | None = field(default=None, metadata=LEFT_OUT_AT_DEFAULT)

@@ -13,7 +13,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
-from models.base.pretrained import LEFT_OUT_AT_DEFAULT, load_pretrained, save_pretrained
+from models.base.later import LEFT_OUT_AT_DEFAULT
+from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import Decoder, Encoder
 from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.demasker import Demasker, DemaskKind

@@ -1,8 +1,10 @@
 """Sampling from a Stackformer (paper section 3.3, Algorithm 1): cached transformers, drawing tokens, CUDA graphs."""
 
 from models.sampling.choice import Truncation, draw, draw_uniform
-from models.sampling.sampler import Sampled, Sampler, SamplingSettings, sample
+from models.sampling.sampled import Sampled, SamplingSettings
+from models.sampling.sampler import Sampler, sample
 from models.sampling.state import CachedStackformer, PositionMemory
+from models.sampling.stopping import StoppingSampler
 
 __all__ = [
     "CachedStackformer",
@@ -10,6 +12,7 @@ __all__ = [
     "Sampled",
     "Sampler",
     "SamplingSettings",
+    "StoppingSampler",
     "Truncation",
     "draw",
     "draw_uniform",

@@ -42,10 +42,10 @@ class Truncation:
             raise ValueError(f"top_p is {self.top_p}, expected 0 < top_p ≤ 1 (1 keeps all)")
 
 
-def draw_uniform(seeds: Sequence[int], steps: int) -> Tensor:
-    """Uniform float64 in [0, 1), [B, steps, 2] (code, position); row b depends only on `seeds[b]`."""
+def draw_uniform(seeds: Sequence[int], steps: int, numbers: int = 2) -> Tensor:
+    """Uniform float64 in [0, 1), [B, steps, numbers] (code, position); row b depends only on `seeds[b]`."""
     rows = [
-        torch.rand(steps, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+        torch.rand(steps, numbers, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
         for seed in seeds
     ]
     return torch.stack(rows)

@@ -93,7 +93,17 @@ class Cache:
             on_cpu = weight.device.type == "cpu"
             kept_as = torch.promote_types(weight.dtype, torch.float32) if on_cpu else weight.dtype
         shape = (rows, heads, length, weight.shape[1] // heads)
-        self.k_RHTE, self.v_RHTE = (torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
+        self._all = tuple(torch.zeros(shape, dtype=kept_as, device=weight.device) for _ in "kv")
+        self.k_RHTE, self.v_RHTE = self._all
+
+    def keep(self, rows_R: Tensor | None) -> None:
+        """Go on with some of the sequences, in this order; None begins with all of them again."""
+        if rows_R is None:
+            self.k_RHTE, self.v_RHTE = self._all
+            return
+        for whole_RHTE in (self.k_RHTE, self.v_RHTE):
+            whole_RHTE[: len(rows_R)] = whole_RHTE.index_select(0, rows_R)
+        self.k_RHTE, self.v_RHTE = self.k_RHTE[: len(rows_R)], self.v_RHTE[: len(rows_R)]
 
     def attend(
         self,
@@ -229,6 +239,11 @@ class DecodingTransformer:
             x_RMD, v_RHME = modern(x_RMD, turns, first_v_RHME, time_M, reach, mask_S)
             first_v_RHME = v_RHME if first_v_RHME is None else first_v_RHME
         return rms_norm(x_RMD)
+
+    def keep(self, rows_R: Tensor | None) -> None:
+        """See `Cache.keep`."""
+        for block in self.blocks if isinstance(self.transformer, Transformer) else self.modern:
+            block.cache.keep(rows_R)
 
 
 def decoding_transformer(

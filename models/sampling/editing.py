@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from models.sampling.choice import Truncation, draw, draw_uniform
-from models.sampling.sampler import SamplingSettings
+from models.sampling.sampled import SamplingSettings
 from models.sampling.state import CachedStackformer, PositionMemory
 from models.stackformer.model import Stackformer
 
@@ -63,6 +63,10 @@ class Staying:
             ValueError: nothing to draw, too few free cells, or cells that are both free and taken.
         """
         config = model.config
+        if config.stops:
+            raise ValueError(
+                "images of this model have different numbers of codes; editing expects one number"
+            )
         new, free = config.num_kept - len(self.codes_Q), int(self.free_L.sum())
         if len(self.free_L) != config.num_positions:
             raise ValueError(f"expected {config.num_positions} cells, free or not; got {len(self.free_L)}")

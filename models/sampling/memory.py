@@ -6,7 +6,7 @@ Not included: the allocator's rounding, and libraries' workspaces except for `WO
 
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from models.mqvae import MQVAE, MQVAEConfig
-from models.sampling.sampler import BUCKET, Sampler, SamplingSettings
+from models.sampling.sampled import SamplingSettings
+from models.sampling.sampler import BUCKET, Sampler
 from models.stackformer import Stackformer, StackformerConfig
 
 META = torch.device("meta")
@@ -109,7 +110,8 @@ def sampling_need(
     kept_as: torch.dtype | None = None,
 ) -> Need:
     """Memory for a `Sampler` on a GPU: weights in `dtype`; per image keys, values and the logits of one step."""
-    model = _on_meta(Stackformer, config).to(dtype)
+    # where sequences end by themselves, none of them does on meta tensors: what the longest would need
+    model = _on_meta(Stackformer, replace(config, fewest_kept=None)).to(dtype)
     weights = sum(weight.nbytes for weight in model.parameters()) + _folded_bytes(model, dtype, kept_as)
     one, two = (_sampling_peak(model, batch, settings, kept_as) for batch in (1, 2))
     return Need(weights + one - (two - one), two - one)

@@ -8,44 +8,22 @@ Shapes: B images, C = N_c, N kept codes, L positions.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from models.sampling.capture import StepGraphs
-from models.sampling.choice import Truncation, draw, draw_uniform
+from models.sampling.choice import draw, draw_uniform
+from models.sampling.sampled import Sampled, SamplingSettings
 from models.sampling.state import CachedStackformer, PositionMemory
+from models.sampling.stopping import StoppingSampler
 from models.stackformer.model import Stackformer
 
 Draw = Callable[[Tensor, Tensor], Tensor]
 """Logits [B, V] and uniform numbers [B] → an entry per row."""
 BUCKET = 64
 """Bucket size for CUDA graphs: attention reads up to the next multiple of this under a mask, with one graph per multiple."""
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """How images are drawn.
-
-    Attributes:
-        guidance_scale: g in null + g · (conditioned - null), on logits; 1 is unguided, 0 ignores the condition.
-        code: truncation for codes.
-        position: truncation for positions.
-    """
-
-    guidance_scale: float
-    code: Truncation
-    position: Truncation
-
-
-@dataclass(frozen=True)
-class Sampled:
-    """codes_BN int64 in 0 … K-1, in the order they were drawn; positions_BN int64 in 0 … L-1, distinct."""
-
-    codes_BN: Tensor
-    positions_BN: Tensor
 
 
 class Sampler:
@@ -77,6 +55,10 @@ class Sampler:
     ) -> None:
         if model.training:
             raise ValueError("expected eval mode, the model is in training mode")
+        if model.config.stops:
+            raise ValueError(
+                "sequences of this model end by themselves, which is not captured: take StoppingSampler"
+            )
         self.config, self.settings, self.batch = model.config, settings, batch
         self.device = model.e_c.weight.device
         on_gpu = self.device.type == "cuda"
@@ -193,5 +175,7 @@ class Sampler:
 def sample(
     model: Stackformer, condition_BC: Tensor, seeds: Sequence[int], settings: SamplingSettings
 ) -> Sampled:
-    """Sample one batch with a new `Sampler`, whose arguments these are."""
+    """Sample one batch with a new sampler, whose arguments these are."""
+    if model.config.stops:
+        return StoppingSampler(model, len(seeds), settings)(condition_BC, seeds)
     return Sampler(model, len(seeds), settings)(condition_BC, seeds)

@@ -10,13 +10,9 @@ import torch
 from torch import Tensor
 
 from models.sampling.decoding import can_fuse, decoding_transformer, head
-from models.stackformer.model import (
-    Stackformer,
-    StackformerConfig,
-    ascending_support,
-    at_least_fp32,
-    unused_support,
-)
+from models.stackformer.config import StackformerConfig
+from models.stackformer.model import Stackformer, at_least_fp32
+from models.stackformer.support import ascending_support, unused_support
 from models.stackformer.transformer import ModernTransformer, Transformer
 
 AHEAD = 256
@@ -71,6 +67,7 @@ class CachedStackformer:
         self._h_c_RD = weight.new_zeros(rows, weight.shape[1])
         self._sos = config.num_positions
         self._place_R1 = torch.full((rows, 1), self._sos, device=weight.device)
+        self._all = self._h_c_RD, self._place_R1
 
     def start(self, condition_BC: Tensor) -> None:
         """Begin new sequences from conditions, int64 [B, N_c]."""
@@ -84,6 +81,24 @@ class CachedStackformer:
         u_c_RCD = self.model.embed_condition(condition_BC)
         h_c_RCD = self._code_transformer(u_c_RCD, place_RC, time_C, self._first)
         self._h_c_RD.copy_(h_c_RCD[:, -1])
+
+    def keep(self, rows_B: Tensor | None) -> None:
+        """Go on with some of the images, in this order, the others being finished; None is all that a new batch has."""
+        rows_R = rows_B
+        if rows_B is not None and self.guided:
+            rows_R = torch.cat([rows_B, rows_B + len(self._h_c_RD) // 2])
+        self._code_transformer.keep(rows_R)
+        if self.model.config.network.position_layers:
+            self._position_transformer.keep(rows_R)
+        self._h_c_RD, self._place_R1 = (
+            whole if rows_R is None else part.index_select(0, rows_R)
+            for whole, part in zip(self._all, (self._h_c_RD, self._place_R1), strict=True)
+        )
+
+    def stop_logits(self) -> Tensor:
+        """Log odds of ending before the next code, [B], of the conditioned rows: guidance is not for lengths."""
+        rows = len(self._h_c_RD) // (2 if self.guided else 1)
+        return at_least_fp32(self.model.stop_head(self._h_c_RD[:rows])[:, 0])
 
     def code_logits(self) -> Tensor:
         """Logits of the next code, [B, K], after guidance."""

@@ -10,6 +10,11 @@
 A sequence is N_c conditions, each at the position <sos>, then the N kept codes in raster order. The last code and its position
 predict nothing and are not fed, so the Code-Transformer reads T = N_c + N - 1 tokens.
 
+If images have different numbers of codes (`fewest_kept`), a stop is one more symbol among the positions: before each code, and
+so before its position, the sequence ends or not, given h_c. Its probability is 0 before the fewest codes, 1 after the most and
+where no cell is left, and else learned; its nats count as the position's (docs/decisions/0053). The sequences of a batch are
+padded at the end, and a slot at position L is empty.
+
 Shapes: B images, C = N_c conditions, N kept codes, T tokens read, M tokens of a part, K codes, L positions,
 D width.
 """
@@ -17,137 +22,57 @@ D width.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.base.pretrained import load_pretrained, save_pretrained
-from models.stackformer.transformer import BlockKind, ModernTransformer, Transformer, transformer
-
-PositionSupport = Literal["ascending", "unused"]
-Condition = Literal["none", "class", "text"]
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """The free choices in a Stackformer's architecture.
-
-    Attributes:
-        width: D, features of a token, a multiple of `heads` (≥ 1).
-        heads: attention heads; divides `width` (≥ 1).
-        code_layers: blocks of the Code-Transformer (≥ 1).
-        position_layers: blocks of the Position-Transformer; 0 builds none, if every position is kept (≥ 0).
-        dropout: dropout of the embedded input and of each block's residual (≥ 0, < 1).
-        position_support: ascending (exact, because positions ascend) or unused (literally Algorithm 1).
-        block: gpt (the paper's) or modern (see models/stackformer/transformer.py).
-    """
-
-    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
-
-    width: int
-    heads: int
-    code_layers: int
-    position_layers: int
-    dropout: float
-    position_support: PositionSupport
-    block: BlockKind = "gpt"
-
-    def __post_init__(self) -> None:
-        for name in ("width", "heads", "code_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
-        if self.position_layers < 0:
-            raise ValueError(f"position_layers is {self.position_layers}, expected ≥ 0")
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
-        if self.block == "modern" and self.width // self.heads % 4:
-            raise ValueError(
-                f"width {self.width} / heads {self.heads} = {self.width // self.heads}; block modern turns pairs of "
-                "features by row and by column: expected a multiple of 4"
-            )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}, expected 0 ≤ dropout < 1")
-
-
-@dataclass(frozen=True)
-class StackformerConfig:
-    """A Stackformer's architecture; everything except `network` follows from its tokens.
-
-    Attributes:
-        network: the free choices.
-        num_codes: K.
-        num_positions: L.
-        num_kept: N.
-        condition: none (one <sos>), class (one class code) or text (N_c text codes).
-        condition_length: N_c.
-        condition_vocab: number of condition codes, without the null code; 1 (<sos>) for none.
-    """
-
-    network: NetworkConfig
-    num_codes: int
-    num_positions: int
-    num_kept: int
-    condition: Condition
-    condition_length: int
-    condition_vocab: int
-
-    def __post_init__(self) -> None:
-        for name in ("num_codes", "num_positions", "num_kept", "condition_length", "condition_vocab"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
-        if self.num_kept > self.num_positions:
-            raise ValueError(
-                f"num_kept is {self.num_kept}, expected at most num_positions {self.num_positions}"
-            )
-        if not self.network.position_layers and self.num_kept < self.num_positions:
-            raise ValueError(
-                f"position_layers is 0, and {self.num_kept} of {self.num_positions} positions are kept; "
-                "expected ≥ 1 (0 is for sequences that keep all)"
-            )
-        if self.condition != "text" and self.condition_length != 1:
-            raise ValueError(
-                f"condition_length is {self.condition_length}, expected 1 unless condition is text"
-            )
-        if self.condition == "none" and self.condition_vocab != 1:
-            raise ValueError(f"condition_vocab is {self.condition_vocab}, expected 1 where condition is none")
-
-    @property
-    def length(self) -> int:
-        """T, the number of tokens that the Code-Transformer reads."""
-        return self.condition_length + self.num_kept - 1
-
-    @property
-    def null_code(self) -> int:
-        """The code for no condition: a learned one, or <sos> if the model has no conditions."""
-        return 0 if self.condition == "none" else self.condition_vocab
+from models.stackformer.config import StackformerConfig
+from models.stackformer.support import ascending_support, previous_positions, stop_chance, unused_support
+from models.stackformer.transformer import ModernTransformer, Transformer, transformer
 
 
 @dataclass(frozen=True)
 class StackformerOutput:
-    """Logits of every step: codes, and positions, -inf where not supported (None if all positions are kept)."""
+    """Logits of every step: codes, and positions, -inf where not supported (None if all positions are kept).
+
+    `stop_logits_BN` are the log odds of ending before that step's code; None if all images have N codes.
+    """
 
     code_logits_BNK: Tensor
     position_logits_BNL: Tensor | None
+    stop_logits_BN: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class StackformerLoss:
-    """-log p of each code and of each position, in nats, ≥ 0."""
+    """-log p of each code and of each position, in nats, ≥ 0; 0 in empty slots.
+
+    Attributes:
+        code_BN: of codes.
+        position_BN: of positions, and of ending, or not, before them.
+        most: the most codes of an image, if images have different numbers of them: the means are over so many slots whatever a
+            batch is padded to, so that an image weighs the same in any micro-batch.
+    """
 
     code_BN: Tensor
     position_BN: Tensor
+    most: int | None = None
 
     @property
     def code(self) -> Tensor:
         """Eq. 11, nats per code."""
-        return self.code_BN.mean()
+        return self._mean(self.code_BN)
 
     @property
     def position(self) -> Tensor:
         """Eq. 13, nats per position."""
-        return self.position_BN.mean()
+        return self._mean(self.position_BN)
+
+    def _mean(self, nats_BN: Tensor) -> Tensor:
+        return nats_BN.mean() if self.most is None else nats_BN.sum(dim=1).mean() / self.most
 
     @property
     def total(self) -> Tensor:
@@ -158,30 +83,6 @@ class StackformerLoss:
     def log_likelihood_B(self) -> Tensor:
         """log p(M, P) of Eq. 9, nats per image."""
         return -(self.code_BN + self.position_BN).sum(dim=1)
-
-
-def ascending_support(previous_BM: Tensor, step_M: Tensor, num_kept: int, num_positions: int) -> Tensor:
-    """Positions from which N ascending ones can still be completed: p_prev < p ≤ L - 1 - (remaining codes); bool [B, M, L].
-
-    Args:
-        previous_BM: the position before each step, -1 before the first.
-        step_M: the steps, 0 … N-1.
-        num_kept: N.
-        num_positions: L.
-    """
-    position_L = torch.arange(num_positions, device=previous_BM.device)
-    highest_M = num_positions - num_kept + step_M
-    return (position_L > previous_BM[..., None]) & (position_L <= highest_M[:, None])
-
-
-def unused_support(used_at_BL: Tensor, step_M: Tensor) -> Tensor:
-    """Positions that no earlier step took; bool [B, M, L].
-
-    Args:
-        used_at_BL: the step that took each position; N or more if none did.
-        step_M: the steps, 0 … N-1.
-    """
-    return used_at_BL[:, None, :] >= step_M[:, None]
 
 
 class Stackformer(nn.Module):
@@ -207,6 +108,10 @@ class Stackformer(nn.Module):
             tables.append(self.position_head.weight)
         for table in tables:
             nn.init.normal_(table, std=0.02)
+        if config.stops:
+            self.stop_head = nn.Linear(width, 1)
+            nn.init.zeros_(self.stop_head.weight)
+            nn.init.zeros_(self.stop_head.bias)
 
     def checkpoint_activations(self, wanted: bool) -> None:
         """Whether the backward pass computes the activations of blocks again: less memory, a third more time, the same bits."""
@@ -246,10 +151,11 @@ class Stackformer(nn.Module):
 
         Args:
             codes_BN: int64 in 0 … K-1.
-            positions_BN: int64 in 0 … L-1, distinct; ascending where the support is.
+            positions_BN: int64 in 0 … L-1, distinct; ascending where the support is. If images have different numbers of codes, N
+                is one more than the longest has, at most `num_kept`, and empty slots, at the end, are at L.
             condition_BC: int64 in 0 … condition_vocab-1, or the null code.
         """
-        times_MD = self.e_t.weight[self.config.condition_length :]
+        times_MD = self.e_t.weight[self.config.condition_length :][: codes_BN.shape[1] - 1]
         past_BMD = self.embed(codes_BN[:, :-1], positions_BN[:, :-1], times_MD)
         u_c_BTD = torch.cat([self.embed_condition(condition_BC), past_BMD], dim=1)  # (10)
         place_BT = F.pad(
@@ -262,27 +168,50 @@ class Stackformer(nn.Module):
             return StackformerOutput(code_logits_BNK, None)
         u_p_BND = h_c_BND + self.e_c(codes_BN)  # (12)
         position_logits_BNL = self.position_head(self.position_transformer(u_p_BND, place_BT[:, first:]))
-        return StackformerOutput(
-            code_logits_BNK,
-            at_least_fp32(position_logits_BNL).masked_fill(~self.support(positions_BN), -math.inf),
-        )
+        support_BNL, stop_logits_BN = self.support(positions_BN), None
+        if self.config.stops:
+            # an empty slot may take any place: the softmax over no place at all is not a number
+            support_BNL = support_BNL | (positions_BN == self.config.num_positions)[..., None]
+            stop_logits_BN = at_least_fp32(self.stop_head(h_c_BND).squeeze(-1))
+        logits_BNL = at_least_fp32(position_logits_BNL).masked_fill(~support_BNL, -math.inf)
+        return StackformerOutput(code_logits_BNK, logits_BNL, stop_logits_BN)
 
     def support(self, positions_BN: Tensor) -> Tensor:
         """The positions that each step may take, given the true past: bool [B, N, L]."""
         batch, device = len(positions_BN), positions_BN.device
         length, kept = self.config.num_positions, self.config.num_kept
-        step_N = torch.arange(kept, device=device)
+        step_N = torch.arange(positions_BN.shape[1], device=device)
         if self.config.network.position_support == "ascending":
-            return ascending_support(F.pad(positions_BN[:, :-1], (1, 0), value=-1), step_N, kept, length)
-        used_at_BL = torch.full((batch, length), kept, device=device)
-        return unused_support(used_at_BL.scatter(1, positions_BN, step_N.expand(batch, -1)), step_N)
+            return ascending_support(previous_positions(positions_BN), step_N, self.config.fewest, length)
+        used_at_BL = torch.full((batch, length + 1), kept, device=device)  # the last one is for empty slots
+        used_at_BL = used_at_BL.scatter(1, positions_BN, step_N.expand(batch, -1))[:, :length]
+        return unused_support(used_at_BL, step_N)
 
     def loss(self, output: StackformerOutput, codes_BN: Tensor, positions_BN: Tensor) -> StackformerLoss:
         """-log p of each code and of each position, at least in fp32 (Eq. 11, 13)."""
         code_BN = _negative_log_likelihood(output.code_logits_BNK, codes_BN)
         if output.position_logits_BNL is None:
             return StackformerLoss(code_BN, torch.zeros_like(code_BN))
+        if output.stop_logits_BN is not None:
+            return self._loss_of_slots(output, code_BN, positions_BN)
         return StackformerLoss(code_BN, _negative_log_likelihood(output.position_logits_BNL, positions_BN))
+
+    def _loss_of_slots(
+        self, output: StackformerOutput, code_BN: Tensor, positions_BN: Tensor
+    ) -> StackformerLoss:
+        assert output.position_logits_BNL is not None and output.stop_logits_BN is not None
+        cells, step_N = (
+            self.config.num_positions,
+            torch.arange(positions_BN.shape[1], device=positions_BN.device),
+        )
+        held_BN = positions_BN < cells
+        position_BN = _negative_log_likelihood(output.position_logits_BNL, positions_BN.clamp(max=cells - 1))
+        chance = stop_chance(self.config, previous_positions(positions_BN), step_N, self.config.fewest)
+        free_BN = chance.may_BM & ~chance.must_BM & (step_N <= held_BN.sum(dim=1, keepdim=True))
+        ends_BN = (~held_BN).to(output.stop_logits_BN.dtype)
+        stop_BN = F.binary_cross_entropy_with_logits(output.stop_logits_BN, ends_BN, reduction="none")
+        nats_BN = position_BN.where(held_BN, 0.0) + stop_BN.where(free_BN, 0.0)
+        return StackformerLoss(code_BN.where(held_BN, 0.0), nats_BN, self.config.num_kept)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write model.safetensors and config.json."""

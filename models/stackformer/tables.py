@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.stackformer.model import StackformerConfig
+from models.stackformer.config import StackformerConfig
 
 Spread = Literal["none", "line", "grid"]
 

@@ -28,6 +28,6 @@ def test_stored_bits_are_those_of_a_token_block() -> None:
 
 def test_the_likelihood_of_a_uniform_model_is_the_raw_size() -> None:
     nats = dict(zip(NATS, (6 * math.log(16), math.log(210), 6 * math.log(16) + math.log(210)), strict=True))
-    found = bits_per_image(nats, 6, 16, 10)
+    found = bits_per_image(nats, [6], 16, 10)
     for name in ("code_bits_per_image", "position_bits_per_image", "bits_per_image"):
         assert found[name].value == pytest.approx(found[f"{name}_raw"].value)

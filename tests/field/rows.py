@@ -1,6 +1,7 @@
 """All rows, in the order of docs/robustness.md."""
 
 from tests.field import (
+    budget_rows,
     command_rows,
     data_rows,
     edit_rows,
@@ -39,4 +40,5 @@ ROWS: tuple[Row, ...] = (
     *format_rows.ROWS,
     *tar_rows.ROWS,
     *token_rows.ROWS,
+    *budget_rows.ROWS,
 )

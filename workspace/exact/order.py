@@ -50,3 +50,27 @@ def batch_indices(
         epoch, place = divmod(number, total)
         chosen.append((epoch, int(epoch_order(seed, epoch, sizes, group)[place])))
     return chosen
+
+
+def bucketed(
+    seed: int, window: int, batch: int, lengths: NDArray[np.integer], size: int
+) -> list[list[tuple[int, int]]]:
+    """The (epoch, index) of each sample of `size` consecutive steps, in batches of like lengths.
+
+    These are the samples of `batch_indices` for steps window · size … (window + 1) · size - 1, each as often as there: sorted by
+    length, cut into batches, and the batches permuted.
+
+    Args:
+        seed: of the order.
+        window: 0, 1, …
+        batch: samples in a batch.
+        lengths: of each sample, [samples].
+        size: batches in a window.
+    """
+    drawn = batch_indices(seed, window, size * batch, [len(lengths)], 1)
+    order = np.argsort(lengths[[index for _, index in drawn]], kind="stable")
+    batches = [
+        [drawn[place] for place in order[first : first + batch]] for first in range(0, len(drawn), batch)
+    ]
+    generator = np.random.Generator(np.random.PCG64(sample_seed(seed, window, 0, "buckets")))
+    return [batches[number] for number in generator.permutation(size)]
