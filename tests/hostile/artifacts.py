@@ -229,7 +229,7 @@ FILES = {
 def cases() -> list[Case]:
     """Every broken artifact."""
     group = "broken artifacts"
-    changed, lacks = "was changed: SHA-256 #…, expected #…", "bytes, its manifest says"
+    changed, lacks = "was changed: SHA-256 #…, expected #…", "bytes, but its manifest says"
     flips = [
         Case(f"a flipped byte in {name}", group, f"the middle of {file}", changed, byte(name, file, False))
         for name, file in FILES.items()
@@ -248,7 +248,7 @@ def cases() -> list[Case]:
         Case("a manifest changed by hand", group, "num_kept, not sealed anew", "its content does not match its checksum",
              told_otherwise("tokens", facts(num_kept=3), seal=False)),
         Case("no manifest", group, "removed", "holds no finished artifact (manifest.json is missing): run `dvc repro tokenize`", gone("tokens", NAME)),
-        Case("a lost tar", group, "removed", "is missing, its manifest says", gone("tokens", "val/000000.tar")),
+        Case("a lost tar", group, "removed", "is missing, but its manifest says", gone("tokens", "val/000000.tar")),
         Case("a tar that the manifest does not name", group, "000001.tar among the samples", "done", unlisted_tar),
         Case("a manifest of a newer schema", group, "schema 4", "has schema 4, but this version reads 3",
              told_otherwise("tokens", lambda value: value.update(schema=4))),
@@ -256,7 +256,7 @@ def cases() -> list[Case]:
              told_otherwise("mqvae", lambda value: value.update(schema=2))),
         Case("an artifact of another kind", group, "shards for the MQ-VAE", "is an artifact of kind image-shards, expected mqvae", swapped_kind),
         Case("tokens of one MQ-VAE, the decoder of another", group, "another manifest", "learned tokens made by MQ-VAE #…", other_decoder),
-        Case("a Stackformer of another grid", group, "2 × 2, sealed anew", "draws grid (2, 2), and artifacts/mqvae decodes (8, 8)", other_grid),
+        Case("a Stackformer of another grid", group, "2 × 2, sealed anew", "draws grid (2, 2), but artifacts/mqvae decodes (8, 8)", other_grid),
         Case("tokens of more codes than uint16 holds", group, "K = 70,000, sealed anew", "K = 70,000 does not fit uint16", beyond_uint16),
         Case("params of more codes than uint16 holds", group, "num_codes=70000", "(codes are stored as uint16)", codebook_beyond_uint16),
         Case("N beyond the grid", group, "num_kept = 65 of 64, sealed anew", "N = 65 is not in 1 … L", told_otherwise("tokens", facts(num_kept=65))),

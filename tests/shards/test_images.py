@@ -69,7 +69,7 @@ def test_a_missing_tar_is_named(labelled: ImageShards) -> None:
     assert index.read(0).key == "0000000"
     with pytest.raises(UserError, match=r"train/000001\.tar does not exist: run `dvc repro shard`"):
         index.read(3)
-    with pytest.raises(UserError, match=r"train/000001\.tar is missing, its manifest says"):
+    with pytest.raises(UserError, match=r"train/000001\.tar is missing, but its manifest says"):
         ImageShards.open(labelled.folder)
 
 

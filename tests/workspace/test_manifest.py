@@ -62,7 +62,7 @@ def test_damage_is_told_by_file_with_the_command_that_mends_it(tmp_path: Path) -
     with pytest.raises(UserError, match="a.txt was changed: .* run `dvc repro train_mqvae`"):
         verify_files(folder, manifest)
     (folder / "a.txt").write_text("longer")
-    with pytest.raises(UserError, match="a.txt has 6 bytes, its manifest says 3"):
+    with pytest.raises(UserError, match="a.txt has 6 bytes, but its manifest says 3"):
         read_manifest(folder, "mqvae")
     (folder / "a.txt").unlink()
     with pytest.raises(UserError, match="a.txt is missing"):
