@@ -40,12 +40,12 @@ class Origin:
 
     @property
     def date(self) -> str:
-        """Of the last stage."""
+        """The last stage's date."""
         return max(row.date for row in self.rows)
 
     @property
     def revision(self) -> str:
-        """Of the last stage."""
+        """The last stage's revision."""
         return max(self.rows, key=lambda row: row.date).revision
 
 

@@ -23,7 +23,7 @@ from workspace.progress import say
 WIDTH = 80
 """Columns of the shell."""
 BEST, NEAR = "*", "≈"
-"""Marks of the best arm, and of those whose number lies within the best one's 95 % interval."""
+"""Marks of the best arm, and of those within the best one's 95 % interval."""
 SCORING = ("evaluate", "reconstruct", "train_stackformer", "train_mqvae")
 """Stages whose numbers come first."""
 

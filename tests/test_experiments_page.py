@@ -34,7 +34,7 @@ EXPECTED = {
         *(f"Running stage '{name}'" for name in ("train_stackformer", "sample", "evaluate", "report")),
         "Ran experiment",
     ],
-    "dvc exp show --no-pager --drop": ["slower"],
+    "dvc exp show --no-pager --drop": ["slower", "stackformer.learning_rate", "nats_per_image"],
     "dvc exp show --no-pager --csv": ["strong"],
     "dvc params diff": ["stackformer.learning_rate", "0.002"],
     "dvc metrics diff": ["nats_per_image"],
@@ -44,7 +44,17 @@ EXPECTED = {
     "dvc status": ["up to date"],
     "python -m reporting.compare": ["train_stackformer", "evaluate"],
     "dvc exp run --temp": ["Running stage 'sample'"],
-    "python -m pipelines.sweep": ["done    width=16", "done    width=32"],
+    "python -m pipelines.sweep": [
+        "done    width=16",
+        "done    width=32",
+        "(1) train_stackformer/",
+        "*",
+        "index.html",
+    ],
+    "python -m stages.train_mqvae": ["→ .runs/tuned"],
+    "python -m stages.train_stackformer": ["→ .runs/tuned-stackformer"],
+    "python -m workflow.card mqvae": ["numbers in its README.md"],
+    "python -m workflow.card stackformer": ["numbers in its README.md"],
     "python -m pipelines.view": ["Running stage 'experiments/table7/dvc.yaml:mqvae@demask-sa-0'"],
     "dvc exp run --name wide": ["Stage 'train_stackformer' is cached - skipping run"],
     "python -m shards.verify": ["512 train, 64 val images are intact"],
@@ -53,7 +63,7 @@ EXPECTED = {
 }
 """The start of a command → what it must say."""
 
-IN_PROCESS = ("python -m stages.", "python -m reporting.")
+IN_PROCESS = ("python -m stages.", "python -m reporting.", "python -m workflow.")
 """Ours alone, which need no process of their own here."""
 NEVER = ("Running stage 'shard'", "Running stage 'train_mqvae'", "Running stage 'tokenize'")
 
@@ -71,6 +81,8 @@ def test_the_commands_of_the_page_do_what_it_says(repository: Path, heading: str
         expected = EXPECTED[max(starts, key=len)] if starts else []
         assert [word for word in expected if word not in said] == [], f"{command} said {said}"
         assert not [words for words in NEVER if words in said], f"{command} said {said}"
+        if command.startswith("dvc exp show --no-pager --drop"):
+            assert max(map(len, said.splitlines())) <= 80, said
 
 
 def test_every_expectation_is_of_a_command_on_the_page() -> None:

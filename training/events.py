@@ -29,7 +29,7 @@ def require_writer() -> None:
 class Events:
     """Writes a run's numbers and pictures to event files; with no folder it writes nothing.
 
-    A resumed run adds a file, in which TensorBoard is told to forget later steps of the ones before. Event files that are
+    A resumed run adds a file that makes TensorBoard ignore later steps of the earlier files. Event files that are
     asked for in the middle of a run begin with its curves so far.
 
     Args:

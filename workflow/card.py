@@ -1,6 +1,6 @@
 """Model cards: the README.md of a published model, so that its folder can be uploaded as it is.
 
-The card lies beside the manifest and is not in it: it is prose, and no stage's identity or fingerprint changes with it
+The card is beside the manifest and not listed in it: it is prose, and no stage's identity or fingerprint changes with it
 (docs/decisions/0058-where-a-run-came-from.md). A training's card says nothing of days and machines: equal runs, equal bytes.
 
 python -m workflow.card mqvae --out FOLDER        copy a published model with a longer card: the scores of later stages, the
@@ -155,7 +155,7 @@ def _metadata(manifest: Manifest, title: str, tags: list[str], task: str, number
         "metrics": [{"type": one.name, "value": one.value, "name": one.name} for one in numbers],
     }
     block = {
-        "license": "unknown",  # of the weights: whoever publishes them knows what their data allow
+        "license": "unknown",  # the publisher of the weights knows what their data allow
         "library_name": "pytorch",
         "pipeline_tag": task,
         "tags": [*tags, "arxiv:2305.13607"],

@@ -60,7 +60,7 @@ def origin_of(params: Path, shards: Path, changes: tuple[str, ...] = ()) -> dict
 
 
 def _git(*words: str) -> str | None:
-    """What Git says, or None where it is not installed, or this is no repository with a commit."""
+    """Git's output, or None without Git or outside a repository with a commit."""
     try:
         done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
@@ -77,7 +77,7 @@ def _revision() -> tuple[str | None, list[str]]:
 
 
 def nearest_preset(tree: Mapping[str, Any], folder: Path = PRESETS) -> tuple[str, dict[str, Any]]:
-    """The preset that fewest settings differ from, and those settings with their values; "" where there are no presets."""
+    """The preset that fewest settings differ from, and those settings with their values; "" without any preset."""
     own = dict(_flat(tree))
     found: tuple[str, dict[str, Any]] | None = None
     for path in sorted(folder.glob("*.yaml")):
