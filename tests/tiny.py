@@ -52,11 +52,11 @@ def run(
     check: bool = True,
     more: Mapping[str, str] = NOTHING,
 ) -> str:
-    """Run a program of the virtual environment, or git, in a folder; returns everything that it said.
+    """Run a program of the virtual environment, or git or cp, in a folder; returns everything that it said.
 
     First-party code is that of `code`, or of the folder itself. The command has `seconds` on an idle machine, more on a busy one.
     """
-    program = command[0] if command[0] == "git" else str(BIN / command[0])
+    program = command[0] if command[0] in ("git", "cp") else str(BIN / command[0])
     done = subprocess.run(
         [program, *command[1:]],
         cwd=folder,
