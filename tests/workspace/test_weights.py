@@ -9,6 +9,8 @@ import yaml
 
 from tests import presets
 from tests.committed import ROOT
+from workflow.running import _identity
+from workflow.stage import stage_named
 from workspace.exact.manifest import write_manifest
 from workspace.fingerprints import content_fingerprint
 
@@ -82,3 +84,31 @@ def test_weights_are_known_by_their_bytes_alone(tmp_path: Path) -> None:
     assert published != content_fingerprint(copy)
     (folder / "model.safetensors").write_text("wEights")
     assert content_fingerprint(folder) not in (published, content_fingerprint(copy))
+
+
+@pytest.mark.parametrize(
+    ("stage", "keys"),
+    [
+        ("reference", ("weights",)),
+        ("train_mqvae", ("init_from", "perceptual.backbone", "perceptual.heads")),
+        ("reconstruct", ("lpips.backbone", "lpips.heads")),
+        ("train_stackformer", ("init_from",)),
+    ],
+)
+def test_a_run_is_another_where_the_weights_behind_a_name_are_others(
+    stage: str, keys: tuple[str, ...], tmp_path: Path
+) -> None:
+    """DVC asks for a stage; this decides whether it goes on with what it had begun."""
+    found = stage_named(stage)
+    tree = presets.tree("faces")[found.settings.SECTION]
+    for key in keys:
+        node = tree[key.partition(".")[0]] if "." in key else tree
+        (tmp_path / key).write_text("1")
+        node[key.rpartition(".")[2]] = tmp_path / key
+    settings = found.settings.model_validate(tree)
+    before = _identity(found, settings, {}).fingerprint
+    seen = {before}
+    for key in keys:
+        (tmp_path / key).write_text("2")
+        seen.add(_identity(found, settings, {}).fingerprint)
+    assert len(seen) == 1 + len(keys)

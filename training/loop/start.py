@@ -181,7 +181,8 @@ def freeze(model: nn.Module, patterns: Sequence[str], setting: str) -> frozenset
             )
         frozen |= {name for name in state if any(f"{name}.".startswith(f"{hit}.") for hit in hits)}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name not in frozen)
+        if name in frozen:
+            parameter.requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError(
             f"{setting} is {list(patterns)}: nothing is left to learn; freeze fewer parts, or do not train"
