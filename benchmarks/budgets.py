@@ -86,7 +86,7 @@ def batches_of(samples: Sequence[ImageSample]) -> Iterator[KeyedImages]:
 
 
 def remade(model: MQVAE, batch: KeyedImages, kept: int | NDArray[np.int64]) -> torch.Tensor:
-    """Reconstructions from so many cells, of all images or of each, in [-1, 1]."""
+    """Reconstructions from `kept` cells, of all images or of each, in [-1, 1]."""
     count = kept if isinstance(kept, int) else torch.from_numpy(kept)
     image_BCHW = to_tensor(batch.images, torch.device("cpu"))
     tokens: Tokens = model.tokenize(image_BCHW, kept=count)

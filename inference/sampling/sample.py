@@ -63,7 +63,7 @@ class ImageSampler:
 
 
 def require_lengths(settings: SampleSettings, fewest: int, most: int) -> None:
-    """Check that a model which draws so many codes of an image, from the fewest to the most, can do as it is asked.
+    """Check `sample.codes` against a model that draws from the fewest to the most codes of an image.
 
     Raises:
         UserError: `sample.codes` leaves no number.

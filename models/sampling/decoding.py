@@ -97,7 +97,7 @@ class Cache:
         self.k_RHTE, self.v_RHTE = self._all
 
     def keep(self, rows_R: Tensor | None) -> None:
-        """Go on with some of the sequences, in this order; None begins with all of them again."""
+        """Keep some of the sequences, in this order; None brings all of them back."""
         if rows_R is None:
             self.k_RHTE, self.v_RHTE = self._all
             return

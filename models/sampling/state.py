@@ -83,7 +83,7 @@ class CachedStackformer:
         self._h_c_RD.copy_(h_c_RCD[:, -1])
 
     def keep(self, rows_B: Tensor | None) -> None:
-        """Go on with some of the images, in this order, the others being finished; None is all that a new batch has."""
+        """Keep some of the images, in this order, when the others are finished; None brings all rows back, for a new batch."""
         rows_R = rows_B
         if rows_B is not None and self.guided:
             rows_R = torch.cat([rows_B, rows_B + len(self._h_c_RD) // 2])

@@ -53,7 +53,7 @@ class StackformerLoss:
     Attributes:
         code_BN: of codes.
         position_BN: of positions, and of ending, or not, before them.
-        most: the most codes of an image, if images have different numbers of them: the means are over so many slots whatever a
+        most: the most codes of an image, if images have different numbers of them: the means are over that many slots whatever a
             batch is padded to, so that an image weighs the same in any micro-batch.
     """
 
