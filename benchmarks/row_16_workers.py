@@ -19,8 +19,8 @@ from benchmarks.harness import ROOT, Claim, Pairs, Result, at_least, main, measu
 from benchmarks.workers_made import WORKERS
 
 NETWORKS = (("150mbit", "150 Mb/s", 4), ("1gbit", "1 Gb/s", 8))
-"""Rate for `tc`, its name, images per worker. The slower one is for a processor that is shared with other programs: 150 Mb/s are to a
-seventh of a processor what 1 Gb/s is to a whole one."""
+"""Rate for `tc`, its name, images per worker. The slower one is for a processor that is shared with other programs: 150 Mb/s are
+to a seventh of a processor what 1 Gb/s is to a whole one."""
 SPACES = tuple(f"row16-{rank}" for rank in range(WORKERS))
 ENDS = tuple(f"row16v{rank}" for rank in range(WORKERS))
 SKIPPED = 2
