@@ -24,6 +24,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 FILES = "/workspace/"
 SHOWN = FILES + "pictures/"
+SWEEP = Path(".runs/sweep/index.html")
+"""The table of the last sweep."""
 SCRIPT = FILES + "site.js"
 DOCUMENTATION = re.compile(r"(/api)?/(docs|redoc)(/.*)?")
 POLICY = (
@@ -108,7 +110,7 @@ class Site:
         return ""
 
     def file(self, path: str) -> Path | None:
-        """A URL's file: in the report of the workspace or of a sweep's arm, a run's picture, or the script of every page."""
+        """A URL's file: in a report (the workspace's, an arm's), a sweep's table, a picture, or the script of every page."""
         if path == SCRIPT:
             return Path(__file__).with_suffix(".js")
         root = self.root.resolve()
@@ -117,7 +119,7 @@ class Site:
             return picture if picture.is_file() else None
         asked = Path(os.path.normpath(root / path.removeprefix(FILES).lstrip("/")))
         report = asked.is_relative_to(root) and "artifacts/report" in asked.parent.as_posix()
-        return asked if report and asked.is_file() else None
+        return asked if (report or asked == root / SWEEP) and asked.is_file() else None
 
     async def page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on the app's response; if it is a page, our script comes first."""

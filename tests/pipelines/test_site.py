@@ -37,6 +37,7 @@ async def socket(connection: WebSocket) -> None:
 def client(tmp_path: Path) -> TestClient:
     """A client of a site over a workspace with a report and a picture."""
     files = {"artifacts/report/index.html": "the report", ".runs/sweep/arm/artifacts/report/index.html": "an arm's",
+             ".runs/sweep/index.html": "a table", ".runs/sweep/results.json": "[]",
              PICTURES / "ab-grid.png": "png", "params.yaml": "secret", "artifacts/reported.txt": "x"}  # fmt: skip
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -136,11 +137,12 @@ def test_events_pass_and_those_asked_for_by_a_foreign_page_do_not(client: TestCl
 
 def test_reports_and_pictures_are_served_and_nothing_else_of_the_disk(client: TestClient) -> None:
     for path, text in (("artifacts/report/index.html", "the report"), ("pictures/ab-grid.png", "png"),
+                       (".runs/sweep/index.html", "a table"),
                        (".runs/sweep/arm/artifacts/report/index.html", "an arm's")):  # fmt: skip
         answer = client.get(f"/workspace/{path}")
         assert (answer.status_code, answer.text) == (200, text)
         assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts;")
     for path in ("params.yaml", "artifacts/report/../../params.yaml", "artifacts/report/%2e%2e/%2e%2e/params.yaml",
                  "artifacts/reported.txt", "artifacts/report", "pictures/../dashboard.json", "pictures/%2e%2e%2fdeploy.log",
-                 "/etc/passwd", "pictures/", "artifacts/report/%00"):  # fmt: skip
+                 ".runs/sweep/results.json", "/etc/passwd", "pictures/", "artifacts/report/%00"):  # fmt: skip
         assert client.get(f"/workspace/{path}").status_code == 404, path
