@@ -18,6 +18,8 @@ from pipelines.running import environment
 
 KEPT = Path(".runs/last_run")
 UNFINISHED = "unfinished"
+NORMAL_95 = 1.96
+"""Standard errors to either side of a number that make a 95 % interval."""
 NUMBERS, PROTOCOL = "metrics.json", "protocol.json"
 
 
@@ -27,6 +29,7 @@ class Row:
 
     Attributes:
         comparable: whether both were measured in the same way.
+        near: whether the number is within the 95 % interval of its value before, or the other way round.
     """
 
     stage: str
@@ -34,6 +37,17 @@ class Row:
     now: float | None
     before: float | None
     comparable: bool
+    near: bool = False
+
+    @property
+    def remark(self) -> str:
+        """What to think of the difference: "within the interval", or "" where nothing is known."""
+        return "within the interval" if self.near and self.comparable and self.now != self.before else ""
+
+    @property
+    def told(self) -> str:
+        """The difference with what to think of it."""
+        return f"{self.difference} {self.remark}".strip()
 
     @property
     def difference(self) -> str:
@@ -81,8 +95,23 @@ def rows(steps: Sequence[Step], root: Path) -> list[Row]:
         before, now = read(old), read(new)
         comparable = before == now or _comparable(old, new, root)
         names = dict.fromkeys([*now, *before])
-        found += [Row(stage, name, now.get(name), before.get(name), comparable) for name in names]
+        found += [
+            Row(stage, name, now.get(name), before.get(name), comparable, _near(name, now, before))
+            for name in names
+        ]
     return found
+
+
+def _near(name: str, now: Mapping[str, float], before: Mapping[str, float]) -> bool:
+    """Whether a number is within the other one's interval, as `reporting.compare` has it."""
+    for one, other in ((now, before), (before, now)):
+        low, high = one.get(f"{name}_low"), one.get(f"{name}_high")
+        error = one.get(f"{name}_error")
+        if error is not None and name in one:
+            low, high = one[name] - NORMAL_95 * error, one[name] + NORMAL_95 * error
+        if low is not None and high is not None and name in other and low <= other[name] <= high:
+            return True
+    return False
 
 
 def read(path: Path) -> Mapping[str, float]:

@@ -58,7 +58,7 @@ NOTE = "Every number in metrics/, and its value after the last complete run"
 def _cells(row: Row) -> dict[str, str]:
     now, before = (f"{value:.5g}" if value is not None else "–" for value in (row.now, row.before))
     names = {"stage": html.escape(row.stage), "number": html.escape(row.name)}
-    return {**names, "now": now, "last run": before, "difference": row.difference}
+    return {**names, "now": now, "last run": before, "difference": row.difference, "remark": row.remark}
 
 
 def pictures(steps: Sequence[Step], root: Path) -> list[Path]:
@@ -99,7 +99,7 @@ def summary(
             "|---|---|---|---|",
         ]
     lines += [
-        f"| {escaped(row.stage)}: {escaped(row.name)} | {row.before:.5g} | {row.now:.5g} | {escaped(row.difference)} |"
+        f"| {escaped(row.stage)}: {escaped(row.name)} | {row.before:.5g} | {row.now:.5g} | {escaped(row.told)} |"
         for row in moved
     ]
     return "\n".join(lines) + "\n"

@@ -4,7 +4,8 @@
     python -m reporting.compare --rev HEAD~1                    metrics/ of a git revision with the current ones
 
 Numbers with another reference, count, resize, features or estimator are refused with a list of the differences; different
-settings, seeds and versions are listed under the table. The exit status is 1 if anything was refused.
+settings, seeds and versions are listed under the table. A difference within one side's 95 % interval is neither better
+nor worse. The exit status is 1 if anything was refused.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from evaluation.protocol import NAME as PROTOCOL
 from evaluation.protocol import Protocol
-from reporting.numbers import meaning, read_values, shown
+from reporting.numbers import meaning, read_values, shown, with_interval, within_interval, without_ends
 from workspace.errors import UserError
 
 METRICS = Path("metrics")
@@ -70,19 +71,21 @@ def conflicts(a: Measured, b: Measured) -> list[str]:
 
 def compare(a: Measured, b: Measured) -> Comparison:
     """The table of two sets of numbers without conflicts."""
-    names = list(dict.fromkeys([*a.values, *b.values]))
+    names = list(dict.fromkeys([*without_ends(a.values), *without_ends(b.values)]))
     notes = a.protocol.differences(b.protocol) if a.protocol is not None and b.protocol is not None else []
     return Comparison([_row(name, a.values, b.values) for name in names], notes)
 
 
 def _row(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> tuple[str, str, str, str]:
-    left, right = (shown(side[name]) if name in side else "–" for side in (a, b))
+    left, right = (with_interval(name, side) if name in side else "–" for side in (a, b))
     if name not in a or name not in b:
         return name, left, right, ""
     difference = b[name] - a[name]
     better = meaning(name).better
     verdict = ""
-    if better and difference:
+    if difference and within_interval(name, a, b):
+        verdict = " within the interval"
+    elif better and difference:
         verdict = " better" if (difference > 0) == (better == "higher") else " worse"
     return name, left, right, f"{'+' if difference > 0 else ''}{shown(difference)}{verdict}"
 

@@ -1,6 +1,7 @@
 """The stages' numbers in metrics/, with their meanings and protocols."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ from workspace.errors import UserError
 from workspace.exact.manifest import read_json
 
 Better = Literal["higher", "lower", ""]
+NORMAL_95 = 1.96
+"""Standard deviations to either side that hold 95 % of a normal distribution."""
 
 _MEANINGS: tuple[tuple[str, str, Better], ...] = (
     (r"psnr", "PSNR, dB", "higher"),
@@ -123,6 +126,41 @@ def shown(value: float) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}" if size >= 1e-4 else f"{value:.2e}"
+
+
+def interval_of(name: str, values: Mapping[str, float]) -> tuple[float, float] | None:
+    """The ends of a number's 95 % interval: stored beside it, or ± 1.96 standard errors; None without either."""
+    if f"{name}_low" in values and f"{name}_high" in values:
+        return values[f"{name}_low"], values[f"{name}_high"]
+    if f"{name}_error" in values and name in values:
+        half = NORMAL_95 * values[f"{name}_error"]
+        return values[name] - half, values[name] + half
+    return None
+
+
+def with_interval(name: str, values: Mapping[str, float]) -> str:
+    """A number with its interval, to as many decimals as that makes sense of: 7.40 [6.98, 7.83]."""
+    ends = interval_of(name, values)
+    if ends is None or not math.isfinite(ends[1] - ends[0]) or ends[1] <= ends[0]:
+        return shown(values[name])
+    decimals = min(9, max(0, 1 - math.floor(math.log10((ends[1] - ends[0]) / 2))))
+    value, low, high = (f"{number:,.{decimals}f}" for number in (values[name], *ends))
+    return f"{value} [{low}, {high}]"
+
+
+def without_ends(values: Mapping[str, float]) -> list[str]:
+    """The names of numbers, less those that only say how wide another number's interval is."""
+    ends = {f"{name}_{end}" for name in values for end in ("low", "high", "error")}
+    return [name for name in values if name not in ends]
+
+
+def within_interval(name: str, a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    """Whether either side's number is within the other side's interval, so that the difference may be chance."""
+    for one, other in ((a, b), (b, a)):
+        ends = interval_of(name, one)
+        if ends is not None and ends[0] <= other[name] <= ends[1]:
+            return True
+    return False
 
 
 def duration(seconds: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evaluation.protocol import Protocol
 from reporting.curves import Training
-from reporting.numbers import StageNumbers, meaning, shown
+from reporting.numbers import StageNumbers, meaning, shown, with_interval
 from reporting.origin import Origin
 from shards.images import ImageFacts
 
@@ -67,10 +67,10 @@ def groups(
     """The summary: scores first, then data and models."""
     rates = {training.stage: training.rate for training in trainings}
     return [
-        Group("Reconstructions", list(_headlines(numbers["reconstruct"])), headline=True),
+        Group("Reconstructions", list(_headlines(numbers["reconstruct"], numbers)), headline=True),
         Group(
             "Samples",
-            [*_headlines(numbers["evaluate"]), *_rate("drawn, images/s", _drawn(numbers))],
+            [*_headlines(numbers["evaluate"], numbers), *_rate("drawn, images/s", _drawn(numbers))],
             headline=True,
         ),
         Group(
@@ -155,17 +155,36 @@ def protocol_line(protocol: Protocol) -> str:
     )
 
 
-def _headlines(of: StageNumbers) -> Iterator[Fact]:
+def _headlines(of: StageNumbers, numbers: Mapping[str, StageNumbers]) -> Iterator[Fact]:
     for pattern in HEADLINES[of.stage]:
-        for name, value in of.values.items():
+        for name in of.values:
             if re.fullmatch(pattern, name) and of.protocol is not None:
-                yield Fact(name, _short(name, value), f"{meaning(name).words}: {protocol_line(of.protocol)}")
+                scale = _scale(name, of.stage, numbers)
+                about = "".join(f"{text}; " for text in scale)
+                value = _short(name, of.values) + (f" ({'; '.join(scale)})" if scale else "")
+                yield Fact(name, value, f"{meaning(name).words}: {about}{protocol_line(of.protocol)}")
 
 
-def _short(name: str, value: float) -> str:
+def _scale(name: str, stage: str, numbers: Mapping[str, StageNumbers]) -> list[str]:
+    """What a distance is to be held against: that of real images, and for samples that of reconstructions."""
+    found = re.fullmatch(r"(.*_)?r?(fd|fid)", name)
+    if found is None:
+        return []
+    start, short = found[1] or "", found[2]
+    others = [("real images", "reference", f"{start}{short}_train_val")]
+    if stage == "evaluate":
+        others.append(("reconstructions", "reconstruct", f"{start}r{short}"))
+    return [
+        f"{words} {shown(numbers[where].values[other])}"
+        for words, where, other in others
+        if where in numbers and other in numbers[where].values
+    ]
+
+
+def _short(name: str, values: Mapping[str, float]) -> str:
     if name == "psnr":
-        return f"{value:.2f} dB"
-    return f"{100 * value:.1f} %" if "accuracy" in name else shown(value)
+        return f"{values[name]:.2f} dB"
+    return f"{100 * values[name]:.1f} %" if "accuracy" in name else with_interval(name, values)
 
 
 def _rate(name: str, rate: float | None) -> Iterator[Fact]:

@@ -44,7 +44,7 @@ ACCEPTED = "a folder of images, a tar or zip of them, or an .npz"
 NO_BORDERS = 1
 """Pixels a side of cells of which nothing is known: no grid is looked for."""
 Made = tuple[bytes, frozenset[str]]
-"""A picture as PNG, and what was converted."""
+"""A picture as PNG, and the conversions that it needed."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Found:
 
     Attributes:
         names: of each, in order.
-        make: number of an image → its picture, before its size is known to be right; one of `NO_IMAGE` where it is none.
+        make: number of an image → its picture, before its size is known to be right; raises one of `NO_IMAGE` for anything else.
         classes: number of each one's class; None where not all have one.
         passed_over: why other files, or all labels, were passed over → how many.
     """

@@ -24,9 +24,18 @@ from evaluation.features.extractors import load_extractor
 from evaluation.features.labelled import LabelledImages, in_batches
 from evaluation.features.reference import Reference
 from evaluation.features.rows import FeatureRows, extract
+from evaluation.metrics.classes import write_classes
 from evaluation.metrics.given import statistics_of
 from evaluation.metrics.grid import Grid, border_means
-from evaluation.metrics.scores import Real, accuracy_scores, sample_scores, second_scores, write_scores
+from evaluation.metrics.scores import (
+    Real,
+    accuracy_scores,
+    headline,
+    real_distances,
+    sample_scores,
+    second_scores,
+    write_scores,
+)
 from evaluation.metrics.statistics import FEWEST, moments
 from evaluation.neighbours import EvaluationFacts, Neighbours, copy_scores
 from evaluation.protocol import Provenance
@@ -82,7 +91,11 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     scores |= copy_scores(facts.features, nearest_one, neighbours.held_out, training)
     made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
     provenance = Provenance(len(rows), drawn.settings, drawn.seed, made_from)
+    scores |= real_distances(reference)
     write_scores(scores, reference, real, provenance, folder.metrics)
+    by_class = write_classes(real.rows, rows, facts.classes, settings.seed, folder.metrics)
+    for line in filter(None, (headline(facts, scores), by_class)):
+        folder.say_when_published(line)
     found = EvaluationFacts(len(rows), facts.features, training)
     made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
     write_manifest(folder.out, "evaluation", asdict(found), made_from)
@@ -91,7 +104,7 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
 def scored(
     settings: EvaluateSettings, compute: Compute, images: Path, reference: Path, folder: RunFolder, name: str
 ) -> tuple[FeatureRows, Judged]:
-    """Features of all images of an artifact of samples, and what was judged of them."""
+    """Features of all images of a samples artifact, and how well each shows its shape."""
     work, manifest = folder.work.absolute() / name, read_manifest(images, "samples")
     make = partial(extracting, manifest, reference.absolute(), settings, compute.device)
     jobs = jobs_of(sample_shards(images, manifest), lambda path: work / "rows" / f"{path.stem}.safetensors")

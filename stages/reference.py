@@ -21,7 +21,15 @@ from evaluation.features.extractors import SECOND, install_pretrained, load_extr
 from evaluation.features.labelled import chosen_images, in_batches, label_images, training_batches
 from evaluation.features.labels import class_head, heads_of
 from evaluation.features.proxy import CONFIG, ProxyConfig, save_proxy, train_proxy
-from evaluation.features.reference import SPLITS, PixelSum, Reference, ReferenceFacts, gather, require_images
+from evaluation.features.reference import (
+    SPLITS,
+    PixelSum,
+    Reference,
+    ReferenceFacts,
+    gather,
+    require_images,
+    too_few,
+)
 from evaluation.features.rows import extract
 from evaluation.metrics.scores import Real, accuracy_scores, real_distances, write_scores
 from evaluation.protocol import Provenance
@@ -31,7 +39,7 @@ from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
-from workspace.progress import Progress
+from workspace.progress import Progress, say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -54,6 +62,8 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
         install(settings, compute, shards, extractor, folder)
     found = load_extractor(extractor, device_of("cpu"), settings.torchscript_sha256)
     facts = ReferenceFacts.of(found, shards, settings.max_images, settings.seed, settings.fid_split)
+    for line in too_few(facts):
+        say(f"note: {line}")
     make = partial(extracting, inputs.shards.absolute(), extractor, settings, compute.device)
     work, tars = folder.work.absolute(), [path for split in SPLITS for path in shards.paths(split)]
     jobs = jobs_of(tars, lambda path: work / "rows" / f"{path.parent.name}-{path.stem}.safetensors")

@@ -30,6 +30,8 @@ from workspace.exact.manifest import Manifest, atomic_path, facts_of, read_manif
 
 Split = Literal["train", "val"]
 SPLITS = ("train", "val")
+FEW = 100
+"""Images of a split below which a difference of models is hardly ever seen."""
 MOMENTS, MEAN_IMAGE, STEPS = "moments.safetensors", "mean_image.png", "steps.safetensors"
 
 
@@ -173,6 +175,30 @@ def require_images(shards: ImageShards) -> None:
                 f"the split {split} of {shards.folder} has {count} image{'' if count == 1 else 's'}, but distances and "
                 f"precision need at least {FEWEST} in train and in val: change shard.val_fraction, or add images to shard.source"
             )
+
+
+def too_few(facts: ReferenceFacts) -> list[str]:
+    """What the splits are too small for, with the settings that change it, before any feature is computed."""
+    dims = {facts.features: facts.dim} | ({facts.second.features: facts.second.dim} if facts.second else {})
+    told = []
+    for split, count in facts.images.items():
+        short = [f"{name} ({dim:,})" for name, dim in dims.items() if count <= dim]
+        if short:
+            drawn = facts.drawn_from[split]
+            cure = (
+                "raise reference.max_images"
+                if count < drawn
+                else "shard.val_fraction moves images between the splits"
+            )
+            told.append(
+                f"{split} has {count:,} images, no more than {' and '.join(short)} have dimensions: Fréchet distances to it are "
+                f"too high and hold only beside others of as many images; {cure}, or reference.fid_split names the larger split"
+            )
+        if count < FEW:
+            told.append(
+                f"{split} has {count:,} images: intervals and kernel distances of fewer than {FEW} are wide"
+            )
+    return told
 
 
 class PixelSum:

@@ -64,7 +64,7 @@ class FeatureRows:
         return type(self)(**{name: rows[:count] for name, rows in self._arrays().items()})
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Its arrays by name, without a second network's where there is none."""
+        """Its arrays by name, those of a second network only with one."""
         return {name: rows for name, rows in vars(self).items() if rows is not None}
 
     def of_second(self) -> Self | None:

@@ -12,7 +12,7 @@ from workspace.exact.manifest import sha256_file
 UNKNOWN = 0
 """Images behind statistics that do not say how many they are of."""
 SYMMETRIC = 1e-6
-"""Of the largest entry: how far a covariance may be from its transpose."""
+"""How far a covariance may be from its transpose, in shares of its largest entry."""
 
 
 def statistics_of(path: Path, features: str, dim: int) -> tuple[Moments, str]:

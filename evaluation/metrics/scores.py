@@ -186,6 +186,19 @@ def few_images(facts: ReferenceFacts, real: Real, count: int) -> list[str]:
     ]
 
 
+def headline(facts: ReferenceFacts, scores: Mapping[str, Score]) -> str:
+    """The distance of each network with its interval, and that of real training images to held-out ones beside it."""
+    networks = [facts.features, *([facts.second.features] if facts.second else [])]
+    told = []
+    for name in (score_name(network, "fd") for network in networks):
+        if name in scores:
+            value, low, high = (scores[f"{name}{end}"].value for end in ("", "_low", "_high"))
+            told.append(
+                f"{name} {value:.4g} [{low:.4g}, {high:.4g}]; real images {scores[f'{name}_train_val'].value:.4g}"
+            )
+    return ", ".join(told)
+
+
 def variance_ratio(real: FeatureRows, made: FeatureRows) -> dict[str, Score]:
     """Diversity of samples relative to real images: ratio of the traces of covariances.
 

@@ -15,7 +15,7 @@ from evaluation.protocol import Protocol
 from reporting import codes, copies, curves, workflow
 from reporting.figures import FADED, FOG, HEAT, colour_table
 from reporting.gallery import SHARP, SIDE
-from reporting.numbers import flat, meaning, shown
+from reporting.numbers import flat, meaning, shown, with_interval, without_ends
 from reporting.page import Report
 from reporting.summary import protocol_line
 from workspace.errors import UserError
@@ -53,7 +53,13 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"shown": shown, "meaning": meaning, "protocol_line": protocol_line}
+    environment.filters |= {
+        "shown": shown,
+        "meaning": meaning,
+        "with_interval": with_interval,
+        "without_ends": without_ends,
+        "protocol_line": protocol_line,
+    }
     style, theme, script = _joined(STYLES), _joined((HEAD_SCRIPT,)), _joined(SCRIPTS)
     text = environment.get_template(TEMPLATES[0]).render(
         report=report,

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from evaluation.features.interface import Features, Images
 from evaluation.features.labelled import LabelledImages, chosen_images, in_batches
-from evaluation.features.reference import Reference, ReferenceFacts, write_mean_image, write_moments
+from evaluation.features.reference import (
+    Reference,
+    ReferenceFacts,
+    SecondFacts,
+    too_few,
+    write_mean_image,
+    write_moments,
+)
 from evaluation.features.rows import FeatureRows, extract
 from evaluation.metrics.scores import Real, accuracy_scores, few_images, sample_scores, variance_ratio
 from evaluation.metrics.statistics import moments
@@ -152,3 +159,19 @@ def test_a_reference_reads_back_what_was_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(reference.moments("val").covariance, moments(rows.features).covariance)
     np.testing.assert_array_equal(reference.rows("val").features, rows.features)
     assert np.abs(reference.mean_image() - batch(0, 30).images.mean(axis=0)).max() <= 0.5
+
+
+def test_splits_too_small_for_a_statistic_are_named_with_the_setting_before_the_work() -> None:
+    assert too_few(replace(FACTS, images={"train": 3000, "val": 300})) == []
+    wide = replace(FACTS, dim=512, images={"train": 1000, "val": 90}, drawn_from={"train": 5000, "val": 90})
+    (dims, few) = too_few(wide)
+    assert (
+        "val has 90 images, no more than proxy (512) have dimensions" in dims and "shard.val_fraction" in dims
+    )
+    assert few.startswith("val has 90 images: intervals")
+    limited = too_few(
+        replace(wide, images={"train": 400, "val": 600}, drawn_from={"train": 5000, "val": 600})
+    )
+    assert len(limited) == 1 and "raise reference.max_images" in limited[0]
+    two = replace(wide, second=SecondFacts("efficientnet_lite0", 1280, "0" * 64, "none"))
+    assert "train has 1,000 images, no more than efficientnet_lite0 (1,280)" in too_few(two)[0]

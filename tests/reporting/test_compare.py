@@ -36,6 +36,29 @@ def test_a_table_tells_the_difference_and_which_way_is_better(write, capsys):
     assert lines["psnr_mean_image"] == ["12", "12.5", "+0.5"]
 
 
+def test_a_difference_that_an_interval_covers_is_neither_better_nor_worse(write, capsys):
+    near = {
+        "proxy_fd": 7.4,
+        "proxy_fd_low": 6.98,
+        "proxy_fd_high": 7.8312,
+        "proxy_kid": 0.2,
+        "proxy_kid_error": 0.02,
+    }
+    far = {
+        "proxy_fd": 7.9,
+        "proxy_fd_low": 7.3,
+        "proxy_fd_high": 8.5,
+        "proxy_kid": 0.1,
+        "proxy_kid_error": 0.001,
+    }
+    code, out, _ = run(capsys, write("a", near), write("b", far))
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert code == 0
+    assert "7.40 [6.98, 7.83]" in lines["proxy_fd"] and lines["proxy_fd"].endswith("+0.5 within the interval")
+    assert "0.200 [0.161, 0.239]" in lines["proxy_kid"] and lines["proxy_kid"].endswith("-0.1 better")
+    assert not any(name.endswith(("_low", "_high", "_error")) for name in lines)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
