@@ -55,6 +55,7 @@ SAYS = {
     "python -m shards.npz artifacts/samples samples.npz": "images → samples.npz",
     "python -m shards.npz artifacts/shards real.npz --split val": "images → real.npz",
     "python -m shards.token_sets --help": "usage: python -m shards.token_sets",
+    "python -m workflow.card mqvae --out upload": "numbers in its README.md",
 }
 """What is typed as it stands → what it says."""
 OF_ITS_OWN = ("dvc", "python -m pipelines", "python -m workspace")
