@@ -225,17 +225,23 @@ class Turning:
     """A training_module whose loss stops being a number at a step."""
 
     def __init__(self, step: int, weights: bool) -> None:
-        self.model = nn.Linear(2, 1)
+        self.model, self.ema = nn.Linear(2, 1), nn.Linear(2, 1)
         self.optimizer = torch.optim.SGD(self.model.parameters(), 0.1)
         self.step, self.weights = step, weights
 
+        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        self.parallel: tuple[nn.Module, ...] = ()
+
     @property
     def modules(self) -> dict[str, nn.Module]:
-        return {"model": self.model}
+        return {"model": self.model, "ema": self.ema}
 
     @property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"sgd": self.optimizer}
+
+    def connect(self, size: int) -> None:
+        assert size == 1
 
     def micro_step(self, batch: Tensor, step: int, share: float) -> dict[str, Tensor]:
         loss = self.model(batch).square().mean()
