@@ -15,13 +15,14 @@ Shapes: B images, L cells, R rungs, N kept cells.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from inference.encode import KeyedImages, TokenArrays, rankings
+from inference.encode import KeyedImages, rankings
 from models.base.precision import Precision, autocast
 from models.mqvae import MQVAE
 from models.mqvae.masker import num_kept
@@ -35,6 +36,22 @@ FIRST_RUNG = 1 / 32
 LEAST_ERROR = 1e-10
 """Smallest mean squared error of [0, 1] images: 100 dB."""
 BISECTIONS = 60
+
+
+class RaggedArrays(NamedTuple):
+    """Tokens of images with different numbers of codes.
+
+    Attributes:
+        codes: int64 [ΣN] in 0 … K-1, one image after the other.
+        positions: int64 [ΣN] in 0 … L-1, ascending in each image.
+        lengths: int64 [B], N of each image.
+        psnr: float64 [B], what its reconstruction is estimated at, in decibels.
+    """
+
+    codes: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    psnr: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -169,7 +186,7 @@ def encode_within(
     plan: Plan,
     precision: Precision = "fp32",
     tokenize_all: Callable[..., OrderedCells] | None = None,
-) -> TokenArrays:
+) -> RaggedArrays:
     """Codes and positions of as many cells of each image as the plan gives it; arguments as of `estimated`."""
     cells, psnr = estimated(model, batch, plan.budget, precision, tokenize_all)
     lengths = chosen(plan, psnr)
@@ -177,4 +194,4 @@ def encode_within(
     kept = np.zeros(codes.shape, np.bool_)
     np.put_along_axis(kept, order, np.arange(codes.shape[1]) < lengths[:, None], axis=1)
     reached = np.take_along_axis(psnr, lengths[:, None] - 1, axis=1)[:, 0]
-    return TokenArrays(codes[kept], np.nonzero(kept)[1], lengths, reached)
+    return RaggedArrays(codes[kept], np.nonzero(kept)[1], lengths, reached)

@@ -42,16 +42,10 @@ class KeyedImages:
 
 
 class TokenArrays(NamedTuple):
-    """Codes in 0 … K-1 and positions, ascending, in 0 … L-1: int64 [B, N] each.
-
-    Where images have different numbers of codes both are [ΣN], one image after the other; `lengths` [B] says how many each has,
-    and `psnr` [B] what its reconstruction from them is estimated at, in decibels.
-    """
+    """Codes in 0 … K-1 and positions, ascending, in 0 … L-1: int64 [B, N] each."""
 
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
-    lengths: NDArray[np.int64] | None = None
-    psnr: NDArray[np.float64] | None = None
 
 
 def encoder_on(model: MQVAE, device: torch.device) -> MQVAE:

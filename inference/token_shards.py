@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.budgets import Plan, encode_within
+from inference.budgets import Plan, RaggedArrays, encode_within
 from inference.encode import KeyedImages, TokenArrays, encode
 from models.mqvae import MQVAE
 from settings.tokenize import Augmentation, TokenizeSettings
@@ -116,7 +116,7 @@ class BlockMaker:
         """Blocks of the images, one per version, encoded batch by batch as images arrive."""
         while True:
             taken: list[ImageSample] = []
-            tokens: list[list[TokenArrays]] = [[] for _ in augmentations]
+            tokens: list[list[TokenArrays | RaggedArrays]] = [[] for _ in augmentations]
             while len(taken) < self.settings.block and (batch := next(batches, None)):
                 taken += batch
                 for number, augmentation in enumerate(augmentations):
@@ -127,7 +127,9 @@ class BlockMaker:
             for number, parts in enumerate(tokens):
                 yield self._block(taken, number, parts, names)
 
-    def _tokens(self, samples: Sequence[ImageSample], augmentation: Augmentation, number: int) -> TokenArrays:
+    def _tokens(
+        self, samples: Sequence[ImageSample], augmentation: Augmentation, number: int
+    ) -> TokenArrays | RaggedArrays:
         images = np.stack(
             [sample.image[:, ::-1] if augmentation.flip else sample.image for sample in samples]
         )
@@ -137,7 +139,6 @@ class BlockMaker:
         if self.plan is None:
             return encode(self.model, batch, precision, self._compiled, self.kept)
         tokens = encode_within(self.model, batch, self.plan, precision, self._compiled)
-        assert tokens.psnr is not None
         self.psnr.extend(tokens.psnr.tolist())
         return tokens
 
@@ -145,7 +146,7 @@ class BlockMaker:
         self,
         samples: Sequence[ImageSample],
         number: int,
-        parts: Sequence[TokenArrays],
+        parts: Sequence[TokenArrays | RaggedArrays],
         sources: tuple[str, ...],
     ) -> TokenBlock:
         """A block with version `number` of some images, from their codes, positions and sources."""
@@ -154,7 +155,7 @@ class BlockMaker:
         if self.plan is None:
             kept = pack_positions(positions, length)
         else:
-            lengths = np.concatenate([part.lengths for part in parts if part.lengths is not None])
+            lengths = np.concatenate([part.lengths for part in parts if isinstance(part, RaggedArrays)])
             kept, offsets = pack_flat(positions, lengths, length), offsets_of(lengths)
         classes = [sample.cls for sample in samples if sample.cls is not None]
         text, count = (None, None) if self.captions is None else self.captions.stored(samples)
