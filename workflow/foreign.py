@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shards.npz import COVARIANCE, IMAGES, MEAN, arrays_in
+from shards.npz import COVARIANCE, IMAGES, MEAN, arrays_in, export
 from shards.pack_samples import pack
 from workflow.stage import Options
 from workspace.errors import UserError
 from workspace.exact.manifest import NAME, kind_of, read_manifest
 from workspace.fingerprints import input_fingerprint, is_published
+from workspace.progress import say
 
 HELP = {
     "images": "score these instead of samples: a folder of images, a tar or zip of them, or ADM's .npz; needs --out, where the "
     "scores are then in OUT/metrics",
+    "export_npz": "also write the scored images to this file, in the layout of ADM's evaluator",
     "real": "against these instead of the reference's own: the same kinds, or an .npz of statistics (mu, sigma)",
 }
 PACKED = Path(".runs/foreign")
@@ -29,6 +31,9 @@ def given_to_evaluate(asked: Mapping[str, Sequence[str]], inputs: dict[str, Path
     found = dict(inputs)
     if asked["images"]:
         found["samples"] = as_samples(_one("images", asked["images"]), inputs["reference"])
+    if asked["export_npz"]:
+        file = _one("export-npz", asked["export_npz"])
+        say(f"{export(found['samples'], 'val', file):,} images → {file}")
     if asked["real"]:
         real = _one("real", asked["real"])
         arrays = arrays_in(real) if real.suffix.lower() == ".npz" else {}

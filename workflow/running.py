@@ -115,7 +115,8 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     asked = {option: given[option] for option in stage.options.help}
     changes = [*(stage.options.changes(asked) if any(asked.values()) else ()), *arguments.set]
     if (changes or any(asked.values())) and arguments.out is None:
-        used = "--set" if arguments.set else f"--{' or --'.join(asked)}"
+        given_options = [option_of(option) for option, values in asked.items() if values]
+        used = " and ".join([*given_options, *(["--set"] if arguments.set else [])])
         raise UserError(
             f"{used} needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
         )
