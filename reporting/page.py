@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from models.base.published import MQVAEFacts, StackformerFacts
 from reporting import codes, copies, curves, fits, gallery, workflow
+from reporting.carried import Carried, read_carried
 from reporting.codes import Scatter
 from reporting.copies import Copies
 from reporting.curves import Training
@@ -69,6 +70,7 @@ class Report:
     scatter: Scatter
     numbers: list[StageNumbers]
     origin: Origin | None
+    carried: Carried
 
     SCORED: ClassVar[Mapping[str, str]] = {
         "reconstruct": "held-out images, encoded and decoded, compared with themselves and with real images",
@@ -118,8 +120,10 @@ class Manifests:
         )
 
 
-def read_report(sources: Sources, title: str, samples: int, examples: int) -> Report:
-    """Gather the page's content, with at most this many samples and examples.
+def read_report(
+    sources: Sources, title: str, samples: int, examples: int, draw_megabytes: float = 0.0
+) -> Report:
+    """Gather the page's content, with at most this many samples and examples, and so many megabytes of weights to draw with.
 
     Raises:
         UserError: an artifact, scores or a protocol is missing, or the evaluation used other samples.
@@ -167,7 +171,16 @@ def read_report(sources: Sources, title: str, samples: int, examples: int) -> Re
         scatter=codes.read_scatter(sources.mqvae, colours),
         numbers=[numbers[name] for name in _in_order(list(numbers), stages) if numbers[name].values],
         origin=origin,
+        carried=read_carried(
+            sources.stackformer, sources.mqvae, drawn.settings, _asked_for(manifests, drawn), draw_megabytes
+        ),
     )
+
+
+def _asked_for(manifests: Manifests, drawn: SampleFacts) -> list[str]:
+    """What the Stackformer can be asked to draw: its classes; or the captions of the samples."""
+    learned = facts_of(StackformerFacts, manifests.stackformer)
+    return list(learned.classes or drawn.settings.get("prompts") or ())
 
 
 def _stage1(manifest: Manifest, folder: Path) -> Stage1Facts:

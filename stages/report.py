@@ -27,7 +27,7 @@ def sources(settings: ReportSettings) -> Sequence[Path]:
 
 def run(settings: ReportSettings, compute: Compute, inputs: Sources, folder: RunFolder) -> None:
     """Gather the inputs, render the page, and write it."""
-    report = read_report(inputs, settings.title, settings.samples, settings.examples)
+    report = read_report(inputs, settings.title, settings.samples, settings.examples, settings.draw_megabytes)
     page = render(report)
     with atomic_path(folder.out / "index.html") as temporary:
         temporary.write_text(page, encoding="utf-8")

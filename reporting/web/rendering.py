@@ -26,15 +26,26 @@ TEMPLATES = (
     "summary.html.j2",
     "kept.html.j2",
     "samples.html.j2",
+    "draw.html.j2",
     "copies.html.j2",
     "workflow.html.j2",
     "training.html.j2",
     "codebook.html.j2",
     "numbers.html.j2",
 )
-STYLES = ("base.css", "summary.css", "pictures.css", "charts.css", "numbers.css", "narrow.css")
+STYLES = ("base.css", "summary.css", "pictures.css", "draw.css", "charts.css", "numbers.css", "narrow.css")
 HEAD_SCRIPT = "theme.js"
-SCRIPTS = ("paint.js", "viewer.js", "wall.js", "charts.js", "codebook.js", "start.js")
+DRAWS = (
+    "random.js",
+    "layers.js",
+    "stackformer.js",
+    "decoder.js",
+    "choosing.js",
+    "captions.js",
+    "carried.js",
+    "drawing.js",
+)
+SCRIPTS = ("paint.js", "viewer.js", "wall.js", "charts.js", "codebook.js", *DRAWS, "start.js")
 PARTS = tuple(HERE / name for name in (*TEMPLATES, *STYLES, HEAD_SCRIPT, *SCRIPTS))
 """The page's template, style and script files."""
 MOST_BYTES = 10_000_000
@@ -79,8 +90,8 @@ def render(report: Report) -> str:
     size = len(text.encode())
     if size > MOST_BYTES:
         raise UserError(
-            f"the report has {size:,} bytes, expected at most {MOST_BYTES:,}: lower report.samples or "
-            "report.examples"
+            f"the report has {size:,} bytes, expected at most {MOST_BYTES:,}: lower report.samples, "
+            "report.examples or report.draw_megabytes"
         )
     return text
 
@@ -102,6 +113,7 @@ def page_data(report: Report) -> dict[str, Any]:
         "heat": HEAT,
         "faded": FADED,
         "fog": FOG,
+        "draw": draw_data(report),
         "charts": {
             f"{training.stage}.{chart.term}": [
                 {"name": line.name, "steps": line.steps, "values": line.values} for line in chart.lines
@@ -109,6 +121,21 @@ def page_data(report: Report) -> dict[str, Any]:
             for training in report.trainings
             for chart in training.main + training.others
         },
+    }
+
+
+def draw_data(report: Report) -> dict[str, Any] | None:
+    """What the part of the page that draws reads besides the weights; None where the page does not draw."""
+    carried = report.carried
+    if not carried.text:
+        return None
+    return {
+        "tensors": carried.tensors,
+        "stackformer": carried.stackformer,
+        "mqvae": carried.mqvae,
+        "settings": carried.settings,
+        "tokenizer": carried.tokenizer,
+        "tints": {dot.code: dot.colour for dot in report.scatter.dots if dot.colour},
     }
 
 

@@ -1,5 +1,6 @@
 "use strict";
 if (data.examples.length) viewer();
 wall();
+if (data.draw) drawing();
 document.querySelectorAll(".chart").forEach(chart);
 codebook();

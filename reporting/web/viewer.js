@@ -108,6 +108,7 @@ const viewer = () => {
 
   const show = (index) => {
     current = (index + data.examples.length) % data.examples.length;
+    find("viewer").dataset.current = current;
     [...find("thumbs").children].forEach((button, i) => {
       button.setAttribute("aria-current", String(i === current));
       button.tabIndex = i === current ? 0 : -1;
@@ -155,7 +156,7 @@ const viewer = () => {
     tellCell();
   });
   document.addEventListener("keydown", (event) => {
-    const busy = event.target.closest("input, select, textarea, .chart, .scatter, .wall, .scroll, .groups");
+    const busy = event.target.closest("input, select, textarea, .chart, .scatter, .wall, .board, .scroll, .groups");
     const key = event.key.startsWith("Arrow") ? event.key : "";
     if (busy || !key || event.altKey || event.ctrlKey || event.metaKey) return;
     if (event.shiftKey) moveCell(key);

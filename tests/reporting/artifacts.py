@@ -7,20 +7,18 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors.numpy import save_file
 
 from evaluation.neighbours import Neighbours
 from evaluation.protocol import Protocol
-from models.base.published import MQVAEFacts, StackformerFacts
 from reporting.page import Sources
 from shards.images import ImageFacts
 from shards.layouts.listed import Location, SourceImage
 from shards.making.writing import Encoding, ShardPlan, write_lines, write_shard
 from shards.samples import SampleFacts
+from tests.reporting.tiny_models import GRID, KEPT, SIZE, write_models
 from workspace.exact.manifest import read_manifest, write_json, write_manifest
 from workspace.exact.tar import TarWriter
 
-SIZE, GRID, KEPT, CODES = 32, 8, 32, 128
 TRAINING, SAMPLES, COUNTS = 48, 36, (16, 48, 64)
 PIPELINE = """
 stages:
@@ -93,7 +91,7 @@ def make_sources(root: Path, classes: tuple[str, ...], prompts: tuple[str, ...] 
     _reconstructions(art / "reconstructions", classes)
     _samples(art / "samples", classes, prompts)
     _evaluation(art / "evaluation", read_manifest(art / "samples", "samples").fingerprint)
-    _models(art, "class" if classes else "none")
+    write_models(art, classes)
     _metrics(metrics)
     (root / "dvc.yaml").write_text(PIPELINE, encoding="utf-8")
     names = ("shards", "reconstructions", "samples", "evaluation", "mqvae", "stackformer")
@@ -194,37 +192,10 @@ def _samples(folder: Path, classes: tuple[str, ...], prompts: tuple[str, ...]) -
                 tar.add(f"{index:08d}.png", png.getvalue())
                 tar.add(f"{index:08d}.json", json.dumps(told).encode())
     condition = "class" if classes else "text" if prompts else "none"
-    drawn_under = {"guidance_scale": 2.0, "code": {"top_p": 0.9}}
+    sharp = {"temperature": 1.0, "top_k": 0, "top_p": 0.9}
+    drawn_under = {"seed": 0, "guidance_scale": 2.0, "code": sharp, "position": sharp, "prompts": None}
     facts = SampleFacts(0, SAMPLES, drawn_under, condition, classes or None, SIZE, SIZE // GRID, 1)
     write_manifest(folder, "samples", asdict(facts), {})
-
-
-def _models(art: Path, condition: str) -> None:
-    rng = np.random.default_rng(0)
-    (art / "mqvae").mkdir()
-    spread = rng.normal(size=(CODES, 3)) @ rng.normal(size=(3, 16)) + rng.normal(0, 0.3, (CODES, 16))
-    weights = {
-        "quantizer.codebook_KD": spread.astype(np.float32),
-        "quantizer.count_K": rng.gamma(0.7, 10, CODES).astype(np.float32),
-    }
-    save_file(weights, art / "mqvae" / "model.safetensors")
-    write_json(art / "mqvae" / "config.json", {"mask_ratio": 0.5})
-    facts = MQVAEFacts(
-        grid=(GRID, GRID), num_kept=KEPT, num_codes=CODES, image_size=SIZE, parameters=897123, steps=60
-    )
-    write_manifest(art / "mqvae", "mqvae", asdict(facts), {})
-    (art / "stackformer").mkdir()
-    learned = StackformerFacts(
-        grid=(GRID, GRID),
-        num_kept=KEPT,
-        num_codes=CODES,
-        condition=condition,
-        classes=None,
-        mqvae="9f2c" * 16,
-        parameters=851968,
-        steps=120,
-    )
-    write_manifest(art / "stackformer", "stackformer", asdict(learned), {})
 
 
 def _metrics(metrics: Path) -> None:

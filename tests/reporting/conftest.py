@@ -36,7 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture(scope="session")
 def page(made: Made) -> str:
     """The report of artifacts with three classes."""
-    return render(read_report(made.sources, "Shapes", samples=30, examples=6))
+    return render(read_report(made.sources, "Shapes", samples=30, examples=6, draw_megabytes=6))
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ COMPUTE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_addr
 
 
 def test_equal_artifacts_give_an_equal_page(made, page):
-    assert render(read_report(made.sources, "Shapes", samples=30, examples=6)) == page
+    assert render(read_report(made.sources, "Shapes", samples=30, examples=6, draw_megabytes=6)) == page
 
 
 def test_the_summary_names_both_models_and_their_scores(page):
@@ -123,7 +123,7 @@ def test_a_missing_piece_is_told_with_the_command_that_makes_it(copied, gone, to
 
 def test_a_page_that_grows_too_large_is_refused(made, monkeypatch):
     monkeypatch.setattr("reporting.web.rendering.MOST_BYTES", 1000)
-    with pytest.raises(UserError, match="lower report.samples or report.examples"):
+    with pytest.raises(UserError, match="lower report.samples, report.examples or report.draw_megabytes"):
         render(read_report(made.sources, "x", 4, 2))
 
 
