@@ -79,6 +79,7 @@ def write_set(
         facts = replace(facts, fewest_kept=int(lengths.min()), num_kept=int(lengths.max()))
     making = out.with_name(f".{out.name}.making")
     shutil.rmtree(making, ignore_errors=True)
+    sizes: dict[str, tuple[int, ...]] = {}
     try:
         for split in SPLITS:
             block = splits[split]
@@ -98,10 +99,14 @@ def write_set(
                 for one in group:
                     check_block(one, facts, f"split {split}")
                 write_token_shard(making / split / f"{number:06d}.tar", group)
+            sizes[split] = tuple(
+                sum(len(one.keys) for one in blocks[first : first + BLOCKS])
+                for first in range(0, len(blocks), BLOCKS)
+            )
         if tokenizer is not None:
             shutil.copyfile(tokenizer, making / TEXT_TOKENIZER)
         counts = {split: len(splits[split].keys) for split in SPLITS}
-        write_token_manifest(making, replace(facts, counts=counts), made_from)
+        write_token_manifest(making, replace(facts, counts=counts, shards=sizes), made_from)
         told = verify_tokens(TokenShards.open(making))
         publish(making, out, link=True)
     finally:

@@ -62,9 +62,7 @@ def verify_images(shards: ImageShards) -> str:
             for row, sample in zip(rows, samples, strict=True):
                 check_image(sample, shards.facts, str(path))
                 if not same(sample, index.read(row)):
-                    raise UserError(
-                        f"{path}: {sample.key} is not what {split}.index.jsonl points at: {REMAKE}"
-                    )
+                    raise UserError(f"{path}: {sample.key} is not what {split}.index.npy points at: {REMAKE}")
                 keys.append(sample.key)
         check_unique(keys, f"{shards.folder}, split {split}")
     return f"{shards.folder}: {_counts(shards.facts.counts.items())} images are intact"

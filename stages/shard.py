@@ -17,6 +17,7 @@ from shards.layouts.names import counted
 from shards.layouts.tars import tars_of
 from shards.layouts.webdataset import names_beside
 from shards.making.duplicates import Twin, duplicates_of, told_duplicates, without_duplicates
+from shards.making.indexing import write_index
 from shards.making.pictures import Encoding
 from shards.making.sources import list_source
 from shards.making.splits import with_splits
@@ -79,7 +80,7 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
         made.parent.mkdir(exist_ok=True)
         link_or_copy(shard_path(folder.work, plan.split, plan.number), made)
     for split in SPLITS:
-        write_lines(folder.out / f"{split}.index.jsonl", written.rows[split])
+        write_index(folder.out, split, written.rows[split], written.sizes[split])
     write_lines(folder.out / SKIPPED, skipped := written.skipped + dropped)
     if written.summary:
         folder.say_when_published(f"{written.summary}; see {{out}}/{SKIPPED}")

@@ -126,6 +126,7 @@ def facts_of(
         mqvae=mqvae,
         sources=True,
         fewest_kept=min(lengths, default=None),
+        shards={split: tuple(job["images"] for job in records if job["split"] == split) for split in SPLITS},
     )
 
 

@@ -148,9 +148,9 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     torch.manual_seed(settings.seed)
     model = Stackformer(config)
     started(model, settings, refitted)
-    unseen = held_out(tokens.load("val"), config, settings.validate_images)
+    unseen = held_out(tokens.split("val"), config, settings.validate_images)
     training_module = StackformerTrainingModule(model, settings, unseen, workers.device)
-    batches = TokenBatches(tokens.load("train"), config, settings, workers)
+    batches = TokenBatches(tokens.split("train"), config, settings, workers)
     trained = train(training_module, batches, settings, workers, args.folder)
     weights = whole_state(trained)
     if workers.rank == 0:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from evaluation.features.interface import Images
 from evaluation.features.labels import UNKNOWN, Heads, expected_values
 from shards.images import ImageSample, ImageShards
-from workspace.exact.order import batch_indices
+from workspace.exact.order import DataOrder
 from workspace.exact.seeds import hashed_unit
 
 T = TypeVar("T")
@@ -82,8 +82,9 @@ def training_batches(
     index = shards.index("train")
     fits = len(index) * 4 * shards.facts.image_size**2 <= KEPT_BYTES
     read = lru_cache(maxsize=None if fits else 0)(index.read)
+    order = DataOrder(seed, index.shard_sizes, GROUP)
     for step in range(steps):
-        asked = batch_indices(seed, step, batch, index.shard_sizes, GROUP)
+        asked = order.batch(step, batch)
         found = label_images([read(item) for _, item in asked], heads, shards.facts.classes)
         chosen = [hashed_unit(seed, epoch, item, "soften") < softened for epoch, item in asked]
         images = [soften(image) if soft else image for image, soft in zip(found.images, chosen, strict=True)]

@@ -1,8 +1,8 @@
 """Reading image shards: the samples of an artifact, pictures from bytes, pixels as numbers."""
 
+from shards.images.index import REMAKE, IndexRow
 from shards.images.reading import (
     MOST_CLASSES,
-    REMAKE,
     SKIPPED,
     SPLITS,
     Encoded,
@@ -11,7 +11,6 @@ from shards.images.reading import (
     ImageSample,
     ImageShards,
     decode,
-    index_rows,
     read_shard,
     shard_path,
 )
@@ -26,8 +25,8 @@ __all__ = [
     "ImageIndex",
     "ImageSample",
     "ImageShards",
+    "IndexRow",
     "decode",
-    "index_rows",
     "read_shard",
     "shard_path",
 ]

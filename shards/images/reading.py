@@ -1,7 +1,8 @@
 """Image shards: WebDataset tars of images of one size, with classes, captions, attributes and masks where known.
 
     {train,val}/000000.tar      KEY.png or KEY.jpg, KEY.cls, KEY.txt, KEY.attributes.json, KEY.mask.png
-    {train,val}.index.jsonl     one line per sample: key, tar, each member's offset, length and CRC-32, source
+    {train,val}.index.npy, {train,val}.tars.npy, {train,val}.sources.txt    where each sample's members lie, and what they were
+                                made from: see `shards.images.index`
     skipped.jsonl               one line per skipped file: source and reason
     manifest.json               facts: see `ImageFacts`
 
@@ -9,6 +10,7 @@ Shapes: H and W pixels.
 """
 
 import os
+import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.images.index import REMAKE, IndexRow, IndexTable, index_files
 from shards.images.opening import NO_IMAGE, opened
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, parsed, read_manifest, validated, verify_file
@@ -25,9 +28,10 @@ from workspace.exact.tar import read_samples
 
 SPLITS = ("train", "val")
 SKIPPED = "skipped.jsonl"
-REMAKE = "run `dvc repro shard`"
 MOST_CLASSES = 1 << 16
 """Class numbers are stored as uint16."""
+MOST_OPEN = 64
+"""Tars that an index keeps open: twice what a group of the training order mixes, far below what a process may open."""
 
 
 @dataclass(frozen=True)
@@ -127,57 +131,59 @@ def _attributes(key: str, data: bytes) -> dict[str, str]:
     return parsed(dict[str, str], data, f"{key}.attributes.json")
 
 
-@dataclass(frozen=True)
-class IndexRow:
-    """A line of a split's index.
+class _OpenTar:
+    """A tar's descriptor; closed when the last reader lets go of it."""
 
-    Attributes:
-        key: the sample's key.
-        tar: its tar's number in the split.
-        members: extension → (offset, length, CRC-32), the first two in bytes.
-        source: where it came from, relative to the source.
-    """
+    def __init__(self, path: Path) -> None:
+        self.path, self.descriptor = path, -1
+        try:
+            self.descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise UserError(f"{path} does not exist: {REMAKE}") from error
 
-    key: str
-    tar: int
-    members: Mapping[str, tuple[int, int, int]]
-    source: str
+    def __del__(self) -> None:
+        """Close it."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
 
-    def __post_init__(self) -> None:
-        if any(offset < 0 or length < 0 for offset, length, _ in self.members.values()):
-            raise ValueError(f"{self.key} is at a negative offset")
+    def member(self, name: str, offset: int, length: int, crc: int) -> bytes:
+        """A member's bytes; UserError where the tar ends before them, or they are not those that were written."""
+        if offset + length > os.fstat(self.descriptor).st_size:
+            raise UserError(f"{self.path} ends inside {name}: {REMAKE}")
+        data = os.pread(self.descriptor, length, offset)
+        if zlib.crc32(data) != crc:
+            raise UserError(f"{self.path}: {name} was changed: {REMAKE}")
+        return data
 
 
 class ImageIndex:
-    """A split as a sequence: samples are read by offset, in any order, from any process."""
+    """A split as a sequence: samples are read by offset, in any order, from any process or thread.
+
+    Its memory does not grow with the number of samples: the index is mapped, and only the last tars stay open.
+    """
 
     def __init__(self, folder: Path, split: str, shard_sizes: tuple[int, ...]) -> None:
-        self._files: dict[int, int] = {}
         self.folder, self.split, self.shard_sizes = folder, split, shard_sizes
-        path = folder / f"{split}.index.jsonl"
-        self.rows = list(index_rows(path))
-        if len(self.rows) != sum(shard_sizes):
-            raise UserError(
-                f"{path} has {len(self.rows):,} lines, its manifest says {sum(shard_sizes):,} samples: {REMAKE}"
-            )
-        tars = (number for number, size in enumerate(shard_sizes) for _ in range(size))
-        wrong = next((row for row, tar in zip(self.rows, tars, strict=True) if row.tar != tar), None)
-        if wrong is not None:
-            raise UserError(f"{path} puts {wrong.key} into tar {wrong.tar}, its manifest another: {REMAKE}")
+        self.table = IndexTable(folder, split, shard_sizes)
+        self._open: dict[int, _OpenTar] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Samples in the split."""
-        return len(self.rows)
+        return len(self.table)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the open files, which another process cannot use."""
-        return self.__dict__ | {"_files": {}}
+    def __reduce__(self) -> tuple[type["ImageIndex"], tuple[Path, str, tuple[int, ...]]]:
+        """Opened again where it arrives."""
+        return ImageIndex, (self.folder, self.split, self.shard_sizes)
 
     def indices_of(self, tar: Path) -> range:
-        """The numbers of the samples in this tar."""
-        number = int(tar.stem)
-        first = sum(self.shard_sizes[:number])
-        return range(first, first + self.shard_sizes[number])
+        """Which samples lie in this tar."""
+        return self.table.range_of(int(tar.stem))
+
+    def rows(self) -> Iterator[IndexRow]:
+        """What the index says of each sample, in order."""
+        for tar in range(len(self.shard_sizes)):
+            yield from self.table.rows_of(tar)
 
     def read(self, index: int) -> ImageSample:
         """The sample with this number, 0 … len - 1.
@@ -185,39 +191,27 @@ class ImageIndex:
         Raises:
             UserError: its tar is missing, shorter than the index says, or holds other bytes than were written.
         """
-        row = self.rows[index]
-        descriptor = self._open(row.tar)
-        members = {}
-        for extension, (offset, length, crc) in row.members.items():
-            if offset + length > os.fstat(descriptor).st_size:
-                raise UserError(f"{self._path(row.tar)} ends inside {row.key}.{extension}: {REMAKE}")
-            members[extension] = os.pread(descriptor, length, offset)
-            if zlib.crc32(members[extension]) != crc:
-                raise UserError(f"{self._path(row.tar)}: {row.key}.{extension} was changed: {REMAKE}")
-        return decode(row.key, members)
+        number = self.table.tar_of(index)
+        key, places = self.table.at(index, number)
+        tar = self._tar(number)
+        members = {name: tar.member(f"{key}.{name}", *place) for name, place in places.items()}
+        return decode(key, members)
 
-    def _path(self, tar: int) -> Path:
-        return shard_path(self.folder, self.split, tar)
-
-    def _open(self, tar: int) -> int:
-        if tar not in self._files:
-            try:
-                opened = os.open(self._path(tar), os.O_RDONLY)
-            except FileNotFoundError as error:
-                raise UserError(f"{self._path(tar)} does not exist: {REMAKE}") from error
-            if self._files.setdefault(tar, opened) != opened:
-                os.close(opened)  # another thread was faster
-        return self._files[tar]
+    def _tar(self, number: int) -> _OpenTar:
+        """A tar, opened; the one that was not asked for longest is let go of, with its part of the index."""
+        with self._lock:
+            found = self._open.pop(number, None) or _OpenTar(shard_path(self.folder, self.split, number))
+            self._open[number] = found
+            if len(self._open) > MOST_OPEN:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                self.table.forget(oldest)
+        return found
 
     def close(self) -> None:
         """Close the tars that were opened."""
-        for descriptor in self._files.values():
-            os.close(descriptor)
-        self._files.clear()
-
-    def __del__(self) -> None:
-        """Close what is open."""
-        self.close()
+        with self._lock:
+            self._open.clear()
 
 
 @dataclass(frozen=True)
@@ -238,7 +232,7 @@ class ImageShards:
     def open(cls, folder: Path) -> "ImageShards":
         """Read and check the manifest and the indices; UserError where something is missing or was changed.
 
-        The tars are checked where they are read: whole by `samples`, sample by sample by an index.
+        The tars and a large index are checked where they are read: tars whole by `samples`, sample by sample by an index.
         """
         manifest = read_manifest(folder, "image-shards")
         try:
@@ -246,6 +240,11 @@ class ImageShards:
             facts.check_counts()
         except UserError as error:
             raise UserError(f"the manifest of {folder} is wrong about {error}: {REMAKE}") from error
+        lacking = {name for split in SPLITS for name in index_files(split)} - manifest.files.keys()
+        if lacking:
+            raise UserError(
+                f"{folder} has no {min(lacking)}: an earlier version made it, with an index of lines: {REMAKE}"
+            )
         return cls(folder, manifest, facts)
 
     def paths(self, split: str) -> list[Path]:
@@ -296,13 +295,3 @@ def read_shard(path: Path) -> Iterator[ImageSample]:
     """Every sample of one tar, in order; UserError where it is damaged."""
     for key, members in read_samples(path):
         yield decode(key, members)
-
-
-def index_rows(path: Path, start: int = 0) -> Iterator[IndexRow]:
-    """The rows of an index, starting at a byte offset; UserError if it is damaged."""
-    if not path.is_file():
-        raise UserError(f"{path} does not exist: {REMAKE}")
-    with path.open("rb") as file:
-        file.seek(start)
-        for number, line in enumerate(file, start=1):
-            yield parsed(IndexRow, line, f"{path}, line {number}")

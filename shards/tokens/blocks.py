@@ -14,9 +14,7 @@ The bitmask encodes the positions, which ascend because codes are stored in rast
 Either all blocks of a set have offsets or none has.
 """
 
-import io
 import math
-import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 
 from workspace.errors import UserError
 from workspace.exact.manifest import parsed
+from workspace.exact.mapped import read_header
 from workspace.exact.tar import read_samples
 
 
@@ -92,9 +91,6 @@ ARRAYS = {
     "caption_count": np.uint8,
 }
 OFFSETS = "offsets"
-HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-NO_HEADER = (ValueError, TypeError, SyntaxError, EOFError, LookupError, tokenize.TokenError)
-"""numpy's exceptions for bytes that do not begin an npy file."""
 
 
 def read_token_shard(path: Path) -> Iterator[TokenBlock]:
@@ -105,10 +101,15 @@ def read_token_shard(path: Path) -> Iterator[TokenBlock]:
             part the codes among the images.
     """
     for name, members in read_samples(path):
-        yield _block(path, name, members)
+        yield block_of(path, name, members)
 
 
-def _block(path: Path, name: str, members: Mapping[str, bytes]) -> TokenBlock:
+def block_of(path: Path, name: str, members: Mapping[str, bytes | memoryview]) -> TokenBlock:
+    """A block from its members by extension; its arrays are views of them.
+
+    Raises:
+        UserError: one is missing or damaged, or they are of unequal length.
+    """
     for needed in ("codes.npy", "kept.npy", "keys.json"):
         if needed not in members:
             raise UserError(f"{path}: the block {name} lacks {needed}")
@@ -134,7 +135,7 @@ def _block(path: Path, name: str, members: Mapping[str, bytes]) -> TokenBlock:
 
 
 def _offsets(
-    members: Mapping[str, bytes], codes: NDArray[Any], images: int, where: str
+    members: Mapping[str, bytes | memoryview], codes: NDArray[Any], images: int, where: str
 ) -> NDArray[np.uint32] | None:
     if f"{OFFSETS}.npy" not in members:
         return None
@@ -148,27 +149,21 @@ def _offsets(
     return offsets
 
 
-def _names(data: bytes, where: str) -> tuple[str, ...]:
-    return tuple(parsed(list[str], data, where))
+def _names(data: bytes | memoryview, where: str) -> tuple[str, ...]:
+    return tuple(parsed(list[str], bytes(data), where))
 
 
-def _array(data: bytes, dtype: np.dtype[Any], where: str) -> NDArray[Any]:
+def _array(data: bytes | memoryview, dtype: np.dtype[Any], where: str) -> NDArray[Any]:
     """The array of an npy file, read-only and not copied; its size is checked before anything is allocated.
 
     Raises:
         UserError: not an npy file, another dtype or memory order, or a number of bytes that does not fit its shape.
     """
-    file = io.BytesIO(data)
-    try:
-        shape, fortran, found = HEADERS[np.lib.format.read_magic(file)](file)
-    except NO_HEADER as error:
-        raise UserError(f"{where} is damaged: {' '.join(str(error).split())[:200]}") from error
-    if found != dtype or fortran:
-        raise UserError(
-            f"{where} is {found}{' in Fortran order' if fortran else ''}, expected {dtype} in C order"
-        )
-    start, count = file.tell(), math.prod(shape)
-    if min(shape, default=0) < 0 or len(data) - start != count * dtype.itemsize:
+    shape, found, start = read_header(data, where)
+    if found != dtype:
+        raise UserError(f"{where} is {found}, expected {dtype}")
+    count = math.prod(shape)
+    if len(data) - start != count * dtype.itemsize:
         raise UserError(f"{where} has {len(data) - start:,} bytes of values, not those of shape {shape}")
     return np.frombuffer(data, dtype, count, start).reshape(shape)
 

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets, read_token_shard
+from shards.tokens.mapped import MappedTokens, TokenRows
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, read_manifest, validated, verify_file
+from workspace.exact.order import MOST_IN_MEMORY
 
 TEXT_TOKENIZER = "text_tokenizer.json"
 MOST_CODES = 1 << 16
@@ -38,6 +41,7 @@ class TokenFacts:
         mqvae: fingerprint of the MQ-VAE that made the codes.
         sources: whether blocks have source names; older sets do not.
         fewest_kept: the fewest codes of an image where images have different numbers of them; None where all have N.
+        shards: split → images in each of its tars, in order; None in older sets, which are read whole.
     """
 
     grid: tuple[int, int]
@@ -51,6 +55,7 @@ class TokenFacts:
     mqvae: str
     sources: bool = False
     fewest_kept: int | None = None
+    shards: Mapping[str, tuple[int, ...]] | None = None
 
     def __post_init__(self) -> None:
         height, width = self.grid
@@ -85,6 +90,16 @@ class TokenSplit(TokenBlock):
     """A whole split in memory: its blocks concatenated in file order."""
 
     shard_sizes: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Images."""
+        return len(self.keys)
+
+    def rows(self, rows_B: NDArray[np.int64]) -> TokenRows:
+        """The images with these numbers, 0 … len - 1, copied."""
+        arrays = {name: getattr(self, name) for name in ARRAYS if name != "codes"}
+        found = {name: None if array is None else array[rows_B] for name, array in arrays.items()}
+        return TokenRows(codes=self.codes_at(rows_B)[0], **found)  # type: ignore[arg-type]
 
 
 def check_block(block: TokenBlock, facts: TokenFacts, where: str) -> None:
@@ -189,6 +204,31 @@ class TokenShards:
     def tokenizer(self) -> Path:
         """The captions' tokenizer file, if there are captions."""
         return self.folder / TEXT_TOKENIZER
+
+    def split(self, split: str) -> "TokenSplit | MappedTokens":
+        """A split for training: in memory and checked if it has at most 2²⁰ images, else in place.
+
+        Older sets, and those whose images have different numbers of codes, are always in memory.
+
+        Raises:
+            UserError: as `load`, or as `MappedTokens` when a row is asked for.
+        """
+        sizes = (self.facts.shards or {}).get(split)
+        if sizes is None or sum(sizes) <= MOST_IN_MEMORY or self.facts.fewest_kept is not None:
+            return self.load(split)
+        return self.mapped(split)
+
+    def mapped(self, split: str) -> MappedTokens:
+        """A split in place; the set must say how many images each tar has."""
+        assert self.facts.shards is not None
+        found, stated = sum(self.facts.shards[split]), self.facts.counts.get(split, 0)
+        where = f"{self.folder}, split {split}"
+        expect(found == stated, where, f"{found:,} images in its tars, but its manifest says {stated:,}")
+
+        def check(block: TokenBlock, where: str) -> None:
+            check_block(block, self.facts, where)
+
+        return MappedTokens(self.folder, self.manifest, check, split, self.facts.shards[split])
 
     def load(self, split: str) -> TokenSplit:
         """The whole split in memory, checked.

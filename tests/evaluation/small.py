@@ -18,8 +18,9 @@ from settings.reconstruct import ReconstructSettings
 from settings.reference import ProxySettings, ReferenceSettings
 from shards.images import ImageFacts, ImageShards
 from shards.layouts.listed import Location, SourceImage
+from shards.making.indexing import write_index
 from shards.making.pictures import Encoding
-from shards.making.writing import ShardPlan, write_image_manifest, write_lines, write_shard
+from shards.making.writing import ShardPlan, write_image_manifest, write_shard
 from workspace.exact.manifest import write_manifest
 from workspace.exact.tar import TarWriter
 from workspace.runs import RunFolder
@@ -95,7 +96,7 @@ def write_shards(root: Path, labelled: bool = True) -> Path:
             rows += write_shard(
                 ShardPlan(split, number, numbers[0], tuple(images)), Encoding(32, "png", 95), folder
             )["rows"]
-        write_lines(folder / f"{split}.index.jsonl", rows)
+        write_index(folder, split, rows, tars)
     attributes = {name: tuple(values) for name, values in attribute_values().items()}
     facts = ImageFacts(
         kind="shapes" if labelled else "folder",

@@ -45,7 +45,7 @@ def level(name: str, data: bytes) -> Callable[[Field, Path], str]:
         assert made.counts["skipped"] == 0
         for split in ("train", "val"):
             index = made.shards.index(split)
-            for number, row in enumerate(index.rows):
+            for number, row in enumerate(index.rows()):
                 if row.source == name:
                     pixel = index.read(number).image.mean(axis=(0, 1))
                     return f"colour {' '.join(str(int(round(value / 4) * 4)) for value in pixel)}"
@@ -86,7 +86,7 @@ def turned(field: Field, folder: Path) -> str:
     made = sharded(source, folder / "run")
     for split in ("train", "val"):
         index = made.shards.index(split)
-        for number, row in enumerate(index.rows):
+        for number, row in enumerate(index.rows()):
             if row.source == "x.tif":
                 return f"above {'white' if index.read(number).image[:3].mean() > 200 else 'black'}"
     return "lost"
@@ -124,7 +124,7 @@ def phones(field: Field, folder: Path) -> str:
     right = sum(
         index.read(number).image[:2].mean() > 200 and index.read(number).image[-2:].mean() < 40
         for index in map(made.shards.index, ("train", "val"))
-        for number, row in enumerate(index.rows)
+        for number, row in enumerate(index.rows())
         if row.source in files
     )
     reasons = (made.folder.out / SKIPPED).read_text(encoding="utf-8")

@@ -129,7 +129,7 @@ def label_map(field: Field, folder: Path) -> str:
     tar(folder / "data.tar", members)
     made = sharded(folder / "data.tar", folder / "run", kind="webdataset")
     sources = {
-        row.source.rpartition(".")[2] for split in ("train", "val") for row in made.shards.index(split).rows
+        row.source.rpartition(".")[2] for split in ("train", "val") for row in made.shards.index(split).rows()
     }
     return f"{made.told()}; images are {sorted(sources)}"
 
@@ -173,7 +173,11 @@ def choosing(field: Field, folder: Path) -> str:
     some = sharded(folder / "t", folder / "run", kind="auto", tars="{train,val}/000.tar")
     one = sharded(folder / "t", folder / "run2", kind="auto", tars="train/*.tar")
     sources = sorted(
-        {row.source.rpartition("/")[0] for split in ("train", "val") for row in one.shards.index(split).rows}
+        {
+            row.source.rpartition("/")[0]
+            for split in ("train", "val")
+            for row in one.shards.index(split).rows()
+        }
     )
     return (
         f"{told(some)}; one split: {one.counts['seen']} of {', '.join(sources)}, {one.shards.facts.classes}"

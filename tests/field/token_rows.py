@@ -217,7 +217,7 @@ def tokenized(field: Field, folder: Path) -> str:
     shards, tokens = ImageShards.open(world.artifact("shards")), TokenShards.open(world.artifact("tokens"))
     right, count = True, 0
     for split in ("train", "val"):
-        sources, block = {row.key: row.source for row in shards.index(split).rows}, tokens.load(split)
+        sources, block = {row.key: row.source for row in shards.index(split).rows()}, tokens.load(split)
         right &= block.sources == tuple(sources[key.partition("+")[0]] for key in block.keys)
         count += len(block.keys)
     rows = list(table_of(world.artifact("tokens")))

@@ -241,7 +241,7 @@ def cases() -> list[Case]:
     return [
         *flips,
         *cuts,
-        Case("a flipped byte in an index", group, "val.index.jsonl", changed, byte("shards", "val.index.jsonl", False)),
+        Case("a flipped byte in an index", group, "val.index.npy", changed, byte("shards", "val.index.npy", False)),
         Case("a flipped byte in a config.json", group, "of the MQ-VAE", changed, byte("mqvae", "config.json", False)),
         Case("a flipped byte in a manifest", group, "of the tokens", "refused: ", byte("tokens", NAME, False)),
         Case("a manifest without its last byte", group, "the newline", "its content does not match its checksum", byte("tokens", NAME, True)),

@@ -44,7 +44,7 @@ def of_one(captions: list[Any], shown: int = 60) -> Callable[[World, Path], str]
         counted = read_json(made.metrics / "metrics.json")
         assert counted["seen"] == 9 and counted["skipped"] == 0
         index = ImageShards.open(made.out).index("train")
-        row = next(number for number, row in enumerate(index.rows) if row.source == "train2017/1.png")
+        row = next(number for number, row in enumerate(index.rows()) if row.source == "train2017/1.png")
         stored = index.read(row).captions
         texts = " | ".join(text if len(text) <= shown else f"{len(text):,} characters" for text in stored)
         return f"{len(stored)} stored: {texts}"

@@ -187,7 +187,7 @@ def _told(made: RunFolder, before: set[str]) -> str:
     shards = ImageShards.open(made.out)
     for split in ("train", "val"):
         index = shards.index(split)
-        for number, row in enumerate(index.rows):
+        for number, row in enumerate(index.rows()):
             if row.source not in before:
                 return f"kept: {seen(index.read(number).image)}"
     return "lost without a word"

@@ -13,7 +13,8 @@ from evaluation.protocol import Protocol
 from reporting.page import Sources
 from shards.images import ImageFacts
 from shards.layouts.listed import Location, SourceImage
-from shards.making.writing import Encoding, ShardPlan, write_lines, write_shard
+from shards.making.indexing import write_index
+from shards.making.writing import Encoding, ShardPlan, write_shard
 from shards.samples import SampleFacts
 from tests.reporting.tiny_models import GRID, KEPT, SIZE, write_models
 from workspace.exact.manifest import read_manifest, write_json, write_manifest
@@ -108,8 +109,9 @@ def _shards(folder: Path, classes: tuple[str, ...], captions: bool, pictures: Pa
         Image.fromarray(picture(cls, 500 + number)).save(path)
         images.append(SourceImage(f"train/{number}", Location(str(path)), "train", cls if classes else None))
     plan = ShardPlan("train", 0, 0, tuple(images))
-    write_lines(folder / "train.index.jsonl", write_shard(plan, Encoding(SIZE, "png", 95), folder)["rows"])
-    write_lines(folder / "val.index.jsonl", [])
+    rows = write_shard(plan, Encoding(SIZE, "png", 95), folder)["rows"]
+    write_index(folder, "train", rows, [len(rows)])
+    write_index(folder, "val", [], [])
     facts = ImageFacts(
         kind="shapes",
         image_size=SIZE,

@@ -1,14 +1,16 @@
 """Small image shards, made by the functions that the stage uses."""
 
 import io
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from shards.images import SKIPPED, SPLITS, ImageFacts, ImageShards
 from shards.layouts.listed import Location, SourceImage
+from shards.making.indexing import write_index
 from shards.making.pictures import Encoding
 from shards.making.writing import plan_shards, write_image_manifest, write_lines, write_shards
 
@@ -73,7 +75,7 @@ def make_shards(
     for side in folder.glob("*.json"):
         side.unlink()
     for split in SPLITS:
-        write_lines(folder / f"{split}.index.jsonl", written.rows[split])
+        write_index(folder, split, written.rows[split], written.sizes[split])
     write_lines(folder / SKIPPED, written.skipped)
     facts = ImageFacts(
         kind="folder",
@@ -88,6 +90,11 @@ def make_shards(
     )
     write_image_manifest(folder, facts, {})
     return ImageShards.open(folder)
+
+
+def rows_of(shards: ImageShards, split: str) -> list[dict[str, Any]]:
+    """The rows of an index as `write_index` takes them."""
+    return [asdict(row) for row in shards.index(split).rows()]
 
 
 def without_masks(images: list[SourceImage]) -> list[SourceImage]:

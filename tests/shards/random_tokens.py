@@ -40,6 +40,7 @@ def facts_of(kind: Kind) -> TokenFacts:
         mask="adaptive",
         mqvae="0" * 64,
         sources=kind.sources,
+        shards={"train": (kind.images, kind.images), "val": (kind.images,)},
     )
 
 

@@ -1,6 +1,5 @@
 """`python -m shards.list`, `.inspect`, `.verify`, `.describe`: what they say, and what they notice."""
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -13,12 +12,13 @@ import pytest
 from shards import describe, inspect, verify
 from shards import list as listing
 from shards.images import ImageShards
+from shards.making.indexing import write_index
 from shards.making.sources import list_source
 from shards.making.writing import write_image_manifest
 from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
 from shards.tokens import TokenFacts, TokenShards
 from shards.tokens.blocks import TokenBlock
-from tests.shards.making import encoded, picture, write_pictures
+from tests.shards.making import encoded, picture, rows_of, write_pictures
 from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
 from workspace.exact.tar import TarWriter, iterate_tar
@@ -203,7 +203,7 @@ def rewrite(shards: ImageShards, change: Callable[[str, bytes], tuple[str, bytes
         ("cls", None, r"0000000 has class None, and the manifest's classes are"),
         ("mask.png", None, r"0000000 has no mask of 8 × 8"),
         ("attributes.json", b'{"kind": "blob"}', "0000000 has kind blob, which is not one of"),
-        ("png", encoded(picture(99)), r"0000000 is not what val\.index\.jsonl points at"),
+        ("png", encoded(picture(99)), r"0000000 is not what val\.index\.npy points at"),
     ],
 )
 def test_samples_that_do_not_fit_the_facts_are_named(
@@ -216,10 +216,9 @@ def test_samples_that_do_not_fit_the_facts_are_named(
 
     rewrite(labelled, change)
     if message.endswith("points at"):
-        path = labelled.folder / "val.index.jsonl"
-        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = rows_of(labelled, "val")
         rows[0]["members"] = rows[1]["members"]
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        write_index(labelled.folder, "val", rows, labelled.facts.shards["val"])
         write_image_manifest(labelled.folder, labelled.facts, {})
     with pytest.raises(UserError, match=message):
         verify.verify(labelled.folder)
@@ -241,12 +240,13 @@ def test_a_wrong_count_in_the_manifest_is_noticed(labelled: ImageShards) -> None
 
 
 def test_a_key_that_stands_twice_is_noticed(labelled: ImageShards) -> None:
-    path, index = labelled.paths("train")[1], labelled.folder / "train.index.jsonl"
+    path, rows = labelled.paths("train")[1], rows_of(labelled, "train")
     members = [(name.replace("0000004.", "0000001."), data) for name, data in iterate_tar(path)]
     with TarWriter(path) as tar:
         for name, data in members:
             tar.add(name, data)
-    index.write_text(index.read_text().replace('"0000004"', '"0000001"'))
+    rows[4]["key"] = "0000001"
+    write_index(labelled.folder, "train", rows, labelled.facts.shards["train"])
     write_image_manifest(labelled.folder, labelled.facts, {})
     with pytest.raises(UserError, match="split train: the key 0000001 appears twice"):
         verify.verify(labelled.folder)

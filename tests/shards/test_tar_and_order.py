@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workspace.errors import UserError
-from workspace.exact.order import batch_indices, epoch_order
+from workspace.exact.order import DataOrder, epoch_order
 from workspace.exact.tar import TarWriter, iterate_tar
 
 MEMBERS = [("a.png", b"\x00\x01" * 400), ("a.cls", b"3"), ("b.png", b""), ("b.txt", "grün\n×".encode())]
@@ -92,7 +92,7 @@ def test_each_epoch_has_every_index_once(seed: int, epoch: int, sizes: list[int]
 def test_batches_run_on_across_the_ends_of_epochs_and_leave_nothing_out(
     seed: int, sizes: list[int], group: int, batch: int, steps: int
 ) -> None:
-    taken = [pair for step in range(steps) for pair in batch_indices(seed, step, batch, sizes, group)]
+    taken = [pair for step in range(steps) for pair in DataOrder(seed, sizes, group).batch(step, batch)]
     total = sum(sizes)
     assert [epoch for epoch, _ in taken] == [number // total for number in range(steps * batch)]
     whole = (steps * batch // total) * total
@@ -104,14 +104,14 @@ def test_batches_run_on_across_the_ends_of_epochs_and_leave_nothing_out(
 
 @given(st.integers(0, 99), st.integers(0, 50))
 def test_a_batch_is_a_function_of_seed_and_step_alone(seed: int, step: int) -> None:
-    alone = batch_indices(seed, step, 4, [5, 3, 7], 2)
+    alone = DataOrder(seed, [5, 3, 7], 2).batch(step, 4)
     epoch_order.cache_clear()
-    assert [batch_indices(seed, s, 4, (5, 3, 7), 2) for s in range(step + 1)][-1] == alone
+    assert [DataOrder(seed, (5, 3, 7), 2).batch(s, 4) for s in range(step + 1)][-1] == alone
 
 
 def test_the_batch_size_cuts_the_same_sequence_differently() -> None:
-    small = [pair for step in range(6) for pair in batch_indices(3, step, 2, [4, 4], 1)]
-    large = [pair for step in range(2) for pair in batch_indices(3, step, 6, [4, 4], 1)]
+    small = [pair for step in range(6) for pair in DataOrder(3, [4, 4], 1).batch(step, 2)]
+    large = [pair for step in range(2) for pair in DataOrder(3, [4, 4], 1).batch(step, 6)]
     assert small == large
 
 
@@ -129,9 +129,9 @@ def test_members_of_a_group_stay_together_and_are_mixed() -> None:
 
 def test_the_order_does_not_change_between_versions() -> None:
     """A resumed run reads the order anew: these numbers may never change."""
-    assert batch_indices(0, 0, 6, [4, 4, 4], 2) == [(0, 1), (0, 10), (0, 11), (0, 2), (0, 9), (0, 3)]
+    assert DataOrder(0, [4, 4, 4], 2).batch(0, 6) == [(0, 1), (0, 10), (0, 11), (0, 2), (0, 9), (0, 3)]
 
 
 def test_no_samples_are_an_error() -> None:
     with pytest.raises(ValueError, match="the shards hold no samples"):
-        batch_indices(0, 0, 4, [0, 0], 1)
+        DataOrder(0, [0, 0], 1).batch(0, 4)

@@ -101,7 +101,7 @@ def test_shapes_become_shards_with_everything_that_is_known_of_them(tmp_path: Pa
     assert shards.manifest.made_from == {"shapes": read_manifest(drawn, "shapes").fingerprint}
     assert verify(shards.folder).endswith("27 train, 9 val images are intact")
     index = shards.index("val")
-    for number, row in enumerate(index.rows):
+    for number, row in enumerate(index.rows()):
         sample = index.read(number)
         assert sample.cls is not None and row.source.split("/")[:2] == ["val", KINDS[sample.cls]]
 

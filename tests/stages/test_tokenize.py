@@ -18,7 +18,8 @@ from models.mqvae.quantizer import QuantizerConfig
 from settings.tokenize import TokenizeSettings
 from shards.images import ImageFacts, ImageSample, read_shard
 from shards.images.pixels import to_float
-from shards.making.writing import write_image_manifest, write_lines
+from shards.making.indexing import write_index
+from shards.making.writing import write_image_manifest
 from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER, TokenShards
 from shards.tokens.blocks import read_token_shard, unpack_positions
@@ -71,15 +72,15 @@ def write_images(folder: Path, captions: bool = True) -> None:
                 for _ in range(size):
                     files, places = {"png": png(number), "cls": str(number % 2).encode()}, {}
                     for name, data in files.items():
-                        lies = tar.add(f"{number:04d}.{name}", data)
+                        lies = tar.add(f"{number:07d}.{name}", data)
                         places[name] = [lies.offset, lies.length, zlib.crc32(data)]
                     if captions and CAPTIONS[number % 3]:
-                        tar.add(f"{number:04d}.txt", "\n".join(CAPTIONS[number % 3]).encode())
-                    key = f"{number:04d}"
+                        tar.add(f"{number:07d}.txt", "\n".join(CAPTIONS[number % 3]).encode())
+                    key = f"{number:07d}"
                     row = {"key": key, "tar": tar_number, "members": places, "source": f"cat/{key}.jpg"}
                     rows.append(row)
                     number += 1
-        write_lines(folder / f"{split}.index.jsonl", rows)
+        write_index(folder, split, rows, sizes)
     counts = {split: sum(sizes) for split, sizes in SIZES.items()}
     facts = ImageFacts("class_folder", 8, "png", ("circle", "square"), captions, None, False, counts, SIZES)
     write_image_manifest(folder, facts, {})

@@ -18,7 +18,7 @@ from tests.training import test_stackformer_training as tokens
 from training.loop.train import train
 from training.stackformer.batches import WINDOW, TokenBatches, held_out
 from training.stackformer.module import StackformerTrainingModule
-from workspace.exact.order import batch_indices, bucketed
+from workspace.exact.order import DataOrder, bucketed
 
 MOST = tokens.CLASSES.num_positions
 CONFIG = dataclasses.replace(tokens.CLASSES, num_kept=MOST, fewest_kept=1)
@@ -55,7 +55,7 @@ def test_buckets_hold_the_samples_of_their_steps_each_as_often_as_before(
     found = bucketed(seed, window, batch, lengths, 4)
     assert [len(one) for one in found] == [batch] * 4
     steps = range(4 * window, 4 * window + 4)
-    plain = [sample for step in steps for sample in batch_indices(seed, step, batch, [images], 1)]
+    plain = [sample for step in steps for sample in DataOrder(seed, [images], 1).batch(step, batch)]
     assert Counter(sample for one in found for sample in one) == Counter(plain)
     spans = sorted((lengths[[i for _, i in one]].min(), lengths[[i for _, i in one]].max()) for one in found)
     assert all(left[1] <= right[0] or left == right for left, right in zip(spans, spans[1:], strict=False))

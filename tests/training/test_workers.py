@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.training import test_stackformer_training as tokens
 from tests.training.together import MODELS, Group, curves, difference, run, state
 from training.loop.checkpoints import list_checkpoints
-from workspace.exact.order import batch_indices
+from workspace.exact.order import MOST_IN_MEMORY, DataOrder
 
 CHAINS = (
     ("two", (1, "ddp", 10), (2, "fsdp", 40), (1, "ddp", 50)),
@@ -66,7 +66,7 @@ def test_the_runs_restarted_codes_so_that_restarts_are_compared_too(trained: Pat
     assert sum(found["codes_restarted"]) > 0 and found["discriminator"][-1] != 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=7),
     group=st.integers(1, 4),
@@ -74,6 +74,7 @@ def test_the_runs_restarted_codes_so_that_restarts_are_compared_too(trained: Pat
     micro_batches=st.integers(1, 6),
     workers=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     seed=st.integers(0, 2**31),
+    most_in_memory=st.sampled_from([0, MOST_IN_MEMORY]),  # both orders
     data=st.data(),
 )
 def test_every_sample_comes_once_an_epoch_whoever_reads_it_and_wherever_the_run_was_resumed(
@@ -83,6 +84,7 @@ def test_every_sample_comes_once_an_epoch_whoever_reads_it_and_wherever_the_run_
     micro_batches: int,
     workers: list[int],
     seed: int,
+    most_in_memory: int,
     data: st.DataObject,
 ) -> None:
     """Between resume points the number of workers changes; uneven shards, batches that straddle epochs' ends."""
@@ -91,10 +93,11 @@ def test_every_sample_comes_once_an_epoch_whoever_reads_it_and_wherever_the_run_
     loop = tokens.TRAINING.replaced(steps=steps, global_batch=batch, micro_batch=micro, seed=seed)
     cuts = sorted(data.draw(st.integers(0, steps)) for _ in workers[1:])
     seen: list[tuple[int, int]] = []
+    order = DataOrder(seed, sizes, group, most_in_memory)
     for size, first, end in zip(workers, [0, *cuts], [*cuts, steps], strict=True):
         size = min(size, micro_batches)
         for step in range(first, end):
-            samples = batch_indices(seed, step, batch, sizes, group)
+            samples = order.batch(step, batch)
             dealt = [number for rank in range(size) for number in loop.mine(rank, size)]
             assert len(dealt) == micro_batches
             read = {number: samples[number * micro : (number + 1) * micro] for number in dealt}

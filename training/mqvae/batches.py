@@ -14,7 +14,7 @@ from shards.images import ImageIndex, ImageShards
 from shards.images.pixels import to_float
 from training.loop.train import Workers
 from training.mqvae.module import ImageBatch
-from workspace.exact.order import batch_indices
+from workspace.exact.order import DataOrder
 from workspace.exact.seeds import sample_seed
 
 GROUP = 16
@@ -64,14 +64,14 @@ class ImageBatches:
         self.settings, self.loader_workers = settings, loader_workers
         self.mine = settings.mine(workers.rank, workers.size)
         index = shards.index("train")
-        self.sizes = index.shard_sizes
+        self.order = DataOrder(settings.seed, index.shard_sizes, GROUP)
         self.data = _MicroBatches(index, settings.seed, settings.flip)
         self._stream: Iterator[ImageBatch] | None = None
 
     def _requests(self, start: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         settings = self.settings
         for step in range(start, settings.steps):
-            samples = batch_indices(settings.seed, step, settings.global_batch, self.sizes, GROUP)
+            samples = self.order.batch(step, settings.global_batch)
             for number in self.mine:
                 first = number * settings.micro_batch
                 yield first, samples[first : first + settings.micro_batch]

@@ -1,6 +1,6 @@
 """Micro-batches of tokens, in an order that depends only on (seed, step).
 
-The whole split is in memory, so nothing is read ahead. The choice of an image's caption, and whether its condition is dropped
+A split is in memory or mapped, so nothing is read ahead. The choice of an image's caption, and whether its condition is dropped
 for guidance, are keyed by (seed, epoch, sample).
 
 If images have different numbers of codes, batches are bucketed by length: `WINDOW` consecutive ones are sorted and dealt again.
@@ -19,10 +19,10 @@ from torch import Tensor
 from models.base.moving import sent
 from models.stackformer import StackformerConfig
 from settings.stackformer import StackformerSettings
-from shards.tokens import TokenSplit
+from shards.tokens import MappedTokens, TokenRows, TokenSplit
 from shards.tokens.blocks import flat_positions, unpack_positions
 from training.loop.train import Workers
-from workspace.exact.order import batch_indices, bucketed
+from workspace.exact.order import DataOrder, bucketed
 from workspace.exact.seeds import hashed_unit, sample_seed
 
 WINDOW = 32
@@ -57,52 +57,53 @@ class TokenBatch:
         return [TokenBatch(*row) for row in zip(*(torch.split(part, size) for part in parts), strict=True)]
 
 
+Tokens = TokenSplit | MappedTokens
+GROUP = 16
+"""Tars of a mapped split whose images are shuffled together; a split in memory is shuffled whole."""
+
+
 def token_batch(
-    split: TokenSplit, config: StackformerConfig, indices: Sequence[int], captions: Sequence[int]
+    split: Tokens, config: StackformerConfig, indices: Sequence[int], captions: Sequence[int]
 ) -> TokenBatch:
     """The images of a split at `indices`; image b gets caption `captions[b]` modulo its number of captions."""
-    rows_B = np.asarray(indices, dtype=np.int64)
+    rows = split.rows(np.asarray(indices, dtype=np.int64))
     if config.stops:
-        codes_BN, positions_BN = _padded(split, config, rows_B)
+        codes_BN, positions_BN = _padded(rows, config)
     else:
-        codes_BN = split.codes[rows_B].astype(np.int64)
-        positions_BN = unpack_positions(split.kept[rows_B], config.num_positions, config.num_kept)
-    condition_BC = _condition(split, config, rows_B, captions)
+        codes_BN = rows.codes.astype(np.int64)
+        positions_BN = unpack_positions(rows.kept, config.num_positions, config.num_kept)
+    condition_BC = _condition(rows, config, captions)
     return TokenBatch(torch.from_numpy(codes_BN), torch.from_numpy(positions_BN), condition_BC)
 
 
-def _padded(
-    split: TokenSplit, config: StackformerConfig, rows_B: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _padded(rows: TokenRows, config: StackformerConfig) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Codes and positions, [B, N] each: a slot more than the longest has, for its stop, rounded up so that shapes recur."""
-    lengths_B = split.lengths[rows_B]
+    lengths_B = np.bitwise_count(rows.kept).sum(axis=1, dtype=np.int64)
     slots = min(-(-(int(lengths_B.max()) + 1) // SLOTS) * SLOTS, config.num_kept)
     held_BN = np.arange(slots) < lengths_B[:, None]
     codes_BN = np.zeros(held_BN.shape, np.int64)
     positions_BN = np.full(held_BN.shape, config.num_positions, np.int64)
-    codes_BN[held_BN], _ = split.codes_at(rows_B)
-    positions_BN[held_BN] = flat_positions(split.kept[rows_B], config.num_positions)
+    codes_BN[held_BN] = rows.codes.ravel()
+    positions_BN[held_BN] = flat_positions(rows.kept, config.num_positions)
     return codes_BN, positions_BN
 
 
-def _condition(
-    split: TokenSplit, config: StackformerConfig, rows_B: np.ndarray, captions: Sequence[int]
-) -> Tensor:
+def _condition(rows: TokenRows, config: StackformerConfig, captions: Sequence[int]) -> Tensor:
     if config.condition == "none":
-        return torch.full((len(rows_B), 1), config.null_code)
+        return torch.full((len(rows.codes), 1), config.null_code)
     if config.condition == "class":
-        assert split.cls is not None
-        return torch.from_numpy(split.cls[rows_B].astype(np.int64))[:, None]
-    assert split.text is not None and split.caption_count is not None
-    count_B = split.caption_count[rows_B].astype(np.int64)
+        assert rows.cls is not None
+        return torch.from_numpy(rows.cls.astype(np.int64))[:, None]
+    assert rows.text is not None and rows.caption_count is not None
+    count_B = rows.caption_count.astype(np.int64)
     chosen_B = np.asarray(captions, dtype=np.int64) % np.maximum(count_B, 1)
-    text_BC = torch.from_numpy(split.text[rows_B, chosen_B].astype(np.int64))
+    text_BC = torch.from_numpy(rows.text[np.arange(len(count_B)), chosen_B].astype(np.int64))
     return torch.where(torch.from_numpy(count_B == 0)[:, None], config.null_code, text_BC)
 
 
-def held_out(split: TokenSplit, config: StackformerConfig, count: int) -> TokenBatch:
+def held_out(split: Tokens, config: StackformerConfig, count: int) -> TokenBatch:
     """The first `count` images of a split, with their first captions and no condition dropped."""
-    indices = range(min(count, len(split.keys)))
+    indices = range(min(count, len(split)))
     return token_batch(split, config, indices, [0] * len(indices))
 
 
@@ -118,14 +119,15 @@ class TokenBatches:
 
     def __init__(
         self,
-        split: TokenSplit,
+        split: Tokens,
         config: StackformerConfig,
         settings: StackformerSettings,
         workers: Workers,
     ) -> None:
         self.split, self.config, self.settings = split, config, settings
         self.mine = settings.mine(workers.rank, workers.size)
-        self._lengths = split.lengths
+        sizes, group = ((len(split),), 1) if isinstance(split, TokenSplit) else (split.shard_sizes, GROUP)
+        self.order = DataOrder(settings.seed, sizes, group)
         self._window: tuple[int, list[list[tuple[int, int]]]] | None = None  # a copy of what the step gives
 
     def __call__(self, step: int) -> list[TokenBatch]:
@@ -136,12 +138,13 @@ class TokenBatches:
         return [self._micro_batch(samples[number * size : (number + 1) * size]) for number in self.mine]
 
     def _samples(self, step: int) -> Sequence[tuple[int, int]]:
-        seed, batch, images = self.settings.seed, self.settings.global_batch, len(self.split.keys)
+        seed, batch = self.settings.seed, self.settings.global_batch
         if not self.config.stops:
-            return batch_indices(seed, step, batch, [images], 1)
+            return self.order.batch(step, batch)
+        assert isinstance(self.split, TokenSplit)  # images with different numbers of codes are in memory
         number, place = divmod(step, WINDOW)
         if self._window is None or self._window[0] != number:
-            self._window = number, bucketed(seed, number, batch, self._lengths, WINDOW)
+            self._window = number, bucketed(seed, number, batch, self.split.lengths, WINDOW)
         return self._window[1][place]
 
     def _micro_batch(self, samples: Sequence[tuple[int, int]]) -> TokenBatch:

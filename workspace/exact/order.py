@@ -2,20 +2,33 @@
 
 Shards are permuted each epoch and taken in groups, and the samples of a group are permuted, which keeps reads by offset local.
 The step is the whole state of the data: resuming, also with another number of workers, needs nothing else.
+
+A set of at most 2²⁰ samples is permuted in memory. The permutations of a larger one are computed where they are needed
+(`workspace.exact.permutation`): 16 bytes per shard and epoch, nothing per sample (decision 0047).
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workspace.exact.permutation import KeyedPermutation
 from workspace.exact.seeds import sample_seed
+
+MOST_IN_MEMORY = 1 << 20
+"""Samples of a set that is permuted in memory; part of the order's definition: another number is another order."""
+KEPT_EPOCHS, KEPT_GROUPS = 2, 8
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 
 @lru_cache(maxsize=4)
 def epoch_order(seed: int, epoch: int, shard_sizes: tuple[int, ...], group: int) -> NDArray[np.int64]:
-    """The order of one epoch: each index 0 … sum(shard_sizes) - 1 once.
+    """The order of one epoch of a set of at most 2²⁰ samples: each index 0 … sum(shard_sizes) - 1 once.
 
     Args:
         seed: seed of the order.
@@ -33,23 +46,106 @@ def epoch_order(seed: int, epoch: int, shard_sizes: tuple[int, ...], group: int)
     return np.concatenate(parts).astype(np.int64)
 
 
-def batch_indices(
-    seed: int, step: int, batch: int, shard_sizes: Sequence[int], group: int
-) -> list[tuple[int, int]]:
-    """The (epoch, index) of each sample in a step's global batch; batches continue across epoch boundaries.
+@dataclass(frozen=True)
+class _Epoch:
+    """An epoch of a large set.
 
-    Raises:
-        ValueError: there are no samples.
+    Attributes:
+        shards: int64 [S], the shards in the order of this epoch.
+        ends: int64 [S + 1], places before each of them; the last is their sum.
     """
-    sizes = tuple(shard_sizes)
-    total = sum(sizes)
-    if total < 1:
-        raise ValueError("the shards hold no samples; expected at least one")
-    chosen = []
-    for number in range(step * batch, (step + 1) * batch):
-        epoch, place = divmod(number, total)
-        chosen.append((epoch, int(epoch_order(seed, epoch, sizes, group)[place])))
-    return chosen
+
+    shards: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+
+@dataclass
+class DataOrder:
+    """The order of a set of shards.
+
+    Attributes:
+        seed: of the order.
+        shard_sizes: samples in each shard, in order.
+        group: shards whose members are mixed.
+        most_in_memory: samples up to which the order is permuted in memory.
+    """
+
+    seed: int
+    shard_sizes: Sequence[int]
+    group: int
+    most_in_memory: int = MOST_IN_MEMORY
+    _epochs: dict[int, _Epoch] = field(default_factory=dict, repr=False)
+    _groups: dict[tuple[int, int], KeyedPermutation] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.shard_sizes = tuple(self.shard_sizes)
+        self.sizes = np.asarray(self.shard_sizes, dtype=np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)])
+        self.total = int(self.starts[-1])
+        if self.total < 1:
+            raise ValueError("the shards hold no samples; expected at least one")
+
+    def batch(self, step: int, size: int) -> list[tuple[int, int]]:
+        """The (epoch, index) of each sample of a step's global batch of `size`; batches run on across the ends of epochs."""
+        first, chosen = step * size, list[tuple[int, int]]()
+        while len(chosen) < size:
+            epoch, place = divmod(first + len(chosen), self.total)
+            count = min(size - len(chosen), self.total - place)
+            chosen += ((epoch, index) for index in self.at(epoch, place, count).tolist())
+        return chosen
+
+    def at(self, epoch: int, place: int, count: int) -> NDArray[np.int64]:
+        """The indices at `count` places of an epoch from `place` on, int64 [count]."""
+        if self.total <= self.most_in_memory:
+            assert isinstance(self.shard_sizes, tuple)
+            return epoch_order(self.seed, epoch, self.shard_sizes, self.group)[place : place + count]
+        return np.concatenate(list(self._parts(epoch, place, place + count)))
+
+    def group_at(self, epoch: int, place: int) -> list[int]:
+        """The shards from which the sample at a place of an epoch of a large set comes, with those mixed with it."""
+        order = self._epoch(epoch)
+        first = self._group_of(order, place) * self.group
+        return order.shards[first : first + self.group].tolist()
+
+    def _group_of(self, order: _Epoch, place: int) -> int:
+        """Which group a place is in; shards without samples have none."""
+        return (int(np.searchsorted(order.ends, place, "right")) - 1) // self.group
+
+    def _parts(self, epoch: int, place: int, stop: int) -> Iterator[NDArray[np.int64]]:
+        """The indices of places … stop - 1, one array per group that they are in."""
+        order = self._epoch(epoch)
+        while place < stop:
+            number = self._group_of(order, place)
+            first, last = number * self.group, min((number + 1) * self.group, len(order.shards))
+            begin, end = int(order.ends[first]), int(order.ends[last])
+            until = min(stop, end)
+            mixed = self._mixed(epoch, number, end - begin)(np.arange(place - begin, until - begin)) + begin
+            slots = np.searchsorted(order.ends[first : last + 1], mixed, "right") - 1 + first
+            yield self.starts[order.shards[slots]] + mixed - order.ends[slots]
+            place = until
+
+    def _epoch(self, epoch: int) -> _Epoch:
+        if epoch not in self._epochs:
+            permuted = KeyedPermutation.of(len(self.sizes), self.seed, epoch, "shards")
+            shards = permuted(np.arange(len(self.sizes)))
+            _remember(
+                self._epochs, epoch, _Epoch(shards, np.r_[0, np.cumsum(self.sizes[shards])]), KEPT_EPOCHS
+            )
+        return self._epochs[epoch]
+
+    def _mixed(self, epoch: int, number: int, length: int) -> KeyedPermutation:
+        key = (epoch, number)
+        if key not in self._groups:
+            made = KeyedPermutation.of(length, self.seed, epoch, number, "members")
+            _remember(self._groups, key, made, KEPT_GROUPS)
+        return self._groups[key]
+
+
+def _remember(kept: dict[K, V], key: K, value: V, most: int) -> None:
+    """Keep a value, and of all the `most` that came last."""
+    kept[key] = value
+    while len(kept) > most:
+        del kept[next(iter(kept))]
 
 
 def bucketed(
@@ -57,7 +153,7 @@ def bucketed(
 ) -> list[list[tuple[int, int]]]:
     """The (epoch, index) of each sample of `size` consecutive steps, in batches of like lengths.
 
-    These are the samples of `batch_indices` for steps window · size … (window + 1) · size - 1, each as often as there: sorted by
+    These are the samples of `DataOrder.batch` for steps window · size … (window + 1) · size - 1, as often as there: sorted by
     length, cut into batches, and the batches permuted.
 
     Args:
@@ -67,7 +163,7 @@ def bucketed(
         lengths: of each sample, [samples].
         size: batches in a window.
     """
-    drawn = batch_indices(seed, window, size * batch, [len(lengths)], 1)
+    drawn = DataOrder(seed, (len(lengths),), 1).batch(window, size * batch)
     order = np.argsort(lengths[[index for _, index in drawn]], kind="stable")
     batches = [
         [drawn[place] for place in order[first : first + batch]] for first in range(0, len(drawn), batch)
