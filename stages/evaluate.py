@@ -20,12 +20,12 @@ from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
 from evaluation.asked import label_samples
+from evaluation.classes import write_classes
 from evaluation.features.extractors import load_extractor
 from evaluation.features.labelled import LabelledImages, in_batches
 from evaluation.features.reference import Reference
 from evaluation.features.rows import FeatureRows, extract
-from evaluation.metrics.classes import write_classes
-from evaluation.metrics.given import statistics_of
+from evaluation.given import statistics_of
 from evaluation.metrics.grid import Grid, border_means
 from evaluation.metrics.scores import (
     Real,

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluation.classes import class_scores, worst, write_classes
 from evaluation.features.rows import FeatureRows
-from evaluation.metrics.classes import class_scores, worst, write_classes
 from workspace.exact.manifest import read_json
 
 NAMES = ("bar", "ring", "star", "rare")

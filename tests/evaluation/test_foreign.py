@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
 
-from evaluation.metrics.given import statistics_of
+from evaluation.given import statistics_of
 from evaluation.metrics.statistics import frechet_distance, moments
 from evaluation.protocol import Protocol
 from shards.images import ImageShards
