@@ -12,6 +12,7 @@ from tests.field import (
     layout_rows,
     name_rows,
     outsider_rows,
+    score_rows,
     shell_rows,
     source_rows,
     tar_rows,
@@ -40,5 +41,6 @@ ROWS: tuple[Row, ...] = (
     *format_rows.ROWS,
     *tar_rows.ROWS,
     *token_rows.ROWS,
+    *score_rows.ROWS,
     *budget_rows.ROWS,
 )
