@@ -18,6 +18,9 @@ for name in list(os.environ):
 os.environ["GIT_CONFIG_GLOBAL"] = os.devnull  # the user's may sign commits, or run hooks
 os.environ["PYTHONPATH"] = str(ROOT)  # of processes that tests start: they do not start in the root
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+# Set before NumPy is imported: its BLAS has a thread per core in each of pytest's processes, and where they have to share the
+# cores these wait for one another in a loop (eigenvalues of 2,048 features: 11.4 CPU seconds beside other work, 2.2 with one).
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 if not Path("/dev/nvidiactl").exists():  # Triton looks when it is first imported, by whichever test that is
     os.environ["TRITON_INTERPRET"] = "1"
 # `nohup make test &` ignores Ctrl-C, and so would every process that a test starts and interrupts.

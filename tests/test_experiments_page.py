@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.home import HOME
 from tests.committed import ROOT
-from tests.tiny import copy_of, finished_repository, run, typed
+from tests.prefect_home import DATABASE, copy_of_the_database
+from tests.tiny import copy_of, finished_repository, run
+from tests.typed import typed
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 PAGE = ROOT / "docs" / "experiments.md"
@@ -26,7 +29,9 @@ def recipes() -> dict[str, list[str]]:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy to change; `../shelf` is its own."""
     root = tmp_path_factory.mktemp("recipes") / "repository"
-    return copy_of(finished_repository(tmp_path_factory), root)
+    copy_of(finished_repository(tmp_path_factory), root)
+    copy_of_the_database(tmp_path_factory, root / HOME / DATABASE)
+    return root
 
 
 EXPECTED = {
@@ -63,8 +68,8 @@ EXPECTED = {
 }
 """The start of a command → what it must say."""
 
-IN_PROCESS = ("python -m stages.", "python -m reporting.", "python -m workflow.")
-"""Ours alone, which need no process of their own here."""
+IN_PROCESS = ("dvc ", "python -m stages.", "python -m reporting.", "python -m shards.", "python -m workflow.")
+"""What needs no process of its own here; the stages that DVC starts have theirs."""
 NEVER = ("Running stage 'shard'", "Running stage 'train_mqvae'", "Running stage 'tokenize'")
 
 

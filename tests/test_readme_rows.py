@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tiny import copy_of, finished_repository, run, typed
+from tests.tiny import copy_of, finished_repository, run
+from tests.typed import typed
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +59,7 @@ SAYS = {
     "python -m workflow.card mqvae --out upload": "numbers in its README.md",
 }
 """What is typed as it stands → what it says."""
-OF_ITS_OWN = ("dvc", "python -m pipelines", "python -m workspace")
+OF_ITS_OWN = ("dvc repro", "python -m pipelines", "python -m workspace")
 """What is tried as a process of its own; the rest by its `main`, in this one."""
 BY_CAPTION = 'python -m stages.sample --prompt "a small red ring on a striped blue background" --out ring'
 LONG = {

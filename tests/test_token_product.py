@@ -10,7 +10,8 @@ import yaml
 
 from shards.tokens import TokenShards
 from shards.tokens.blocks import unpack_positions
-from tests.tiny import copy_of, finished_repository, run, typed
+from tests.tiny import copy_of, finished_repository, run
+from tests.typed import typed
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 STEPS = 50
@@ -21,8 +22,8 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the repository, without its cache, whose artifacts lie in a DVC remote."""
     folder = tmp_path_factory.mktemp("origin")
     made = copy_of(finished_repository(tmp_path_factory), folder / "made")
-    run(made, "dvc", "remote", "add", "--default", "shelf", str(folder / "shelf"))
-    run(made, "dvc", "push", "-q")
+    typed(made, "dvc", "remote", "add", "--default", "shelf", str(folder / "shelf"))
+    typed(made, "dvc", "push", "-q")
     run(made, "git", "commit", "-aqm", "a shelf")
     run(folder, "git", "clone", "-q", str(made), "clone")
     shutil.rmtree(made)
@@ -34,8 +35,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory, origin: Path) -> Path:
     """Another project, in which the tokens were imported; it has a params file and nothing else of ours."""
     project = tmp_path_factory.mktemp("foreign")
     run(project, "git", "init", "-q")
-    run(project, "dvc", "init", "-q")
-    run(project, "dvc", "import", str(origin), "artifacts/tokens", "--out", "tokens")
+    typed(project, "dvc", "init", "-q")
+    typed(project, "dvc", "import", str(origin), "artifacts/tokens", "--out", "tokens")
     params = yaml.safe_load((origin / "params.yaml").read_text())
     params["stackformer"] |= {"steps": STEPS, "validate_every": STEPS}
     (project / "params.yaml").write_text(yaml.safe_dump(params))
@@ -45,8 +46,8 @@ def foreign(tmp_path_factory: pytest.TempPathFactory, origin: Path) -> Path:
 
 
 def test_a_clone_gets_its_artifacts_from_the_remote(origin: Path) -> None:
-    run(origin, "dvc", "pull", "-q", "tokenize", "train_mqvae")
-    assert "intact" in run(origin, "python", "-m", "shards.verify", "artifacts/tokens")
+    typed(origin, "dvc", "pull", "-q", "tokenize", "train_mqvae")
+    assert "intact" in typed(origin, "python", "-m", "shards.verify", "artifacts/tokens")
     assert (origin / "artifacts" / "mqvae" / "model.safetensors").is_file()
 
 
@@ -61,7 +62,7 @@ def test_the_foreign_project_trained_and_validated_without_images_or_mqvae(forei
 
 
 def test_dvc_get_gives_the_same_bytes_as_import(origin: Path, foreign: Path, tmp_path: Path) -> None:
-    run(tmp_path, "dvc", "get", str(origin), "artifacts/tokens", "--out", "tokens")
+    typed(tmp_path, "dvc", "get", str(origin), "artifacts/tokens", "--out", "tokens")
     got = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert len(got) >= 5
     for name, data in got.items():
@@ -89,7 +90,7 @@ def test_the_lines_of_the_imported_readme_load_it_with_numpy_alone(foreign: Path
 def test_sampling_there_asks_for_the_decoder_by_its_fingerprint(
     origin: Path, foreign: Path, tmp_path: Path
 ) -> None:
-    run(origin, "dvc", "pull", "-q", "train_mqvae")
+    typed(origin, "dvc", "pull", "-q", "train_mqvae")
     right, other = origin / "artifacts" / "mqvae", tmp_path / "other"
     command = ["python", "-m", "stages.sample", "--stackformer", "stackformer", "--params", "params.yaml"]
     typed(foreign, *command, "--mqvae", str(right), "--out", str(tmp_path / "samples"))

@@ -18,7 +18,8 @@ import yaml
 
 from tests.hostile.interrupts import Moment, artifacts_of, tried, usable
 from tests.hostile.table import World
-from tests.tiny import BIN, copy_of, environment, finished_repository, run, stages_run, typed
+from tests.tiny import BIN, copy_of, environment, finished_repository, run, stages_run
+from tests.typed import typed
 from tests.waiting import matching, until
 from workspace.settings import STAGES
 
@@ -34,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stale(folder: Path) -> set[str]:
     """Which stages DVC says are out of date by themselves."""
-    return set(json.loads(run(folder, "dvc", "status", "--json")))
+    return set(json.loads(typed(folder, "dvc", "status", "--json")))
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def test_edits_make_stale_what_they_can_change_and_nothing_else(tiny: Path) -> N
     with ExitStack() as stack:
         for file, (old, new) in EDITS.items():
             stack.enter_context(edited(tiny / file, old, new))
-        said = json.loads(run(tiny, "dvc", "status", "--json"))
+        said = json.loads(typed(tiny, "dvc", "status", "--json"))
     found: dict[str, set[str]] = {}
     for stage, reasons in said.items():
         for reason in reasons:
@@ -125,7 +126,7 @@ def test_with_a_folder_of_ones_own_draw_shapes_does_not_run(tiny: Path) -> None:
         edited(tiny / "params.yaml", "kind: shapes", "kind: class_folder"),
         edited(tiny / "params.yaml", "source: artifacts/shapes", "source: data/mine"),
     ):
-        said = run(tiny, "dvc", "repro", "--dry", "shard")
+        said = typed(tiny, "dvc", "repro", "--dry", "shard")
         assert stages_run(said) == {"shard"}
         assert World(tiny).run("shard", "--out", "elsewhere") == "done"
     facts = json.loads((tiny / "elsewhere" / "manifest.json").read_text())["facts"]

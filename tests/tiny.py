@@ -1,15 +1,10 @@
 """A repository in which the whole workflow has run at tiny scale: made once for all of pytest's workers, copied by its users."""
 
-import importlib
-import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -21,7 +16,6 @@ from tests.hostile.guard import LOG
 from tests.hostile.guard import folder as guarded
 from tests.hostile.table import World, make_world
 from tests.waiting import slowness
-from workflow.running import run_stage
 from workspace.settings import STAGES
 
 BIN = Path(sys.executable).parent
@@ -70,50 +64,6 @@ def run(
     said = done.stdout + done.stderr
     assert not check or done.returncode == 0, said
     return said
-
-
-def typed(folder: Path, *command: str, check: bool = True) -> str:
-    """`run` of `python -m MODULE …` by what the module does then, in this process: PyTorch's import takes 1.5 CPU seconds.
-
-    For tests of what a command does with its words. That its process starts and ends well is for tests that use `run`.
-    """
-    assert command[:2] == ("python", "-m"), command
-    package, _, name = command[2].partition(".")
-    main = partial(run_stage, name) if package == "stages" else importlib.import_module(command[2]).main
-    said = io.TextIOWrapper(io.BytesIO(), "utf-8")
-    with (
-        chdir(folder),
-        _as_a_process([command[2], *command[3:]]),
-        redirect_stdout(said),
-        redirect_stderr(said),
-    ):
-        try:
-            main()
-            status: object = 0
-        except SystemExit as end:
-            status = end.code or 0
-            said.write("" if isinstance(status, int) else f"{status}\n")
-    said.seek(0)
-    words = said.read()
-    assert not check or status == 0, words
-    return words
-
-
-@contextmanager
-def _as_a_process(words: list[str]) -> Iterator[None]:
-    """The arguments, environment and signal handlers that a command changes are its own."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", words)
-        kept = dict(os.environ)
-        try:
-            yield
-        finally:
-            for name in os.environ.keys() - kept.keys():
-                del os.environ[name]
-            os.environ.update(kept)
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
 
 def copy_of_the_repository(folder: Path) -> Path:

@@ -17,7 +17,8 @@ from shards.layouts.reading import Reading
 from tests.field.counting import Sharded, refused, sharded
 from tests.field.place import picture_bytes, write
 from tests.field.table import Field, Row
-from tests.tiny import copy_of_the_repository, run
+from tests.tiny import copy_of_the_repository
+from tests.typed import typed
 from workspace.exact.manifest import read_json
 
 AREA = "tars as a source"
@@ -159,10 +160,10 @@ def under_dvc(field: Field, folder: Path) -> str:
     for number, name in enumerate(("train-000.tar", "val-000.tar", "train-001.tar", "other.tar")):
         tar(root / "data" / "mine" / name, samples(4, first=10 * number, cls="{n}"))
         if number:
-            said = run(root, "dvc", "repro", "-s", "shard")
+            said = typed(root, "dvc", "repro", "-s", "shard")
             counts = read_json(root / "metrics" / "shard" / "metrics.json")
             found.append(f"{counts['seen']}{' published again' if 'publishing it again' in said else ''}")
-    return f"seen {', then '.join(found)}; then {run(root, 'dvc', 'status', 'shard').splitlines()[-1]}"
+    return f"seen {', then '.join(found)}; then {typed(root, 'dvc', 'status', 'shard').splitlines()[-1]}"
 
 
 def choosing(field: Field, folder: Path) -> str:

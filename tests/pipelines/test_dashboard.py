@@ -17,9 +17,12 @@ from uuid import UUID
 
 import pytest
 
+from pipelines.home import HOME
 from tests.pipelines.browsing import links_of, recorded_browser
 from tests.pipelines.running_dashboard import DEPLOYMENTS, ELSEWHERE, LOOKS, Dashboard, newest_checkpoint
+from tests.prefect_home import DATABASE, copy_of_the_database
 from tests.tiny import copy_of, finished_repository, run
+from tests.typed import typed
 from tests.waiting import until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
@@ -41,6 +44,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     root = copy_of(
         finished_repository(tmp_path_factory), tmp_path_factory.mktemp("dashboard") / "my workspace"
     )
+    copy_of_the_database(tmp_path_factory, root / HOME / DATABASE)
     with ExitStack() as stack:
         made = Dashboard(root)
         made.up(stack)
@@ -222,7 +226,7 @@ def test_a_training_that_is_suspended_ends_and_resumed_it_continues_and_cancelle
     reached = newest_checkpoint(dashboard.root)
     assert 0 < reached < STEPS
     until(lambda: (dashboard.root / "params.yaml").read_text() == before, 60)
-    said = run(dashboard.root, "dvc", "status", "train_stackformer")
+    said = typed(dashboard.root, "dvc", "status", "train_stackformer")
     assert "up to date" in said, "DVC is unlocked, and what the run had removed is back"
     assert dashboard.client.read_flow_run(training).state.name == "Suspended"
 

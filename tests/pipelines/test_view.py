@@ -13,6 +13,7 @@ import yaml
 from pipelines.view import VIEW, run, tables_in_view
 from tests.committed import ROOT
 from tests.tiny import run as run_in
+from tests.typed import typed
 
 TABLE = """\
 stages:
@@ -38,12 +39,12 @@ def test_dvc_speaks_of_the_tables_only_where_it_is_asked_to(project: Path) -> No
     (project / ".dvcignore").write_bytes((ROOT / ".dvcignore").read_bytes())
     (project / "experiments" / "table9").mkdir(parents=True)
     (project / "experiments" / "table9" / "dvc.yaml").write_text(TABLE)
-    assert "table9" not in run_in(project, "dvc", "status", code=ROOT)
+    assert "table9" not in typed(project, "dvc", "status")
     shown = run_in(
         project, "python", "-m", "pipelines.view", "dvc", "repro", "experiments/table9/dvc.yaml", code=ROOT
     )
     assert "arm@1" in shown and "arm@2" in shown and not (project / VIEW).exists()
-    said = run_in(project, "dvc", "status", code=ROOT)
+    said = typed(project, "dvc", "status")
     assert "table9" not in said and "letters" in said
     again = run_in(
         project, "python", "-m", "pipelines.view", "dvc", "repro", "experiments/table9/dvc.yaml", code=ROOT

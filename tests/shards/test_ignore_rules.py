@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.field.place import pictures
 from tests.tiny import run
+from tests.typed import typed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,10 +23,10 @@ def test_dvc_add_and_import_work_where_presets_look_for_data(tmp_path: Path) -> 
         subprocess.run(["git", "init", "-q", str(place)], check=True)
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     pictures(theirs / "data" / "mine", 2)
-    run(theirs, "dvc", "add", "data/mine")
+    typed(theirs, "dvc", "add", "data/mine")
     run(theirs, "git", "add", "-A")
     run(theirs, "git", "commit", "-qm", "data")
-    run(ours, "dvc", "import", str(theirs), "data/mine", "-o", "data/mine")
+    typed(ours, "dvc", "import", str(theirs), "data/mine", "-o", "data/mine")
     assert len(list((ours / "data" / "mine").glob("*.png"))) == 2
     for place in (theirs, ours):
         run(place, "git", "add", "-A")

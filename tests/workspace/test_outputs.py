@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from tests.tiny import BIN, copy_of, environment, finished_repository, run
+from tests.typed import typed
 from workspace.outputs import folder_hash
 from workspace.settings import STAGES
 
@@ -62,7 +63,7 @@ def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setti
     address = "demo/dvc.yaml:draw_shapes" if stage == "draw_shapes" else stage
     try:
         run(repository, "python", "-c", SET, setting)
-        said = run(repository, "dvc", "repro", "--single-item", address, check=False)
+        said = typed(repository, "dvc", "repro", "--single-item", address, check=False)
         assert words in said and "restored as it was before DVC removed it" in said, said
         assert content(repository) == before
         assert run(repository, "git", "status", "--short").split() == ["M", "params.yaml"]
@@ -87,7 +88,7 @@ def test_a_mistake_in_the_code_costs_no_artifact(repository: Path) -> None:
     text = code.read_text(encoding="utf-8")
     try:
         code.write_text(text + "\ndef (\n", encoding="utf-8")
-        said = run(repository, "dvc", "repro", "--single-item", "train_mqvae", check=False)
+        said = typed(repository, "dvc", "repro", "--single-item", "train_mqvae", check=False)
         assert "SyntaxError" in said and "artifacts/mqvae, metrics/train_mqvae: restored as it was" in said
         assert content(repository) == before
     finally:

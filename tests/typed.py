@@ -1,0 +1,117 @@
+"""What a user types, done in this process: for tests of what a command does with its words.
+
+PyTorch's import takes 1.5 CPU seconds of a process, DVC's 0.5. That a command's process starts, ends and hears signals is
+for tests that use `tests.tiny.run`.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import IDENTITY, environment
+from workflow.running import run_stage
+
+LOGGERS = ("dvc", "dvc_objects", "dvc_data")
+"""What DVC gives handlers; they write to the stdout and stderr of the moment when they were made."""
+
+
+def typed(folder: Path, *command: str, check: bool = True) -> str:
+    """`run` of `dvc …` or `python -m MODULE …` in this process: everything that it and its processes said.
+
+    First-party code is that of this process; what DVC starts has that of the folder.
+    """
+    if command[0] == "dvc":
+        with _dvcs_logging(), _as_a_process(["dvc", *command[1:]], environment(folder) | IDENTITY):
+            return _said(folder, partial(_dvc, command[1:]), check)
+    assert command[:2] == ("python", "-m"), command
+    package, _, name = command[2].partition(".")
+    main = partial(run_stage, name) if package == "stages" else importlib.import_module(command[2]).main
+    with _as_a_process([command[2], *command[3:]], os.environ):
+        return _said(folder, main, check)
+
+
+def _dvc(words: tuple[str, ...]) -> None:
+    import dvc.logger
+    from dvc.cli import main
+
+    for name in LOGGERS:
+        logging.getLogger(name).handlers.clear()
+    dvc.logger.setup()
+    sys.exit(main(list(words)))
+
+
+@contextmanager
+def _dvcs_logging() -> Iterator[None]:
+    """DVC's handlers are those of before, afterwards."""
+    before = {name: logging.getLogger(name).handlers[:] for name in LOGGERS}
+    try:
+        yield
+    finally:
+        for name, handlers in before.items():
+            logging.getLogger(name).handlers[:] = handlers
+
+
+def _said(folder: Path, main: Callable[[], object], check: bool) -> str:
+    """What a program's `main` and the processes that it starts write, in the order in which they do."""
+    status: object = 0
+    with tempfile.TemporaryFile() as file:
+        with chdir(folder), _written_to(file.fileno()):
+            try:
+                main()
+            except SystemExit as end:
+                status = end.code or 0
+                if not isinstance(status, int):
+                    sys.stderr.write(f"{status}\n")
+        file.seek(0)
+        words = file.read().decode()
+    assert not check or status == 0, words
+    return words
+
+
+@contextmanager
+def _written_to(descriptor: int) -> Iterator[None]:
+    """This process's stdout and stderr, and those of the processes that it starts meanwhile."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    try:
+        for number in (1, 2):
+            os.dup2(descriptor, number)
+        out = open(1, "w", encoding="utf-8", closefd=False, buffering=1)
+        with out, redirect_stdout(out), redirect_stderr(out):
+            yield
+    finally:
+        for number, before in zip((1, 2), kept, strict=True):
+            os.dup2(before, number)
+            os.close(before)
+
+
+@contextmanager
+def _as_a_process(words: list[str], environ: "dict[str, str] | os._Environ[str]") -> Iterator[None]:
+    """The arguments, environment and signal handlers that a command changes are its own."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    kept = dict(os.environ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", words)
+        try:
+            _set(dict(environ))
+            yield
+        finally:
+            _set(kept)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+
+def _set(environ: dict[str, str]) -> None:
+    for name in os.environ.keys() - environ.keys():
+        del os.environ[name]
+    os.environ.update(environ)
