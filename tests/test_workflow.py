@@ -247,10 +247,24 @@ def test_a_class_asked_for_by_hand_is_drawn_sixteen_times(tiny: Path) -> None:
         assert said.startswith("refused") and words in said
 
 
+FEW_STEPS = [
+    "compute.workers=0",
+    *(
+        f"{section}.{name}=4"
+        for section in ("mqvae", "stackformer")
+        for name in ("steps", "checkpoint_every", "validate_every")
+    ),
+    "mqvae.quantize_start=1",
+    "stackformer.warmup_steps=1",
+    "sample.num_images=12",
+    "sample.samples_per_shard=12",
+]
+
+
 def test_a_table_runs_its_arms_once_and_an_added_arm_alone(tiny: Path) -> None:
     catalogue, table = tiny / "experiments" / "arms.yaml", tiny / "experiments" / "table7" / "params.yaml"
     arms = yaml.safe_load(catalogue.read_text())
-    arms["bases"]["shapes"], arms["seeds"]["shapes"] = ["compute.workers=0"], [0]
+    arms["bases"]["shapes"], arms["seeds"]["shapes"] = FEW_STEPS, [0]
     catalogue.write_text(yaml.safe_dump(arms))
 
     def repro(trained: list[str], generated: list[str]) -> set[str]:

@@ -86,8 +86,11 @@ def _written_to(descriptor: int) -> Iterator[None]:
     try:
         for number in (1, 2):
             os.dup2(descriptor, number)
-        out = open(1, "w", encoding="utf-8", closefd=False, buffering=1)
-        with out, redirect_stdout(out), redirect_stderr(out):
+        with (
+            open(1, "w", encoding="utf-8", closefd=False, buffering=1) as out,
+            redirect_stdout(out),
+            redirect_stderr(out),
+        ):
             yield
     finally:
         for number, before in zip((1, 2), kept, strict=True):

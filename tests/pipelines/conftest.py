@@ -60,9 +60,9 @@ def project(committed_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return tmp_path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real ephemeral Prefect server with a database of its own."""
+    """The address of a real ephemeral Prefect server with a database of its own; it ends with the file, as idle ones work too."""
     pytest.importorskip("prefect", reason="Prefect is not installed")
     from prefect.settings import PREFECT_API_URL
     from prefect.testing import utilities

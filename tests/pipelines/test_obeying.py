@@ -1,9 +1,5 @@
 """A run does what the server says of it: which states end it, and that one which ends leaves no process and its state alone."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,17 +7,14 @@ import pytest
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 pytest.importorskip("prefect", reason="Prefect is not installed")
-psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
+pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 
-from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import StateType  # noqa: E402
 from prefect.exceptions import ObjectNotFound  # noqa: E402
 from prefect.states import State  # noqa: E402
 
 from pipelines.obeying import ASK_SECONDS, TIMES_MISSING, Watch  # noqa: E402
 from pipelines.running import RUNNING  # noqa: E402
-from tests.committed import ROOT  # noqa: E402
-from tests.waiting import until  # noqa: E402
 
 
 class Server:
@@ -108,30 +101,3 @@ def test_five_runs_are_a_light_load_and_a_state_is_seen_in_time() -> None:
     from pipelines.guard import FORCE_SECONDS, GRACE_SECONDS
 
     assert 5 / ASK_SECONDS <= 3 and ASK_SECONDS + GRACE_SECONDS + FORCE_SECONDS < 9
-
-
-def test_a_run_of_a_shell_that_is_deleted_ends_too_with_its_stage_and_its_settings(
-    project: Path, server: str
-) -> None:
-    before = (project / "params.yaml").read_text()
-    (project / "slow.sh").write_text("sleep 600 & echo $! > sleeping; wait\n")
-    settings = ("-S", "other=slow.sh", "-S", "deep.value=9")
-    flow = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.reproduce", "other", *settings],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": server, "MQVAE_PREFECT": "mine"},
-    )  # fmt: skip
-    file = project / "sleeping"
-    until(lambda: flow.poll() is not None or (file.is_file() and file.read_text().strip()), 300)
-    sleeper = int((project / "sleeping").read_text())
-    assert "deep: {value: 9}" in (project / "params.yaml").read_text()
-    with get_client(sync_client=True) as client:
-        [found] = [one for one in client.read_flow_runs(limit=200) if one.state_type == StateType.RUNNING]
-        client.delete_flow_run(found.id)
-        told = flow.communicate(timeout=240)[1]
-        assert (
-            flow.returncode == 1
-            and "in the dashboard, so its stages were ended" in told.rpartition("the run is ")[2]
-        )
-    assert not psutil.pid_exists(sleeper) or psutil.Process(sleeper).status() == psutil.STATUS_ZOMBIE
-    assert (project / "params.yaml").read_text() == before

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,9 +173,37 @@ def test_a_flow_that_is_cancelled_leaves_no_process_behind(project: Path, server
     assert not runs(sleeper)
 
 
-def pid_in(path: Path, process: "subprocess.Popen[bytes]") -> int:
+def test_a_run_of_a_shell_that_is_deleted_ends_too_with_its_stage_and_its_settings(
+    project: Path, server: str
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.objects import StateType
+
+    before = (project / "params.yaml").read_text()
+    (project / "slow.sh").write_text("sleep 600 & echo $! > sleeping; wait\n")
+    settings = ("-S", "other=slow.sh", "-S", "deep.value=9")
+    flow = subprocess.Popen(
+        [sys.executable, "-m", "pipelines.reproduce", "other", *settings],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PREFECT_API_URL": server, "MQVAE_PREFECT": "mine"},
+    )  # fmt: skip
+    sleeper = pid_in(project / "sleeping", flow)
+    assert "deep: {value: 9}" in (project / "params.yaml").read_text()
+    with get_client(sync_client=True) as client:
+        running = [one for one in client.read_flow_runs(limit=200) if one.state_type == StateType.RUNNING]
+        client.delete_flow_run(max(running, key=lambda one: one.start_time).id)
+        told = flow.communicate(timeout=240)[1]
+        assert (
+            flow.returncode == 1
+            and "in the dashboard, so its stages were ended" in told.rpartition("the run is ")[2]
+        )
+    assert not runs(sleeper)
+    assert (project / "params.yaml").read_text() == before
+
+
+def pid_in(path: Path, process: "subprocess.Popen[Any]") -> int:
     """The number that a process's child writes to a file."""
-    until(lambda: path.is_file() and path.read_text().strip() or process.poll() is not None, 120)
+    until(lambda: path.is_file() and path.read_text().strip() or process.poll() is not None, 300)
     assert path.is_file() and path.read_text().strip(), "it did not start"
     return int(path.read_text())
 
