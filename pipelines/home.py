@@ -8,6 +8,7 @@ own Prefect instead.
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -51,11 +52,27 @@ def others() -> bool:
 
 
 def adopt(root: Path, api: str | None) -> None:
-    """Set this process's environment to `environment`, and create the home."""
+    """Set this process's environment to `environment`, and create the home.
+
+    Raises:
+        SystemExit: the workspace's .env has settings of Prefect's.
+    """
+    if names := set_by_dotenv(root):
+        sys.exit(
+            f".env sets {', '.join(names)}, which Prefect would take before this project's own settings: "
+            f"remove this from .env, or use your own Prefect: MQVAE_PREFECT={MINE}"
+        )
     wanted = environment(root, api)
     (root / HOME).mkdir(parents=True, exist_ok=True)
     os.environ.clear()
     os.environ.update(wanted)
+
+
+def set_by_dotenv(root: Path) -> list[str]:
+    """Prefect's settings that a workspace's .env names. Prefect reads that file wherever it starts; no setting forbids it."""
+    file = root / ".env"
+    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    return re.findall(r"^\s*(?:export\s+)?(PREFECT_\w+)\s*=", text, re.MULTILINE | re.IGNORECASE)
 
 
 def environment(root: Path, api: str | None) -> dict[str, str]:

@@ -27,6 +27,25 @@ def command(folder: Path, module: str, *arguments: str, **env: str) -> str:
     return f"{done.stdout}{done.stderr.strip()} (exit {done.returncode})".replace(str(folder), "WORKSPACE")
 
 
+def dotenv(module: str, *arguments: str) -> Callable[[Field, Path], str]:
+    """What a command says where .env has settings of Prefect's."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        database = "sqlite+aiosqlite:////home/me/prefect.db"
+        text = f"AWS_PROFILE=mine\nexport PREFECT_API_KEY=secret\nPREFECT_SERVER_DATABASE_CONNECTION_URL = {database}\n"
+        (folder / ".env").write_text(text)
+        return command(folder, module, *arguments)
+
+    return outcome
+
+
+def other_dotenv(field: Field, folder: Path) -> str:
+    from pipelines.home import set_by_dotenv
+
+    (folder / ".env").write_text("AWS_PROFILE=mine\n# PREFECT_API_KEY=x\n")
+    return f"refused: {set_by_dotenv(folder)}" if set_by_dotenv(folder) else "taken as it is"
+
+
 def second_dashboard(field: Field, folder: Path) -> str:
     from pipelines.home import LOCK, lock
 
@@ -222,6 +241,19 @@ ROWS: tuple[Row, ...] = (
         "a flow typed in a shell goes to the user's own Prefect", AREA,
         "a profile and an API key of the user's, and a home with both",
         "WORKSPACE/.runs/prefect '' None", own_prefect,
+    ),
+    Row(
+        "a .env in the workspace leads to another Prefect", AREA, ".env with PREFECT_API_KEY and a database; make flow",
+        ".env sets PREFECT_API_KEY, PREFECT_SERVER_DATABASE_CONNECTION_URL, which Prefect would take before this project's own",
+        dotenv("reproduce"),
+    ),
+    Row(
+        "the same .env under the dashboard", AREA, "make dashboard",
+        "remove this from .env, or use your own Prefect: MQVAE_PREFECT=mine (exit 1)", dotenv("dashboard", "--port", "0"),
+    ),
+    Row(
+        "a .env of other programs", AREA, "AWS_PROFILE=mine, a comment that names PREFECT_API_KEY",
+        "taken as it is", other_dotenv,
     ),
     Row(
         "a misspelt choice of one's own Prefect is passed over", AREA, "MQVAE_PREFECT=own python -m pipelines.reproduce",
