@@ -62,7 +62,7 @@ def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setti
     before, params = content(repository), (repository / "params.yaml").read_bytes()
     address = "demo/dvc.yaml:draw_shapes" if stage == "draw_shapes" else stage
     try:
-        run(repository, "python", "-c", SET, setting)
+        set_in(repository, setting)
         said = typed(repository, "dvc", "repro", "--single-item", address, check=False)
         assert words in said and "restored as it was before DVC removed it" in said, said
         assert content(repository) == before
@@ -71,16 +71,16 @@ def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setti
         (repository / "params.yaml").write_bytes(params)
 
 
-SET = """
-import sys, yaml
-from dvc.utils.serialize import modify_yaml
-name, _, value = sys.argv[1].partition("=")
-*parents, last = name.split(".")
-with modify_yaml("params.yaml") as node:  # as `dvc exp run -S` does
-    for key in parents:
-        node = node[key]
-    node[last] = yaml.safe_load(value)
-"""
+def set_in(repository: Path, setting: str) -> None:
+    """As `dvc exp run -S` does."""
+    from dvc.utils.serialize import modify_yaml
+
+    name, _, value = setting.partition("=")
+    *parents, last = name.split(".")
+    with modify_yaml(str(repository / "params.yaml")) as node:
+        for key in parents:
+            node = node[key]
+        node[last] = yaml.safe_load(value)
 
 
 def test_a_mistake_in_the_code_costs_no_artifact(repository: Path) -> None:
@@ -104,7 +104,7 @@ def test_a_training_that_is_stopped_leaves_the_artifact_of_before(
         if not (path / "done.json").is_file():
             shutil.rmtree(path)
     try:
-        run(repository, "python", "-c", SET, "stackformer.steps=100000")
+        set_in(repository, "stackformer.steps=100000")
         process = subprocess.Popen(
             [str(BIN / "dvc"), "repro", "--single-item", "train_stackformer"],
             cwd=repository, env=environment(repository), start_new_session=True,
