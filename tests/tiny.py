@@ -54,7 +54,7 @@ def run(
     done = subprocess.run(
         [program, *command[1:]],
         cwd=folder,
-        env=environment(code or folder) | IDENTITY | more,
+        env={**environment(code or folder), **IDENTITY, **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
