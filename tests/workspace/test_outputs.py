@@ -54,7 +54,7 @@ def test_a_folders_hash_is_dvcs(repository: Path, stage: str) -> None:
     [
         ("train_stackformer", "stackformer.model.width=17", "width 17 is not a multiple of heads 2"),
         ("draw_shapes", "shapes.radius=[0.4,0.3]", "expected smallest ≤ largest < 0.5"),
-        ("reference", "reference.weights=nowhere", "reference.weights is nowhere"),
+        ("reference", "reference.max_images=1", "reference.max_images is 1, expected ≥ 4, or null"),
         ("tokenize", "tokenize.text_vocab=300", "text_vocab is 300 and text_length 0"),
     ],
 )
