@@ -11,18 +11,20 @@ import pytest
 
 DEAREST = (
     "tests/test_workflow.py",
+    "tests/benchmarks/test_gpu_kit.py",
     "tests/hostile/test_hostile.py",
     "tests/pipelines/test_dashboard.py",
     "tests/test_experiments_page.py",
     "tests/pipelines/test_reproduce.py",
-    "tests/benchmarks/test_gpu_kit.py",
-    "tests/models/test_paper_size.py",
     "tests/workspace/test_outputs.py",
     "tests/test_users_files.py",
-    "tests/experiments/test_arms.py",
-    "tests/field/test_training_rows.py",
-    "tests/test_token_product.py",
+    "tests/models/test_paper_size.py",
+    "tests/models/test_kernels.py",
     "tests/test_readme_rows.py",
+    "tests/field/test_training_rows.py",
+    "tests/experiments/test_arms.py",
+    "tests/test_token_product.py",
+    "tests/field/test_tar_rows.py",
     "tests/chaos/test_chaos.py",
     "tests/cluster/test_on_ray.py",
     "tests/hostile/test_samples.py",
@@ -35,7 +37,8 @@ DEAREST = (
     "tests/stages/test_train_and_sample.py",
     "tests/benchmarks/test_harness.py",
 )
-"""By `pytest --cpu`, the dearest first; the first makes the repository that others copy, so the second must not need it."""
+"""By `pytest --cpu`, the dearest first, with those that wait; the first makes the repository that others copy, so the two that
+begin beside it must not need it."""
 SHOWN = 25
 
 
