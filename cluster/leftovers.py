@@ -15,7 +15,7 @@ from workspace.errors import UserError
 
 LONGEST = 40
 """Longest path of this place, in characters: Ray puts sockets below it, whose paths may have at most 107."""
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 10.0
 
 
 def place() -> Path:
