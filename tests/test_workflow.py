@@ -73,12 +73,14 @@ def test_no_artifact_names_this_machine(tiny: Path) -> None:
             assert str(tiny) not in path.read_text(encoding="utf-8"), path
 
 
+WORDS = ('"""', '"""In other words: ')
+"""A file's first docstring is edited."""
 EDITS = {
-    "models/mqvae/masker.py": ('"""The adaptive', '"""An adaptive'),
-    "shards/token_making/readme.py": ('"""What a token', '"""What each token'),
-    "evaluation/protocol.py": ('"""How a score', '"""How any score'),
-    "cluster/training.py": ('"""`fit`', '"""Here is `fit`'),
-    "workspace/progress.py": ('"""What', '"""All that'),
+    "models/mqvae/masker.py": WORDS,
+    "shards/token_making/readme.py": WORDS,
+    "evaluation/protocol.py": WORDS,
+    "cluster/training.py": WORDS,
+    "workspace/progress.py": WORDS,
     "params.yaml": ("workers: 0", "workers: 1"),
 }
 """File → an edit."""
@@ -143,7 +145,7 @@ def goes_on_to_the_same_bytes(tiny: Path, stage: str, artifact: str) -> None:
 
 def test_an_edit_in_the_middle_of_a_killed_run_starts_it_fresh_and_without_it_it_goes_on(tiny: Path) -> None:
     (killed,) = killed_at_step_8(tiny, "train_stackformer", "again/stackformer")
-    with edited(tiny / "models/stackformer/model.py", '"""Stackformer', '"""A Stackformer'):
+    with edited(tiny / "models/stackformer/model.py", *WORDS):
         numbers = ("--metrics", "again/fresh-numbers")
         run(tiny, "python", "-m", "stages.train_stackformer", "--out", "again/fresh", *numbers)
     rows = (tiny / "again" / "fresh-numbers" / "curves.tsv").read_text().splitlines()[1:]
