@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,31 +10,16 @@ import pytest
 from filelock import FileLock
 
 from tests import presets
-from tests.committed import ROOT, copy_of_the_working_tree
+from tests.committed import copy_of_the_working_tree
 from tests.hostile.guard import LOG
 from tests.hostile.guard import folder as guarded
 from tests.hostile.table import World, make_world
+from tests.typed import BIN, IDENTITY, environment
+from tests.typed import typed as typed
 from tests.waiting import slowness
 from workspace.settings import STAGES
 
-BIN = Path(sys.executable).parent
 NOTHING: Mapping[str, str] = {}
-IDENTITY = {
-    f"GIT_{who}_{what}": value
-    for who in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "test"), ("EMAIL", "test@example.invalid"))
-}
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """This process's, with first-party code from `folder`; its bytecode is kept there, and copies of the folder have it."""
-    left_out = "" if folder == ROOT else "PYTHONDONTWRITEBYTECODE"
-    return {
-        **{name: value for name, value in os.environ.items() if name != left_out},
-        "PYTHONPATH": str(folder),
-        "PATH": f"{BIN}:{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",
-    }
 
 
 def run(

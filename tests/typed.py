@@ -17,11 +17,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.tiny import IDENTITY, environment
+from tests.committed import ROOT
 from workflow.running import run_stage
 
+BIN = Path(sys.executable).parent
+IDENTITY = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "test"), ("EMAIL", "test@example.invalid"))
+}
 LOGGERS = ("dvc", "dvc_objects", "dvc_data")
 """What DVC gives handlers; they write to the stdout and stderr of the moment when they were made."""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """This process's, with first-party code from `folder`; its bytecode is kept there, and copies of the folder have it."""
+    left_out = "" if folder == ROOT else "PYTHONDONTWRITEBYTECODE"
+    return {
+        **{name: value for name, value in os.environ.items() if name != left_out},
+        "PYTHONPATH": str(folder),
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def typed(folder: Path, *command: str, check: bool = True) -> str:
