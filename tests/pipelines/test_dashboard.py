@@ -22,7 +22,6 @@ from tests.pipelines.browsing import links_of, recorded_browser
 from tests.pipelines.running_dashboard import DEPLOYMENTS, ELSEWHERE, LOOKS, Dashboard, newest_checkpoint
 from tests.prefect_home import DATABASE, copy_of_the_database
 from tests.tiny import copy_of, finished_repository, run
-from tests.typed import typed
 from tests.waiting import until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
@@ -226,7 +225,7 @@ def test_a_training_that_is_suspended_ends_and_resumed_it_continues_and_cancelle
     reached = newest_checkpoint(dashboard.root)
     assert 0 < reached < STEPS
     until(lambda: (dashboard.root / "params.yaml").read_text() == before, 60)
-    said = typed(dashboard.root, "dvc", "status", "train_stackformer")
+    said = run(dashboard.root, "dvc", "status", "train_stackformer")
     assert "up to date" in said, "DVC is unlocked, and what the run had removed is back"
     assert dashboard.client.read_flow_run(training).state.name == "Suspended"
 
