@@ -77,6 +77,9 @@ def read_carried(
     about = (*configs, settings, labels, read_tokenizer(tokenizer) if tokenizer.is_file() else None)
     if not most:
         return Carried("", "report.draw_megabytes is 0.", (), *about)
+    if configs[0].get("fewest_kept") is not None:
+        why = "Its images have different numbers of codes, and the page draws one number; use `python -m stages.sample`."
+        return Carried("", why, (), *about)
     smallest = 0.0
     for kind in ("float32", "float16"):
         kinds = weights_of(stackformer, mqvae, kind)

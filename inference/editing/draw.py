@@ -73,6 +73,11 @@ class ImageEditor:
         device: torch.device,
         free: int | None = None,
     ) -> None:
+        if stackformer.config.stops or stackformer.config.num_kept != mqvae.config.num_kept:
+            raise UserError(
+                "sample.edit needs models of one number of codes, and the Stackformer draws "
+                f"{stackformer.config.fewest} … {stackformer.config.num_kept} codes per image: train both without budgets"
+            )
         self.settings = fitted(settings, stackformer.config, mqvae.config, free)
         self.staying = staying_of(edit, mqvae.to(device), settings.seed)
         self.mqvae, self.device = mqvae, device

@@ -120,6 +120,15 @@ def test_all_drawn_again_is_a_sample(tmp_path: Path) -> None:
     assert np.array_equal(edited, sampled)
 
 
+def test_a_model_of_any_number_of_codes_is_refused() -> None:
+    _, mqvae = models()
+    network = NetworkConfig(16, 2, 1, 1, 0.0, "ascending")
+    stops = Stackformer(StackformerConfig(network, 6, 16, 8, "class", 1, 3, fewest_kept=4)).eval()
+    edit = Edit("a.png", np.zeros((SIZE, SIZE, 3), np.uint8), np.ones(16, bool))
+    with pytest.raises(UserError, match="the Stackformer draws 4 … 8 codes per image"):
+        ImageEditor(stops, mqvae, settings_of(), edit, CPU)
+
+
 def test_a_region_without_codes_is_refused(tmp_path: Path) -> None:
     _, mqvae = models()
     edit = read_edit(picture(tmp_path / "a.png"), Region("keep", "upper"), SIZE, GRID)

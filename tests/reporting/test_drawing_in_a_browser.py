@@ -275,7 +275,9 @@ def test_a_held_out_image_is_loaded_and_a_box_of_it_drawn_again(page, show):
         outside = {cell: code for cell, code in loaded.items() if cell not in marked}
         assert {cell: code for cell, code in again.items() if cell not in marked} == outside
         assert len(again) == len(loaded)
-    tab.locator("nav a[href='#draw']").click()  # navigation is there on a phone
+    assert tab.locator("nav a[href='#draw']").is_visible()  # also on a phone
+    tab.evaluate("document.documentElement.style.scrollBehavior = 'auto'")  # no animation to wait for
+    tab.locator("nav a[href='#draw']").click()
     assert tab.locator("#draw-title").bounding_box()["y"] > tab.locator(".summary").bounding_box()["height"]
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert complaints == []
@@ -308,3 +310,10 @@ def test_weights_are_whole_while_they_fit_then_rounded_then_left_out(made):
     assert whole.exact and not rounded.exact and whole.megabytes > rounded.megabytes > 0
     assert none.text == "" and "would take" in none.why
     assert whole.text == read_carried(*folders, {}, (), 6).text
+
+
+def test_a_model_of_any_number_of_codes_stays_out(made, tmp_path):
+    config = StackformerConfig(NETWORK, CODES, CELLS, KEPT, "none", 1, 1, fewest_kept=8)
+    Stackformer(config).save_pretrained(tmp_path)
+    found = read_carried(tmp_path, made.sources.mqvae, {}, (), 6)
+    assert found.text == "" and "different numbers of codes" in found.why
