@@ -38,7 +38,7 @@ class Carried:
         stackformer, mqvae: their config.json.
         settings: of the stage sample: what the controls start with.
         labels: class names; or captions, of which some are offered.
-        tokenizer: vocabulary and merges of captions; None where there are none.
+        tokenizer: vocabulary and merges of captions; None for a model without captions.
     """
 
     text: str
@@ -52,7 +52,7 @@ class Carried:
 
     @property
     def megabytes(self) -> float:
-        """Of the weights in the page."""
+        """Size of the weights in the page."""
         return len(self.text) / MEGA
 
     @property

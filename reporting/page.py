@@ -123,7 +123,7 @@ class Manifests:
 def read_report(
     sources: Sources, title: str, samples: int, examples: int, draw_megabytes: float = 0.0
 ) -> Report:
-    """Gather the page's content, with at most this many samples and examples, and so many megabytes of weights to draw with.
+    """Gather the page's content, with at most this many samples, examples and megabytes of weights to draw with.
 
     Raises:
         UserError: an artifact, scores or a protocol is missing, or the evaluation used other samples.

@@ -90,7 +90,7 @@ const drawing = () => {
     find("draw-time").textContent = slowly ? "" : `${((performance.now() - began) / 1000).toFixed(2)} s`;
   };
 
-  /** One task at a time; what fails is said. */
+  /** One task at a time; a failure is shown. */
   const run = async (task) => {
     if (busy || !find("asking").reportValidity()) return;
     busy = true;

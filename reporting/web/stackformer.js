@@ -108,7 +108,7 @@ class Transformer {
   }
 }
 
-/** The next logits, and what was taken. `weights` by name; `config` as in config.json; `condition` the condition's codes. */
+/** The next logits, given all codes and positions so far. `weights` by name; `config` as in config.json; `condition` the condition's codes. */
 class Generating {
   constructor(weights, config, condition, guidance) {
     Object.assign(this, { weights, config, guidance, step: 0 });
