@@ -181,6 +181,7 @@ def perception_sets(place: Place, shards: Path) -> list[str]:
     if weights is not None and (weights / SQUEEZENET).is_file() and (weights / HEADS).is_file():
         lpips = f"{{network: squeezenet, backbone: {weights / SQUEEZENET}, heads: {weights / HEADS}}}"
         changes = ["reference.features=squeezenet", f"reference.weights={weights / SQUEEZENET}"]
+        changes.append("reference.second=null")  # its package may be missing there
         return [*changes, f"mqvae.perceptual={lpips}", f"reconstruct.lpips={lpips}"]
     if facts_of(shards)["classes"] is None:
         raise RuntimeError(
@@ -189,6 +190,7 @@ def perception_sets(place: Place, shards: Path) -> list[str]:
     none = "{network: none, backbone: null, heads: null}"
     changes = [
         "reference.features=proxy",
+        "reference.second=null",
         "reference.weights=null",
         "shard.kind=class_folder",
         "mqvae.loss.perceptual=0",
