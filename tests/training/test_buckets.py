@@ -80,6 +80,8 @@ def test_the_batch_of_a_step_depends_on_the_step_alone() -> None:
 
 def test_a_batch_holds_each_images_codes_and_a_slot_for_its_stop() -> None:
     data = split()
+    free = dataclasses.replace(CONFIG, condition="none", condition_vocab=1)
+    assert held_out(data, free, 20).condition_BC.shape == (20, 1)
     batch = held_out(data, CONFIG, 20)
     for row in range(20):
         count = int(data.lengths[row])

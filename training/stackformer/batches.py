@@ -90,7 +90,7 @@ def _padded(rows: TokenRows, config: StackformerConfig) -> tuple[NDArray[np.int6
 
 def _condition(rows: TokenRows, config: StackformerConfig, captions: Sequence[int]) -> Tensor:
     if config.condition == "none":
-        return torch.full((len(rows.codes), 1), config.null_code)
+        return torch.full((len(rows.kept), 1), config.null_code)
     if config.condition == "class":
         assert rows.cls is not None
         return torch.from_numpy(rows.cls.astype(np.int64))[:, None]
