@@ -210,7 +210,8 @@ def copied(kind: str, out: Path) -> None:
     numbers = list(numbers_of(metrics))
     later = usual_paths(scored[0])["metrics"]
     if _scores(kind, manifest.fingerprint) and (later / "protocol.json").is_file():
-        numbers += numbers_of(later)
+        scores = list(numbers_of(later))  # the whole split, where a training validates on a part of it
+        numbers = [one for one in numbers if one.name not in {score.name for score in scores}] + scores
     shutil.copytree(folder, out)
     run = read_json(metrics / "run.json") if (metrics / "run.json").is_file() else {}
     _write(out, manifest, read_json(metrics / "protocol.json"), numbers, run.get("origin"))

@@ -75,6 +75,8 @@ def test_the_copy_to_upload_has_later_scores_and_where_it_came_from(
     )
     scored = {name for name in later if re.fullmatch(r"proxy_r?fd", name)}
     types = {metric["type"] for metric in metadata["model-index"][0]["results"][0]["metrics"]}  # type: ignore[index]
+    names = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
+    assert len(names) == len(set(names)) > 3
     assert scored and scored <= types and "numbers in its README.md" in said
     assert "## Where it came from" in text and "dvc " in text
     assert (
