@@ -22,6 +22,9 @@ MARK = "MQVAE_GUARD"
 GRACE_SECONDS, FORCE_SECONDS = 5.0, 0.7
 """Seconds that the tree may take to end by itself, and then after SIGTERM to all of it."""
 
+MOST_PATIENCE = 6.0
+"""How many times that, at most, on a machine with more work than cores: a stage that ends puts back what DVC removed."""
+
 STOPPED = 143
 
 
@@ -35,6 +38,11 @@ def tree(mark: str) -> dict[int, psutil.Process]:
                 found |= {child.pid: child for child in process.children(recursive=True)}
     found.pop(os.getpid(), None)
     return {pid: process for pid, process in found.items() if _lives(process)}
+
+
+def patience() -> float:
+    """How much longer than alone things take where more processes want to run than there are cores."""
+    return min(MOST_PATIENCE, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 def _lives(process: psutil.Process) -> bool:
@@ -63,7 +71,7 @@ def end_tree(mark: str, leader: int | None = None) -> None:
     _signal((process for pid, process in living.items() if pid != leader), signal.SIGTERM)
     _signal((process for pid, process in living.items() if pid == leader), signal.SIGINT)
     for number, seconds in ((signal.SIGTERM, GRACE_SECONDS), (signal.SIGKILL, FORCE_SECONDS)):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * patience()
         while living and time.monotonic() < deadline:
             time.sleep(0.05)
             living = {pid: process for pid, process in living.items() if _lives(process)}

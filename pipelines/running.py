@@ -20,7 +20,7 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 
 from pipelines.dag import Step
-from pipelines.guard import FORCE_SECONDS, GRACE_SECONDS
+from pipelines.guard import FORCE_SECONDS, GRACE_SECONDS, MOST_PATIENCE
 from pipelines.home import BIN
 from pipelines.progress import shown_as_artifact
 
@@ -83,7 +83,7 @@ class Running:
             assert guard.stdin is not None
             with suppress(OSError):
                 guard.stdin.close()
-        deadline = time.monotonic() + GRACE_SECONDS + 2 * FORCE_SECONDS + 1
+        deadline = time.monotonic() + MOST_PATIENCE * (GRACE_SECONDS + 2 * FORCE_SECONDS) + 1
         for guard in guards:
             with suppress(subprocess.TimeoutExpired):
                 guard.wait(max(0.1, deadline - time.monotonic()))
