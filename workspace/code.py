@@ -53,6 +53,7 @@ EXCLUDED_IN_TRAINING = ("reporting/", "evaluation/protocol.py", "evaluation/code
 
 WHOLE: dict[str, tuple[str, ...]] = {
     "reconstruct": ("evaluation",),
+    "sample": ("inference",),
     "evaluate": ("evaluation",),
     "report": ("evaluation", "reporting"),
 }
@@ -204,7 +205,7 @@ def rewritten(text: str) -> tuple[str, list[str]]:
     from ruamel.yaml import YAML
 
     yaml = YAML()
-    yaml.width = 1_000_000  # never break lines
+    yaml.width = 160
     yaml.indent(mapping=2, sequence=4, offset=2)
     tree = yaml.load(text)
     changed = rewrite(tree)
@@ -212,7 +213,9 @@ def rewritten(text: str) -> tuple[str, list[str]]:
         return text, []
     out = io.StringIO()
     yaml.dump(tree, out)
-    return out.getvalue(), changed
+    return re.sub(
+        r" +$", "", out.getvalue(), flags=re.MULTILINE
+    ), changed  # ruamel leaves one where it breaks a line
 
 
 def main() -> None:
