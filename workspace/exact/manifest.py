@@ -1,8 +1,7 @@
 """An artifact's manifest: its kind, facts, inputs, and a checksum per file.
 
-Every artifact folder holds a `manifest.json` (docs/artifacts.md). It contains no time, host or absolute path, because equal
-inputs must give equal bytes. Its SHA-256 is the artifact's fingerprint, which the next artifact records as `made_from`.
-The manifest is sealed: it contains the SHA-256 of its own content, which reveals a flipped byte in it.
+Every artifact has a `manifest.json` (docs/artifacts.md), without time, host or absolute path: equal inputs give equal bytes. Its
+SHA-256 is the artifact's fingerprint, the next one's `made_from`; a checksum of its own content reveals a flipped byte in it.
 """
 
 import hashlib
