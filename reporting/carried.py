@@ -78,7 +78,7 @@ def read_carried(
     if not most:
         return Carried("", "report.draw_megabytes is 0.", (), *about)
     if configs[0].get("fewest_kept") is not None:
-        why = "Its images have different numbers of codes, and the page draws one number; use `python -m stages.sample`."
+        why = "Its images have different numbers of codes, and the page draws one number; the stage sample draws them."
         return Carried("", why, (), *about)
     smallest = 0.0
     for kind in ("float32", "float16"):
@@ -92,7 +92,7 @@ def read_carried(
         smallest = smallest if text is None else len(text) / MEGA
     why = (
         f"The models are too large: their weights would take {smallest:.0f} MB of this page, and report.draw_megabytes allows "
-        f"{most:g}. `python -m stages.sample` draws from them."
+        f"{most:g}. The stage sample draws from them."
     )
     return Carried("", why, (), *about)
 
