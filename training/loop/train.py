@@ -5,9 +5,6 @@ does not depend on the number of workers. All randomness is keyed by (seed, step
 is bit-identical to an uninterrupted one (one worker, CPU).
 """
 
-import json
-import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,8 +17,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from settings.training import TrainingSettings
-from training.curves import Curves, LiveView
-from training.events import Events, require_writer
+from training.events import require_writer
 from training.loop.best import Best
 from training.loop.checkpoints import (
     checkpoint_path,
@@ -36,17 +32,16 @@ from training.loop.lock import alone
 from training.loop.optimizers import Muon
 from training.loop.parallel import accumulating, is_split, summing
 from training.loop.parts import PartsWriter
+from training.loop.recorder import Recorder
 from training.loop.watch import Admit, Watch, floats
 from training.mirror import pull, push
 from workspace.errors import RegroupError
 from workspace.exact.seeds import micro_batch_seed
-from workspace.progress import Progress, say
+from workspace.progress import say
 from workspace.runs import REGROUP, RunFolder
 from workspace.settings import Compute
 
 Batch_contra = TypeVar("Batch_contra", contravariant=True)
-ATTEMPTS = "attempts.jsonl"
-"""File with one line per start of a training: the steps already done, and the number of workers."""
 
 
 class Workers(Protocol):
@@ -168,7 +163,7 @@ def train(
         for optimizer in training_module.optimizers.values():
             if isinstance(optimizer, Muon):
                 optimizer.share(workers.rank, workers.size, reducer(workers.size))
-        recorder = _Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
+        recorder = Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
         keeper = _Keeper(training_module, modules, workers, folder)
         try:
             skipped = 0
@@ -302,60 +297,3 @@ def step_once(
     watch.begin(step)
     watch.admit({f"the loss term {name}": total for name, total in zip(sums, totals, strict=True)})
     return dict(zip(sums, totals, strict=True)) | dict(training_module.finish_step(step, reduce, watch.admit))
-
-
-class _Recorder:
-    """Rank 0's bookkeeping: bar, curves, validation."""
-
-    def __init__(
-        self, folder: TrainingFolder, settings: TrainingSettings, start: int, workers: int, best: Best
-    ) -> None:
-        self.settings, self.best = settings, best
-        with (folder.work / ATTEMPTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"steps_done": start, "workers": workers}) + "\n")
-        self.train = Curves(folder.metrics / "curves.tsv", start)
-        self.validation = Curves(folder.metrics / "validation.tsv", start)
-        self.live = LiveView(folder.metrics / "live", self.train, self.validation)
-        self.events = Events(folder.events, start, self.train, self.validation)
-        self.pictures = folder.metrics / "pictures"
-        self.bar = Progress("training", settings.steps, "steps", folder.progress_file, start)
-        self.bar.__enter__()
-        self._clock, self._counted = time.monotonic(), start
-
-    def after_step(
-        self,
-        done: int,
-        terms: dict[str, float] | None,
-        training_module: TrainingModule[Batch_contra],
-        skipped: int,
-    ) -> None:
-        """Update the bar; log and validate where due (`terms` is None where not)."""
-        last = done == self.settings.steps
-        shown = {name: value for name, value in (terms or {}).items() if name in ("loss", "code", "position")}
-        shown |= {"skipped": float(skipped)} if skipped else {}
-        self.bar.update(done, **shown, images_per_second=self.bar.rate * self.settings.global_batch)
-        if terms is None:
-            return
-        if last or done % self.settings.log_every == 0:
-            now = time.monotonic()
-            rate = (done - self._counted) * self.settings.global_batch / max(now - self._clock, 1e-9)
-            row = terms | {"samples_per_second": rate}
-            if all(math.isfinite(value) for value in row.values()):  # not of a step that was skipped
-                self.train.add(done, row)
-                self.live.add(done, "train", row)
-                self.events.add(done, "train", row)
-            self._clock, self._counted = now, done
-        if self.settings.validates(done):
-            numbers = training_module.validate(done)
-            self.validation.add(done, numbers)
-            self.best.look(done, self.validation.past()[-1][1])
-            self.live.add(done, "validation", numbers)
-            self.events.add(done, "validation", numbers)
-            self.events.picture(done, self.pictures / f"step-{done:07d}.png")
-            self._clock, self._counted = time.monotonic(), done
-
-    def close(self) -> None:
-        """Close the bar, DVCLive and the event files."""
-        self.bar.__exit__(None, None, None)
-        self.live.close()
-        self.events.close()
