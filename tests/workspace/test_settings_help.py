@@ -65,7 +65,7 @@ def test_present_values_are_those_of_the_file_that_is_named(tmp_path: Path) -> N
     params.write_text(PARAMS.read_text(encoding="utf-8").replace("mask_ratio: 0.5 ", "mask_ratio: 0.25 "))
     text = settings_text(KINDS["mqvae"], params)
     assert "mqvae.model.mask_ratio = 0.25\n      number, ≥ 0, < 1: share of the cells" in text
-    assert "one of fp32, tf32, bf16, float64" in text and "compute.workers = 2" in text
+    assert "one of fp32, tf32, bf16, fp16, float64" in text and "compute.workers = 2" in text
 
 
 @pytest.mark.parametrize(
