@@ -147,8 +147,8 @@ def _bare(hint: Any) -> tuple[Any, str]:
                 if getattr(constraint, name, None) is not None
             }
         hint = get_args(hint)[0]
-    if get_origin(hint) in (Union, UnionType, tuple):
-        each = "each " if get_origin(hint) is tuple else ""
+    if get_origin(hint) in (Union, UnionType, tuple, list):
+        each = "each " if get_origin(hint) in (tuple, list) else ""
         return hint, next((each + told for told in (_bare(part)[1] for part in get_args(hint)) if told), "")
     if hint is int and "gt" in bounds:
         bounds["ge"] = bounds.pop("gt") + 1
