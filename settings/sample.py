@@ -56,7 +56,7 @@ class SampleSettings(Section):
     )
     codes: list[PositiveInt] | None = Field(
         default=None,
-        description="[fewest, most] codes of an image, where their number is drawn; null leaves it to the model",
+        description="[fewest, most] codes of an image, where their number is drawn; null leaves it to the model (each ≥ 1)",
     )
     png_files: bool = Field(description="also write each image as a file in png/")
     edit: str | None = Field(default=None, description="a picture of which a part is drawn again")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evaluation.features.efficientnet import WHEEL
 from tests import presets
 from tests.committed import copy_of_the_working_tree
 from tests.tiny import run
@@ -82,6 +83,10 @@ ROWS: dict[str, list[str]] = {
     "pip install clean-fid": ["pip install clean-fid"],
     "pip install pyarrow": ["pip install pyarrow"],
     "pip install pillow-heif": ["pip install pillow-heif"],
+    "pip install {WHEEL}": [f"pip install {WHEEL}"],
+    "pip install --force-reinstall --no-deps {WHEEL}==0.1.0": [
+        f"pip install --force-reinstall --no-deps {WHEEL}==0.1.0"
+    ],
 }
 """The commands of messages, as they stand in the code → the same with each value, or a usual one, in place."""
 
