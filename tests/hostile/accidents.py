@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -98,13 +99,14 @@ def closed_folder(world: World, folder: Path) -> str:
     for part in (".runs", ".runs/tokenize"):
         if (world.root / part).exists():
             os.chown(world.root / part, 65534, 65534)
-    for path in (folder, *folder.parents[:3], world.root.parent):
+    for path in (folder, folder.parent, world.root.parent):
         path.chmod(0o755)
-    os.seteuid(65534)
-    try:
-        return world.run("tokenize", "--out", str(closed / "tokens"))
-    finally:
-        os.seteuid(0)
+    with chdir(folder):  # `World.run` comes back to where it was called, as that user
+        os.seteuid(65534)
+        try:
+            return world.run("tokenize", "--out", str(closed / "tokens"))
+        finally:
+            os.seteuid(0)
 
 
 def full_disk(world: World, folder: Path) -> str:

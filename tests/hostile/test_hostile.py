@@ -9,16 +9,24 @@ import pytest
 
 from tests.hostile.cases import CASES
 from tests.hostile.render import PAGE, RESULT, page
-from tests.hostile.table import Case, World
+from tests.hostile.table import Case, World, fresh, reachable
 from tests.tiny import small_world
 
 RESULTS = "HOSTILE_RESULTS"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """Every artifact, in a path with a space, a quote and an umbrella."""
-    return small_world(tmp_path_factory, tmp_path_factory.mktemp("hostile") / "it's köln ☂")
+    with reachable() as place:
+        yield small_world(tmp_path_factory, place / "it's köln ☂")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A case's own folder."""
+    with reachable() as place:
+        yield fresh(place / "case")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +39,8 @@ def outcomes() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_hostile(case: Case, world: World, outcomes: dict[str, str], tmp_path: Path) -> None:
-    got = case.outcome(world, tmp_path)
+def test_hostile(case: Case, world: World, outcomes: dict[str, str], folder: Path) -> None:
+    got = case.outcome(world, folder)
     outcomes[case.name] = got
     assert case.expected in got
 
