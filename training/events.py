@@ -46,7 +46,11 @@ class Events:
         from tensorboardX import SummaryWriter
 
         first = not folder.is_dir() or not any(folder.iterdir())
-        self._writer = SummaryWriter(str(folder), purge_step=None if first else start + 1)
+        # files are named by the second, and read in the order of their names: without the step, a run that is resumed within
+        # a second would overwrite its own file
+        self._writer = SummaryWriter(
+            str(folder), purge_step=None if first else start + 1, filename_suffix=f".{start:010d}"
+        )
         for split, curves in (("train", train), ("validation", validation)) if first else ():
             for step, terms in curves.past():
                 self.add(step, split, terms)
