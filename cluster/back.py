@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.session import Granted, check_nodes, require_room
+from cluster.watching import in_background
 from workspace.errors import UserError
 from workspace.progress import say
 from workspace.runs import REGROUP
@@ -21,14 +22,8 @@ LOOK_SECONDS = 15.0
 @contextmanager
 def watched_for_room(granted: Granted, size: int, folder: Path) -> Iterator[None]:
     """Within the block, ask the group of `size` workers to end at a checkpoint as soon as there is room for more."""
-    over = threading.Event()
-    thread = threading.Thread(target=_watch, args=(granted, size, folder, over), daemon=True)
-    thread.start()
-    try:
+    with in_background(lambda over: _watch(granted, size, folder, over)):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _watch(granted: Granted, size: int, folder: Path, over: threading.Event) -> None:

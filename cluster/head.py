@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.leftovers import place, remove_dead
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 from workspace.settings import Compute, read_section
@@ -160,7 +160,7 @@ def main() -> None:
     parser.add_argument("command", choices=("start", "stop", "status", "clean"))
     parser.add_argument("--params", type=Path, help="start one only if this file's compute section wants it")
     arguments = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         if arguments.command == "start":
             if arguments.params is None or wanted(arguments.params):
                 say(f"Ray head at {start()}")
@@ -171,8 +171,6 @@ def main() -> None:
             say(f"removed {remove_dead()} dead Ray sessions of this workspace")
         else:
             say(f"Ray head at {running_head()}" if running_head() else "no Ray head of ours is running")
-    except UserError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,15 @@ POLL_SECONDS = 0.5
 def shown(file: Path) -> Iterator[None]:
     """Display `file` as a progress bar within the block."""
     file.unlink(missing_ok=True)
+    with in_background(lambda over: _follow(file, over)):
+        yield
+
+
+@contextmanager
+def in_background(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run `work` in a thread during the block; the event that it is given is set at the block's end, which waits for it."""
     over = threading.Event()
-    thread = threading.Thread(target=_follow, args=(file, over), daemon=True)
+    thread = threading.Thread(target=work, args=(over,), daemon=True)
     thread.start()
     try:
         yield

@@ -16,7 +16,7 @@ from pathlib import Path
 import yaml
 
 from workflow.running import run_stage
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import seed_argument
 from workspace.outputs import put_back
 from workspace.settings import STAGES
@@ -89,13 +89,11 @@ def main() -> None:
     arguments = parser.parse_args()
     from workflow.params import load_params  # after the arguments: `--help` need not wait for it
 
-    try:
+    with mistakes_in_one_line():
         changes = [*settings_of(ARMS, arguments.base, arguments.arm, arguments.seed), *arguments.set]
         sets = [word for change in changes for word in ("--set", change)]
         load_params(arguments.params, changes)  # each stage looks at its own section alone
         lines = command_lines(arguments.stages, ["--params", str(arguments.params), *sets])
-    except UserError as error:
-        sys.exit(str(error))
     for line in lines:
         sys.argv = line
         run_stage(line[0])

@@ -16,7 +16,6 @@ difference would not matter (the table's `margins`):
 import argparse
 import math
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ import yaml
 from scipy.stats import t as student
 
 from experiments.table import COLUMNS, Column, cell, commit_of, numbers_of
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
@@ -208,10 +207,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")
     arguments = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         render(arguments.table, arguments.runs, arguments.out)
-    except UserError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

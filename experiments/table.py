@@ -12,7 +12,6 @@ import math
 import re
 import statistics
 import subprocess
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ import yaml
 from scipy.stats import t as student
 
 from experiments.arm import ARMS
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path, read_json, write_json
 from workspace.progress import say
 
@@ -298,10 +297,8 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")
     arguments = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         render(arguments.table, arguments.runs, arguments.out, f"make {arguments.out.name}")
-    except UserError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ python -m experiments.text --runs artifacts/text --out docs/results/text
 """
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.table import commit_of, place
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
@@ -69,11 +68,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder with guidance-G/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")
     arguments = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         scales = yaml.safe_load(LIST.read_text(encoding="utf-8"))["guidance"]
         arms = [{"guidance": scale, "values": numbers_of(arguments.runs, scale)} for scale in scales]
-    except UserError as error:
-        sys.exit(str(error))
     judged = verdicts(arms)
     lines = ["| guidance | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     for arm in arms:

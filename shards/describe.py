@@ -13,7 +13,7 @@ from typing import Any
 from shards.text import TextTokenizer
 from shards.tokens import TokenFacts, TokenShards, check_block
 from shards.tokens.blocks import TokenBlock, flat_positions, read_token_shard
-from workspace.errors import UserError
+from workspace.errors import mistakes_in_one_line
 from workspace.exact.manifest import Manifest, kind_of, read_manifest
 
 SHOWN = 160
@@ -99,12 +99,10 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m shards.describe", description=__doc__)
     parser.add_argument("folder", type=Path, help="an artifact, such as artifacts/tokens")
-    try:
+    with mistakes_in_one_line():
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # an ASCII-only terminal shows ? for ■
         sys.stdout.write(describe(parser.parse_args().folder))
-    except UserError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

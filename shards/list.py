@@ -6,13 +6,12 @@ DVC watches only the listing: write it again when images change, and `dvc repro`
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from shards.layouts.formats import told_passed_over
 from shards.layouts.walking import ROOT, walk
 from shards.making.sources import list_source
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 from workspace.progress import say
 
@@ -57,10 +56,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="the images' folder")
     parser.add_argument("--out", type=Path, required=True, help="the listing to write")
     asked = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         count = write_listing(asked.folder, asked.out)
-    except UserError as error:
-        sys.exit(str(error))
     say(f"{asked.out}: {count:,} images of {asked.folder}")
 
 

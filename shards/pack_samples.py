@@ -32,8 +32,7 @@ from shards.making.pictures import Encoding, encode_image
 from shards.making.writing import reason
 from shards.npz import arrays_in, images_in
 from shards.samples import SampleFacts, SampleRecord, write_encoded
-from shards.token_sets import told
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import write_manifest
 from workspace.fingerprints import input_fingerprint
 from workspace.progress import Progress, say
@@ -261,12 +260,9 @@ def main(words: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--classes", type=Path, help="NAMES.txt, a class name per line")
     asked = parser.parse_args(words)
-
-    def work() -> None:
+    with mistakes_in_one_line():
         names = None if asked.classes is None else asked.classes.read_text(encoding="utf-8").splitlines()
         pack(asked.images, asked.out, asked.image_size, names)
-
-    told(work)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,10 @@ from shards.images import SPLITS
 from shards.layouts.listed import clean_caption
 from shards.text import TextTokenizer
 from shards.token_making.packed import block_of, tokens_of, whole_numbers
-from shards.token_sets import lines_of, taken, told, write_set
+from shards.token_sets import lines_of, taken, write_set
 from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from shards.tokens.blocks import TokenBlock
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import parsed, sha256_file
 from workspace.exact.seeds import hashed_unit
 from workspace.progress import say
@@ -196,9 +196,7 @@ def pack(
     lengths = np.diff(packed.offsets)
     count, fewest = len(lengths), int(lengths.min(initial=num_positions))
     kept = packed.each or int(lengths.max(initial=0))
-    names = tuple(f"{number:07d}" for number in range(count))
-    if keys is not None:
-        names = unique_lines(keys, count, "one image key each")
+    names = _names(keys, count)
     block = block_of(packed, num_positions, names)
     if sources is not None:
         block = replace(block, sources=lines_each(sources, count, "one image source name each"))
@@ -216,6 +214,13 @@ def pack(
         fewest_kept=fewest if packed.each is None else None,
     )  # fmt: skip
     _write(out, facts, splits, words)
+
+
+def _names(keys: Path | None, count: int) -> tuple[str, ...]:
+    """The images' keys: those of the file, or their numbers."""
+    if keys is None:
+        return tuple(f"{number:07d}" for number in range(count))
+    return unique_lines(keys, count, "one image key each")
 
 
 def _write(
@@ -272,7 +277,8 @@ def main() -> None:
         parser.error(
             f"expected --text-vocab {FEWEST_TEXT_CODES} … 65536 (a pad and 256 bytes), --text-length of 1 or more"
         )
-    told(lambda: pack(**asked))
+    with mistakes_in_one_line():
+        pack(**asked)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from shards.token_making.writing import write_token_manifest, write_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of
 from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets
 from shards.verify import verify_tokens
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import hashed_unit
 from workspace.progress import say
 from workspace.runs import publish
@@ -333,22 +333,14 @@ def main() -> None:
     for command in (merging, choosing):
         command.add_argument("--out", type=Path, required=True, help="the folder to write")
     asked = parser.parse_args()
-    if asked.command == "merge":
-        told(lambda: merge(asked.folders, asked.out))
-    elif asked.command == "names":
-        told(lambda: print_table(asked.folder))
-    else:
-        classes = [name for name in asked.classes.split(",") if name]
-        choice = Choice(classes, asked.count, asked.keys, asked.sources)
-        told(lambda: subset(asked.folder, asked.out, choice))
-
-
-def told(work: Callable[[], None]) -> None:
-    """Run a command; a user's mistake ends in one line and exit status 1."""
-    try:
-        work()
-    except UserError as error:
-        sys.exit(str(error))
+    with mistakes_in_one_line():
+        if asked.command == "merge":
+            merge(asked.folders, asked.out)
+        elif asked.command == "names":
+            print_table(asked.folder)
+        else:
+            classes = [name for name in asked.classes.split(",") if name]
+            subset(asked.folder, asked.out, Choice(classes, asked.count, asked.keys, asked.sources))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ Prints one line: exit status 0 if all is well, else 1 with what is wrong.
 
 import argparse
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from shards.images import REMAKE, SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
 from shards.tokens import TokenShards
 from shards.tokens.blocks import flat_positions
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import kind_of, read_manifest, verify_files
 from workspace.progress import say, track
 
@@ -173,14 +172,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="an artifact: artifacts/shards, artifacts/tokens")
     parser.add_argument("--mqvae", type=Path, help="for tokens: check that they were made by this MQ-VAE")
     given = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         told = verify(given.folder)
         if given.mqvae is not None:
             check_decoder(given.folder, given.mqvae)
             told += f", which is {given.mqvae}"
         say(told)
-    except UserError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

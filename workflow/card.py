@@ -11,7 +11,6 @@ import argparse
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import yaml
 
 from workflow.command_line import usual_paths
 from workflow.origin import nearest_preset
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import Manifest, atomic_path, read_json, read_manifest
 from workspace.fingerprints import CARD
 from workspace.progress import say
@@ -239,10 +238,8 @@ def main() -> None:
         "--out", type=Path, required=True, metavar="FOLDER", help="a folder that is not there yet"
     )
     asked = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         copied(asked.model, asked.out)
-    except UserError as error:
-        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from settings.schedule import schedule_change
 from workflow.running import present_identity
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import address_of, read_json
 from workspace.holding import HeldError, held, locked
 from workspace.progress import say
@@ -155,10 +155,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """List, drop, adopt."""
     arguments = parser().parse_args()
-    try:
+    with mistakes_in_one_line():
         _command(arguments)
-    except UserError as error:
-        sys.exit(str(error))
 
 
 def _command(arguments: argparse.Namespace) -> None:

@@ -1,6 +1,9 @@
 """The exception whose message is meant for the user, and the recognition of a full disk or memory."""
 
 import errno
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(ValueError):
@@ -8,6 +11,15 @@ class UserError(ValueError):
 
     A stage's `main` prints it without a traceback and exits with status 1.
     """
+
+
+@contextmanager
+def mistakes_in_one_line() -> Iterator[None]:
+    """Within the block a user's mistake ends the process: its line on standard error, exit status 1, no traceback."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(str(error))
 
 
 FULL = "No space left on device"

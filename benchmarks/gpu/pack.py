@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.gpu.notes import commit
 from benchmarks.gpu.stages import facts_of
 from workspace.code import PACKAGES
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.progress import say
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +97,7 @@ def main() -> None:
     )
     parser.add_argument("--mib", type=int, default=55, help="size of the folder, at most (55)")
     given = parser.parse_args()
-    try:
+    with mistakes_in_one_line():
         images = [images_of(text) for text in given.images]
         pack(
             given.out,
@@ -108,8 +108,6 @@ def main() -> None:
             given.wheels,
             given.mib * MIB,
         )
-    except UserError as error:
-        sys.exit(str(error))
 
 
 def images_of(text: str) -> Images:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ from PIL import Image
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
 from evaluation.perceptual.lpips import LPIPSConfig
-from models.mqvae import MQVAE, MQVAEConfig
+from models.mqvae import MQVAE
 from models.mqvae.masker import MaskKind
-from models.mqvae.quantizer import QuantizerConfig
 from settings.evaluate import EvaluateSettings
 from settings.reconstruct import ReconstructSettings
 from settings.reference import ProxySettings, ReferenceSettings
@@ -21,6 +21,7 @@ from shards.layouts.listed import Location, SourceImage
 from shards.making.indexing import write_index
 from shards.making.pictures import Encoding
 from shards.making.writing import ShardPlan, write_image_manifest, write_shard
+from tests.models.tiny_mqvae import TINY
 from workspace.exact.manifest import write_manifest
 from workspace.exact.tar import TarWriter
 from workspace.runs import RunFolder
@@ -114,29 +115,14 @@ def write_shards(root: Path, labelled: bool = True) -> Path:
 
 
 def write_mqvae(folder: Path, mask: MaskKind) -> Path:
-    quantizer = QuantizerConfig(
-        kind="ema",
-        estimator="straight_through",
-        decay=0.99,
-        commitment=0.25,
-        restart_every=20,
-        restart_below=0.1,
-    )
-    config = MQVAEConfig(
+    config = replace(
+        TINY,
         image_size=32,
         patch_size=4,
-        channels=8,
         channel_multipliers=(1,),
-        res_blocks=1,
         attention=False,
-        code_dim=8,
-        num_codes=16,
         mask=mask,
-        mask_ratio=0.5,
-        scorer_width=8,
-        demask="dcsa_update",
         demask_blocks=1,
-        quantizer=quantizer,
     )
     torch.manual_seed(0)
     MQVAE(config).save_pretrained(folder)

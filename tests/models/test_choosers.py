@@ -13,7 +13,7 @@ from evaluation.masks import gradient_magnitude
 from models.mqvae import MQVAE
 from models.mqvae.choosers import FIXED, LEVELS, WINDOW, cell_entropy, cell_gradient, dithered, fixed_ranking
 from models.mqvae.masker import Masker, top_positions
-from tests.models.test_demask_and_mqvae import TINY as CONFIG
+from tests.models.tiny_mqvae import TINY as CONFIG
 
 
 def pictures(count: int, side: int, seed: int) -> torch.Tensor:

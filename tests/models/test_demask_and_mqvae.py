@@ -15,31 +15,8 @@ from models.mqvae import MQVAE, MQVAEConfig
 from models.mqvae.demasker import Demasker, DirectionConstrainedAttention
 from models.mqvae.discriminator import PatchDiscriminator
 from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
-from models.mqvae.quantizer import QuantizerConfig
+from tests.models.tiny_mqvae import TINY
 
-TINY = MQVAEConfig(
-    image_size=16,
-    patch_size=2,
-    channels=8,
-    channel_multipliers=(1, 2),
-    res_blocks=1,
-    attention=True,
-    code_dim=8,
-    num_codes=16,
-    mask="adaptive",
-    mask_ratio=0.5,
-    scorer_width=8,
-    demask="dcsa_update",
-    demask_blocks=2,
-    quantizer=QuantizerConfig(
-        kind="ema",
-        estimator="straight_through",
-        decay=0.99,
-        commitment=0.25,
-        restart_every=20,
-        restart_below=0.1,
-    ),
-)
 PAPER = dataclasses.replace(
     TINY,
     image_size=256,

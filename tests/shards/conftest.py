@@ -9,6 +9,7 @@ import pytest
 from shards.images import ImageShards
 from tests.committed import ROOT
 from tests.shards.making import labelled_images, make_shards
+from tests.shards.random_tokens import USUAL, Written, write
 
 DATA = ROOT.parent / "shared" / "data"
 
@@ -37,3 +38,9 @@ def real(tmp_path: Path) -> Callable[[str, int], Path]:
         return target
 
     return link
+
+
+@pytest.fixture
+def usual(tmp_path: Path) -> Written:
+    """A data set with classes and captions, L no multiple of 8."""
+    return write(tmp_path / "tokens", USUAL)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from shards.text import TextTokenizer
@@ -91,3 +92,18 @@ USUAL = Kind(images=3, kept=4, length=13, codes=7, classes=True, captions=2)
 def joined(blocks: Sequence[TokenBlock], field: str) -> NDArray[Any]:
     """A member of several blocks, one after the other."""
     return np.concatenate([getattr(block, field) for block in blocks])
+
+
+@st.composite
+def kinds(draw: st.DrawFn) -> Kind:
+    """All sorts of data sets: with and without classes and captions, N = L too."""
+    length = draw(st.integers(1, 40))
+    return Kind(
+        images=draw(st.integers(1, 5)),
+        kept=draw(st.integers(1, length)),
+        length=length,
+        codes=draw(st.sampled_from([1, 2, 1024, 65536])),
+        classes=draw(st.booleans()),
+        captions=draw(st.integers(0, 3)),
+        sources=draw(st.booleans()),
+    )

@@ -18,12 +18,6 @@ from workspace.errors import UserError
 from workspace.exact.manifest import read_json
 
 
-@pytest.fixture
-def usual(tmp_path: Path) -> Written:
-    """A data set with classes and captions, L no multiple of 8."""
-    return write(tmp_path / "tokens", USUAL)
-
-
 def test_plain_webdataset_gives_the_same_arrays(usual: Written) -> None:
     webdataset = pytest.importorskip("webdataset")
     for number, block in enumerate(usual.train):
