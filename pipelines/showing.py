@@ -116,7 +116,8 @@ def came_from(root: Path) -> list[str]:
     return [
         f"Revision {escaped(str(last['revision'] or 'none, no Git'))}, {escaped(last['date'])}; preset "
         f"{escaped(last['preset'])}{escaped(', but ' + ', '.join(more)) if more else ''}; data "
-        f"{escaped(str(last['data']['source']))}, shards {escaped(str(last['data']['shards'])[:12])}. Again: `{last['again']}`",
+        f"{escaped(str(last['data']['source']))}, shards {escaped(str(last['data']['shards'])[:12])}. "
+        + (f"Again: `{last['again']}`" if last["again"] else ""),
         "",
     ]
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reporting.numbers import by_meaning, meaning, shown
+from reporting.numbers import by_meaning, interval_of, meaning, shown
 from workspace.errors import UserError
 from workspace.exact.manifest import atomic_path, read_json
 from workspace.progress import say
 
 WIDTH = 80
 """Columns of the shell."""
-BEST, NEAR = "*", "≈"
+BEST, NEAR, STATE = "*", "≈", "state"
 """Marks of the best arm, and of those within the best one's 95 % interval."""
 SCORING = ("evaluate", "reconstruct", "train_stackformer", "train_mqvae")
 """Stages whose numbers come first."""
@@ -60,13 +60,14 @@ class SweepTable:
         if row.numbers[name] == best:
             return BEST
         leader = next(other for other in self.rows if other.numbers.get(name) == best)
-        low, high = (leader.numbers.get(f"{name}_{end}") for end in ("low", "high"))
-        within = low is not None and high is not None and low <= row.numbers[name] <= high
-        return NEAR if within else ""
+        ends = interval_of(name, leader.numbers)
+        return NEAR if ends is not None and ends[0] <= row.numbers[name] <= ends[1] else ""
 
     def cells(self, row: ArmRow, names: Sequence[str]) -> list[str]:
-        """A row's texts: settings, then numbers with their marks, or how it ended where it failed."""
+        """A row's texts: settings, then numbers with their marks, or how it ended where it failed or there are no numbers."""
         settings = [row.settings.get(key, "–") for key in self.keys]
+        if not names:
+            return [*settings, row.state.lower()]
         if not row.numbers:
             return [*settings, row.state.lower(), *[""] * (len(names) - 1)]
         texts = [
@@ -110,7 +111,9 @@ def _names(rows: Sequence[ArmRow]) -> list[str]:
     told = [
         name
         for name in names
-        if _better(name) and "per_second" not in name and len({row.numbers.get(name) for row in rows}) > 1
+        if _better(name)
+        and "per_second" not in name
+        and (len(rows) == 1 or len({row.numbers.get(name) for row in rows}) > 1)
     ]
     order = list(by_meaning({name.rpartition("/")[2]: 0.0 for name in told}))
 
@@ -121,17 +124,13 @@ def _names(rows: Sequence[ArmRow]) -> list[str]:
     return sorted(told, key=place)
 
 
-def shell(table: SweepTable) -> str:
-    """The table within 80 columns: as many numbers as fit, headed by numbers that are explained below."""
+def shell(table: SweepTable, whole: Path) -> str:
+    """The table within 80 columns: as many numbers as fit, headed by numbers that are explained below; `whole` has the rest."""
     heads = [key.rpartition(".")[2] for key in table.keys]
     for count in range(len(table.names), -1, -1):
         names = list(table.names[:count])
-        columns = [*heads, *(f"({number})" for number in range(1, count + 1))]
-        cells = [
-            columns,
-            *(table.cells(row, names) if count else table.cells(row, ["_"]) for row in table.rows),
-        ]
-        cells = [line[: len(columns)] for line in cells]
+        columns = [*heads, *([f"({number})" for number in range(1, count + 1)] or [STATE])]
+        cells = [columns, *(table.cells(row, names) for row in table.rows)]
         widths = [max(len(line[place]) for line in cells) for place in range(len(columns))]
         if sum(widths) + 2 * (len(widths) - 1) <= WIDTH:
             break
@@ -145,7 +144,7 @@ def shell(table: SweepTable) -> str:
     told = [f"({number}) {name}, {_better(name)} is better" for number, name in enumerate(names, 1)]
     left = len(table.names) - len(names)
     told += [f"{BEST} best   {NEAR} within the best one's 95 % interval"] if told else []
-    told += [f"{left} more numbers in .runs/sweep/index.html"] if left else []
+    told += [f"{left} more numbers in {whole}"] if left else []
     wrapped = [part for line in told for part in textwrap.wrap(line, WIDTH, subsequent_indent="    ")]
     return "\n".join([*lines, "", *wrapped]) + "\n"
 
@@ -156,7 +155,7 @@ def markdown(table: SweepTable) -> str:
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
 
-    heads = [*table.keys, *table.names]
+    heads = [*table.keys, *(table.names or [STATE])]
     lines = [
         line(heads),
         f"|{'---|' * len(heads)}",
@@ -186,6 +185,7 @@ def page(table: SweepTable) -> str:
         f'<th scope="col" class="number">{html.escape(name)}<br><small>{_better(name)} is better</small></th>'
         for name in table.names
     )
+    heads += "" if table.names else f'<th scope="col" class="number">{STATE}</th>'
     body = "".join(f"<tr>{_html_row(table, row)}</tr>\n" for row in table.rows)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Sweep</title>'
@@ -219,7 +219,7 @@ def main() -> None:
     except UserError as error:
         sys.exit(str(error))
     for name, text in (
-        ("table.txt", shell(table)),
+        ("table.txt", shell(table, asked.out / "index.html")),
         ("table.md", markdown(table)),
         ("index.html", page(table)),
     ):

@@ -24,6 +24,7 @@ from shards.images import SPLITS, ImageShards
 from shards.samples import SampleFacts, read_samples, sample_shards
 from workspace.errors import UserError
 from workspace.exact.manifest import atomic_path, facts_of, kind_of, read_manifest
+from workspace.exact.mapped import NO_HEADER
 from workspace.progress import Progress, say
 
 IMAGES, LABELS, MEAN, COVARIANCE = "arr_0", "arr_1", "mu", "sigma"
@@ -31,7 +32,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of each member, so that equal images give equal bytes."""
 LOCAL_HEADER, NAME_LENGTH = 30, 26
 """Bytes of a zip member's own header before its name, and where the lengths of the name and of what follows it are."""
-TORN = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, struct.error, NotImplementedError)
+TORN = (zipfile.BadZipFile, zlib.error, OSError, struct.error, RuntimeError, *NO_HEADER)
 Labelled = tuple[NDArray[np.uint8], int | None]
 """An image, uint8 [H, W, 3], and its class."""
 

@@ -32,6 +32,7 @@ from shards.making.pictures import Encoding, encode_image
 from shards.making.writing import reason
 from shards.npz import arrays_in, images_in
 from shards.samples import SampleFacts, SampleRecord, write_encoded
+from shards.token_sets import lines_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import write_manifest
 from workspace.fingerprints import input_fingerprint
@@ -83,7 +84,8 @@ def pack(images: Path, out: Path, image_size: int | None, classes: Sequence[str]
     Raises:
         UserError: there are no images, or one cannot be read or has another size.
     """
-    if out.exists() and any(out.iterdir()):
+    out = out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not empty; expected a new folder")
     found = find(images, classes)
     side = image_size or _side_of_first(found)
@@ -261,7 +263,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", type=Path, help="NAMES.txt, a class name per line")
     asked = parser.parse_args(words)
     with mistakes_in_one_line():
-        names = None if asked.classes is None else asked.classes.read_text(encoding="utf-8").splitlines()
+        names = None if asked.classes is None else lines_of(asked.classes)
         pack(asked.images, asked.out, asked.image_size, names)
 
 

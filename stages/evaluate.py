@@ -66,15 +66,10 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     samples, reference = read_manifest(inputs.samples, "samples"), Reference.open(inputs.reference)
     facts, drawn = reference.facts, facts_of(SampleFacts, samples)
     count = drawn.count if settings.num_images is None else settings.num_images
-    if drawn.image_size != facts.image_size or not FEWEST <= count <= drawn.count:
-        raise UserError(
-            f"{inputs.samples} holds {drawn.count} images of {drawn.image_size} pixels; expected at least "
-            f"{max(count, FEWEST)} of {facts.image_size}: run `dvc repro sample`"
-        )
-    if drawn.classes is not None and drawn.classes != facts.classes:
-        raise UserError(
-            f"{inputs.samples} has classes that {inputs.reference} does not: run `dvc repro evaluate`"
-        )
+    check_fit(inputs.samples, drawn, count, reference, ": run `dvc repro sample`")
+    if inputs.real is not None:
+        other = facts_of(SampleFacts, read_manifest(inputs.real, "samples"))
+        check_fit(inputs.real, other, other.count, reference, "")
     rows, judged = scored(settings, compute, inputs.samples, inputs.reference, folder, "samples")
     rows, judged = rows.first(count), judged.first(count)
     real = real_of(settings, compute, inputs, reference, folder)
@@ -99,6 +94,31 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     found = EvaluationFacts(len(rows), facts.features, training)
     made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
     write_manifest(folder.out, "evaluation", asdict(found), made_from)
+
+
+def check_fit(images: Path, found: SampleFacts, count: int, reference: Reference, remedy: str) -> None:
+    """Check that images can be held against the reference, before any feature is computed.
+
+    Args:
+        images: an artifact of samples.
+        found: its facts.
+        count: how many of it are scored.
+        reference: what they are scored by.
+        remedy: what to do about it, the end of the message.
+
+    Raises:
+        UserError: too few, of another size, or with other classes.
+    """
+    facts = reference.facts
+    if found.image_size != facts.image_size or not FEWEST <= count <= found.count:
+        raise UserError(
+            f"{images} holds {found.count} images of {found.image_size} pixels; expected at least "
+            f"{max(count, FEWEST)} of {facts.image_size}{remedy}"
+        )
+    if found.classes is not None and found.classes != facts.classes:
+        raise UserError(
+            f"{images} has other classes than the reference: run `dvc repro evaluate`, or score images without"
+        )
 
 
 def scored(

@@ -32,8 +32,8 @@ SHOWN = re.compile(
     r"|proxy_accuracy|shape_fit|nats_per_image|bits_per_image"
 )
 """Scores that a card shows, of the hundred that a stage may have."""
-LATER = {"mqvae": ("reconstruct", "reconstructions"), "stackformer": ("evaluate", "samples")}
-"""Kind → the stage that scores it later, and the artifact that says which model it was."""
+LATER = {"mqvae": "reconstruct", "stackformer": "evaluate"}
+"""Kind → the stage that scores it later."""
 LOADING = {
     "mqvae": """from pathlib import Path
 import torch
@@ -189,9 +189,10 @@ def _plain(value: Any) -> str:
 
 def _origin(origin: Mapping[str, Any]) -> str:
     changed = f", with changes in {', '.join(origin['changed'])}" if origin["changed"] else ""
+    again = f" To make it again:\n\n```sh\n{origin['again']}\n```" if origin["again"] else ""
     return (
         f"## Where it came from\n\n{origin['date']}, revision `{origin['revision'] or 'none: no Git'}`{changed}; data "
-        f"{origin['data']['source']}. To make it again:\n\n```sh\n{origin['again']}\n```\n"
+        f"{origin['data']['source']}.{again}\n"
     )
 
 
@@ -201,30 +202,21 @@ def copied(kind: str, out: Path) -> None:
     Raises:
         UserError: there is no such model, or something is at `out`.
     """
-    stage, scored = f"train_{kind}", LATER[kind]
+    stage = f"train_{kind}"
     folder, metrics = usual_paths(stage)["out"], usual_paths(stage)["metrics"]
     manifest = read_manifest(folder, kind)
     if out.exists():
         raise UserError(f"{out} exists already: name another folder")
     numbers = list(numbers_of(metrics))
-    later = usual_paths(scored[0])["metrics"]
-    if _scores(kind, manifest.fingerprint) and (later / "protocol.json").is_file():
+    later = usual_paths(LATER[kind])["metrics"]
+    protocol = read_json(later / "protocol.json") if (later / "protocol.json").is_file() else {}
+    if protocol.get("made_from", {}).get(kind) == manifest.fingerprint:  # scores of this very model
         scores = list(numbers_of(later))  # the whole split, where a training validates on a part of it
         numbers = [one for one in numbers if one.name not in {score.name for score in scores}] + scores
     shutil.copytree(folder, out)
     run = read_json(metrics / "run.json") if (metrics / "run.json").is_file() else {}
     _write(out, manifest, read_json(metrics / "protocol.json"), numbers, run.get("origin"))
     say(f"{folder} → {out}, {len(numbers)} numbers in its {CARD}")
-
-
-def _scores(kind: str, fingerprint: str) -> bool:
-    """Whether the later stage's artifact was made by this very model."""
-    artifact = LATER[kind][1]
-    folder = usual_paths(LATER[kind][0] if kind == "mqvae" else "sample")["out"]
-    try:
-        return read_manifest(folder, artifact).made_from.get(kind) == fingerprint
-    except UserError:
-        return False
 
 
 def main() -> None:

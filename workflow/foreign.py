@@ -4,11 +4,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from shards import pack_samples
+from shards.making import pictures
 from shards.npz import COVARIANCE, IMAGES, MEAN, arrays_in, export
 from shards.pack_samples import pack
 from workflow.stage import Options
 from workspace.errors import UserError
-from workspace.exact.manifest import NAME, kind_of, read_manifest
+from workspace.exact.manifest import NAME, kind_of, read_manifest, sha256_file
 from workspace.fingerprints import input_fingerprint, is_published
 from workspace.progress import say
 
@@ -60,13 +62,21 @@ def as_samples(images: Path, reference: Path) -> Path:
     Raises:
         UserError: they cannot be packed.
     """
-    if (images / NAME).is_file() and is_published(images) and kind_of(images) == "samples":
-        return images
+    if (images / NAME).is_file() and is_published(images):
+        if kind_of(images) == "samples":
+            return images
+        raise UserError(
+            f"{images} is an artifact of {kind_of(images)}, not of samples: for the images of shards make an .npz of one split, "
+            "`python -m shards.npz artifacts/shards real.npz --split val`"
+        )
     facts = read_manifest(reference, "reference").facts
     size, classes = facts["image_size"], facts["classes"]
     if not images.exists():
         pack(images, PACKED / "nothing", size, classes)
-    name = hashlib.sha256(f"{images.absolute()} {input_fingerprint(images)} {size} {classes}".encode())
+    code = [
+        sha256_file(Path(module.__file__ or "")) for module in (pack_samples, pictures)
+    ]  # other code, other pixels
+    name = hashlib.sha256(f"{images.absolute()} {input_fingerprint(images)} {size} {classes} {code}".encode())
     folder = PACKED / name.hexdigest()[:16]
     if not (folder / NAME).is_file():
         pack(images, folder, size, classes)

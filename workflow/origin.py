@@ -38,14 +38,16 @@ def origin_of(params: Path, shards: Path, changes: tuple[str, ...] = ()) -> dict
 
     Returns:
         revision (null outside of Git), changed (files of code that differ from it), date (UTC), preset, settings (those that
-        differ from it, name → value), data (source and the shards' fingerprint), again (a line for the shell).
+        differ from it, name → value), data (source and the shards' fingerprint), again (a line for the
+        shell, empty if the settings cannot be read).
     """
     revision, changed = _revision()
-    preset, settings, source = "", dict[str, Any](), None
+    preset, settings, source, line = "", dict[str, Any](), None, ""
     with suppress(UserError):  # a stage by hand reads its own section alone: the others may be anything
         tree = read_tree(params, changes)
         preset, settings = nearest_preset(tree)
         source = tree.get("shard", {}).get("source")
+        line = again(revision, preset, settings)
     manifest = shards / NAME
     data = {"source": source, "shards": sha256_file(manifest) if manifest.is_file() else None}
     return {
@@ -55,7 +57,7 @@ def origin_of(params: Path, shards: Path, changes: tuple[str, ...] = ()) -> dict
         "preset": preset,
         "settings": settings,
         "data": data,
-        "again": again(revision, preset, settings),
+        "again": line,
     }
 
 
@@ -82,8 +84,8 @@ def nearest_preset(tree: Mapping[str, Any], folder: Path = PRESETS) -> tuple[str
     found: tuple[str, dict[str, Any]] | None = None
     for path in sorted(folder.glob("*.yaml")):
         with suppress(UserError, yaml.YAMLError, OSError):
-            base = dict(_flat(whole(path, _read(path), _read)))
-            differ = {name: value for name, value in own.items() if value != base.get(name, UNKNOWN)}
+            base = {name: _number(value) for name, value in _flat(whole(path, _read(path), _read))}
+            differ = {name: value for name, value in own.items() if _number(value) != base.get(name, UNKNOWN)}
             if found is None or len(differ) < len(found[1]):
                 found = path.stem, differ
     return found or ("", {})
@@ -99,7 +101,7 @@ def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, Mapping) and value:
             yield from _flat(value, f"{before}{name}.")
         elif before.partition(".")[0] not in NOT_COMPARED:
-            yield f"{before}{name}", _number(value)
+            yield f"{before}{name}", value
 
 
 def _number(value: Any) -> Any:

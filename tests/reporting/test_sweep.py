@@ -59,7 +59,29 @@ def test_a_failed_arm_says_so_and_arms_alike_have_no_best(tmp_path: Path) -> Non
             (("a.x=3",), {"evaluate/proxy_fd": 1.0}),
         ],
     )
-    assert "2  failed" in shell(table) and sweep.BEST not in shell(table).splitlines()[2]
+    text = shell(table, Path("all.html"))
+    assert "2  failed" in text and sweep.BEST not in text.splitlines()[2]
+
+
+@pytest.mark.parametrize("found", [{}, {"evaluate/proxy_fd": 1.0}])
+def test_without_a_number_that_differs_each_arms_state_is_shown(
+    found: dict[str, float], tmp_path: Path
+) -> None:
+    table = written(tmp_path, [((f"a.x={width}",), found) for width in (1, 2)])
+    state = "completed" if found else "failed"
+    lines = [line for line in markdown(table).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1 and lines[0] == "| a.x | state |"
+    assert f"2  {state}" in shell(table, Path("all.html")) and page(table).count(f">{state}<") == 2
+
+
+def test_an_arm_alone_shows_its_numbers(tmp_path: Path) -> None:
+    assert list(written(tmp_path, [(("a.x=1",), {"evaluate/proxy_fd": 1.0})]).names) == ["evaluate/proxy_fd"]
+
+
+def test_a_number_with_a_standard_error_has_its_interval(tmp_path: Path) -> None:
+    best = {"evaluate/proxy_kid": 0.1, "evaluate/proxy_kid_error": 0.01}
+    table = written(tmp_path, [((f"a.x={v}",), best | {"evaluate/proxy_kid": v}) for v in (0.1, 0.115, 0.13)])
+    assert [table.mark(row, "evaluate/proxy_kid") for row in table.rows] == ["*", "≈", ""]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
@@ -71,10 +93,10 @@ def test_the_shells_table_fits_80_columns_and_explains_itself(count: int, tmp_pa
         )
         for arm in range(3)
     ]
-    text = shell(written(tmp_path, arms))
+    text = shell(written(tmp_path, arms), Path("all.html"))
     assert max(map(len, text.splitlines())) <= WIDTH
     assert count < 2 or ("(1) evaluate/" in text and "higher is better" in text)
-    assert count < 40 or "more numbers in .runs/sweep/index.html" in text
+    assert count < 40 or "more numbers in all.html" in text
 
 
 def test_names_of_arms_are_text_wherever_they_are_shown(tmp_path: Path) -> None:
