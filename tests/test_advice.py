@@ -83,9 +83,7 @@ ROWS: dict[str, list[str]] = {
     "pip install clean-fid": ["pip install clean-fid"],
     "pip install pyarrow": ["pip install pyarrow"],
     "pip install pillow-heif": ["pip install pillow-heif"],
-    "python -m shards.npz artifacts/shards real.npz --split val": [
-        "python -m shards.npz artifacts/shards real.npz --split val"
-    ],
+    "python -m shards.npz artifacts/shards real.npz --split val": ["python -m shards.npz --help"],
     "pip install {WHEEL}": [f"pip install {WHEEL}"],
     "pip install --force-reinstall --no-deps {WHEEL}==0.1.0": [
         f"pip install --force-reinstall --no-deps {WHEEL}==0.1.0"

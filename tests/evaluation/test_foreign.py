@@ -258,7 +258,9 @@ def test_options_that_do_not_fit_are_refused(world: World, tmp_path: Path) -> No
     assert "--images is given 2 times" in world.run("evaluate", "--images", "a", "--images", "b", *out)
     assert "does not exist" in world.run("evaluate", "--real", "nowhere", *out)
     shards = world.run("evaluate", "--real", "artifacts/shards", *out)
-    assert "not of samples" in shards and "python -m shards.npz artifacts/shards real.npz --split val" in shards
+    assert (
+        "not of samples" in shards and "python -m shards.npz artifacts/shards real.npz --split val" in shards
+    )
     few = world.run("evaluate", "--real", str(written(tmp_path / "few", pictures(2))), *out)
     assert "holds 2 images of 16 pixels; expected at least" in few
 
