@@ -11,7 +11,7 @@ export RAY_USAGE_STATS_ENABLED := 0
 WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court figure6 figures real text longer chaos bench speedrun
+.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court figure6 figures real text longer tuning chaos bench speedrun
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,13 @@ real: $(STAMP)  ## the reconstruction halves of both tables on data/faces
 longer: $(STAMP)  ## reconstruction orderings of tables 6 and 7, three times the steps
 	@$(VIEW) dvc repro experiments/longer/dvc.yaml
 	@python -m experiments.table --table experiments/longer/params.yaml --runs artifacts/longer --out docs/results/longer
+
+tuning: $(STAMP)  ## flowers from faces' weights against from scratch, and what a second extractor says of faces and the demo
+	@$(WITH_RAY) dvc repro sample
+	@$(VIEW) dvc repro experiments/tuning/dvc.yaml
+	@python -m experiments.table --table experiments/tuning/params.yaml --runs artifacts/tuning --out docs/results/tuning
+	@for set in demo faces; do \
+		python -m experiments.table --table experiments/tuning/$$set.yaml --runs artifacts/tuning --out docs/results/tuning_$$set || exit 1; done
 
 chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs root for the disks → docs/results/
 	python -m tests.chaos.run

@@ -48,6 +48,7 @@ class Column:
 
 COLUMNS = {
     "rfd": Column("reconstruct", ("rfid", "proxy_rfd", "squeezenet_rfd"), -1, 2),
+    "second_rfd": Column("reconstruct", ("efficientnet_lite0_rfd",), -1, 2),
     "psnr": Column("reconstruct", ("psnr",), 1, 2),
     "codebook_usage": Column("reconstruct", ("codebook_usage",), 1, 3),
     "codebook_perplexity": Column("reconstruct", ("codebook_perplexity",), 1, 1),
@@ -55,9 +56,13 @@ COLUMNS = {
     "kind_right": Column("reconstruct", ("proxy_accuracy",), 1, 3),
     "mask_auc": Column("reconstruct", ("mask_auc_smooth", "mask_auc"), 1, 3),
     "fd": Column("evaluate", ("fid", "proxy_fd", "squeezenet_fd"), -1, 2),
+    "second_fd": Column("evaluate", ("efficientnet_lite0_fd",), -1, 2),
+    "floor": Column("evaluate", ("proxy_fd_train_val", "squeezenet_fd_train_val"), -1, 2),
+    "second_floor": Column("evaluate", ("efficientnet_lite0_fd_train_val",), -1, 2),
     "nats": Column("train_stackformer", ("nats_per_image",), -1, 1),
     "images_per_second": Column("sample", ("images_per_second_of_a_worker",), 1, 0),
 }
+NAMED_BY_FEATURES = ("rfd", "fd", "floor", "second_rfd", "second_fd", "second_floor")
 SIZES = {"mqvae": "train_mqvae", "stackformer": "train_stackformer"}
 
 
@@ -183,11 +188,12 @@ def markdown(
 ) -> str:
     """The table and its orderings as Markdown."""
     columns = table["columns"]
+    paper = [name for name in PAPER if any(name in arm.paper for arm in arms)]
     heads = [
         part
         for name in columns
         for part in (
-            [called.get(name, name), f"paper's {PAPER[name]}"] if name in PAPER else [called.get(name, name)]
+            [called.get(name, name), f"paper's {PAPER[name]}"] if name in paper else [called.get(name, name)]
         )
     ]
     lines = ["| arm | " + " | ".join(heads) + " | parameters |", "|---" * (len(heads) + 2) + "|"]
@@ -195,7 +201,7 @@ def markdown(
         cells = []
         for name in columns:
             cells.append(cell(arm.values[name], COLUMNS[name].digits) if name in arm.values else "–")
-            if name in PAPER:
+            if name in paper:
                 cells.append(str(arm.paper.get(name, "–")))
         sizes = " + ".join(f"{count / 1e6:.2f} M" for count in arm.params.values())
         lines.append(f"| {arm.title} | " + " | ".join(cells) + f" | {sizes} |")
@@ -214,7 +220,7 @@ PAPER = {"rfd": "rFID", "fd": "FID", "codebook_usage": "usage"}
 def names_of(runs: Path, arms: Sequence[Arm], seed: int) -> dict[str, str]:
     """Column → what its number is really called in these runs (proxy_rfd, …)."""
     found = {}
-    for name in ("rfd", "fd"):
+    for name in NAMED_BY_FEATURES:
         for arm in arms:
             seen = numbers_of(runs / arm.name / str(seed), COLUMNS[name])
             if seen is not None:

@@ -31,7 +31,7 @@ PACKAGES = (
 PIPELINES = (
     "dvc.yaml", "demo/dvc.yaml", "experiments/table6/dvc.yaml", "experiments/table7/dvc.yaml",
     "experiments/court/dvc.yaml", "experiments/figure6/dvc.yaml", "experiments/real/dvc.yaml",
-    "experiments/longer/dvc.yaml", "experiments/text/dvc.yaml",
+    "experiments/longer/dvc.yaml", "experiments/text/dvc.yaml", "experiments/tuning/dvc.yaml",
 )  # fmt: skip
 ARM = "experiments.arm"
 """The module that runs several stages in one command. Naming all folders for a hundred such stages would cost every DVC command a
