@@ -34,9 +34,10 @@ from benchmarks.harness import (
     not_measured,
     seconds,
 )
+from shards.making.gathering import write_shards
 from shards.making.pictures import Encoding, encode_image
+from shards.making.plans import ShardPlan, plan_shards
 from shards.making.sources import list_source
-from shards.making.writing import ShardPlan, plan_shards, write_shards
 from workspace.exact.tar import START
 
 FLOWERS = ROOT / "data" / "flowers"

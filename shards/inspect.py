@@ -23,7 +23,7 @@ from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.reading import ColumnUse, Reading, Role, level
 from shards.layouts.tars import folder_and_pattern
 from shards.layouts.walking import files_of
-from shards.making.duplicates import told_duplicates, twins_of
+from shards.making.duplicates import tallied, told_duplicates, twins_of
 from shards.making.sources import PLAIN, Kind, checked, guessed, list_source
 from shards.making.splits import with_splits
 from workspace.errors import UserError
@@ -75,7 +75,7 @@ def inspected(asked: Asked) -> list[str]:
     if told := told_passed_over(dict(found.passed_over)):
         lines.append(told)
     if asked.duplicates:
-        lines.append(told_duplicates(twins_of(found.images)) or "no duplicates")
+        lines.append(told_duplicates(tallied(twins_of(found.images))) or "no duplicates")
     lines += [f"note: {note}" for note in found.notes]
     return [_one_line(line) for line in (*lines, *_settings(asked, made))]
 

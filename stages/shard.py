@@ -5,30 +5,30 @@ Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from settings.shard import ShardSettings
-from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path
+from shards.images import SKIPPED, SPLITS, ImageFacts
 from shards.layouts.formats import told_passed_over
-from shards.layouts.listed import Source, SourceImage
+from shards.layouts.image_table import are_captioned, are_masked
+from shards.layouts.listed import Source
 from shards.layouts.names import counted
 from shards.layouts.tars import tars_of
 from shards.layouts.webdataset import names_beside
-from shards.making.duplicates import Twin, duplicates_of, told_duplicates, without_duplicates
-from shards.making.indexing import write_index
+from shards.making.duplicates import Tally, duplicates_of, tallied, told_duplicates, without_duplicates
+from shards.making.gathering import Written, classes_of, judged, write_index, write_shards
 from shards.making.pictures import Encoding
+from shards.making.plans import ShardPlan, plan_shards, read_part, write_part
+from shards.making.reuse import earlier_sides
 from shards.making.sources import list_source
 from shards.making.splits import with_splits
-from shards.making.writing import (
-    ShardPlan,
-    Written,
-    plan_shards,
-    write_image_manifest,
-    write_lines,
-    write_shards,
-)
+from shards.making.writing import Facts, write_facts, write_image_manifest, write_lines
 from workflow.across import check_source
 from workflow.running import run_stage
 from workflow.stage import Stage
@@ -38,6 +38,13 @@ from workspace.links import link_or_copy
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
+
+if TYPE_CHECKING:  # at run time imported where it is needed: it imports torch, which takes a second
+    from cluster.shard_map import ShardJob
+
+
+LOOKED_FOR = 100
+"""Number of images of which the first that exists shows whether a node reaches the source."""
 
 
 @dataclass(frozen=True)
@@ -64,43 +71,98 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     for note in source.notes:
         say(note)
     plans = plan_shards(source.images, settings.val_fraction, settings.seed, settings.samples_per_shard)
-    written = write_shards(
-        plans,
-        Encoding(settings.image_size, settings.format, settings.quality),
-        folder.work,
-        settings.max_bad_fraction,
-        min(compute.threads_alone, len(plans)),
-        folder.progress_file,
-        [run.work for run in folder.earlier()],
-    )
-    kept = kept_images(plans, written)
-    check_classes(source, kept["train"], folder.work / SKIPPED)
+    written = written_by(settings, compute, plans, folder)
+    check_classes(source, classes_of(written.of("train")), folder.work / SKIPPED)
     for plan in plans:
-        made = shard_path(folder.out, plan.split, plan.number)
+        made = plan.tar(folder.out)
         made.parent.mkdir(exist_ok=True)
-        link_or_copy(shard_path(folder.work, plan.split, plan.number), made)
-    for split in SPLITS:
-        write_index(folder.out, split, written.rows[split], written.sizes[split])
-    write_lines(folder.out / SKIPPED, skipped := written.skipped + dropped)
+        link_or_copy(plan.tar(folder.work), made)
+    kept = {split: write_index(folder.out, split, written) for split in SPLITS}
+    write_lines(folder.out / SKIPPED, chain(written.skipped(), dropped))
     if written.summary:
         folder.say_when_published(f"{written.summary}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)
     write_image_manifest(folder.out, facts, source.made_from)
-    found = {"seen": len(source.images) + len(dropped), **facts.counts, "skipped": len(skipped)}
+    skipped = written.counts("reasons").total() + len(dropped)
+    found = {"seen": len(source.images) + len(dropped), **facts.counts, "skipped": skipped}
     assert found["seen"] == sum(facts.counts.values()) + found["skipped"], found
-    twins = duplicates_of(kept, written.marks)
-    say_all(source, written, dropped, twins)
+    marks = {split: one.marks for split, one in kept.items()}
+    twins = tallied(duplicates_of(marks, lambda split, number: kept[split].image(number)))
+    say_all(source, written, len(dropped), twins)
     counted = {
         "passed_over": sum(source.passed_over.values()),
-        "duplicates": len(dropped) + sum(len(group) - 1 for group in twins),
-        "duplicates_across_splits": sum(len({twin.split for twin in group}) > 1 for group in twins),
+        "duplicates": len(dropped) + twins.more,
+        "duplicates_across_splits": twins.across,
     }
     write_json(folder.metrics / "metrics.json", found | counted)
 
 
-def check_classes(source: Source, kept: Sequence[SourceImage], skipped: Path) -> None:
+def written_by(
+    settings: ShardSettings, compute: Compute, plans: Sequence[ShardPlan], folder: RunFolder
+) -> Written:
+    """All tars: made by processes of this machine, or by the workers of a cluster (decision 0064)."""
+    encoding = Encoding(settings.image_size, settings.format, settings.quality)
+    most, earlier = settings.max_bad_fraction, [run.work for run in folder.earlier()]
+    if compute.workers and compute.ray_address != "local":
+        made = made_on_ray(plans, encoding, compute, folder, settings.source, earlier)
+        return judged(plans, made, folder.work, most)
+    processes = min(compute.threads_alone, len(plans))
+    return write_shards(plans, encoding, folder.work, most, processes, folder.progress_file, earlier)
+
+
+def made_on_ray(
+    plans: Sequence[ShardPlan],
+    encoding: Encoding,
+    compute: Compute,
+    folder: RunFolder,
+    source: str,
+    earlier: Sequence[Path],
+) -> Sequence[Facts]:
+    """The facts of each tar, made by Ray's workers; each reads its part of the listing from a file in the run's folder."""
+    from cluster.shard_map import jobs_of, map_shards
+
+    work = folder.work.absolute()
+    sides = earlier_sides([plan.images for plan in plans], earlier, encoding)
+    parts = [work / "parts" / plan.split / f"{plan.number:06d}.jsonl" for plan in plans]
+    for part, plan, before in zip(parts, plans, sides, strict=True):
+        if not plan.tar(work).is_file():
+            plan.side(work).unlink(missing_ok=True)
+        write_part(part, plan, before)
+    some = (image.data.path for plan in plans for image in plan.images)
+    seen = next((path for path in islice(some, LOOKED_FOR) if Path(path).is_file()), "")
+    make = partial(maker, encoding, work, source, seen)
+    jobs = jobs_of(parts, lambda part: work / f"{part.parent.name}-{part.stem}.json")
+    on_cpus = compute.model_copy(update={"device": "cpu"})
+    return map_shards(make, jobs, on_cpus, work / "done", "shards", folder.progress_file)
+
+
+def maker(encoding: Encoding, work: Path, source: str, seen: str) -> "Callable[[ShardJob], dict[str, Any]]":
+    """Called once per worker; returns the function that makes a tar of a part of the listing.
+
+    Args:
+        encoding: how pictures are stored.
+        work: the run's folder.
+        source: `shard.source`, for errors.
+        seen: an image that the driver can read, "" without one; a node that cannot would skip all images as missing.
+
+    Raises:
+        UserError: this node does not reach the source.
+    """
+    if seen and not Path(seen).is_file():
+        raise UserError(
+            f"node {socket.gethostname()} does not reach shard.source {source} ({seen}): it must be on storage that every "
+            "node has mounted at the same path (NFS, a shared volume)"
+        )
+
+    def one(job: "ShardJob") -> dict[str, Any]:
+        plan, earlier = read_part(job.input)
+        return write_facts(plan, encoding, work, earlier)
+
+    return one
+
+
+def check_classes(source: Source, trained: set[int], skipped: Path) -> None:
     """UserError if no training image of a class is readable, because the class would still be sampled."""
-    trained = {image.cls for image in kept}
     lost = [name for number, name in enumerate(source.classes or ()) if number not in trained]
     if lost:
         count = f"{len(lost):,} of {len(source.classes or ()):,} classes"
@@ -110,25 +172,14 @@ def check_classes(source: Source, kept: Sequence[SourceImage], skipped: Path) ->
         )
 
 
-def kept_images(plans: Sequence[ShardPlan], written: Written) -> dict[str, list[SourceImage]]:
-    """Split → the source images of its samples, in order."""
-    found: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
-    for split in SPLITS:
-        planned = [image for plan in plans if plan.split == split for image in plan.images]
-        found[split] = [planned[int(row["key"])] for row in written.rows[split]]
-    return found
-
-
-def say_all(
-    source: Source, written: Written, dropped: Sequence[object], twins: Sequence[Sequence[Twin]]
-) -> None:
+def say_all(source: Source, written: Written, dropped: int, twins: Tally) -> None:
     """Report what a user should know, one line each: skipped files, guesses, duplicates, and the result."""
-    guessed = ", ".join(f"{count:,} {note}" for note, count in sorted(written.notes.items()))
+    guessed = ", ".join(f"{count:,} {note}" for note, count in sorted(written.counts("notes").items()))
     for line in (
         told_passed_over(dict(source.passed_over)),
         guessed and f"pictures: {guessed}",
         told_duplicates(twins),
-        f"{len(dropped):,} duplicates left out; see {SKIPPED}" if dropped else "",
+        f"{dropped:,} duplicates left out; see {SKIPPED}" if dropped else "",
         f"{written.reused:,} pictures taken from an earlier run: unchanged" if written.reused else "",
     ):
         if line:
@@ -137,16 +188,17 @@ def say_all(
 
 def facts_of(settings: ShardSettings, source: Source, written: Written) -> ImageFacts:
     """The manifest's facts."""
+    sizes = written.sizes
     return ImageFacts(
         kind=source.kind,
         image_size=settings.image_size,
         format=settings.format,
         classes=source.classes,
-        captions=any(image.captions for image in source.images),
+        captions=are_captioned(source.images),
         attributes=source.attributes,
-        masks=all(image.mask is not None for image in source.images),
-        counts={split: sum(sizes) for split, sizes in written.sizes.items()},
-        shards=written.sizes,
+        masks=are_masked(source.images),
+        counts={split: sum(own) for split, own in sizes.items()},
+        shards=sizes,
     )
 
 

@@ -10,7 +10,7 @@ OF_SCORES = ("clean-fid", "numpy", "pillow", "scipy", "torch")
 """Recorded with each score, because the numbers depend on them."""
 OF_SPEED = ("torch", "numpy", "pillow")
 """Recorded in benchmark results."""
-OF_NODES = ("torch", "numpy", "ray", "safetensors")
+OF_NODES = ("torch", "numpy", "ray", "safetensors", "pillow", "webdataset")
 """Must be equal on all nodes of a cluster, besides Python."""
 
 

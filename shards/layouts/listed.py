@@ -5,7 +5,7 @@ import re
 import stat
 import unicodedata
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 ESCAPED = re.compile("[\udc80-\udcff]")
@@ -111,7 +111,7 @@ class Source:
         notes: what to know before training on it, one line each.
     """
 
-    images: list[SourceImage]
+    images: Sequence[SourceImage]
     classes: tuple[str, ...] | None = None
     attributes: Mapping[str, tuple[str, ...]] | None = None
     made_from: Mapping[str, str] = field(default_factory=dict)

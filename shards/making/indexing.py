@@ -1,8 +1,8 @@
 """Writing the index of image shards, tar by tar: see `shards.images.index` for what is in it."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, islice
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -79,19 +79,3 @@ def records_of(rows: Sequence[Row], extensions: Sequence[str]) -> tuple[NDArray[
         packed = ((offset // BLOCK, length, crc) for offset, length, crc in places)
         records[number] = (int(row["key"]), end - 1, *packed)
     return records, b"".join(names)
-
-
-def write_index(folder: Path, split: str, rows: Sequence[Row], sizes: Sequence[int]) -> None:
-    """Write the index of a split.
-
-    Args:
-        folder: of the artifact.
-        split: train or val.
-        rows: of all its samples, in order.
-        sizes: samples in each tar.
-    """
-    extensions = sorted({name for row in rows for name in row["members"]})
-    with IndexWriter(folder, split, extensions, len(rows), len(sizes)) as index:
-        left: Iterable[Row] = iter(rows)
-        for size in sizes:
-            index.add(*records_of(list(islice(left, size)), extensions))

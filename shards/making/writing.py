@@ -3,86 +3,34 @@
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
-from itertools import repeat
-from multiprocessing import get_context
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from shards.images import SKIPPED, SPLITS, ImageFacts, shard_path
+from shards.images import ImageFacts
 from shards.images.opening import MOST_PIXELS, NO_IMAGE
-from shards.layouts.listed import MOST_FILE_BYTES, Source, SourceImage, shown_name
+from shards.layouts.listed import MOST_FILE_BYTES, SourceImage, shown_name
 from shards.making.duplicates import Mark, mark_of
 from shards.making.pictures import Encoding, encode_image, encode_mask
+from shards.making.plans import ShardPlan
 from shards.making.reuse import (
     MOST_SIDE_BYTES,
     Known,
-    earlier_sides,
     known_pictures,
     recipe_of,
     stamp_of,
     tar_of,
     told_by,
 )
-from shards.making.splits import with_splits
-from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, atomic_path, read_json, write_manifest
-from workspace.exact.seeds import hashed_unit
-from workspace.exact.tar import START, TarWriter, load_writer
+from workspace.exact.tar import TarWriter
 from workspace.links import link_or_copy
-from workspace.progress import Progress
 
-TOP_REASONS = 5
-
-
-@dataclass(frozen=True)
-class ShardPlan:
-    """One tar to be made.
-
-    Attributes:
-        split: train or val.
-        number: the tar's number in its split.
-        first: its first image's number in the split, for keys.
-        images: its images, in order.
-    """
-
-    split: str
-    number: int
-    first: int
-    images: tuple[SourceImage, ...]
-
-
-def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, size: int) -> list[ShardPlan]:
-    """Order images by hash of the name and cut them into shards of `size`; `with_splits` decides missing splits.
-
-    Raises:
-        UserError: a split would be empty.
-    """
-    by_split: dict[str, list[SourceImage]] = {split: [] for split in SPLITS}
-    if any(image.split is None for image in images):
-        images = with_splits(Source(list(images)), val_fraction, seed).images
-    for image in sorted(images, key=lambda image: hashed_unit(seed, "order", image.name)):
-        by_split[image.split or "train"].append(image)
-    for split, members in by_split.items():
-        if not members:
-            mend = "two images or more are needed" if val_fraction else "set shard.val_fraction above 0"
-            if split == "train" and len(images) > 1:
-                mend = "say what is for training, shard.roles: {val: train}"
-            elif val_fraction and len(images) > 1:
-                mend = "each class has one image, which is for training; two of a class are needed, or a validation set"
-            raise UserError(
-                f"the split {split} of shard.source would be empty: of {len(images)} images, shard.val_fraction is "
-                f"{val_fraction}; {mend}"
-            )
-    return [
-        ShardPlan(split, number, first, tuple(members[first : first + size]))
-        for split, members in by_split.items()
-        for number, first in enumerate(range(0, len(members), size))
-    ]
+Facts = dict[str, Any]
+"""What is kept in memory of a tar that was made: `facts_of`."""
 
 
 def members_of(
@@ -128,7 +76,8 @@ def write_shard(
         work: the run's folder.
         earlier: side files of earlier runs whose tars may hold the same pictures.
     """
-    side, made = work / f"{plan.split}-{plan.number:06d}.json", shard_path(work, plan.split, plan.number)
+    plan = replace(plan, images=tuple(plan.images))
+    side, made = plan.side(work), plan.tar(work)
     if side.is_file() and made.is_file():
         told: dict[str, Any] = read_json(side, MOST_SIDE_BYTES)
         return told
@@ -198,114 +147,29 @@ def reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0][:80] if text else 'no message'}"
 
 
-@dataclass(frozen=True)
-class Written:
-    """The result of writing all plans.
-
-    Attributes:
-        rows: split → index rows.
-        sizes: split → samples in each tar.
-        skipped: rows of skipped.jsonl.
-        marks: split → each sample's source mark (see `shards.making.duplicates`).
-        notes: guess → number of pictures.
-        reused: number of pictures taken from earlier runs.
-        summary: one line about skipped files, "" if there are none.
-    """
-
-    rows: Mapping[str, list[dict[str, Any]]]
-    sizes: Mapping[str, tuple[int, ...]]
-    skipped: list[dict[str, str]]
-    marks: Mapping[str, list[Mark]]
-    notes: Mapping[str, int]
-    reused: int
-    summary: str = ""
+def write_facts(plan: ShardPlan, encoding: Encoding, work: Path, earlier: Sequence[Path] = ()) -> Facts:
+    """`write_shard`, and of what it says only what is small: the side file has the rest."""
+    return facts_of(plan, write_shard(plan, encoding, work, earlier))
 
 
-def write_shards(
-    plans: Sequence[ShardPlan],
-    encoding: Encoding,
-    work: Path,
-    max_bad_fraction: float,
-    processes: int,
-    file: Path,
-    earlier: Sequence[Path] = (),
-) -> Written:
-    """Write all shards in parallel; finished ones are not written again.
-
-    Args:
-        plans: the tars.
-        encoding: how pictures are stored.
-        work: the run's folder.
-        max_bad_fraction: share of images that may be skipped.
-        processes: number of encoding processes.
-        file: the stream for the progress bar.
-        earlier: folders `work` of earlier runs; pictures are reused if their sources have not changed.
-
-    Raises:
-        UserError: more than the share `max_bad_fraction` of the images was skipped, or a split lost all of its images.
-    """
-    written = Written({split: [] for split in SPLITS}, {}, [], {split: [] for split in SPLITS}, {}, 0)
-    sizes: dict[str, list[int]] = {split: [] for split in SPLITS}
-    notes, done, reused = Counter[str](), 0, 0
-    total = sum(len(plan.images) for plan in plans)
-    sides = earlier_sides([plan.images for plan in plans], earlier, encoding)
-    with Progress("shards", total, "images", file) as progress:
-        for plan, told in zip(plans, _in_processes(plans, encoding, work, processes, sides), strict=True):
-            written.rows[plan.split].extend(told["rows"])
-            sizes[plan.split].append(len(told["rows"]))
-            written.skipped.extend(told["skipped"])
-            for _, mark, guessed in told["sources"]:
-                written.marks[plan.split].append(tuple(mark))
-                notes.update(guessed)
-            done, reused = done + len(plan.images), reused + told["reused"]
-            progress.update(done, skipped=len(written.skipped))
-    line = _judge(written.skipped, total, max_bad_fraction, work)
-    for split, found in written.rows.items():
-        if not found:
-            raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
-    counted = {split: tuple(found) for split, found in sizes.items()}
-    return replace(written, sizes=counted, notes=dict(notes), reused=reused, summary=line)
+def facts_of(plan: ShardPlan, told: Mapping[str, Any]) -> Facts:
+    """Of a tar and its side file's content: samples, pictures that were reused, kinds of members, classes, and how often each
+    reason to skip an image and each guess came."""
+    classes = {plan.images[int(row["key"]) - plan.first].cls for row in told["rows"]}
+    return {
+        "samples": len(told["rows"]),
+        "reused": told["reused"],
+        "extensions": sorted({name for row in told["rows"] for name in row["members"]}),
+        "classes": sorted(classes - {None}),
+        "reasons": Counter(row["reason"] for row in told["skipped"]),
+        "notes": Counter(note for _, _, notes in told["sources"] for note in notes),
+    }
 
 
-def _in_processes(
-    plans: Sequence[ShardPlan],
-    encoding: Encoding,
-    work: Path,
-    processes: int,
-    sides: Sequence[Sequence[Path]],
-) -> Iterator[dict[str, Any]]:
-    if processes == 1:
-        yield from map(write_shard, plans, repeat(encoding), repeat(work), sides)
-        return
-    load_writer()
-    with ProcessPoolExecutor(processes, mp_context=get_context(START)) as pool:
-        yield from pool.map(write_shard, plans, repeat(encoding), repeat(work), sides)
-
-
-def _judge(skipped: Sequence[Mapping[str, str]], total: int, most: float, work: Path) -> str:
-    """A line about skipped images; UserError if they are too many, with the details kept in `work`."""
-    if not skipped:
-        return ""
-    write_lines(work / SKIPPED, skipped)
-    reasons: dict[str, int] = {}
-    for row in skipped:
-        reasons[row["reason"]] = reasons.get(row["reason"], 0) + 1
-    top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
-    told = ", ".join(f"{count:,} {name}" for name, count in top[:TOP_REASONS])
-    told += f" and {len(top) - TOP_REASONS} other reasons" if top[TOP_REASONS:] else ""
-    text = f"skipped {len(skipped):,} of {total:,} images ({len(skipped) / total:.1%}): {told}"
-    if len(skipped) > most * total:
-        raise UserError(
-            f"{text}; see {work / SKIPPED}. More than shard.max_bad_fraction = {most}: fix the files, or raise it"
-        )
-    return text
-
-
-def write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines atomically, in ASCII, because a name may hold anything that a file system allows."""
-    with atomic_path(path) as temporary:
-        text = "".join(f"{json.dumps(row, sort_keys=True)}\n" for row in rows)
-        temporary.write_text(text, encoding="utf-8")
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        file.writelines(f"{json.dumps(row, sort_keys=True)}\n" for row in rows)
 
 
 def write_image_manifest(folder: Path, facts: ImageFacts, made_from: Mapping[str, str]) -> Manifest:

@@ -1,6 +1,7 @@
 """`make chaos`: kill -9 at random moments on a real Ray of two nodes; every run must end as if nothing had happened.
 
     python -m tests.chaos.run --kills 40 --minutes 35      writes docs/results/chaos.json as it goes
+    python -m tests.chaos.run --images 20000 --add         adds one run: shard of so many images, on both nodes
 
 A run is one stage's own command in a small project, disturbed by a list of kills: of a training worker, of an actor of a
 fan-out stage, of the second node's raylet, of the driver (whose command is then repeated). Its artifact is compared with
@@ -21,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.processes import in_session, kill, title, wait_for
-from tests.chaos.project import LARGER, ROOT, Project, contents, farthest, make
+from tests.chaos.project import LARGER, ROOT, STAGES, Project, contents, farthest, make
 from tests.chaos.two_nodes import TwoNodes
 from tests.waiting import matching
 
 RESULT = Path("docs/results/chaos.json")
-FAN_OUT = ("reference", "reconstruct", "tokenize", "sample", "evaluate")
+FAN_OUT = ("shard", "reference", "reconstruct", "tokenize", "sample", "evaluate")
 TRAINING = ("train_mqvae", "train_stackformer")
 TOLERANCE = 1e-5
 RUN_SECONDS = 600.0
@@ -62,6 +63,7 @@ class Outcome:
     temporary: list[str] = field(default_factory=list)
     trained_again: int = 0
     seconds: float = 0.0
+    images: int = 0
 
 
 class Disturbed:
@@ -192,6 +194,9 @@ class Disturbed:
             outcome.difference = farthest(made, expected)
             outcome.identical = outcome.difference <= TOLERANCE
         outcome.trained_again = self._trained_again()
+        if self.stage == "shard":
+            facts = json.loads((made / "manifest.json").read_text())["facts"]
+            outcome.images = sum(facts["counts"].values())
 
     def _trained_again(self) -> int:
         """Steps that were trained again although a checkpoint held them when their worker was killed."""
@@ -227,6 +232,13 @@ def plan(kills: int, dice: random.Random) -> list[tuple[str, int, list[str]]]:
     return runs
 
 
+def shard_of(images: int) -> dict[str, dict[str, Any]]:
+    """Settings with so many images to shard, 100 in a tar."""
+    shapes = {"train": images - images // 20, "val": images // 20, "image_size": 64}
+    shard = {"samples_per_shard": 100, "image_size": 64}
+    return {"shapes": shapes, "shard": shard, "mqvae": {}, "stackformer": {}}
+
+
 def commit() -> str:
     """The commit that was run."""
     found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -253,6 +265,7 @@ def summary(
 
 
 def chaos(
+    runs: Sequence[tuple[str, int, list[str]]],
     kills: int,
     minutes: float,
     seed: int,
@@ -261,12 +274,12 @@ def chaos(
     command: str,
     earlier: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
-    """Run the plan until it is done or time is up."""
+    """Run the runs until so many kills are done or time is up."""
     dice, outcomes, began = random.Random(seed), list[Outcome](), time.monotonic()
     nodes = TwoNodes()
     left: list[int] = []
     try:
-        for number, (stage, workers, targets) in enumerate(plan(10 * kills, dice)):
+        for number, (stage, workers, targets) in enumerate(runs):
             done = sum(len(outcome.kills) for outcome in outcomes)
             if done >= kills or time.monotonic() - began > minutes * 60:
                 break
@@ -298,14 +311,25 @@ def main() -> None:
         "--base", type=Path, help="a folder to keep the undisturbed project in, or to take it from"
     )
     parser.add_argument("--add", action="store_true", help="to the runs that the result already holds")
+    parser.add_argument(
+        "--images",
+        type=int,
+        default=0,
+        help="one run of shard alone, of so many images, with every kind of kill twice",
+    )
     given = parser.parse_args()
     earlier = json.loads(RESULT.read_text())["each"] if given.add else []
     command = " ".join(["python -m tests.chaos.run", *sys.argv[1:]])
+    runs = plan(10 * given.kills, random.Random(given.seed))
+    settings, stages = LARGER, STAGES
+    if given.images:
+        runs = [("shard", 2, ["actor", "driver", "raylet", "actor", "raylet", "actor", "driver", "actor"])]
+        settings, stages = shard_of(given.images), ("draw_shapes", "shard")
     with tempfile.TemporaryDirectory(prefix="chaos", dir="/tmp") as name:
         folder = given.base or Path(name, "base")
-        base = Project(folder) if (folder / "whole").exists() else make(folder, LARGER)
+        base = Project(folder) if (folder / "whole").exists() else make(folder, settings, stages)
         (folder / "whole").touch()
-        found = chaos(given.kills, given.minutes, given.seed, base, Path(name), command, earlier)
+        found = chaos(runs, given.kills, given.minutes, given.seed, base, Path(name), command, earlier)
     bad = [name for name in ("orphans", "temporary_files", "trained_again_beyond_checkpoint") if found[name]]
     if bad or found["identical"] != found["runs"]:
         sys.exit(f"not as undisturbed: {bad}, {found['identical']} of {found['runs']} runs identical")

@@ -38,12 +38,13 @@ def nodes() -> Iterator[TwoNodes]:
 
 
 @needs_two
+@pytest.mark.parametrize("stage", ["tokenize", "shard"])
 def test_a_fan_out_stage_whose_actor_and_driver_are_killed_ends_with_the_same_bits(
-    base: Project, nodes: TwoNodes, tmp_path: Path
+    base: Project, nodes: TwoNodes, tmp_path: Path, stage: str
 ) -> None:
     for attempt in range(1, 7):  # a run may be over before its first kill
         folder = tmp_path / f"run-{attempt}"
-        disturbed = Disturbed(base, folder, nodes, "tokenize", 2, random.Random(attempt))
+        disturbed = Disturbed(base, folder, nodes, stage, 2, random.Random(attempt))
         outcome = disturbed.run(["actor", "driver"])
         if outcome.kills:
             break

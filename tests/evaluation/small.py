@@ -18,10 +18,11 @@ from settings.reconstruct import ReconstructSettings
 from settings.reference import ProxySettings, ReferenceSettings
 from shards.images import ImageFacts, ImageShards
 from shards.layouts.listed import Location, SourceImage
-from shards.making.indexing import write_index
 from shards.making.pictures import Encoding
-from shards.making.writing import ShardPlan, write_image_manifest, write_shard
+from shards.making.plans import ShardPlan
+from shards.making.writing import write_image_manifest, write_shard
 from tests.models.tiny_mqvae import TINY
+from tests.shards.making import write_index
 from workspace.exact.manifest import write_manifest
 from workspace.exact.tar import TarWriter
 from workspace.runs import RunFolder

@@ -214,7 +214,9 @@ def duplicates(world: World, folder: Path) -> str:
 
 def vanishing(world: World, folder: Path) -> str:
     """A file that goes after it was listed."""
-    from shards.making.writing import Encoding, plan_shards, write_shard
+    from shards.making.pictures import Encoding
+    from shards.making.plans import plan_shards
+    from shards.making.writing import write_shard
 
     source = fresh(folder / "source")
     for number in range(9):

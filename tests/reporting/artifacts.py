@@ -13,10 +13,12 @@ from evaluation.protocol import Protocol
 from reporting.page import Sources
 from shards.images import ImageFacts
 from shards.layouts.listed import Location, SourceImage
-from shards.making.indexing import write_index
-from shards.making.writing import Encoding, ShardPlan, write_shard
+from shards.making.pictures import Encoding
+from shards.making.plans import ShardPlan
+from shards.making.writing import write_shard
 from shards.samples import SampleFacts
 from tests.reporting.tiny_models import GRID, KEPT, SIZE, write_models
+from tests.shards.making import write_index
 from workspace.exact.manifest import read_manifest, write_json, write_manifest
 from workspace.exact.tar import TarWriter
 

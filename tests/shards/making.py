@@ -1,7 +1,9 @@
 """Small image shards, made by the functions that the stage uses."""
 
 import io
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ from PIL import Image
 
 from shards.images import SKIPPED, SPLITS, ImageFacts, ImageShards
 from shards.layouts.listed import Location, SourceImage
-from shards.making.indexing import write_index
+from shards.making import gathering
+from shards.making.indexing import IndexWriter, Row, records_of
 from shards.making.pictures import Encoding
-from shards.making.writing import plan_shards, write_image_manifest, write_lines, write_shards
+from shards.making.plans import plan_shards
+from shards.making.writing import write_image_manifest, write_lines
 
 KINDS = ("circle", "square")
 COLOURS = ("red", "blue")
@@ -71,12 +75,12 @@ def make_shards(
     """Image shards of labelled images, as the stage makes them."""
     encoding = Encoding(size, "png", 95)
     plans = plan_shards(images, 0.25, 0, samples_per_shard)
-    written = write_shards(plans, encoding, folder, 0.0, 1, folder.with_suffix(".progress.json"))
+    written = gathering.write_shards(plans, encoding, folder, 0.0, 1, folder.with_suffix(".progress.json"))
+    for split in SPLITS:
+        gathering.write_index(folder, split, written)
+    write_lines(folder / SKIPPED, written.skipped())
     for side in folder.glob("*.json"):
         side.unlink()
-    for split in SPLITS:
-        write_index(folder, split, written.rows[split], written.sizes[split])
-    write_lines(folder / SKIPPED, written.skipped)
     facts = ImageFacts(
         kind="folder",
         image_size=size,
@@ -90,6 +94,22 @@ def make_shards(
     )
     write_image_manifest(folder, facts, {})
     return ImageShards.open(folder)
+
+
+def write_index(folder: Path, split: str, rows: Sequence[Row], sizes: Sequence[int]) -> None:
+    """Write the index of a split.
+
+    Args:
+        folder: of the artifact.
+        split: train or val.
+        rows: of all its samples, in order.
+        sizes: samples in each tar.
+    """
+    extensions = sorted({name for row in rows for name in row["members"]})
+    with IndexWriter(folder, split, extensions, len(rows), len(sizes)) as index:
+        left: Iterable[Row] = iter(rows)
+        for size in sizes:
+            index.add(*records_of(list(islice(left, size)), extensions))
 
 
 def rows_of(shards: ImageShards, split: str) -> list[dict[str, Any]]:

@@ -12,13 +12,12 @@ import pytest
 from shards import describe, inspect, verify
 from shards import list as listing
 from shards.images import ImageShards
-from shards.making.indexing import write_index
 from shards.making.sources import list_source
 from shards.making.writing import write_image_manifest
 from shards.token_making.writing import pack_positions, write_token_manifest, write_token_shard
 from shards.tokens import TokenFacts, TokenShards
 from shards.tokens.blocks import TokenBlock
-from tests.shards.making import encoded, picture, rows_of, write_pictures
+from tests.shards.making import encoded, picture, rows_of, write_index, write_pictures
 from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
 from workspace.exact.tar import TarWriter, iterate_tar

@@ -10,9 +10,17 @@ import numpy as np
 import pytest
 
 from shards.images import SPLITS, ImageIndex, ImageSample, ImageShards, decode, read_shard
-from shards.making.indexing import write_index
 from shards.verify import same
-from tests.shards.making import COLOURS, KINDS, labelled_images, make_shards, mask_of, picture, rows_of
+from tests.shards.making import (
+    COLOURS,
+    KINDS,
+    labelled_images,
+    make_shards,
+    mask_of,
+    picture,
+    rows_of,
+    write_index,
+)
 from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
 

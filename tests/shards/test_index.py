@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from shards.images import ImageIndex, ImageShards
 from shards.images import reading as images_reading
 from shards.images.index import IndexTable, index_files
-from shards.making.indexing import IndexWriter, write_index
+from shards.making.indexing import IndexWriter
 from shards.verify import same
-from tests.shards.making import rows_of
+from tests.shards.making import rows_of, write_index
 from workspace.errors import UserError
 from workspace.exact import manifest as manifests
 from workspace.exact.manifest import write_manifest

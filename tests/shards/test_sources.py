@@ -10,8 +10,8 @@ import pytest
 
 from demo.drawing import KINDS, Drawing, attribute_values, draw_shape
 from shards.layouts.reading import Reading
+from shards.making.plans import plan_shards
 from shards.making.sources import Kind, list_source
-from shards.making.writing import plan_shards
 from stages.draw_shapes import members_of, png
 from tests.committed import ROOT
 from tests.shards.making import encoded, picture, write_pictures

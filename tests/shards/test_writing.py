@@ -13,9 +13,10 @@ from settings.shard import ShardSettings
 from shards.images import SKIPPED, ImageShards, shard_path
 from shards.layouts.listed import Location, SourceImage
 from shards.making import writing
+from shards.making.gathering import Written, write_shards
 from shards.making.pictures import Encoding, encode_image, encode_mask
+from shards.making.plans import ShardPlan, plan_shards
 from shards.making.sources import list_source
-from shards.making.writing import ShardPlan, Written, plan_shards, write_shards
 from shards.verify import verify
 from stages.shard import Inputs, run
 from tests.shards.making import encoded, labelled_images, picture, write_pictures
@@ -149,7 +150,7 @@ def skip(tmp_path: Path, most: float, good: int = 7) -> Written:
     write_pictures(tmp_path / "raw", [f"{number}.png" for number in range(good)])
     for name, data in BAD.items():
         (tmp_path / "raw" / name).write_bytes(data)
-    images = list_source("folder", str(tmp_path / "raw")).images
+    images = list(list_source("folder", str(tmp_path / "raw")).images)
     images.append(SourceImage("gone.png", Location(str(tmp_path / "raw" / "gone.png"))))
     by_split = {"val": images[:2], "train": images[2:]}
     plans = [ShardPlan(split, 0, 0, tuple(found)) for split, found in by_split.items()]
@@ -160,18 +161,17 @@ def test_bad_files_are_skipped_counted_and_told_by_name_and_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written = skip(tmp_path, 0.5)
-    assert {row["source"]: row["reason"] for row in written.skipped} == {
+    assert {row["source"]: row["reason"] for row in written.skipped()} == {
         "empty.png": "not an image",
         "text.jpg": "not an image",
         "torn.png": "truncated",
         "gone.png": "missing",
     }
     assert written.sizes == {"train": (5,), "val": (2,)}
-    assert [row["key"] for row in written.rows["train"]] == sorted(
-        {row["key"] for row in written.rows["train"]}
-    )
+    keys = [row["key"] for row in written.told(written.of("train")[0][0])["rows"]]
+    assert keys == sorted(set(keys))
     lines = (tmp_path / "work" / SKIPPED).read_text().splitlines()
-    assert [json.loads(line) for line in lines] == written.skipped
+    assert [json.loads(line) for line in lines] == list(written.skipped())
 
 
 def test_more_bad_files_than_allowed_stop_the_stage(tmp_path: Path) -> None:

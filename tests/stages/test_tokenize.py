@@ -18,12 +18,12 @@ from models.mqvae.quantizer import QuantizerConfig
 from settings.tokenize import TokenizeSettings
 from shards.images import ImageFacts, ImageSample, read_shard
 from shards.images.pixels import to_float
-from shards.making.indexing import write_index
 from shards.making.writing import write_image_manifest
 from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER, TokenShards
 from shards.tokens.blocks import read_token_shard, unpack_positions
 from stages import tokenize
+from tests.shards.making import write_index
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, read_manifest, write_manifest
 from workspace.exact.tar import TarWriter

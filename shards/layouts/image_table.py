@@ -1,0 +1,190 @@
+"""Images of a source without an object for each: columns of numbers, and texts one after the other in one array of bytes.
+
+A listed image costs some 700 bytes of Python objects; here the bytes of its name and captions, and 21 more.
+"""
+
+from array import array
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shards.layouts.listed import Location, SourceImage
+
+SPLIT_NAMES = ("train", "val")
+"""A split's code is its place here; -1 is no split."""
+
+
+class Texts(Sequence[str]):
+    """Texts in one array of bytes.
+
+    Args:
+        data: uint8, the texts in UTF-8, lone surrogates passed.
+        ends: int64 [count], where each ends.
+    """
+
+    def __init__(self, data: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
+        self.data, self.ends = data, ends
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Self:
+        """Copy texts, which are taken one at a time."""
+        data, ends = bytearray(), array("q")
+        for text in texts:
+            data += text.encode("utf-8", "surrogatepass")
+            ends.append(len(data))
+        return cls(np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64))
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """A text, or some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        start = int(self.ends[index - 1]) if index else 0
+        return self.data[start : self.ends[index]].tobytes().decode("utf-8", "surrogatepass")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Splits and classes of images, as numbers.
+
+    Attributes:
+        splits: int8 [count], a place in `SPLIT_NAMES`; -1 is none.
+        classes: int32 [count]; -1 is none.
+    """
+
+    splits: NDArray[np.int8]
+    classes: NDArray[np.int32]
+
+    def chosen(self, rows: NDArray[Any]) -> "Codes":
+        """Of some images, by their numbers or a mask."""
+        return Codes(self.splits[rows], self.classes[rows])
+
+
+@dataclass(frozen=True)
+class ImageTable(Sequence[SourceImage]):
+    """Images that lie in files below one folder; an object is made of one where it is asked for.
+
+    Attributes:
+        names: all names that were listed.
+        captions: of each name, its captions, each with a line end after it.
+        rows: int64 [count], the place of each image in `names`.
+        codes: of each image.
+        locate: a name → the location of its bytes.
+    """
+
+    names: Texts
+    captions: Texts | None
+    rows: NDArray[np.int64]
+    codes: Codes
+    locate: Callable[[str], Location]
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> SourceImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[SourceImage]: ...
+
+    def __getitem__(self, index: int | slice) -> SourceImage | list[SourceImage]:
+        """An image, or some."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        row, split = int(self.rows[index]), int(self.codes.splits[index])
+        cls, name = int(self.codes.classes[index]), self.names[row]
+        texts = () if self.captions is None else tuple(self.captions[row].split("\n")[:-1])
+        named = None if split < 0 else SPLIT_NAMES[split]
+        return SourceImage(name, self.locate(name), named, None if cls < 0 else cls, texts)
+
+    @property
+    def captioned(self) -> bool:
+        """Whether any image has a caption."""
+        if self.captions is None:
+            return False
+        lengths = np.diff(self.captions.ends, prepend=0)
+        return bool(lengths[self.rows].any())
+
+
+class Chosen(Sequence[SourceImage]):
+    """Some of the images of a sequence; goes to another process as a tuple.
+
+    Args:
+        images: all.
+        places: int [count], the place of each.
+    """
+
+    def __init__(self, images: Sequence[SourceImage], places: NDArray[np.int64]) -> None:
+        self.images, self.places = images, places
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, index: int) -> SourceImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[SourceImage]: ...
+
+    def __getitem__(self, index: int | slice) -> SourceImage | list[SourceImage]:
+        """An image, or some."""
+        if isinstance(index, slice):
+            return [self.images[int(place)] for place in self.places[index]]
+        return self.images[int(self.places[index])]
+
+    def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[list[SourceImage]]]:
+        """The images alone, not those that they were chosen from."""
+        return tuple, (self[:],)
+
+
+def codes_of(images: Sequence[SourceImage]) -> Codes:
+    """Splits and classes of images."""
+    if isinstance(images, ImageTable):
+        return images.codes
+    place = {name: code for code, name in enumerate(SPLIT_NAMES)}
+    splits = (place.get(image.split or "", -1) for image in images)
+    classes = (-1 if image.cls is None else image.cls for image in images)
+    return Codes(np.fromiter(splits, np.int8, len(images)), np.fromiter(classes, np.int32, len(images)))
+
+
+def recoded(images: Sequence[SourceImage], codes: Codes) -> Sequence[SourceImage]:
+    """The same images with these splits and classes."""
+    if isinstance(images, ImageTable):
+        return replace(images, codes=codes)
+    named = ((SPLIT_NAMES[split] if split >= 0 else None) for split in codes.splits.tolist())
+    classes = ((cls if cls >= 0 else None) for cls in codes.classes.tolist())
+    return [
+        replace(image, split=split, cls=cls) for image, split, cls in zip(images, named, classes, strict=True)
+    ]
+
+
+def only(images: Sequence[SourceImage], kept: NDArray[np.bool_]) -> Sequence[SourceImage]:
+    """The images that a mask keeps."""
+    if isinstance(images, ImageTable):
+        return replace(images, rows=images.rows[kept], codes=images.codes.chosen(kept))
+    return [image for image, keeps in zip(images, kept.tolist(), strict=True) if keeps]
+
+
+def are_captioned(images: Sequence[SourceImage]) -> bool:
+    """Whether any image has a caption."""
+    return images.captioned if isinstance(images, ImageTable) else any(image.captions for image in images)
+
+
+def are_masked(images: Sequence[SourceImage]) -> bool:
+    """Whether each image has a mask."""
+    return not isinstance(images, ImageTable) and all(image.mask is not None for image in images)
