@@ -120,7 +120,8 @@ def test_a_process_that_dies_is_replaced_and_named_after_three_times(
 
 
 def test_a_node_that_does_not_reach_the_source_is_named(tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.png")
     with pytest.raises(
-        UserError, match=r"node .* does not reach shard\.source .*/gone: it must be on storage"
+        UserError, match=r"node .* does not reach shard\.source data \(.*/gone\.png\): it must be"
     ):
-        maker(PNG, tmp_path, str(tmp_path / "gone"))
+        maker(PNG, tmp_path, "data", gone)
