@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shards.layouts.listed import Location, SourceImage
 
 SPLIT_NAMES = ("train", "val")
-"""A split's code is its place here; -1 is no split."""
+"""A split's code is its place here; -1 where there is none."""
 
 
 class Texts(Sequence[str]):
