@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shards.layouts.listed import Location, SourceImage
 
 SPLIT_NAMES = ("train", "val")
-"""A split's code is its place here; -1 where there is none."""
+"""A split's code is its place here, -1 if it is null."""
 
 
 class Texts(Sequence[str]):
@@ -69,7 +69,7 @@ class Codes:
     classes: NDArray[np.int32]
 
     def chosen(self, rows: NDArray[Any]) -> "Codes":
-        """Of some images, by their numbers or a mask."""
+        """The codes of some images, by their numbers or a mask."""
         return Codes(self.splits[rows], self.classes[rows])
 
 
@@ -79,9 +79,9 @@ class ImageTable(Sequence[SourceImage]):
 
     Attributes:
         names: all names that were listed.
-        captions: of each name, its captions, each with a line end after it.
+        captions: the captions of each name, each with a line end after it.
         rows: int64 [count], the place of each image in `names`.
-        codes: of each image.
+        codes: split and class of each image.
         locate: a name → the location of its bytes.
     """
 

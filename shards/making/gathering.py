@@ -66,7 +66,7 @@ class Written:
         return sum(one["reused"] for one in self.made)
 
     def counts(self, what: str) -> Counter[str]:
-        """Of all tars, how often each of the `reasons` or `notes` came."""
+        """How often each of the `reasons` or `notes` came, over all tars."""
         return sum((Counter(one[what]) for one in self.made), Counter[str]())
 
     def told(self, plan: ShardPlan) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _in_processes(
     processes: int,
     sides: Sequence[Sequence[Path]],
 ) -> Iterator[Facts]:
-    """The facts of each plan, in order. Where a process dies, what it left is begun again, three times in all."""
+    """The facts of each plan, in order. After a process died, unfinished tars are begun again, three times in all."""
     if processes == 1:
         yield from map(write_facts, plans, repeat(encoding), repeat(work), sides)
         return
@@ -170,7 +170,7 @@ def _in_processes(
 
 
 def judged(plans: Sequence[ShardPlan], made: Sequence[Facts], work: Path, max_bad_fraction: float) -> Written:
-    """What was made, if not too much of it was skipped; the rows of what was are kept in `work`.
+    """All tars, if not too many images were skipped; the rows of skipped ones are kept in `work`.
 
     Raises:
         UserError: more than the share `max_bad_fraction` of the images was skipped, or a split lost all of its images.

@@ -70,7 +70,7 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
 
 
 def _empty(split: str, images: int, val_fraction: float) -> str:
-    """What is said of an empty split."""
+    """The error for an empty split."""
     mend = "two images or more are needed" if val_fraction else "set shard.val_fraction above 0"
     if split == "train" and images > 1:
         mend = "say what is for training, shard.roles: {val: train}"
@@ -82,7 +82,7 @@ def _empty(split: str, images: int, val_fraction: float) -> str:
 
 
 def write_part(path: Path, plan: ShardPlan, earlier: Sequence[Path]) -> None:
-    """A plan as a file of JSON lines: the tar and the side files of earlier runs, then an image a line."""
+    """A plan as a file of JSON lines: the tar and the side files of earlier runs, then one image per line."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="ascii") as file:
         head = {
             "split": plan.split,

@@ -148,12 +148,12 @@ def reason(error: Exception) -> str:
 
 
 def write_facts(plan: ShardPlan, encoding: Encoding, work: Path, earlier: Sequence[Path] = ()) -> Facts:
-    """`write_shard`, and of what it says only what is small: the side file has the rest."""
+    """Write one tar as `write_shard` does; returns its facts, which are small."""
     return facts_of(plan, write_shard(plan, encoding, work, earlier))
 
 
 def facts_of(plan: ShardPlan, told: Mapping[str, Any]) -> Facts:
-    """Of a tar and its side file's content: samples, pictures that were reused, kinds of members, classes, and how often each
+    """The facts of a tar, from its side file's content: samples, pictures that were reused, kinds of members, classes, and how often each
     reason to skip an image and each guess came."""
     classes = {plan.images[int(row["key"]) - plan.first].cls for row in told["rows"]}
     return {

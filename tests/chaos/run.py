@@ -25,6 +25,7 @@ from tests.chaos.processes import in_session, kill, title, wait_for
 from tests.chaos.project import LARGER, ROOT, STAGES, Project, contents, farthest, make
 from tests.chaos.two_nodes import TwoNodes
 from tests.waiting import matching
+from workspace.settings import read_tree
 
 RESULT = Path("docs/results/chaos.json")
 FAN_OUT = ("shard", "reference", "reconstruct", "tokenize", "sample", "evaluate")
@@ -236,7 +237,8 @@ def shard_of(images: int) -> dict[str, dict[str, Any]]:
     """Settings with so many images to shard, 100 in a tar."""
     shapes = {"train": images - images // 20, "val": images // 20, "image_size": 64}
     shard = {"samples_per_shard": 100, "image_size": 64}
-    return {"shapes": shapes, "shard": shard, "mqvae": {}, "stackformer": {}}
+    model = read_tree(ROOT / "presets" / "tiny.yaml")["mqvae"]["model"] | {"image_size": 64}
+    return {"shapes": shapes, "shard": shard, "mqvae": {"model": model}}
 
 
 def commit() -> str:
