@@ -1,6 +1,7 @@
 """Settings shared by both trainings: their sections of params.yaml inherit them, and the training loop reads them."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -107,18 +108,11 @@ class TrainingSettings(Section):
     """Whether the highest is best, not the lowest."""
 
     def is_better(self, numbers: Mapping[str, float], than: float) -> bool:
-        """Whether a validation is better than one with this number."""
+        """Whether a validation is better than one with this number; any number is better than NaN."""
         new = numbers[self.BEST_BY]
+        if math.isnan(than):
+            return not math.isnan(new)
         return new > than if self.HIGHEST else new < than
-
-    def published_row(self, rows: Sequence[tuple[int, dict[str, float]]]) -> tuple[int, dict[str, float]]:
-        """The validation of the published weights among all (steps done, numbers); the first of equally good ones."""
-        if self.keep == "last":
-            return rows[-1]
-        found = rows[0]
-        for row in rows[1:]:
-            found = row if self.is_better(row[1], found[1][self.BEST_BY]) else found
-        return found
 
     @property
     def micro_batches(self) -> int:

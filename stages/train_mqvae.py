@@ -24,18 +24,16 @@ from reporting.figures import figure4
 from settings.mqvae import MQVAESettings
 from shards.images import ImageShards
 from shards.images.pixels import to_float, to_uint8
-from training.curves import Curves
-from training.loop.start import Start, started
+from training.loop.published import read_published
+from training.loop.start import started
 from training.loop.train import TrainingFolder, train
-from training.mqvae.adversary import first_discriminator
 from training.mqvae.batches import ImageBatches
-from training.mqvae.module import CODEBOOK, MQVAETrainingModule
+from training.mqvae.module import MQVAETrainingModule
+from training.mqvae.start import check_start
 from workflow.card import write_card
 from workflow.running import run_stage
 from workflow.stage import Stage
-from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
-from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
@@ -69,7 +67,8 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
     if settings.init_from is not None:  # what does not fit is known before any worker starts
-        check_start(settings, started(MQVAE(settings.model), settings))
+        model = MQVAE(settings.model)
+        check_start(settings, model, started(model, settings))
     paths = TrainingFolder.of(folder, compute)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # fail before any work if a file is missing
     absolute = settings.replaced(perceptual=settings.perceptual.absolute())
@@ -77,7 +76,7 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
     )
     fit(train_worker, args, compute, folder.root.absolute())
-    steps, final = settings.published_row(Curves(folder.metrics / "validation.tsv", settings.steps).past())
+    steps, final = read_published(folder.work)
     config = settings.model
     parameters = sum(p.numel() for p in MQVAE.from_pretrained(folder.out).parameters())
     facts = MQVAEFacts(
@@ -96,27 +95,6 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     provenance = Provenance(count, settings.model_dump(mode="json"), settings.seed, {})
     counted(scores, shards.manifest.fingerprint, "val", provenance, folder.metrics)
     write_card(folder.out, folder.metrics)
-
-
-def check_start(settings: MQVAESettings, start: Start) -> None:
-    """Say what is not as it was in the weights that a training starts from.
-
-    Raises:
-        UserError: it quantises from the first step on, and has no codebook from there.
-    """
-    for line in start.told:
-        say(line)
-    if settings.loss.adversarial:
-        first_discriminator(settings)
-    if (
-        settings.quantize_start == 0
-        and settings.model.quantizer.kind == "ema"
-        and CODEBOOK not in start.taken
-    ):
-        raise UserError(
-            f"mqvae.quantize_start is 0, and {settings.init_from} has no codebook of {settings.model.num_codes} codes to "
-            "keep; expected ≥ 1, so that a new one starts from a batch's features"
-        )
 
 
 def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:

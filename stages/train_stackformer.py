@@ -22,8 +22,8 @@ from models.stackformer import Stackformer, StackformerConfig
 from models.stackformer.tables import refitted
 from settings.stackformer import StackformerSettings
 from shards.tokens import TokenFacts, TokenShards
-from training.curves import Curves
 from training.loop.parallel import whole_state
+from training.loop.published import read_published
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
 from training.stackformer.batches import TokenBatches, held_out
@@ -73,7 +73,7 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     if config.condition == "text":
         shutil.copyfile(tokens.tokenizer, folder.out / TEXT_TOKENIZER)
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
-    steps, final = settings.published_row(Curves(folder.metrics / "validation.tsv", settings.steps).past())
+    steps, final = read_published(folder.work)
     scores = {name: Score(value, NATS) for name, value in final.items()}
     lengths = (
         tokens.load("val").lengths[: settings.validate_images].tolist() if config.stops else [config.num_kept]

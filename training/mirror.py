@@ -13,8 +13,9 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from training.loop.checkpoints import KEEP, STATE, WRITING, list_checkpoints
+from training.loop.checkpoints import KEEP, WRITING, list_checkpoints
 from workspace.errors import UserError
+from workspace.runs import STATE
 
 
 @contextmanager
@@ -45,15 +46,21 @@ def push(checkpoint: Path, url: str) -> None:
     """Copy a checkpoint's folder below `url`, then remove all but the newest two."""
     with _opened(url) as (files, root):
         target = f"{root}/{checkpoint.name}"
-        if files.exists(target):  # by another number of workers perhaps, in other parts
-            files.rm(target, recursive=True)
+        _remove(files, target)  # by another number of workers perhaps, in other parts
         files.makedirs(target, exist_ok=True)
         names = [path.name for path in sorted(checkpoint.iterdir()) if path.name != STATE]
         for name in (*names, STATE):
             files.put_file(str(checkpoint / name), f"{target}/{name}")
         for old in _whole(files, root)[:-KEEP]:
-            files.rm_file(f"{root}/{old}/{STATE}")
-            files.rm(f"{root}/{old}", recursive=True)
+            _remove(files, f"{root}/{old}")
+
+
+def _remove(files: Any, target: str) -> None:
+    """Remove a checkpoint, if it is there, so that at no moment a part of it looks like a whole one."""
+    if files.exists(f"{target}/{STATE}"):
+        files.rm_file(f"{target}/{STATE}")
+    if files.exists(target):
+        files.rm(target, recursive=True)
 
 
 def pull(url: str, folder: Path) -> None:

@@ -37,9 +37,11 @@ from workspace.links import link_or_copy
 
 RUNS = Path(".runs")
 LINES = "lines.json"
+"""File in a run's folder with the lines to print after its result is published."""
 REGROUP = "regroup"
 """A file in a training's `work`: the group ends after its next checkpoint, so that more workers may continue from there."""
-"""File in a run's folder with the lines to print after its result is published."""
+STATE = "state.json"
+"""The file that makes a folder a checkpoint: written last, removed first."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,10 @@ class RunFolder:
 
             files, path = url_to_fs(url)
             if files.exists(path):
+                for state in files.glob(
+                    f"{path}/*/{STATE}"
+                ):  # first, so that no part looks like a whole checkpoint
+                    files.rm_file(state)
                 files.rm(path, recursive=True)
 
     def earlier(self) -> list["RunFolder"]:
@@ -230,6 +236,8 @@ def publish(source: Path, destination: Path, link: bool) -> None:
             destination.rename(beside / "old")
         whole.rename(destination)
     finally:
+        if (beside / "old").is_dir() and not destination.exists():
+            (beside / "old").rename(destination)
         shutil.rmtree(beside)
 
 

@@ -3,14 +3,27 @@
 Shapes: B images, C channels, H and W in pixels or cells, D features of a cell.
 """
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 
+class GroupNorm(nn.GroupNorm):
+    """torch's, whose backward pass on a CPU crashes where it learns from a channels-last input that needs no gradient: behind
+    frozen parts (torch 2.13). Another layout of the input prevents it.
+    """
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        """[B, C, H, W] → the same shape."""
+        learns_alone = self.weight.requires_grad and not x_BCHW.requires_grad and torch.is_grad_enabled()
+        out_BCHW: Tensor = super().forward(x_BCHW.contiguous() if learns_alone else x_BCHW)
+        return out_BCHW
+
+
 def group_norm(channels: int) -> nn.GroupNorm:
     """GroupNorm with at least 4 channels per group and at most 32 groups; equal to VQGAN's at VQGAN's widths."""
-    return nn.GroupNorm(max(1, min(32, channels // 4)), channels, eps=1e-6)
+    return GroupNorm(max(1, min(32, channels // 4)), channels, eps=1e-6)
 
 
 class ResBlock(nn.Module):

@@ -1,21 +1,33 @@
 """Laws of `keep: best` and `patience`: what is published, when a run stops, and that a resumed run knows what it knew."""
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+import math
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from models.stackformer import Stackformer
 from settings.schedule import schedule_change
 from settings.stackformer import StackformerSettings
+from settings.training import TrainingSettings
+from tests.training import test_mqvae_training as images
 from tests.training import test_stackformer_training as tokens
-from tests.training.test_stackformer_training import TRAINING, OneOf, batches, folder
+from tests.training.test_stackformer_training import CLASSES, TRAINING, OneOf, batches, folder
 from training.curves import Curves
-from training.loop.checkpoints import list_checkpoints
+from training.loop.checkpoints import TENSORS, list_checkpoints, load_checkpoint, save_checkpoint
+from training.loop.published import read_published
+from training.loop.start import freeze
 from training.loop.train import train
-from training.stackformer.batches import TokenBatch
+from training.stackformer.batches import TokenBatch, held_out
 from training.stackformer.module import StackformerTrainingModule
+from workspace.errors import UserError
+from workspace.exact.manifest import read_sealed, write_sealed
+from workspace.runs import STATE
 
 NATS = (5.0, 4.0, 4.5, 4.0, 4.1, 3.0)
 PLAN = TRAINING.replaced(steps=12, validate_every=2, checkpoint_every=3, keep="best", patience=3)
@@ -29,7 +41,7 @@ class Scripted(StackformerTrainingModule):
     def validate(self, step: int) -> dict[str, float]:
         """The next of `NATS`."""
         self.at[step] = {name: tensor.clone() for name, tensor in self.ema.model.state_dict().items()}
-        return {"nats_per_image": NATS[step // 2 - 1]}
+        return {"nats_per_image": NATS[step // 2 - 1] if step % 2 == 0 else 4.2}
 
 
 def scripted(plan: StackformerSettings) -> Scripted:
@@ -54,7 +66,7 @@ def test_the_best_validations_weights_are_published_and_the_run_stops_when_none_
     subject = scripted(PLAN)
     published = train(subject, batches(PLAN), PLAN, OneOf(), folder(tmp_path))
     assert [step for step, _ in rows(tmp_path)] == [2, 4, 6, 8, 10]  # of equal ones the first is the best
-    assert PLAN.published_row(rows(tmp_path)) == (4, {"nats_per_image": 4.0})
+    assert read_published(tmp_path / "work") == (4, {"nats_per_image": 4.0})
     assert same(published, subject.at[4]) and not same(published, subject.at[10])
     again = scripted(PLAN)
     assert same(train(again, batches(PLAN), PLAN, OneOf(), folder(tmp_path)), subject.at[4])
@@ -69,7 +81,7 @@ def test_each_setting_does_its_own_part(changes: dict[str, object], step: int, t
     plan = PLAN.replaced(**changes)
     subject = scripted(plan)
     published = train(subject, batches(plan), plan, OneOf(), folder(tmp_path))
-    assert plan.published_row(rows(tmp_path))[0] == step and same(published, subject.at[step])
+    assert read_published(tmp_path / "work")[0] == step and same(published, subject.at[step])
 
 
 @pytest.mark.parametrize("stop", [3, 5, 7, 9])
@@ -91,10 +103,113 @@ def test_a_resumed_run_stops_at_the_same_step_with_the_same_bits(stop: int, tmp_
 
 
 def test_an_mqvae_is_best_where_its_psnr_is_highest() -> None:
-    from tests.training.test_mqvae_training import TRAINING as PLAN
+    assert images.TRAINING.is_better({"psnr": 12.0}, 10.0) and not images.TRAINING.is_better(
+        {"psnr": 9.0}, 10.0
+    )
 
-    found = [(1, {"psnr": 10.0}), (2, {"psnr": 12.0}), (3, {"psnr": 11.0})]
-    assert PLAN.replaced(keep="best").published_row(found)[0] == 2
+
+@pytest.mark.parametrize("plan", [PLAN, images.TRAINING], ids=["lowest", "highest"])
+def test_any_number_is_better_than_none_and_none_is_never_better(plan: TrainingSettings) -> None:
+    nan = {plan.BEST_BY: math.nan}
+    assert plan.is_better({plan.BEST_BY: 7.0}, math.nan)
+    assert not plan.is_better(nan, 7.0) and not plan.is_better(nan, math.nan)
+
+
+def until(stop: int, plan: StackformerSettings) -> Callable[[int], Sequence[TokenBatch]]:
+    """Batches of a run that is killed before a step."""
+
+    def of(step: int) -> Sequence[TokenBatch]:
+        if step == stop:
+            raise KeyboardInterrupt
+        return batches(plan)(step)
+
+    return of
+
+
+WAYS = {
+    "the last": {"keep": "last", "patience": None},
+    "until it gets no better": {"keep": "last", "patience": 9},
+    "the best": {"keep": "best", "patience": None},
+    "the best until it gets no better": {"keep": "best", "patience": 9},
+}
+
+
+@pytest.mark.parametrize(
+    ("kept", "before", "now"),
+    [
+        *((5, *pair) for pair in itertools.permutations(WAYS, 2)),  # no validation was of these weights
+        *((8, "the last", name) for name in WAYS),
+    ],
+)
+def test_an_adopted_run_publishes_weights_that_it_had_with_their_own_validation(
+    kept: int, before: str, now: str, tmp_path: Path
+) -> None:
+    """Its best is the best of those it looked at, the loaded weights first if it did not look before."""
+    old, new = (PLAN.replaced(**WAYS[name], checkpoint_every=kept) for name in (before, now))
+    first, second = scripted(old), scripted(new)
+    with pytest.raises(KeyboardInterrupt):
+        train(first, until(9, old), old, OneOf(), folder(tmp_path))
+    published = train(second, batches(new), new, OneOf(), folder(tmp_path))
+    steps, numbers = read_published(tmp_path / "work")
+    assert same(published, (first.at | second.at)[steps])
+    assert dict(rows(tmp_path))[steps] == numbers
+    assert (steps == 12) == (new.keep == "last" or NATS[steps // 2 - 1] == 3.0)
+
+
+def test_the_same_of_a_checkpoint_in_parts(tmp_path: Path) -> None:
+    old, new = (PLAN.replaced(**WAYS[name], checkpoint_every=5) for name in ("the last", "the best"))
+    with pytest.raises(KeyboardInterrupt):
+        train(scripted(old), until(9, old), old, OneOf(), folder(tmp_path))
+    path = list_checkpoints(tmp_path / "work")[-1] / STATE
+    state = read_sealed(path)
+    write_sealed(path, state | {"sha256": {TENSORS: state["sha256"]}})
+    second = scripted(new)
+    published = train(second, batches(new), new, OneOf(), folder(tmp_path))
+    assert read_published(tmp_path / "work")[0] == 12 and same(published, second.at[12])
+    assert sorted(second.at) == [5, 6, 8, 10, 12]
+
+
+def test_a_run_on_another_machine_publishes_the_best_of_the_first_one(tmp_path: Path) -> None:
+    """Its checkpoints are there, the curves are not."""
+    plan = PLAN.replaced(patience=None, keep="best", steps=10)
+    first, second = scripted(plan), scripted(plan)
+    with pytest.raises(KeyboardInterrupt):
+        train(first, until(9, plan), plan, OneOf(), folder(tmp_path))
+    shutil.rmtree(tmp_path / "metrics")
+    published = train(second, batches(plan), plan, OneOf(), folder(tmp_path))
+    assert same(published, first.at[4]) and read_published(tmp_path / "work") == (4, {"nats_per_image": 4.0})
+    assert [step for step, _ in rows(tmp_path)] == [4, 10]
+    last = plan.replaced(keep="last")
+    shutil.rmtree(tmp_path / "metrics")
+    third = scripted(last)
+    assert same(train(third, batches(last), last, OneOf(), folder(tmp_path)), third.at[10])
+    assert read_published(tmp_path / "work")[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("adopted", "told"),
+    [
+        ({"optimizer": "muon"}, "has .* learning weights of the optimizer model, expected"),
+        ({"freeze": ["e_p"]}, "has .* learning weights of the optimizer model, expected"),
+        ({"model": dataclasses.replace(TRAINING.model, width=8)}, r"has model/code_head.weight: \[8, 16\], expected \[8, 8\]"),
+    ],
+)  # fmt: skip
+def test_an_adopted_run_with_other_weights_is_refused_in_a_line(
+    adopted: dict[str, object], told: str, tmp_path: Path
+) -> None:
+    subject = tokens.training_module(PLAN)
+    path = save_checkpoint(tmp_path / "RUN" / "work", 3, subject.modules, subject.optimizers)
+    plan = PLAN.replaced(**adopted)
+    torch.manual_seed(0)
+    model = Stackformer(dataclasses.replace(CLASSES, network=plan.model))
+    freeze(model, plan.freeze, "stackformer.freeze")
+    other = StackformerTrainingModule(
+        model, plan, held_out(tokens.tokens(), CLASSES, 21), torch.device("cpu")
+    )
+    with pytest.raises(
+        UserError, match=rf"^the checkpoint step-000000003 {told}.*workspace.runs drop RUN` and run again"
+    ):
+        load_checkpoint(path, other.modules, other.optimizers)
 
 
 def test_more_steps_are_said_to_raise_the_rate_again() -> None:

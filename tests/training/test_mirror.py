@@ -2,14 +2,17 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from tests.training import test_mqvae_training as images
-from training.loop.checkpoints import STATE, list_checkpoints
+from training.loop.checkpoints import list_checkpoints
 from training.loop.train import TrainingFolder, train
 from training.mirror import pull, push
 from workspace.errors import UserError
+from workspace.runs import STATE
 
 LOOP = images.TRAINING.replaced(steps=8, checkpoint_every=2, validate_every=8)
 
@@ -49,3 +52,32 @@ def test_the_mirror_keeps_the_newest_two_and_a_torn_one_is_no_checkpoint(tmp_pat
 def test_a_url_that_nothing_here_can_open_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="compute.checkpoints is nowhere://x: Protocol not known"):
         push(tmp_path, "nowhere://x")
+
+
+class Torn(Exception):
+    """What ends a copy in the middle."""
+
+
+def test_no_part_of_a_checkpoint_that_is_replaced_or_removed_looks_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever call to the other place is the last one before a kill."""
+    there = tmp_path / "there"
+    learn(tmp_path / "run", f"file://{there}")
+    newest = list_checkpoints(tmp_path / "run" / "work")[-1]
+    whole = {path.name: path.read_bytes() for path in newest.iterdir()}
+    for name in ("rm", "rm_file", "put_file", "makedirs"):
+
+        def torn(self: LocalFileSystem, *given: Any, name: str = name, **named: Any) -> None:
+            if name == "rm":  # files go one by one, in no order that we choose
+                (there / newest.name / "state.safetensors").unlink()
+            raise Torn(name)
+
+        with monkeypatch.context() as patched, pytest.raises(Torn, match=name):
+            patched.setattr(LocalFileSystem, name, torn)
+            push(newest, f"file://{there}")
+        sealed = [path.parent for path in there.glob(f"*/{STATE}")]
+        if there / newest.name in sealed:
+            assert {path.name: path.read_bytes() for path in (there / newest.name).iterdir()} == whole
+        push(newest, f"file://{there}")
+        assert {path.name: path.read_bytes() for path in (there / newest.name).iterdir()} == whole

@@ -4,7 +4,8 @@ It is a module of its own in every checkpoint, so that a resumed run knows what 
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ class Best(nn.Module):
     Args:
         average: the averaged weights that are validated.
         settings: what is better, what is kept, and how long to wait.
+
+    Attributes:
+        starts_late: whether the loaded weights are still to be looked at, because the run that wrote them did not look.
     """
 
     step: Tensor
@@ -27,10 +31,18 @@ class Best(nn.Module):
     def __init__(self, average: nn.Module, settings: TrainingSettings) -> None:
         super().__init__()
         self.settings, self.average = settings, [average]  # in a list: it does not belong to this module
+        self.starts_late = False
         self.model = copy.deepcopy(average).cpu() if settings.keep == "best" else None
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
         self.register_buffer("value", torch.zeros((), dtype=torch.float64))
         self.register_buffer("waited", torch.zeros((), dtype=torch.int64))
+
+    def take_over(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from a checkpoint's state; start late where an adopted run did not keep what is looked for now."""
+        own = {name: state[name] for name in self.state_dict() if name in state}
+        self.starts_late = len(own) < len(self.state_dict())
+        if not self.starts_late:
+            self.load_state_dict(own)
 
     @torch.no_grad()
     def look(self, done: int, numbers: Mapping[str, float]) -> None:
@@ -38,11 +50,23 @@ class Best(nn.Module):
         if self.step > 0 and not self.settings.is_better(numbers, float(self.value)):
             self.waited += 1
             return
+        self.starts_late = False
         self.step.fill_(done)
         self.value.fill_(numbers[self.settings.BEST_BY])
         self.waited.zero_()
         if self.model is not None:
             self.model.load_state_dict(self.average[0].state_dict())
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Within the block the averaged weights are the best ones, for a validation of these."""
+        assert self.model is not None
+        average, now = self.average[0], copy.deepcopy(self.average[0].state_dict())
+        average.load_state_dict(self.model.state_dict())
+        try:
+            yield
+        finally:
+            average.load_state_dict(now)
 
     @property
     def enough(self) -> bool:

@@ -22,10 +22,11 @@ from training.loop.parts import read_parts
 from workspace.errors import UserError
 from workspace.exact.manifest import read_sealed, sha256_file, write_sealed
 from workspace.progress import say
+from workspace.runs import STATE
 
 KEEP = 2
 KERNELS = ("fused", "foreach")
-STATE, TENSORS, WRITING = "state.json", "state.safetensors", ".writing-"
+TENSORS, WRITING = "state.safetensors", ".writing-"
 
 
 def save_checkpoint(
@@ -155,10 +156,10 @@ def load_checkpoint(
     """Restore modules and optimisers in place; returns the number of finished steps.
 
     Raises:
-        UserError: its bytes have changed since it was written.
-        RuntimeError: the tensors do not fit the modules.
+        UserError: its bytes have changed since it was written, or what is trained now has other weights.
     """
     state = _check(path)
+    _require_weights(path, state, optimizers)
     split = is_split(modules)
     if split or isinstance(state["sha256"], dict):
         tensors = read_parts(path, modules, optimizers, split)
@@ -166,8 +167,11 @@ def load_checkpoint(
         tensors = load_file(path / TENSORS)
     for name, module in modules.items():
         values = _under(tensors, f"module/{name}/")
-        if values or not isinstance(module, Best):  # an adopted run may not have looked for its best
-            module.load_state_dict(values)
+        if isinstance(module, Best):
+            module.take_over(values)
+            continue
+        _require_shapes(path, name, values, module.state_dict())
+        module.load_state_dict(values)
     for name, optimizer in optimizers.items():
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _under(tensors, f"optimizer/{name}/").items():
@@ -182,6 +186,30 @@ def load_checkpoint(
         scaler.load_state_dict(state["scaler"])
     step: int = state["step"]
     return step
+
+
+def _require_weights(path: Path, state: Mapping[str, Any], optimizers: Mapping[str, Optimizer]) -> None:
+    """Check that the same weights learn as when the checkpoint was written, which an adopted run may have changed."""
+    for name, optimizer in optimizers.items():
+        there = [len(group["params"]) for group in state["optimizers"].get(name, ())]
+        here = [len(group["params"]) for group in optimizer.param_groups]
+        if there != here:
+            raise _other(path, f"{sum(there)} learning weights of the optimizer {name}, expected {sum(here)}")
+
+
+def _require_shapes(path: Path, module: str, there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:
+    shapes = [{name: list(tensor.shape) for name, tensor in state.items()} for state in (there, here)]
+    for name in dict.fromkeys([*shapes[0], *shapes[1]]):
+        found, expected = (state.get(name, "no such weight") for state in shapes)
+        if found != expected:
+            raise _other(path, f"{module}/{name}: {found}, expected {expected}")
+
+
+def _other(path: Path, what: str) -> UserError:
+    return UserError(
+        f"the checkpoint {path.name} has {what}: it was written under other settings; set back what was changed, or forget it "
+        f"with `python -m workspace.runs drop {path.parent.parent.name}` and run again"
+    )
 
 
 def _lay_out(optimizer: Optimizer) -> None:

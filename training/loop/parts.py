@@ -81,7 +81,7 @@ class PartsWriter:
 def read_parts(
     path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer], split: bool
 ) -> dict[str, Tensor]:
-    """A checkpoint's tensors, each split as the module's, or the optimiser's weight, is now.
+    """A checkpoint's tensors, as far as it has them, each split as the module's, or the optimiser's weight, is now.
 
     Args:
         path: the checkpoint, whole or in parts.
@@ -92,15 +92,16 @@ def read_parts(
     from torch.distributed.checkpoint import HuggingFaceStorageReader, load
 
     storage = HuggingFaceStorageReader(str(path))
+    stored = storage.read_metadata().state_dict_metadata
     found: dict[str, Tensor] = {}
     for name, module in modules.items():
-        state = module.state_dict()
-        found |= {f"module/{name}/{key}": torch.empty_like(value) for key, value in state.items()}
+        state = {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
+        found |= {key: torch.empty_like(value) for key, value in state.items() if key in stored}
     weights = {
         name: [weight for group in optimizer.param_groups for weight in group["params"]]
         for name, optimizer in optimizers.items()
     }
-    for key, there in storage.read_metadata().state_dict_metadata.items():
+    for key, there in stored.items():
         if key.startswith("optimizer/"):
             _, name, index, _ = key.split("/", 3)
             weight, size = weights[name][int(index)].detach(), there.size  # type: ignore[union-attr]

@@ -3,12 +3,14 @@
 import json
 import math
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from settings.training import TrainingSettings
 from training.curves import Curves, LiveView
 from training.events import Events
 from training.loop.best import Best
+from training.loop.published import write_published
 from workspace.progress import Progress
 
 if TYPE_CHECKING:
@@ -60,13 +62,41 @@ class Recorder:
                 self.events.add(done, "train", row)
             self._clock, self._counted = now, done
         if self.settings.validates(done):
-            numbers = training_module.validate(done)
-            self.validation.add(done, numbers)
-            self.best.look(done, self.validation.past()[-1][1])
-            self.live.add(done, "validation", numbers)
-            self.events.add(done, "validation", numbers)
-            self.events.picture(done, self.pictures / f"step-{done:07d}.png")
+            self.best.look(done, self._validated(done, training_module))
             self._clock, self._counted = time.monotonic(), done
+
+    def _validated(self, done: int, training_module: Any) -> dict[str, float]:
+        """The validation after `done` steps, as the curves have it from now on."""
+        numbers = training_module.validate(done)
+        self.validation.add(done, numbers)
+        self.live.add(done, "validation", numbers)
+        self.events.add(done, "validation", numbers)
+        self.events.picture(done, self.pictures / f"step-{done:07d}.png")
+        return dict(self.validation.past())[done]
+
+    def lacks(self, start: int) -> bool:
+        """Whether loaded weights that may be published, or must be beaten, have no validation in the curves.
+
+        So it is on another machine than the checkpoint's, and in an adopted run that had not looked for its best.
+        """
+        ends = start >= self.settings.steps or self.best.enough
+        return (ends or self.best.starts_late) and start not in dict(self.validation.past())
+
+    def catch_up(self, start: int, training_module: Any) -> None:
+        """Look at the loaded weights, which an adopted run takes for its best so far; validate them where `lacks` says so."""
+        past = dict(self.validation.past())
+        if self.best.model is not None and int(self.best.step) not in {0, *past}:
+            with self.best.shown():
+                self._validated(int(self.best.step), training_module)
+        numbers = self._validated(start, training_module) if self.lacks(start) else past.get(start)
+        if self.best.starts_late and numbers is not None:
+            self.best.look(start, numbers)
+
+    def publish(self, folder: Path) -> None:
+        """Note which validation the published weights had."""
+        past = dict(self.validation.past())
+        steps = max(past) if self.best.model is None else int(self.best.step)
+        write_published(folder, steps, past[steps])
 
     def close(self) -> None:
         """Close the bar, DVCLive and the event files."""

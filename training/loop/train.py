@@ -165,6 +165,7 @@ def train(
                 optimizer.share(workers.rank, workers.size, reducer(workers.size))
         recorder = Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
         keeper = _Keeper(training_module, modules, workers, folder)
+        _catch_up(recorder, training_module, start, workers, keeper.split)
         try:
             skipped = 0
             for step in range(start, start if best.enough else settings.steps):
@@ -186,10 +187,29 @@ def train(
                     keeper.wait()
                     raise RegroupError("there is room for more workers")
             keeper.wait()
+            if recorder is not None:
+                recorder.publish(folder.work)
         finally:
             if recorder is not None:
                 recorder.close()
     return best.published
+
+
+def _catch_up(
+    recorder: Recorder | None,
+    training_module: TrainingModule[Batch_contra],
+    start: int,
+    workers: Workers,
+    split: bool,
+) -> None:
+    """Look at the weights that were loaded; where they are split, and rank 0 validates them, it needs the others' parts."""
+    if not start:
+        return
+    lacks = from_first(int(recorder is not None and recorder.lacks(start)), workers.size, workers.device)
+    if recorder is not None:
+        recorder.catch_up(start, training_module)
+    elif split and lacks:
+        training_module.validate(start)
 
 
 def _is_enough(best: Best, settings: TrainingSettings, workers: Workers) -> bool:

@@ -15,7 +15,7 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from training.loop.checkpoints import list_checkpoints
-from training.loop.parallel import whole
+from training.loop.parallel import local, whole
 from workspace.errors import UserError
 
 Admit = Callable[[Mapping[str, Tensor]], Tensor]
@@ -99,9 +99,16 @@ def unwatched(numbers: Mapping[str, Tensor]) -> Tensor:
 
 def gradient_norm(*optimizers: Optimizer) -> Tensor:
     """The norm of all gradients of the optimisers' weights, a scalar; 0 without gradients."""
-    groups = [group["params"] for optimizer in optimizers for group in optimizer.param_groups]
-    gradients = [weight.grad for weights in groups for weight in weights if weight.grad is not None]
-    return whole(nn.utils.get_total_norm(gradients)) if gradients else groups[0][0].new_zeros(())
+    weights = weights_of(*optimizers)
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    return whole(nn.utils.get_total_norm(gradients)) if gradients else local(weights[0]).new_zeros(())
+
+
+def weights_of(*optimizers: Optimizer) -> list[Tensor]:
+    """All weights of the optimisers, of which at least one learns; where parts are frozen, groups may be empty."""
+    return [
+        weight for optimizer in optimizers for group in optimizer.param_groups for weight in group["params"]
+    ]
 
 
 def unscale(scaler: GradScaler, optimizers: Collection[Optimizer]) -> dict[str, Tensor]:
@@ -109,8 +116,20 @@ def unscale(scaler: GradScaler, optimizers: Collection[Optimizer]) -> dict[str, 
     if not scaler.is_enabled():
         return {}
     for optimizer in optimizers:
-        scaler.unscale_(optimizer)
-    return {"loss_scale": scale_of(scaler, optimizer.param_groups[0]["params"][0])}
+        if has_gradients(optimizer):
+            scaler.unscale_(optimizer)
+    return {"loss_scale": scale_of(scaler, local(weights_of(*optimizers)[0]))}
+
+
+def has_gradients(*optimizers: Optimizer) -> bool:
+    """Whether any weight has a gradient; in a step in which all that learns is bypassed or frozen, none has."""
+    return any(weight.grad is not None for weight in weights_of(*optimizers))
+
+
+def update_scale(scaler: GradScaler, optimizers: Collection[Optimizer]) -> None:
+    """Raise or lower the loss scale after a step; without any gradient there is nothing to judge it by."""
+    if has_gradients(*optimizers):
+        scaler.update()
 
 
 def scale_of(scaler: GradScaler, like: Tensor) -> Tensor:

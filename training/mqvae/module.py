@@ -26,7 +26,16 @@ from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.parallel import replicated
 from training.loop.schedules import anneal, set_learning_rate
 from training.loop.start import Start
-from training.loop.watch import Admit, finite, gradient_norm, scale_of, step_if, unscale, unwatched
+from training.loop.watch import (
+    Admit,
+    finite,
+    gradient_norm,
+    scale_of,
+    step_if,
+    unscale,
+    unwatched,
+    update_scale,
+)
 from training.mqvae.adversary import Judge, first_discriminator
 from workspace.exact.seeds import hashed, step_seed
 
@@ -240,12 +249,15 @@ class MQVAETrainingModule:
     def _backward(
         self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float
     ) -> None:
-        """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image."""
-        roots, gradients = [recovered_BCHW], [self.scaler.scale(gradient_BCHW)]
-        if commitment.requires_grad:
-            gradient = self.scaler.scale(torch.full_like(commitment, share))
-            roots, gradients = [*roots, commitment], [*gradients, gradient]
-        torch.autograd.backward(roots, gradients)
+        """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image.
+
+        With frozen parts the image or the commitment may depend on nothing that learns; before `quantize_start`, both.
+        """
+        losses = [(recovered_BCHW, gradient_BCHW), (commitment, torch.full_like(commitment, share))]
+        learned = [loss for loss in losses if loss[0].requires_grad]
+        if learned:
+            roots, gradients = zip(*learned, strict=True)
+            torch.autograd.backward(roots, [self.scaler.scale(gradient) for gradient in gradients])
 
     def finish_step(
         self, step: int, reduce: Reduce, admit: Admit = unwatched
@@ -278,7 +290,7 @@ class MQVAETrainingModule:
             if isinstance(module, ScoreNorm):
                 module.settle(reduce, fine)
         numbers = self._update_codebook(step, reduce, admit)
-        self.scaler.update()
+        update_scale(self.scaler, self.optimizers.values())
         self.ema.update(step)
         self._codebook_batches.clear()
         return {"gradient_norm": norm, "learning_rate": rate, **numbers, **scale}

@@ -17,7 +17,7 @@ from settings.stackformer import StackformerSettings
 from training.loop.ema import Ema
 from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.parallel import replicated, split
-from training.loop.watch import Admit, gradient_norm, step_if, unscale, unwatched
+from training.loop.watch import Admit, gradient_norm, step_if, unscale, unwatched, update_scale
 from training.stackformer.batches import TokenBatch
 
 
@@ -116,7 +116,7 @@ class StackformerTrainingModule:
             step_if(
                 optimizer, fine
             )  # not `if fine:`, which would make the host wait for the GPU in every step
-        self.scaler.update()
+        update_scale(self.scaler, self.optimizers.values())
         self.ema.update(step)
         return {"gradient_norm": norm, "learning_rate": rate, **scale}
 
