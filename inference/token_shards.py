@@ -59,7 +59,8 @@ def learn_captions(settings: TokenizeSettings, shards: ImageShards, path: Path) 
         UserError: no training captions, or an image with more than 255.
     """
     found = {
-        split: [captions for tar in shards.paths(split) for captions in captions_of(tar)] for split in SPLITS
+        split: [captions for tar in shards.paths(split) for captions in captions_of(shards.tar(tar))]
+        for split in SPLITS
     }
     train = [caption for captions in found["train"] for caption in captions]
     text = TextTokenizer.train(train, settings.text_vocab)

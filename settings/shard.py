@@ -54,6 +54,15 @@ class ShardSettings(Section):
         description="glob that selects from a folder of tars: 'train-{000..099}.tar'; null takes all",
     )
 
+    home: str | None = Field(
+        default=None,
+        description="folder for the tars, which DVC then tracks by their manifest; null: beside it, hashed by DVC",
+    )
+
+    def homes(self) -> list[Path]:
+        """Where the tars are moved to."""
+        return [] if self.home is None else [Path(self.home)]
+
     @property
     def reading(self) -> Reading:
         """The settings that the source's readers take."""
@@ -61,7 +70,7 @@ class ShardSettings(Section):
         return Reading(self.roles, tables, self.columns, self.tars)
 
     def check(self, where: str, compute: Compute) -> None:
-        """Check that the source is given and does not contain this repository."""
+        """Check that the source is given and does not contain this repository, and where the tars may be."""
         if not self.source.strip():
             raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
         here = Path.cwd()
@@ -69,3 +78,22 @@ class ShardSettings(Section):
             raise UserError(
                 f"{where}.source {self.source} contains this repository; expected a folder with only images"
             )
+        if self.home is not None:
+            _check_home(f"{where}.home", self.home, here / self.source)
+
+
+def _check_home(setting: str, home: str, source: Path) -> None:
+    """UserError if a home is not a path, or is one in which the tars would be taken for something else."""
+    if not home.strip() or len(home.splitlines()) != 1:
+        raise UserError(
+            f"{setting} is {home!r}; expected a folder in one line, or null: the tars beside their manifest"
+        )
+    if "://" in home:
+        raise UserError(f"{setting} is {home}; expected a folder, not a URL")
+    place = Path(home).resolve()
+    if place.exists() and not place.is_dir():
+        raise UserError(f"{setting} is {home}, which is a file; expected a folder")
+    if source.resolve() in (place, *place.parents):
+        raise UserError(
+            f"{setting} {home} is inside shard.source, which would then hold the tars; expected another folder"
+        )

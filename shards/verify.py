@@ -54,7 +54,7 @@ def verify_images(shards: ImageShards) -> str:
                 f"{shards.folder}, split {split}: {found:,} images, its manifest says {shards.count(split):,}: {REMAKE}"
             )
         for path in track(shards.paths(split), split, "tars"):
-            samples = list(read_shard(path))
+            samples = list(read_shard(path if shards.home.at is None else shards.verified(path)))
             rows = index.indices_of(path)
             if len(samples) != len(rows):
                 raise UserError(f"{path}: {len(samples):,} images, its index says {len(rows):,}: {REMAKE}")

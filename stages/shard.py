@@ -26,6 +26,7 @@ from shards.making.gathering import Written, classes_of, judged, write_index, wr
 from shards.making.pictures import Encoding
 from shards.making.plans import ShardPlan, plan_shards, read_part, write_part
 from shards.making.reuse import earlier_sides
+from shards.making.settling import place, settle, told_to_settle
 from shards.making.sources import list_source
 from shards.making.splits import with_splits
 from shards.making.writing import Facts, write_facts, write_image_manifest, write_lines
@@ -34,7 +35,6 @@ from workflow.running import run_stage
 from workflow.stage import Stage
 from workspace.errors import UserError
 from workspace.exact.manifest import write_json
-from workspace.links import link_or_copy
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
@@ -74,15 +74,17 @@ def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFo
     written = written_by(settings, compute, plans, folder)
     check_classes(source, classes_of(written.of("train")), folder.work / SKIPPED)
     for plan in plans:
-        made = plan.tar(folder.out)
-        made.parent.mkdir(exist_ok=True)
-        link_or_copy(plan.tar(folder.work), made)
+        place(plan.tar(folder.work), plan.tar(folder.out))
     kept = {split: write_index(folder.out, split, written) for split in SPLITS}
     write_lines(folder.out / SKIPPED, chain(written.skipped(), dropped))
     if written.summary:
         folder.say_when_published(f"{written.summary}; see {{out}}/{SKIPPED}")
     facts = facts_of(settings, source, written)
-    write_image_manifest(folder.out, facts, source.made_from)
+    manifest = write_image_manifest(folder.out, facts, source.made_from)
+    if settings.home is not None:
+        settle(folder.out, manifest, settings.home, folder.work)
+    elif (told := told_to_settle(manifest)) != "":
+        say(told)
     skipped = written.counts("reasons").total() + len(dropped)
     found = {"seen": len(source.images) + len(dropped), **facts.counts, "skipped": skipped}
     assert found["seen"] == sum(facts.counts.values()) + found["skipped"], found
@@ -202,7 +204,17 @@ def facts_of(settings: ShardSettings, source: Source, written: Written) -> Image
     )
 
 
-STAGE = Stage("shard", __doc__, ShardSettings, Inputs, run, sources, check_source, reuses=True)
+STAGE = Stage(
+    "shard",
+    __doc__,
+    ShardSettings,
+    Inputs,
+    run,
+    sources,
+    check_source,
+    reuses=True,
+    homes=ShardSettings.homes,
+)
 
 if __name__ == "__main__":
     run_stage("shard")

@@ -135,6 +135,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
         look = None
     else:
         settings, compute, look = _whole_file(stage, arguments.params)
+    _check_homes(stage, settings, [out] if metrics is None else [out, metrics])
     identity = _identity(stage, settings, inputs)
     forced = arguments.force or is_forced()
     reuses = stage.reuses and not forced
@@ -179,6 +180,18 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
         elif reuses and not ad_hoc:
             forget_others(folder)
     say(f"[{name}] → {out}")
+
+
+def _check_homes(stage: Stage[S, I], settings: S, outputs: Sequence[Path]) -> None:
+    """UserError if a folder that a stage writes to is inside one of its outputs, which is replaced as a whole."""
+    for home in stage.homes(settings):
+        place = home.resolve()
+        for output in outputs:
+            if output.resolve() in (place, *place.parents):
+                raise UserError(
+                    f"{stage.settings.SECTION}.home {home} is inside {output}, which is replaced as a whole; expected a folder "
+                    "outside of it"
+                )
 
 
 def _own_sections(stage: Stage[S, I], path: Path, changes: Sequence[str]) -> tuple[S, Compute]:

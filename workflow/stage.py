@@ -54,6 +54,7 @@ class Stage(Generic[S, I]):
         run: does the work, from (settings, compute, inputs, folder).
         sources: data that it reads besides its inputs, identified by names, sizes and times.
         weights: trained weights that it reads besides its inputs, files or folders, identified by their bytes.
+        homes: folders that it writes to besides its outputs, which must not contain them.
         preflight: checks the whole params file and the data before any work; raises UserError.
         reuses: whether to keep the last finished run until this one is done, because it reuses its results.
         options: options that set settings.
@@ -69,6 +70,7 @@ class Stage(Generic[S, I]):
     reuses: bool = False
     options: Options = Options()
     weights: Callable[[S], Sequence[Path]] = no_sources
+    homes: Callable[[S], Sequence[Path]] = no_sources
 
 
 def stage_named(name: str) -> Stage[Any, Any]:

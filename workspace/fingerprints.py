@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from workspace.errors import UserError
+from workspace.exact.homes import HOME, beside
 from workspace.exact.manifest import (
     NAME,
     Manifest,
@@ -76,18 +77,19 @@ def _artifact_fingerprint(folder: Path, listing: str) -> str | None:
 
 
 def is_published(folder: Path) -> bool:
-    """Whether a folder holds exactly the files of its sealed manifest, with their stated bytes."""
+    """Whether a folder holds exactly the files of its sealed manifest, with their stated bytes; not asked of tars elsewhere."""
     try:
         kind_of(folder)
         manifest = validated(Manifest, read_sealed(folder / NAME), str(folder / NAME))
     except UserError:
         return False
     root = os.path.join(folder, "")
+    near = beside(folder, manifest.kind, manifest.files)
     found = {path.removeprefix(root) for path in _files(root)} - {NAME}
-    found -= {CARD} - manifest.files.keys()
-    return found == manifest.files.keys() and all(
+    found -= {CARD, HOME} - manifest.files.keys()
+    return found == near.keys() and all(
         os.stat(folder / name).st_size == entry.bytes and sha256_file(folder / name) == entry.sha256
-        for name, entry in manifest.files.items()
+        for name, entry in near.items()
     )
 
 

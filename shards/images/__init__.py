@@ -13,6 +13,7 @@ from shards.images.reading import (
     decode,
     read_shard,
     shard_path,
+    tar_name,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "decode",
     "read_shard",
     "shard_path",
+    "tar_name",
 ]

@@ -14,12 +14,14 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.images.home import Home
 from shards.images.index import REMAKE, IndexRow, IndexTable, index_files
 from shards.images.opening import NO_IMAGE, opened
 from workspace.errors import UserError
@@ -134,12 +136,12 @@ def _attributes(key: str, data: bytes) -> dict[str, str]:
 class _OpenTar:
     """A tar's descriptor; closed when the last reader lets go of it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.descriptor = path, -1
+    def __init__(self, path: Path, remake: str) -> None:
+        self.path, self.remake, self.descriptor = path, remake, -1
         try:
             self.descriptor = os.open(path, os.O_RDONLY)
         except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist: {REMAKE}") from error
+            raise UserError(f"{path} does not exist: {remake}") from error
 
     def __del__(self) -> None:
         """Close it."""
@@ -149,10 +151,10 @@ class _OpenTar:
     def member(self, name: str, offset: int, length: int, crc: int) -> bytes:
         """A member's bytes; UserError where the tar ends before them, or they are not those that were written."""
         if offset + length > os.fstat(self.descriptor).st_size:
-            raise UserError(f"{self.path} ends inside {name}: {REMAKE}")
+            raise UserError(f"{self.path} ends inside {name}: {self.remake}")
         data = os.pread(self.descriptor, length, offset)
         if zlib.crc32(data) != crc:
-            raise UserError(f"{self.path}: {name} was changed: {REMAKE}")
+            raise UserError(f"{self.path}: {name} was changed: {self.remake}")
         return data
 
 
@@ -162,9 +164,9 @@ class ImageIndex:
     Its memory does not grow with the number of samples: the index is mapped, and only the last tars stay open.
     """
 
-    def __init__(self, folder: Path, split: str, shard_sizes: tuple[int, ...]) -> None:
-        self.folder, self.split, self.shard_sizes = folder, split, shard_sizes
-        self.table = IndexTable(folder, split, shard_sizes)
+    def __init__(self, home: Home, split: str, shard_sizes: tuple[int, ...]) -> None:
+        self.home, self.split, self.shard_sizes = home, split, shard_sizes
+        self.table = IndexTable(home.folder, split, shard_sizes)
         self._open: dict[int, _OpenTar] = {}
         self._lock = threading.Lock()
 
@@ -172,9 +174,9 @@ class ImageIndex:
         """Samples in the split."""
         return len(self.table)
 
-    def __reduce__(self) -> tuple[type["ImageIndex"], tuple[Path, str, tuple[int, ...]]]:
+    def __reduce__(self) -> tuple[type["ImageIndex"], tuple[Home, str, tuple[int, ...]]]:
         """Opened again where it arrives."""
-        return ImageIndex, (self.folder, self.split, self.shard_sizes)
+        return ImageIndex, (self.home, self.split, self.shard_sizes)
 
     def indices_of(self, tar: Path) -> range:
         """Which samples lie in this tar."""
@@ -200,13 +202,16 @@ class ImageIndex:
     def _tar(self, number: int) -> _OpenTar:
         """A tar, opened; the one that was not asked for longest is let go of, with its part of the index."""
         with self._lock:
-            found = self._open.pop(number, None) or _OpenTar(shard_path(self.folder, self.split, number))
+            found = self._open.pop(number, None) or self._opened(number)
             self._open[number] = found
             if len(self._open) > MOST_OPEN:
                 oldest = next(iter(self._open))
                 del self._open[oldest]
                 self.table.forget(oldest)
         return found
+
+    def _opened(self, number: int) -> _OpenTar:
+        return _OpenTar(self.home.tar(tar_name(self.split, number)), self.home.remake)
 
     def close(self) -> None:
         """Close the tars that were opened."""
@@ -247,8 +252,13 @@ class ImageShards:
             )
         return cls(folder, manifest, facts)
 
+    @cached_property
+    def home(self) -> Home:
+        """Where the tars are."""
+        return Home.of(self.folder, self.manifest)
+
     def paths(self, split: str) -> list[Path]:
-        """The split's tars, in order."""
+        """The split's tars, in order, as if beside the manifest: `tar` says where one is."""
         return [shard_path(self.folder, split, number) for number in range(len(self.facts.shards[split]))]
 
     def count(self, split: str) -> int:
@@ -257,7 +267,7 @@ class ImageShards:
 
     def index(self, split: str) -> ImageIndex:
         """The split as a list."""
-        return ImageIndex(self.folder, split, self.facts.shards[split])
+        return ImageIndex(self.home, split, self.facts.shards[split])
 
     def samples(self, path: Path) -> Iterator[ImageSample]:
         """Every sample of one of its tars, in order, its checksum verified.
@@ -270,8 +280,21 @@ class ImageShards:
 
     def encoded(self, path: Path) -> Iterator[Encoded]:
         """The same samples, each as `decode` takes it."""
-        verify_file(self.folder, self.manifest, f"{path.parent.name}/{path.name}")
-        yield from read_samples(path)
+        yield from read_samples(self.verified(path))
+
+    def tar(self, path: Path) -> Path:
+        """The file of one of its tars; UserError if it is not there."""
+        return self.home.tar(f"{path.parent.name}/{path.name}")
+
+    def verified(self, path: Path) -> Path:
+        """The same file, its SHA-256 compared with the manifest's.
+
+        Raises:
+            UserError: the tar was changed since it was written.
+        """
+        name, there = f"{path.parent.name}/{path.name}", self.tar(path)
+        verify_file(self.folder, self.manifest, name, there)
+        return there
 
     def require(self, image_size: int) -> None:
         """Check that the images have this size.
@@ -288,7 +311,12 @@ class ImageShards:
 
 def shard_path(folder: Path, split: str, number: int) -> Path:
     """The path of a split's tar."""
-    return folder / split / f"{number:06d}.tar"
+    return folder / tar_name(split, number)
+
+
+def tar_name(split: str, number: int) -> str:
+    """A tar's name in the manifest."""
+    return f"{split}/{number:06d}.tar"
 
 
 def read_shard(path: Path) -> Iterator[ImageSample]:

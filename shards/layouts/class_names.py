@@ -12,7 +12,7 @@ from shards.layouts.names import counted
 from shards.layouts.tables import lines_of
 from shards.layouts.walking import Files
 from workspace.errors import UserError
-from workspace.exact.manifest import parse_json
+from workspace.exact.json_text import parse_json
 
 FILES = frozenset({
     "classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "names.txt", "classes.json", "class_names.json",

@@ -14,7 +14,7 @@ from shards.layouts.reading import FOLDER, Reading
 from shards.layouts.tables import lines_of
 from shards.layouts.tars import MASK_WORDS
 from workspace.errors import UserError
-from workspace.exact.manifest import parse_json
+from workspace.exact.json_text import parse_json
 
 LOSSLESS = ("png", "tif", "tiff", "bmp", "gif")
 """Extensions of label maps as well as photographs: beside another picture they are not the image."""

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from workspace.errors import UserError
-from workspace.exact.manifest import parse_json
+from workspace.exact.json_text import parse_json
 
 MOST_TABLE_BYTES = 1 << 30
 SUFFIXES = (".csv", ".tsv", ".txt", ".lst", ".jsonl", ".ndjson", ".json", ".parquet")

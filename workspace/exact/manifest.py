@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,14 +19,13 @@ from typing import Any, TypeVar, cast
 from pydantic import TypeAdapter, ValidationError
 
 from workspace.errors import UserError
+from workspace.exact.homes import HOME, STREAMED, beside
+from workspace.exact.json_text import parse_json
 
 SCHEMA = 3
 NAME = "manifest.json"
 SEAL = "checksum"
 MOST_JSON_BYTES = 1 << 26
-MOST_NESTING = 32
-STREAMED = ".tar"
-"""Files that `read_manifest` does not hash, because the worker that reads one checks it while reading."""
 MAPPED, MOST_HASHED = (".index.npy", ".sources.txt"), 1 << 26
 """Files that it does not hash either if they are larger than this: their readers check the parts that they read."""
 
@@ -157,38 +156,6 @@ def read_json(path: Path, most_bytes: int = MOST_JSON_BYTES) -> Any:
     return parse_json(path.read_bytes(), str(path))
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
-    """JSON text → its value; the caller must bound the text's size.
-
-    Args:
-        text: the JSON; bytes are UTF-8.
-        where: the source of the text, for the error.
-
-    Raises:
-        UserError: it is not JSON (NaN is not allowed), or nested deeper than 32 levels.
-    """
-    try:
-        value = json.loads(text if isinstance(text, str) else text.decode(), parse_constant=_no_constant)
-    except RecursionError:
-        raise UserError(f"{where} is nested deeper than {MOST_NESTING} levels") from None
-    except ValueError as error:
-        raise UserError(f"{where} is not JSON: {' '.join(str(error).split())}") from error
-    level = [value]
-    for _ in range(MOST_NESTING):
-        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, (dict, list))]
-        if not level:
-            return value
-    raise UserError(f"{where} is nested deeper than {MOST_NESTING} levels")
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file with a checksum of its content."""
     write_json(path, sealed(value))
@@ -260,6 +227,7 @@ def write_manifest(
 ) -> Manifest:
     """Hash every file below `folder` and write its `manifest.json`; the last step of making an artifact."""
     assert kind in PRODUCER, kind
+    assert not (folder / HOME).exists(), folder
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / NAME)
     files = {
         path.relative_to(folder).as_posix(): FileEntry(path.stat().st_size, sha256_file(path))
@@ -273,7 +241,7 @@ def write_manifest(
 def read_manifest(folder: Path, kind: str) -> Manifest:
     """Read the manifest of an artifact of the given kind and check its files: sizes, and except for tars every byte.
 
-    A tar may have gigabytes; `verify_file` checks it where its samples are read.
+    A tar may have gigabytes; `verify_file` checks it where its samples are read. Tars that are elsewhere are not looked at.
 
     Raises:
         UserError: no such folder or manifest, another kind, another schema, or a missing or changed file.
@@ -290,13 +258,14 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
         manifest = validated(Manifest, unsealed(value, folder / NAME), str(folder / NAME))
     except UserError as error:
         raise UserError(f"{error}: {remake}") from error
-    for name, entry in manifest.files.items():
+    near = beside(folder, manifest.kind, manifest.files)
+    for name, entry in near.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != entry.bytes:
             told = "is missing" if size is None else f"has {size:,} bytes"
             raise UserError(f"{path} {told}, but its manifest says {entry.bytes:,} bytes: {remake}")
-    for name, entry in manifest.files.items():
+    for name, entry in near.items():
         if not name.endswith(STREAMED) and (not name.endswith(MAPPED) or entry.bytes <= MOST_HASHED):
             verify_file(folder, manifest, name)
     return manifest
@@ -327,14 +296,20 @@ def kind_of(folder: Path) -> str:
     return kind
 
 
-def verify_file(folder: Path, manifest: Manifest, name: str) -> None:
+def verify_file(folder: Path, manifest: Manifest, name: str, there: Path | None = None) -> None:
     """Check one file's SHA-256 against the manifest, reading it once.
+
+    Args:
+        folder: of the artifact.
+        manifest: its manifest.
+        name: the file's name there.
+        there: the file, if it is not in the folder.
 
     Raises:
         UserError: it is missing, is not in the manifest, or its bytes differ.
     """
     remake = f"run `dvc repro {PRODUCER[manifest.kind]}`"
-    path, entry = folder / name, manifest.files.get(name)
+    path, entry = there or folder / name, manifest.files.get(name)
     if entry is None:
         raise UserError(f"{path} is not in its manifest: {remake}")
     if not path.is_file():
@@ -345,6 +320,6 @@ def verify_file(folder: Path, manifest: Manifest, name: str) -> None:
 
 
 def verify_files(folder: Path, manifest: Manifest) -> None:
-    """Check every file's SHA-256 against the manifest; UserError names a file whose bytes differ."""
-    for name in manifest.files:
+    """Check the SHA-256 of every file in its folder against the manifest; UserError names a file whose bytes differ."""
+    for name in beside(folder, manifest.kind, manifest.files):
         verify_file(folder, manifest, name)
