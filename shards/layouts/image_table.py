@@ -56,6 +56,36 @@ class Texts(Sequence[str]):
         return self.data[start : self.ends[index]].tobytes().decode("utf-8", "surrogatepass")
 
 
+WORD = 8
+"""Bytes of a text that are compared at a time."""
+ROWS = 1 << 18
+"""Texts whose words are looked at together."""
+
+
+def in_order(texts: Texts) -> NDArray[np.int64]:
+    """Places of texts without NUL in the order of their code points; equal ones in theirs. It holds 24 bytes per text."""
+    starts = np.concatenate([[0], texts.ends[:-1]]).astype(np.int64)
+    order = np.arange(len(texts))
+    longest = int((texts.ends - starts).max(initial=0))
+    for first in reversed(
+        range(0, longest, WORD)
+    ):  # a radix sort whose digits are eight bytes: the last ones first
+        order = order[np.argsort(_words(texts, starts + first)[order], kind="stable")]
+    return order
+
+
+def _words(texts: Texts, begins: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """Eight bytes of each text from there on as a number, zeros after its end."""
+    found = np.zeros(len(texts), np.uint64)
+    for start in range(0, len(texts), ROWS):
+        here = slice(start, start + ROWS)
+        places = begins[here, None] + np.arange(WORD)
+        inside = places < texts.ends[here, None]
+        letters = np.where(inside, texts.data[np.where(inside, places, 0)], 0).astype(np.uint8)
+        found[here] = letters.view(">u8")[:, 0]
+    return found
+
+
 @dataclass(frozen=True)
 class Codes:
     """Splits and classes of images, as numbers.

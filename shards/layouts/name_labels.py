@@ -6,7 +6,7 @@ have similar names.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shards.layouts.cells import label_text
@@ -119,19 +119,23 @@ def _doubt(counts: Mapping[str, int], share: float) -> str:
     return "few" if share < ENOUGH else ""
 
 
-def masks_among(names: Iterable[str]) -> list[str]:
+def masks_among(names: Sequence[str]) -> list[str]:
     """Names of masks beside their pictures: `0001_mask.png` beside `0001.jpg` or `0001_image.png`."""
-    rests: dict[str, list[str]] = {}
     masks = {}
     for name in names:
-        stem = name.rpartition(".")[0]
-        match = MASK_TAIL.fullmatch(stem)
-        rests.setdefault(stem, []).append(name)
+        match = MASK_TAIL.fullmatch(name.rpartition(".")[0])
         if match and match[2].lower() in MASK_TAILS:
             masks[name] = match[1]
-        if match:
-            rests.setdefault(match[1], []).append(name)
-    return [name for name, rest in masks.items() if len(rests[rest]) > 1]
+    if not masks:
+        return []
+    wanted = dict.fromkeys(masks.values(), 0)
+    for name in names:  # again, because few of millions of names are like a mask's
+        stem = name.rpartition(".")[0]
+        match = MASK_TAIL.fullmatch(stem)
+        for rest in (stem, *([match[1]] if match else [])):
+            if rest in wanted:
+                wanted[rest] += 1
+    return [name for name, rest in masks.items() if wanted[rest] > 1]
 
 
 def told_names(found: NameLabels | None) -> str:

@@ -153,7 +153,7 @@ def write_facts(plan: ShardPlan, encoding: Encoding, work: Path, earlier: Sequen
 
 
 def facts_of(plan: ShardPlan, told: Mapping[str, Any]) -> Facts:
-    """The facts of a tar, from its side file's content: samples, pictures that were reused, kinds of members, classes, and how often each
+    """The facts of a tar, from its side file: samples, pictures that were reused, kinds of members, classes, and how often each
     reason to skip an image and each guess came."""
     classes = {plan.images[int(row["key"]) - plan.first].cls for row in told["rows"]}
     return {
