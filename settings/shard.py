@@ -12,6 +12,7 @@ from shards.making.sources import Kind
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
+from workspace.stores.opening import is_url, refuse_wrong
 
 
 class ShardSettings(Section):
@@ -19,7 +20,9 @@ class ShardSettings(Section):
 
     SECTION = "shard"
     kind: Kind = Field(description="layout of the source; auto takes what `python -m shards.inspect` finds")
-    source: str = Field(description="folder, zip, list of paths, listing, or glob of tars")
+    source: str = Field(
+        description="folder, zip, list of paths, listing, or glob of tars; a path or a URL (s3://…)"
+    )
     image_size: PositiveInt = Field(description="pixels per side: short side resized, centre cropped")
     format: Format = Field(description="png (exact) or jpg")
     quality: PositiveInt = Field(description="JPEG quality, if format is jpg", le=95)
@@ -73,6 +76,9 @@ class ShardSettings(Section):
         """Check that the source is given and does not contain this repository, and where the tars may be."""
         if not self.source.strip():
             raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
+        if is_url(self.source):
+            refuse_wrong(self.source, f"{where}.source")
+            return
         here = Path.cwd()
         if Path(os.path.normpath(here / self.source)) in (here, *here.parents):
             raise UserError(

@@ -6,6 +6,7 @@ what to know before training, and the lines for params.yaml. No picture is decod
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess
 from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.reading import ColumnUse, Reading, Role, level
+from shards.layouts.remote import listing_for
 from shards.layouts.tars import folder_and_pattern
 from shards.layouts.walking import files_of
 from shards.making.duplicates import tallied, told_duplicates, twins_of
@@ -29,6 +31,7 @@ from shards.making.splits import with_splits
 from workspace.errors import UserError
 from workspace.exact.seeds import hashed_unit, seed_argument
 from workspace.progress import say
+from workspace.stores.opening import is_url, local_path
 
 SAMPLED = 200
 """Number of images whose header is read to learn their sizes."""
@@ -147,7 +150,11 @@ def _captions(images: Iterable[SourceImage]) -> list[str]:
 def _settings(asked: Asked, made: Guess) -> list[str]:
     """The lines for params.yaml."""
     reading, source = made.reading, asked.source
-    if made.kind == "webdataset" and (split := folder_and_pattern(source)):
+    before = ""
+    if is_url(source) and local_path(source) is None:
+        source = listing_for(asked.source)
+        before = f", after `python -m shards.list {shlex.quote(asked.source)} --out {source}`"
+    elif made.kind == "webdataset" and (split := folder_and_pattern(source)):
         source, reading = split[0], replace(reading, tars=split[1])  # DVC watches folders, not globs
     lines = [f"kind: {made.kind}", f"source: {_yaml(source)}"]
     if reading.tars is not None:
@@ -158,7 +165,7 @@ def _settings(asked: Asked, made: Guess) -> list[str]:
         lines.append(f"tables: {json.dumps(reading.tables, ensure_ascii=False)}")
     if reading.columns:
         lines.append(f"columns: {json.dumps(dict(reading.columns), ensure_ascii=False)}")
-    return ["for params.yaml:", "shard:", *(f"  {line}" for line in lines)]
+    return [f"for params.yaml{before}:", "shard:", *(f"  {line}" for line in lines)]
 
 
 def _yaml(text: str) -> str:
@@ -203,7 +210,9 @@ def _asked(given: argparse.Namespace) -> Asked:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m shards.inspect", description=__doc__)
-    parser.add_argument("source", help="a folder, zip, list of paths, listing, or glob of tars")
+    parser.add_argument(
+        "source", help="a folder, zip, list of paths, listing, or glob of tars; a path or a URL"
+    )
     parser.add_argument("--kind", choices=get_args(Kind), default="auto", help="the layout (guessed)")
     parser.add_argument(
         "--role",

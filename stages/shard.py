@@ -1,12 +1,13 @@
 """shard: a source of images → WebDataset tars of one image size, with a split and an index.
 
-Reads   shard.source: a folder, a zip, a list of paths, COCO's layout, the built-in shapes, or existing tars
+Reads   shard.source: a folder, a zip, a list of paths, COCO's layout, the built-in shapes, or existing tars;
+        on a path or at a URL
 Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
 
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, islice
@@ -19,6 +20,7 @@ from shards.layouts.formats import told_passed_over
 from shards.layouts.image_table import are_captioned, are_masked
 from shards.layouts.listed import Source
 from shards.layouts.names import counted
+from shards.layouts.remote import fingerprints, remote_of
 from shards.layouts.tars import tars_of
 from shards.layouts.webdataset import names_beside
 from shards.making.duplicates import Tally, duplicates_of, tallied, told_duplicates, without_duplicates
@@ -38,6 +40,7 @@ from workspace.exact.manifest import write_json
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
+from workspace.stores.opening import is_url, local_path
 
 if TYPE_CHECKING:  # at run time imported where it is needed: it imports torch, which takes a second
     from cluster.shard_map import ShardJob
@@ -54,16 +57,25 @@ class Inputs:
 
 def sources(settings: ShardSettings) -> list[Path]:
     """The files that a run's fingerprint covers besides the settings."""
-    whole = Path(settings.source).exists() and settings.tars is None
+    if is_url(settings.source):
+        return [path] if (path := local_path(settings.source)) is not None else []
+    whole = Path(settings.source).exists() and (
+        settings.tars is None or remote_of(settings.source) is not None
+    )
     if settings.kind not in ("auto", "webdataset") or whole:
         return [Path(settings.source)]
     tars = tars_of(settings.source, settings.tars)
     return [*tars, *names_beside(settings.source, tars)]
 
 
+def urls(settings: ShardSettings) -> Mapping[str, str]:
+    """What the fingerprint says of a source at a URL: names, sizes and stamps as the store gives them now."""
+    return fingerprints(settings.source)
+
+
 def run(settings: ShardSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """List the source, split it, encode in parallel, and write the index."""
-    listed = list_source(settings.kind, settings.source, settings.reading)
+    listed = list_source(settings.kind, settings.source, settings.reading, compute.cache)
     images, dropped = listed.images, list[dict[str, str]]()
     if settings.duplicates == "drop":
         images, dropped = without_duplicates(images)
@@ -214,6 +226,7 @@ STAGE = Stage(
     check_source,
     reuses=True,
     homes=ShardSettings.homes,
+    urls=urls,
 )
 
 if __name__ == "__main__":

@@ -50,6 +50,10 @@ ROWS: dict[str, list[str]] = {
     "python -m shards.list FOLDER --out {path.stem}.listing": [
         "python -m shards.list images --out x.listing"
     ],
+    "python -m shards.list {shlex.quote(asked.source)} --out {source}": ["python -m shards.list --help"],
+    "python -m shards.list {shlex.quote(source)} --out {listing}": ["python -m shards.list --help"],
+    "python -m shards.list {root} --out {path}": ["python -m shards.list --help"],
+    "pip install {package}": [f"pip install {name}" for name in ("s3fs", "aiohttp", "huggingface_hub")],
     "python -m shards.list": ["python -m shards.list --help"],
     "python -m shards.inspect {source}": ["python -m shards.inspect images"],
     "python -m shards.inspect SOURCE": ["python -m shards.inspect images"],

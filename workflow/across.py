@@ -62,7 +62,7 @@ def check_source(params: "Params", path: Path) -> None:
         return
     if params.stackformer.condition == "none" and features != "proxy":
         return
-    source = list_source(shard.kind, shard.source, shard.reading)
+    source = list_source(shard.kind, shard.source, shard.reading, params.compute.cache)
     captions = any(image.captions for image in source.images)
     _served(params, str(path), f"shard.source {shard.source}", bool(source.classes), captions)
     if features == "proxy" and not source.classes and not source.attributes:

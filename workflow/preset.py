@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ from workspace.bases import BASE, whole
 from workspace.errors import UserError
 from workspace.exact.manifest import atomic_path
 from workspace.settings import read_tree
+from workspace.stores.opening import is_url
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
 WHOLE = "shapes.yaml"
@@ -208,7 +210,7 @@ def _place_of(source: str) -> dict[str, str]:
 
 def folder_and_pattern(source: str) -> tuple[str, str] | None:
     """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`, because DVC watches folders only; None without a pattern."""
-    found = PATTERN.fullmatch(source)
+    found = None if is_url(source) else PATTERN.fullmatch(source)
     return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
 
 
@@ -225,6 +227,14 @@ def missing(text: str, file: str, preset: str) -> str:
         return f"{file} holds only its differences from {tree[BASE]}: `make preset PRESET=NAME` writes a preset out in full"
     section = tree.get("shard") if isinstance(tree, dict) else None
     source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
+    if is_url(source):
+        from shards.layouts.remote import listing_for
+
+        listing = listing_for(source)
+        return (
+            f"{file}: shard.source is {source}, but DVC watches files: type `python -m shards.list {shlex.quote(source)} --out "
+            f"{listing}`, and write `source: {listing}` there"
+        )
     if parts := folder_and_pattern(source):
         return (
             f"{file}: shard.source is {source}, but DVC watches folders, not patterns: write `source: {parts[0]}` and "
@@ -288,7 +298,9 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", nargs="?", help="stem of a file in presets/")
-    parser.add_argument("--source", help="where the images are, instead of the preset's shard.source")
+    parser.add_argument(
+        "--source", help="where the images are, a path or a URL, instead of the preset's shard.source"
+    )
     parser.add_argument("--weights", help="the folder of the weights files, instead of the preset's")
     parser.add_argument("--out", type=Path, help="the file to write, instead of params.yaml")
     parser.add_argument("--save", action="store_true", help="write presets/NAME.yaml from params.yaml")
@@ -296,6 +308,10 @@ def main() -> None:
     if asked.save and asked.name is None:
         parser.error("--save needs the NAME of the preset to write")
     try:
+        if asked.source is not None and is_url(asked.source):
+            from shards.list import listing_made  # imports the readers of sources
+
+            asked.source = listing_made(asked.source)
         if asked.name is None:
             _look(asked.source, asked.weights, asked.out)
         elif asked.save:

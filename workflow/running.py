@@ -86,6 +86,7 @@ def _identity(stage: Stage[S, I], settings: S, inputs: dict[str, Path]) -> Ident
     made_from = {key: input_fingerprint(path) for key, path in inputs.items()}
     for path in stage.sources(settings):
         made_from[f"source {path}"] = input_fingerprint(path)
+    made_from |= stage.urls(settings)
     for path in stage.weights(settings):
         made_from[f"weights {path}"] = content_fingerprint(path)
     code = {str(path): sha256_file(ROOT / path) for path in result_files(stage.name)}

@@ -18,6 +18,11 @@ S = TypeVar("S", bound=Section)
 I = TypeVar("I", bound="DataclassInstance")  # noqa: E741
 
 
+def no_urls(settings: Any) -> Mapping[str, str]:
+    """No data at a URL."""
+    return {}
+
+
 def no_sources(settings: Any) -> Sequence[Path]:
     """No files besides the inputs."""
     return ()
@@ -53,6 +58,7 @@ class Stage(Generic[S, I]):
         inputs: dataclass of the paths that it reads, an option each, but for those that have a default.
         run: does the work, from (settings, compute, inputs, folder).
         sources: data that it reads besides its inputs, identified by names, sizes and times.
+        urls: data at a URL that it reads besides its inputs, `source URL` → the fingerprint of what is there now.
         weights: trained weights that it reads besides its inputs, files or folders, identified by their bytes.
         homes: folders that it writes to besides its outputs, which must not contain them.
         preflight: checks the whole params file and the data before any work; raises UserError.
@@ -71,6 +77,7 @@ class Stage(Generic[S, I]):
     options: Options = Options()
     weights: Callable[[S], Sequence[Path]] = no_sources
     homes: Callable[[S], Sequence[Path]] = no_sources
+    urls: Callable[[S], Mapping[str, str]] = no_urls
 
 
 def stage_named(name: str) -> Stage[Any, Any]:

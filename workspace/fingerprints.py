@@ -22,6 +22,7 @@ from workspace.exact.manifest import (
     validated,
     write_json,
 )
+from workspace.stores.opening import is_url
 
 CARD = "README.md"
 """A model's card, which its manifest does not list: it is prose, and no fingerprint changes with it."""
@@ -120,6 +121,8 @@ def _listed(path: Path) -> Iterator[str]:
         if file.read(len(LISTING)) != LISTING:
             return
         root = os.fsdecode(file.readline().rstrip(b"\n"))
+        if is_url(root):
+            return  # each line has its file's stamp
         for line in file:
             yield os.path.join(root, os.fsdecode(line.rstrip(b"\n").split(b"\t")[0]))
 

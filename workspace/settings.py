@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    ValidationError,
+)
 
 from workspace.bases import whole
 from workspace.errors import UserError
 from workspace.renamed import refuse_renamed_changes
+from workspace.stores.cache import FOLDER, MOST_BYTES, Cache
 
 STAGES = (
     "draw_shapes",
@@ -85,6 +94,14 @@ class Compute(Section):
         default=None,  # defaults here and below keep older params files valid
         description="where to copy checkpoints: a path, or a URL for fsspec (s3://…); null copies nowhere",
     )
+    cache_folder: str | None = Field(
+        default=None,
+        description="where files of a URL are kept on each node: a folder on its own disk; null is .runs/cache",
+    )
+    cache_bytes: PositiveInt = Field(
+        default=MOST_BYTES,
+        description="what the files there have in all, at most; the least recently used leave",
+    )
     deterministic: bool = Field(
         default=False,
         description="trainings on a GPU give the same bits each time, but slower; on a CPU they always do",
@@ -93,6 +110,11 @@ class Compute(Section):
         default=[],
         description="what trainings write beside their curves: tensorboard, event files in .runs/STAGE/RUN/events",
     )
+
+    @property
+    def cache(self) -> Cache:
+        """Where a node keeps files of a URL."""
+        return Cache(Path(self.cache_folder) if self.cache_folder else FOLDER, self.cache_bytes).absolute()
 
     @property
     def threads_per_worker(self) -> int:
@@ -106,7 +128,7 @@ class Compute(Section):
 
 
 S = TypeVar("S", bound=Section)
-MOST_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
+MOST_FILE_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
 """Bounds for a params file: bytes, values, nesting levels."""
 
 
@@ -142,8 +164,8 @@ def read_tree(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 def _file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} does not exist: take one with `cp presets/shapes.yaml {path}`")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}")
+    if path.stat().st_size > MOST_FILE_BYTES:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MOST_FILE_BYTES:,}")
     tree = _plain(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")

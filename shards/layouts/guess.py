@@ -16,11 +16,13 @@ from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import NameLabels, labels_in_names
 from shards.layouts.names import PARTS, PICTURES, counted, stem_of
 from shards.layouts.reading import FOLDER, Reading, UnknownRoleError
+from shards.layouts.remote import remote_of
 from shards.layouts.tars import TARS
 from shards.layouts.texts import TEXTS, texts_beside
 from shards.layouts.walking import Files, walk
 from workspace.errors import UserError
 from workspace.exact.manifest import NAME, kind_of
+from workspace.stores.opening import StoreError
 
 DATE = re.compile(r"(19|20)\d\d([-_.]?\d\d){0,2}")
 HASH = re.compile(r"[0-9a-f]{8,}")
@@ -47,6 +49,8 @@ class Guess:
 
 def are_tars(source: str) -> bool:
     """Whether a source is tars: a single tar, a glob or braces, or a folder with nothing else to read."""
+    if (remote := remote_of(source)) is not None:
+        return remote.are_tars
     if source.lower().endswith(TARS):
         return True
     path = Path(source)
@@ -138,6 +142,8 @@ def _with_roles_of_lists(files: Files, reading: Reading, beside: Source | None, 
 def _metadata(files: Files, reading: Reading, source: str, others: dict[str, str]) -> Source | None:
     try:
         return list_metadata(files, reading, source)
+    except StoreError:
+        raise  # what a store did not give must not be taken for absent
     except UserError as error:
         if reading.tables or reading.columns:
             raise

@@ -1,5 +1,6 @@
 """A listed source: its images, not yet read, and the metadata of each."""
 
+import errno
 import os
 import re
 import stat
@@ -7,6 +8,8 @@ import unicodedata
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+from workspace.stores.opening import MissingError, read
 
 ESCAPED = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as `surrogateescape` represents them."""
@@ -23,12 +26,16 @@ class Location:
         offset: of the first byte, in bytes.
         length: in bytes; -1 is to the file's end.
         inflated: bytes after inflating (a compressed member of a zip); -1 if they are stored uncompressed.
+        url: where the file is, if not on a disk; then `path` is its copy in the cache, which may have left it, or "".
+        stamp: the store's sign of the file's version.
     """
 
     path: str
     offset: int = 0
     length: int = -1
     inflated: int = -1
+    url: str = ""
+    stamp: str = ""
 
     def read(self) -> bytes:
         """The bytes.
@@ -36,7 +43,29 @@ class Location:
         Raises:
             OSError: the file does not exist, is not readable, is not a plain file (reading a FIFO would never end), is
                 larger than 512 MiB, or is damaged in its zip.
+            StoreError: the store that has it fails.
         """
+        data = self._bytes()
+        return data if self.inflated < 0 else _inflate(data, self.inflated)
+
+    def _bytes(self) -> bytes:
+        if self.path:
+            try:
+                return self._from_disk()
+            except FileNotFoundError:
+                if not self.url:
+                    raise
+        return self._from_store()
+
+    def _from_store(self) -> bytes:
+        if max(self.length, self.inflated) > MOST_FILE_BYTES:
+            raise OSError(f"larger than {MOST_FILE_BYTES:,} bytes")
+        try:
+            return read(self.url, self.offset, self.length)
+        except MissingError as error:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.url) from error
+
+    def _from_disk(self) -> bytes:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             found = os.fstat(descriptor)
@@ -45,10 +74,9 @@ class Location:
             length = found.st_size - self.offset if self.length < 0 else self.length
             if max(length, self.inflated) > MOST_FILE_BYTES:
                 raise OSError(f"larger than {MOST_FILE_BYTES:,} bytes")
-            data = _read(descriptor, length, self.offset)
+            return _read(descriptor, length, self.offset)
         finally:
             os.close(descriptor)
-        return data if self.inflated < 0 else _inflate(data, self.inflated)
 
 
 def _read(descriptor: int, length: int, offset: int) -> bytes:

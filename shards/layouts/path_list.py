@@ -26,8 +26,8 @@ def files_of_list(path: Path) -> Files:
             f"shard.source {path} is a file and no list of images; expected a folder, a zip, a list of paths "
             f"({', '.join(SUFFIXES)}), or a listing by `python -m shards.list FOLDER --out LISTING`"
         )
-    table = read_table(Location(str(path)).read(), path.name, _is_path)
-    listed = [] if table is None else _paths(table)
+    table = read_table(Location(str(path)).read(), path.name, is_path)
+    listed = [] if table is None else paths_of(table)
     if not listed:
         raise UserError(
             f"shard.source {path} is a file and no list of images: no column of it holds paths of pictures; make one with "
@@ -50,18 +50,19 @@ def files_of_list(path: Path) -> Files:
     )
 
 
-def _is_path(text: str) -> bool:
+def is_path(text: str) -> bool:
+    """Whether a text ends like a picture's name."""
     return Path(text.partition("#")[0]).suffix.lower() in PICTURES
 
 
-def _paths(table: Table) -> list[str]:
+def paths_of(table: Table) -> list[str]:
     """The column with the most paths of pictures, each path once."""
     columns = [
         [_plain(str(row[number])) for row in table.rows if row[number] is not None]
         for number in range(len(table.columns))
     ]
-    best = max(columns, key=lambda values: sum(map(_is_path, values[:200])), default=[])
-    return list(dict.fromkeys(filter(_is_path, best)))
+    best = max(columns, key=lambda values: sum(map(is_path, values[:200])), default=[])
+    return list(dict.fromkeys(filter(is_path, best)))
 
 
 def _plain(text: str) -> str:

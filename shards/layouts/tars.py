@@ -22,13 +22,13 @@ from typing import Any
 from shards.layouts.formats import PassedOver, add
 from shards.layouts.listed import Location
 from shards.layouts.names import hidden_part
-from shards.layouts.walking import HIDDEN_FILE, hidden_folder
+from shards.layouts.walking import HIDDEN_FILE, hidden_folder, refuse_commands
 from workspace.errors import UserError
 from workspace.exact.manifest import atomic_path
 from workspace.exact.tar import BROKEN, check_end, plain_members
 from workspace.progress import say
+from workspace.stores.cache import Wanted
 
-URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 BRACES = re.compile(r"\{([^{}]*)\}")
 PATTERN = re.compile(r"[*?\[{]")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -69,13 +69,9 @@ def tars_of(source: str, pattern: str | None = None) -> list[Path]:
         pattern: `shard.tars`, a glob that selects tars below the folder `source`.
 
     Raises:
-        UserError: a URL or command, braces that name a missing file, or no tars at all.
+        UserError: a command, braces that name a missing file, or no tars at all.
     """
-    if URL.match(source):
-        raise UserError(
-            f"shard.source {source} is a URL or a command, which webdataset would run in a shell: refused; "
-            "fetch the tars first, and give a path or a glob"
-        )
+    refuse_commands(source)
     if pattern is not None:
         return _matching(_below(source, pattern), f"shard.tars {pattern}")
     if not Path(source).is_dir():
@@ -152,7 +148,7 @@ def _choices(text: str) -> list[str]:
     ]
 
 
-def plain_tar(path: Path) -> Path:
+def plain_tar(path: Path, shown: str) -> Path:
     """The tar itself, or for a compressed one a copy unpacked once, whose members can be read in any order."""
     with path.open("rb") as file:
         head = file.read(6)
@@ -163,14 +159,14 @@ def plain_tar(path: Path) -> Path:
     name = hashlib.sha256(f"{path.absolute()} {found.st_size} {found.st_mtime_ns}".encode()).hexdigest()[:16]
     made = UNPACKED / f"{name}.tar"
     if not made.is_file():
-        say(f"{path}: unpacked once to {made}, so that its images can be read in any order")
+        say(f"{shown}: unpacked once to {made}, so that its images can be read in any order")
         try:
             with unpack(path, "rb") as packed, atomic_path(made) as temporary, temporary.open("wb") as file:
                 shutil.copyfileobj(packed, file, 1 << 20)
         except TORN as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's fault, not the tar's
-            raise UserError(f"{path} is truncated or damaged: {error}") from error
+            raise UserError(f"{shown} is truncated or damaged: {error}") from error
         os.utime(made, ns=(found.st_mtime_ns, found.st_mtime_ns))
     return made
 
@@ -187,18 +183,21 @@ def key_of(name: str) -> tuple[str, str]:
     return os.path.join(folder, stem), extension.lower()
 
 
-def tar_samples(path: Path, passed_over: PassedOver | None = None) -> dict[str, dict[str, Location]]:
+def tar_samples(
+    path: Path, passed_over: PassedOver | None = None, wanted: Wanted | None = None
+) -> dict[str, dict[str, Location]]:
     """Key → extension → location of its bytes.
 
     Args:
         path: the tar.
         passed_over: counts hidden and system files.
+        wanted: where it was fetched from, if `path` is its copy in the cache.
 
     Raises:
         UserError: the tar is damaged, or a member appears twice.
     """
     samples: dict[str, dict[str, Location]] = {}
-    for name, location in members(path):
+    for name, location in members(path, wanted):
         if hidden := hidden_part(name.removeprefix("./")):
             if passed_over is not None:
                 add(passed_over, HIDDEN_FILE if name.endswith(hidden) else hidden_folder(hidden))
@@ -206,19 +205,22 @@ def tar_samples(path: Path, passed_over: PassedOver | None = None) -> dict[str, 
         key, extension = key_of(name)
         found = samples.setdefault(key, {})
         if extension in found:
-            raise UserError(f"{path}: the member {name!r} appears twice: one of them would be lost")
+            where = path if wanted is None else wanted.url
+            raise UserError(f"{where}: the member {name!r} appears twice: one of them would be lost")
         found[extension] = location
     return samples
 
 
-def members(path: Path) -> Iterator[tuple[str, Location]]:
-    """Every plain file of a tar, by name."""
-    plain, count = plain_tar(path), 0
+def members(path: Path, wanted: Wanted | None = None) -> Iterator[tuple[str, Location]]:
+    """Every plain file of a tar, by name; one whose tar was fetched has its URL too, unless it had to be unpacked."""
+    shown = str(path) if wanted is None else wanted.url
+    plain, count = plain_tar(path, shown), 0
+    url, stamp = ("", "") if wanted is None else (wanted.url if plain == path else "", wanted.stamp)
     try:
         with tarfile.open(plain, "r:") as tar:
-            for info in plain_members(tar, path):
-                yield info.name, Location(str(plain), info.offset_data, info.size)
+            for info in plain_members(tar, shown):
+                yield info.name, Location(str(plain), info.offset_data, info.size, url=url, stamp=stamp)
                 count += 1
-            check_end(tar, path, f"after {count:,} members")
+            check_end(tar, shown, f"after {count:,} members")
     except BROKEN as error:
-        raise UserError(f"{path} is not a plain tar: {error}") from error
+        raise UserError(f"{shown} is not a plain tar: {error}") from error

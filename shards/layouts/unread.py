@@ -15,6 +15,7 @@ from shards.layouts.texts import TEXTS, hold_numbers, texts_beside
 from shards.layouts.unread_files import speaking
 from shards.layouts.walking import Files
 from workspace.errors import UserError
+from workspace.stores.opening import StoreError
 
 SIDECARS = (".json", ".xml", ".yaml", ".yml")
 """Extensions of files named like an image that may describe it, and are not read."""
@@ -37,6 +38,8 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     others = replace(files, others={name: why for name, why in files.others.items() if name not in texts})
     try:
         beside = read_beside(others, files.names, replace(reading, columns={}), source)
+    except StoreError:
+        raise
     except UserError as error:
         return [*notes, *_splits(files, found), f"tables beside the images are not read: {error}"]
     folders = {image.name: image.split for image in found.images}

@@ -1,6 +1,7 @@
 """The files of a source by name, pictures and others: a folder, a listing, a list of paths, or a zip."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -9,9 +10,12 @@ from shards.layouts.formats import PassedOver, add, why_no_picture
 from shards.layouts.listed import Location
 from shards.layouts.names import is_hidden
 from workspace.errors import UserError
+from workspace.stores.cache import Cache
+from workspace.stores.opening import PACKAGES, is_url
 
 ROOT = "# root: "
 HIDDEN_FILE = "hidden file"
+COMMAND = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 UNREAD_ARCHIVES = (".zst", ".7z", ".rar", ".lz4", ".cab", ".arj")
 
 
@@ -20,7 +24,7 @@ class Files:
     """The content of a source; only listings are opened.
 
     Attributes:
-        root: the folder, or the archive.
+        root: the folder, or the archive, or its URL.
         names: of pictures, relative to the root, sorted.
         others: name of each other file → why it is not a picture; some may be read for labels or captions.
         hidden: reason for skipping → number of files that nothing reads.
@@ -30,7 +34,7 @@ class Files:
         empty: empty folders.
     """
 
-    root: Path
+    root: Path | str
     names: list[str]
     others: Mapping[str, str] = field(default_factory=dict)
     hidden: PassedOver = field(default_factory=dict)
@@ -131,7 +135,9 @@ def _place(folder: str) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def sorted_by_kind(root: Path, names: Iterable[str], members: Mapping[str, Location] | None = None) -> Files:
+def sorted_by_kind(
+    root: Path | str, names: Iterable[str], members: Mapping[str, Location] | None = None
+) -> Files:
     """Sorts files by name only, as `walk` does."""
     pictures: list[str] = []
     others: dict[str, str] = {}
@@ -150,8 +156,8 @@ def sorted_by_kind(root: Path, names: Iterable[str], members: Mapping[str, Locat
     return Files(root, pictures, others, hidden, members)
 
 
-def files_of(source: str) -> Files:
-    """The files of a folder, a listing from `shards.list`, a text list or table of paths, or a zip.
+def files_of(source: str, cache: Cache = Cache()) -> Files:  # noqa: B008 (frozen)
+    """The files of a folder, a listing from `shards.list`, a text list or table of paths, or a zip, on a path or at a URL.
 
     Raises:
         UserError: the source is empty or does not exist, or is an archive that must be read in another way.
@@ -160,10 +166,15 @@ def files_of(source: str) -> Files:
         raise UserError(
             "shard.source is empty: name a folder of images, a list of their paths, a zip, or a glob of tars"
         )
+    from shards.layouts.remote import files_of_remote, remote_of
+
+    if (remote := remote_of(source)) is not None:
+        return files_of_remote(remote, cache)
     path = Path(source)
     if path.is_dir():
         return walk(path)
     if not path.is_file():
+        refuse_commands(source)
         raise UserError(
             f"shard.source {source} does not exist; expected a folder of images, a zip, a list of paths, "
             "or a listing by `python -m shards.list`"
@@ -173,6 +184,16 @@ def files_of(source: str) -> Files:
     if head.startswith(ROOT.encode()):
         return _listing(path)
     return _other_file(path, head)
+
+
+def refuse_commands(source: str) -> None:
+    """UserError if a source that does not exist looks like a command or a chain: webdataset would run it in a shell."""
+    if COMMAND.match(source) and not is_url(source):
+        schemes = ", ".join(f"{scheme}://" for scheme in PACKAGES)
+        raise UserError(
+            f"shard.source {source} is a command or a chain of file systems, of which nothing is run: refused; expected a path, "
+            f"or a URL ({schemes})"
+        )
 
 
 def _other_file(path: Path, head: bytes) -> Files:

@@ -1,11 +1,12 @@
 """WebDataset tars as a source. Which members are image, label, caption and mask is guessed, reported, and can be set."""
 
 import os
+import posixpath
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from shards.images import MOST_CLASSES
@@ -25,9 +26,11 @@ from shards.layouts.members import (
 from shards.layouts.name_labels import labels_in_names
 from shards.layouts.names import counted, hidden_part, split_of, splits_of
 from shards.layouts.reading import FOLDER, KEPT_APART, SKIPPED_BY_ROLE, Reading, check_roles, divided
+from shards.layouts.remote import remote_of, samples_of_remote
 from shards.layouts.tars import tar_samples, tars_of
-from shards.layouts.walking import HIDDEN_FILE
+from shards.layouts.walking import HIDDEN_FILE, sorted_by_kind
 from workspace.errors import UserError
+from workspace.stores.cache import Cache
 
 NAMES = (
     "classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json", "cat_to_name.json", "id2label.json",
@@ -50,16 +53,14 @@ class Read:
     unread: Counter[str] = field(default_factory=Counter)
 
 
-def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noqa: B008 (frozen)
-    """The images in the tars of a folder, a glob or braces.
+def list_webdataset(source: str, reading: Reading = Reading(), cache: Cache = Cache()) -> Source:  # noqa: B008 (frozen)
+    """The images in the tars of a folder, a glob or braces, on a path or at a URL.
 
     Raises:
         UserError: a tar is damaged, only some samples have labels, or a label is not a class.
     """
-    paths = tars_of(source, reading.tars)
-    root = root_of(source, paths)
     read = Read()
-    samples = {os.path.relpath(path, root): tar_samples(path, read.passed_over) for path in paths}
+    samples, beside = _samples(source, reading, read.passed_over, cache)
     if reading.roles:
         check_roles(reading, _places(samples), (), source)
     roles = roles_of(samples.values(), reading)
@@ -74,15 +75,44 @@ def list_webdataset(source: str, reading: Reading = Reading()) -> Source:  # noq
                 _read(f"{shown}/{key}", members, split, roles, read)
     if roles.label == NAME and not any(read.labels):
         _label_by_names(read, source)
-    images, classes = _labelled(read, names_beside(source, paths), source)
+    images, classes = _labelled(read, beside, source)
     if "label" in roles.said and classes is None:
         raise UserError(
             f"shard.source {source}: shard.columns says label: {roles.label}, but no sample has a single label there"
         )
-    if Path(source).is_dir() and reading.tars is None:
-        _count_others(Path(source), {*paths, *names_beside(source, paths)}, read.passed_over)
     notes = [*_notes(samples, roles, read, labelled=classes is not None), *_unread(read)]
     return Source(images, classes, passed_over=read.passed_over, notes=tuple(notes))
+
+
+Samples = Mapping[str, Mapping[str, Mapping[str, Location]]]
+"""Tar, by its name relative to the source → key → extension → location."""
+
+
+def _samples(
+    source: str, reading: Reading, passed_over: PassedOver, cache: Cache
+) -> tuple[Samples, list[Location]]:
+    """Everything in a source's tars, and the files of class names beside them, nearest first."""
+    if (remote := remote_of(source)) is not None:
+        tars = remote.tars(reading.tars)
+        within = {name for name in remote.files if posixpath.basename(name) in NAMES}
+        nearest = posixpath.commonpath([f"/{posixpath.dirname(name)}" for name in tars]).strip("/")
+        folders = [nearest, *(str(folder) for folder in PurePosixPath(nearest).parents)]
+        names = [posixpath.normpath(f"{folder}/{name}").lstrip("/") for folder in folders for name in NAMES]
+        chosen = [name for name in dict.fromkeys(names) if name in within]
+        if remote.whole and reading.tars is None:
+            others = sorted_by_kind(
+                remote.root, [name for name in remote.files if name not in {*tars, *chosen}]
+            )
+            for why, count in others.passed_over().items():
+                add(passed_over, why, count)
+        return samples_of_remote(remote, tars, passed_over, cache), [remote.location(name) for name in chosen]
+    paths = tars_of(source, reading.tars)
+    beside = names_beside(source, paths)
+    if Path(source).is_dir() and reading.tars is None:
+        _count_others(Path(source), {*paths, *beside}, passed_over)
+    root = root_of(source, paths)
+    found = {os.path.relpath(path, root): tar_samples(path, passed_over) for path in paths}
+    return found, [Location(str(path)) for path in beside]
 
 
 def _count_others(folder: Path, read: Collection[Path], passed_over: PassedOver) -> None:
@@ -236,7 +266,7 @@ def _label_by_names(read: Read, source: str) -> None:
 
 
 def _labelled(
-    read: Read, beside: Sequence[Path], source: str
+    read: Read, beside: Sequence[Location], source: str
 ) -> tuple[list[SourceImage], tuple[str, ...] | None]:
     """The images with class numbers, and the class names: numeric labels index a file of names, texts are names."""
     labels = [label for label in read.labels if label is not None]
@@ -273,12 +303,12 @@ def _labelled(
     ], names
 
 
-def _class_names(beside: Sequence[Path], numbers: frozenset[int]) -> dict[int, str]:
+def _class_names(beside: Sequence[Location], numbers: frozenset[int]) -> dict[int, str]:
     """Number → name from the first file; empty without files, UserError if some numbers have no name."""
     if not beside:
         return {}
-    path, top = beside[0], max(numbers)
-    names = names_of(path.read_bytes(), path.name, numbers, from_zero=True)
+    path, top = beside[0].url or beside[0].path, max(numbers)
+    names = names_of(beside[0].read(), posixpath.basename(path), numbers, from_zero=True)
     if not numbers <= names.keys():
         raise UserError(f"{path} names {len(names):,} classes, but labels go up to {top}")
     several = len(set(names.values())) < len(names)

@@ -70,6 +70,10 @@ def stamp_of(image: SourceImage) -> str:
 
 
 def _stamp(location: Location) -> str:
+    if location.stamp:
+        return f"{location.stamp} {location.offset} {location.length}"
+    if location.url:
+        return ""  # the store has no sign of a changed file
     found = os.stat(location.path)
     return f"{found.st_size} {found.st_mtime_ns} {location.offset} {location.length}"
 

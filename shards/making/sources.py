@@ -19,12 +19,14 @@ from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import labels_in_names, masks_among, told_names
 from shards.layouts.names import counted
 from shards.layouts.reading import FOLDER, Reading
+from shards.layouts.remote import at_home
 from shards.layouts.shapes import list_shapes
 from shards.layouts.tables import TO_FILES
 from shards.layouts.unread import unread
 from shards.layouts.walking import Files, files_of
 from shards.layouts.webdataset import list_webdataset
 from workspace.errors import UserError
+from workspace.stores.cache import Cache
 
 Kind = Literal["auto", "folder", "class_folder", "file_names", "metadata", "coco", "shapes", "webdataset"]
 BY_FILES = {
@@ -41,18 +43,19 @@ UNLABELLED = ("folder", "metadata")
 PLAIN = Reading()
 
 
-def list_source(kind: Kind, source: str, reading: Reading = PLAIN) -> Source:
+def list_source(kind: Kind, source: str, reading: Reading = PLAIN, cache: Cache = Cache()) -> Source:  # noqa: B008 (frozen)
     """List the images of a source.
 
     Args:
         kind: its layout; auto takes the best fit.
-        source: a folder, a list, a zip, or a glob of tars.
+        source: a folder, a list, a zip, or a glob of tars; a path or a URL.
         reading: the user's roles of folders, tables and columns.
+        cache: where tars and zips of a URL are kept while they are read.
 
     Raises:
         UserError: it does not exist, does not follow its kind's layout, or holds no images.
     """
-    return checked(_listed(kind, source, reading), source)
+    return checked(_listed(kind, at_home(source), reading, cache), source)
 
 
 def checked(found: Source, source: str) -> Source:
@@ -69,17 +72,17 @@ def checked(found: Source, source: str) -> Source:
     return found
 
 
-def _listed(kind: Kind, source: str, reading: Reading) -> Source:
+def _listed(kind: Kind, source: str, reading: Reading, cache: Cache) -> Source:
     _check_settings(kind, reading)
     if kind == "auto":
-        made = guessed(source, reading)
+        made = guessed(source, reading, cache)
         first = f"{source} is taken for {made.kind}: `python -m shards.inspect {source}` says why"
         return replace(made.source, notes=(first, *made.source.notes))
     if kind == "webdataset":
-        return replace(list_webdataset(source, reading), kind=kind)
+        return replace(list_webdataset(source, reading, cache), kind=kind)
     if kind == "shapes":
         return replace(list_shapes(source), kind=kind)
-    files = files_of(source)
+    files = files_of(source, cache)
     return _with_unread(files, BY_FILES[kind](files, reading, source), kind, reading, source)
 
 
@@ -103,19 +106,20 @@ def _check_settings(kind: Kind, reading: Reading) -> None:
         )
 
 
-def guessed(source: str, reading: Reading = PLAIN) -> Guess:
+def guessed(source: str, reading: Reading = PLAIN, cache: Cache = Cache()) -> Guess:  # noqa: B008 (frozen)
     """The guessed layout of a source, and why the others were rejected.
 
     Raises:
         UserError: it does not exist, or the roles of its folders are unclear.
     """
+    source = at_home(source)
     for kind, fits in (
         ("webdataset", reading.tars is not None or are_tars(source)),
         ("shapes", are_shapes(source)),
     ):
         if fits:
-            return Guess(kind, _listed(kind, source, reading), reading, {})  # type: ignore[arg-type]
-    files = files_of(source)
+            return Guess(kind, _listed(kind, source, reading, cache), reading, {})  # type: ignore[arg-type]
+    files = files_of(source, cache)
     made = guess(files, reading, source)
     return replace(made, source=_with_unread(files, made.source, made.kind, made.reading, source))
 

@@ -28,6 +28,7 @@ from shards.making.reuse import (
 from workspace.exact.manifest import Manifest, atomic_path, read_json, write_manifest
 from workspace.exact.tar import TarWriter
 from workspace.links import link_or_copy
+from workspace.stores.opening import StoreError
 
 Facts = dict[str, Any]
 """What is kept in memory of a tar that was made: `facts_of`."""
@@ -114,6 +115,8 @@ def _write_tar(
             before = before if before is not None and stamp and before.stamp == stamp else None
             try:
                 members, mark, notes = members_of(image, encoding, before)
+            except StoreError:
+                raise  # the store's fault, not the picture's
             except NO_IMAGE as error:
                 skipped.append({"source": source, "reason": reason(error)})
                 continue

@@ -286,14 +286,15 @@ def cases() -> list[Case]:
         "is not a plain file (a link, a device, sparse): refused",
         "has a path that leaves its folder: refused",
     )
-    command = "is a URL or a command, which webdataset would run in a shell: refused"
+    command = "is a command or a chain of file systems, of which nothing is run: refused"
     return [
         Case("a pickle for weights", group, "in the place of model.safetensors", "holds a damaged model", guarded(pickled_weights)),
         Case("an object array among tokens", group, "npy with pickled values", "codes.npy is object, expected uint16", guarded(object_array)),
         Case("an array of a petabyte", group, "in the npy header alone", "bytes of values, not those of shape", huge_array),
         Case("pipe: as a source", group, "pipe:touch ran", command, guarded(source("pipe:touch {folder}/ran"))),
-        Case("a URL as a source", group, "https://…/0.tar", command, source("https://192.0.2.1/0.tar")),
-        Case("an object store as a source", group, "s3://…", command, source("s3://bucket/0.tar")),
+        Case("a chain of file systems as a source", group, "filecache::https://…", "is a chain of file systems (::), which is refused", source("filecache::https://192.0.2.1/0.tar")),
+        Case("a scheme that runs commands as a source", group, "ssh://…", "ssh:// is not opened", source("ssh://host/0.tar")),
+        Case("a password in a URL as a source", group, "s3://KEY:SECRET@…", "holds credentials, which would be kept", source("s3://key:secret@bucket/0.tar")),
         Case("a tar member with an absolute path", group, "/etc/x.png", leaves, member("/etc/x.png")),
         Case("a tar member with ..", group, "a/../../x.png", leaves, member("a/../../x.png")),
         Case("a tar member that is a symbolic link", group, "→ /etc/passwd", plain, member("a.png", tarfile.SYMTYPE, "/etc/passwd")),

@@ -253,7 +253,10 @@ def test_data_from_elsewhere_is_written_where_the_preset_has_its_own(settings: P
 def test_params_that_read_what_is_not_there_are_told_before_any_work(settings: Path) -> None:
     flowers = rendered("flowers")
     assert "params.yaml reads images in data/flowers" in missing(flowers, "params.yaml", "")
-    for source in ("artifacts/shapes", "s3://bucket/x", "presets"):
+    assert "`python -m shards.list s3://bucket/x --out data/bucket-x.listing`" in missing(
+        "shard: {source: 's3://bucket/x'}", "params.yaml", ""
+    )
+    for source in ("artifacts/shapes", "presets"):
         assert missing(f"shard: {{source: {source!r}}}", "params.yaml", "") == ""
 
 

@@ -85,7 +85,7 @@ def leaves(name: str) -> bool:
     return name.startswith(("/", "\\")) or ".." in name.split("/") or "\0" in name
 
 
-def plain_members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+def plain_members(tar: tarfile.TarFile, path: Path | str) -> Iterator[tarfile.TarInfo]:
     """The files of an open tar, in order; folders are skipped.
 
     Raises:
@@ -227,7 +227,7 @@ def _reading(path: Path) -> Iterator[_Reading]:
         raise UserError(f"{path} is missing or damaged ({error})") from error
 
 
-def check_end(tar: tarfile.TarFile, path: Path, where: str) -> None:
+def check_end(tar: tarfile.TarFile, path: Path | str, where: str) -> None:
     """Check that a tar has a proper end, because `tarfile` takes a truncated header for the end.
 
     Raises:

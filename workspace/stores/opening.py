@@ -1,0 +1,283 @@
+"""Opens files at a URL through fsspec: an object store, a hub, a web server. They are listed, read by range, fetched and put.
+
+Credentials come from the environment alone, as each store's own client reads them. Nothing is executed: a scheme is one of
+`PACKAGES`, without chains (`::`). A store that fails is tried again with growing pauses, for `PATIENCE` seconds in a row; then
+the error names the URL and the reason in one line. What is wrong for good (no such object, no permission) is not tried again.
+"""
+
+import difflib
+import errno
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from workspace.errors import UserError, is_out_of_space
+from workspace.progress import say
+
+PACKAGES = {
+    "s3": "s3fs",
+    "s3a": "s3fs",
+    "gs": "gcsfs",
+    "gcs": "gcsfs",
+    "az": "adlfs",
+    "abfs": "adlfs",
+    "abfss": "adlfs",
+    "hf": "huggingface_hub",
+    "http": "aiohttp",
+    "https": "aiohttp",
+    "file": "fsspec",
+}
+"""Scheme → the package that opens it."""
+WEB = ("http", "https")
+"""Schemes that cannot list."""
+SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+CREDENTIALS = {
+    "s3fs": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3='{\"anon\": true}' for a public bucket",
+    "gcsfs": 'GOOGLE_APPLICATION_CREDENTIALS, or FSSPEC_GS=\'{"token": "anon"}\' for a public bucket',
+    "adlfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "huggingface_hub": "HF_TOKEN",
+}
+"""Package → the variables that its client reads."""
+PATIENCE, FIRST_PAUSE, LONGEST_PAUSE = 120.0, 0.25, 8.0
+"""Seconds: how long a store may fail in a row, and the pauses between tries. A restart or a lost route takes a minute or two."""
+STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "blob_id", "oid", "generation", "Last-Modified",
+          "LastModified", "last_modified", "mtime")  # fmt: skip
+"""What stores call the sign that a file has not changed, the best first."""
+PASSING = (408, 425, 429)
+"""Answers of 400 and above, below 500, after which another try may succeed."""
+
+T = TypeVar("T")
+
+
+class StoreError(UserError):
+    """A store refused, or failed longer than `PATIENCE`."""
+
+
+class MissingError(StoreError):
+    """There is nothing at a URL."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file at a URL.
+
+    Attributes:
+        size: in bytes.
+        stamp: changes with its bytes, as the store gives it (an ETag, a time); "" where it gives none.
+    """
+
+    size: int
+    stamp: str
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL (`s3://…`), and no path."""
+    return SCHEME.match(text) is not None
+
+
+def refuse_wrong(url: str, what: str) -> None:
+    """Look at a URL's form, without the network.
+
+    Args:
+        url: a text for which `is_url` holds.
+        what: the setting, for errors.
+
+    Raises:
+        UserError: a scheme that is not opened, a chain, or credentials within the URL.
+    """
+    scheme = url.partition("://")[0].lower()
+    if "::" in url:
+        raise UserError(f"{what} {url} is a chain of file systems (::), which is refused; expected one URL")
+    if scheme not in PACKAGES:
+        near = difflib.get_close_matches(scheme, PACKAGES, 1, cutoff=0.5)
+        hint = f". Did you mean {near[0]}://?" if near else ""
+        raise UserError(
+            f"{what} {url}: {scheme}:// is not opened; expected {', '.join(f'{name}://' for name in PACKAGES)}{hint}"
+        )
+    if "@" in urlsplit(url).netloc:
+        raise UserError(
+            f"{what} {url.partition('://')[0]}://…@{urlsplit(url).netloc.rpartition('@')[2]} holds credentials, which would "
+            f"be kept in params.yaml and logs: take them out, and set {CREDENTIALS.get(PACKAGES[scheme], 'none')}"
+        )
+
+
+def local_path(url: str) -> Path | None:
+    """The path of a file:// URL; None of others."""
+    return Path(url.partition("://")[2]) if url.lower().startswith("file://") else None
+
+
+def listed(url: str) -> dict[str, Entry]:
+    """Every file below a URL by its name relative to it, sorted; of a file, itself under "".
+
+    Raises:
+        StoreError: a web server, which cannot list; nothing is there; or the store fails.
+    """
+    if scheme_of(url) in WEB:
+        return {"": entry_of(url)}
+    found: dict[str, Any] = _patiently(url, lambda files, root: files.find(root, detail=True))
+    _, root = _file_system(url)
+    root = root.rstrip("/")
+    files = {
+        name.removeprefix(root).lstrip("/"): Entry(int(facts["size"] or 0), _stamp(facts))
+        for name, facts in found.items()
+        if facts["type"] == "file" and not name.endswith("/")
+    }
+    if not files:
+        raise MissingError(f"{url} holds no files: no such folder or bucket, or an empty one")
+    return dict(sorted(files.items()))
+
+
+def entry_of(url: str) -> Entry:
+    """Size and stamp of the file at a URL; StoreError if there is none."""
+    facts = _patiently(url, lambda files, path: files.info(path))
+    if facts["type"] != "file":
+        raise MissingError(f"{url} is a folder; expected a file")
+    if facts.get("size") is None:
+        raise StoreError(f"{url}: the server does not say how many bytes it has (Content-Length)")
+    return Entry(int(facts["size"]), _stamp(facts))
+
+
+def matching(url: str) -> list[str]:
+    """The URLs of files that a pattern (`s3://bucket/a-*.tar`) matches, sorted."""
+    if scheme_of(url) in WEB:
+        raise StoreError(f"{url}: a web server cannot be searched for *; name the files, {{0000..0063}}.tar")
+    names = _patiently(url, lambda files, pattern: files.glob(pattern))
+    return [f"{url.partition('://')[0]}://{name.lstrip('/')}" for name in sorted(names)]
+
+
+def read(url: str, offset: int = 0, length: int = -1) -> bytes:
+    """Bytes of the file at a URL, all from `offset` on where `length` is -1.
+
+    Raises:
+        StoreError: there is no such file, it ends before them, or the store fails.
+    """
+    stop = None if length < 0 else offset + length
+
+    def some(files: Any, path: str) -> bytes:
+        data: bytes = files.cat_file(path, start=offset or None, end=stop)
+        if stop is not None and len(data) > length:
+            data = data[offset:stop]  # the server knows no ranges, and sent the file
+        if 0 <= length != len(data):
+            raise OSError(f"{len(data):,} bytes came from byte {offset:,} on, expected {length:,}")
+        return data
+
+    return b"" if length == 0 else _patiently(url, some)
+
+
+def fetch(url: str, target: Path, size: int) -> None:
+    """Copy the file at a URL to a path; StoreError where it has another number of bytes, or the store fails."""
+
+    def copy(files: Any, path: str) -> None:
+        files.get_file(path, str(target))
+        if (found := target.stat().st_size) != size:
+            raise OSError(f"{found:,} bytes came, expected {size:,}")
+
+    _patiently(url, copy)
+
+
+def put(source: Path, url: str) -> None:
+    """Copy a file to a URL; on an object store it is there whole or not at all. StoreError where the store fails."""
+
+    def copy(files: Any, path: str) -> None:
+        files.makedirs(files._parent(path), exist_ok=True)
+        files.put_file(str(source), path)
+
+    _patiently(url, copy)
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL, in lower case."""
+    return url.partition("://")[0].lower()
+
+
+def _file_system(url: str) -> tuple[Any, str]:
+    """fsspec's file system of a URL and the path in it; made in each process, because its threads do not survive a fork."""
+    scheme = scheme_of(url)
+    try:
+        from fsspec.core import url_to_fs
+
+        files, path = url_to_fs(url, **OPTIONS.get(scheme, {}))
+    except ImportError as error:
+        package = PACKAGES.get(scheme, scheme)
+        raise StoreError(f"{url}: {scheme}:// needs {package}: `pip install {package}`") from error
+    files.invalidate_cache()
+    return files, str(path)
+
+
+_TIMES = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 1}}
+OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": _TIMES}, "s3a": {"config_kwargs": _TIMES}}
+"""Scheme → options of its file system. By default botocore repeats a call for minutes before it reports anything."""
+
+
+def _patiently(url: str, work: Callable[[Any, str], T]) -> T:
+    """The result of some work on a file system; a failure that may pass is tried again.
+
+    Raises:
+        StoreError: it failed for good, or for longer than `PATIENCE`.
+    """
+    until, pause = 0.0, FIRST_PAUSE
+    while True:
+        try:
+            return work(*_file_system(url))
+        except (StoreError, MemoryError):
+            raise
+        except Exception as error:
+            if is_out_of_space(error):
+                raise
+            reason = _reason(error)
+            if told := _for_good(url, error, reason):
+                raise told from error
+            until = until or time.monotonic() + PATIENCE
+            if time.monotonic() + pause > until:
+                raise StoreError(
+                    f"{url} cannot be reached ({reason}), tried for {PATIENCE:g} s; what is finished is kept: run the same "
+                    "command again when the store is back"
+                ) from error
+            if pause == FIRST_PAUSE:
+                say(f"{url}: {reason}; tried again for up to {PATIENCE:g} s")
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _for_good(url: str, error: Exception, reason: str) -> StoreError | None:
+    """The error to raise where another try would fail too; None where it may succeed."""
+    status = _status(error)
+    package = PACKAGES.get(scheme_of(url), "")
+    if "Credential" in type(error).__name__ or "credentials" in str(error).lower():
+        return StoreError(f"{url}: no credentials; set {CREDENTIALS.get(package, 'them in the environment')}")
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return MissingError(f"{url} does not exist")
+    if isinstance(error, PermissionError) or status in (401, 403):
+        wanted = f"; expected {CREDENTIALS[package]}" if package in CREDENTIALS else ""
+        return StoreError(f"{url}: permission denied ({reason}){wanted}")
+    if status is not None and 400 <= status < 500 and status not in PASSING:
+        return StoreError(f"{url} is refused ({reason})")
+    local = isinstance(error, OSError) and error.errno in (errno.EROFS, errno.ENAMETOOLONG, errno.EISDIR)
+    if local or isinstance(error, (TypeError, ValueError, NotImplementedError, AttributeError)):
+        return StoreError(f"{url} cannot be used ({reason})")
+    return None
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of a store's answer, if an error has one."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's
+        found = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        found = getattr(error, "status", None) or getattr(response, "status_code", None)
+    return found if isinstance(found, int) else None
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _stamp(facts: dict[str, Any]) -> str:
+    """A store's sign of an unchanged file, as text on one line."""
+    found = next((facts[name] for name in STAMPS if facts.get(name)), "")
+    return " ".join(str(found.isoformat() if hasattr(found, "isoformat") else found).split()).strip('"')
