@@ -142,7 +142,7 @@ def made_on_ray(
         if not plan.tar(work).is_file():
             plan.side(work).unlink(missing_ok=True)
         write_part(part, plan, before)
-    some = (image.data.path for plan in plans for image in plan.images)
+    some = (image.data.path for plan in plans for image in plan.images if not image.data.url)
     seen = next((path for path in islice(some, LOOKED_FOR) if Path(path).is_file()), "")
     make = partial(maker, encoding, work, source, seen)
     jobs = jobs_of(parts, lambda part: work / f"{part.parent.name}-{part.stem}.json")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,10 +105,8 @@ def read_part(path: Path) -> tuple[ShardPlan, list[Path]]:
     return ShardPlan(head["split"], head["number"], head["first"], images), list(map(Path, head["earlier"]))
 
 
-def _place(location: Location | None) -> tuple[str, int, int, int] | None:
-    if location is None:
-        return None
-    return location.path, location.offset, location.length, location.inflated
+def _place(location: Location | None) -> tuple[Any, ...] | None:
+    return None if location is None else astuple(location)
 
 
 def _image(
