@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import gc
 import os
 import shutil
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 from workflow.command_line import PARAMS, PIPELINES, command_in, inputs_of, option_of, parser_of, usual_paths
 from workflow.origin import origin_of
 from workflow.stage import I, S, Stage, stage_named
+from workspace import garbage
 from workspace.code import result_files
 from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.exact.manifest import NAME, address_of, read_json, sha256_file, write_json
@@ -39,7 +39,7 @@ def run_stage(name: str) -> None:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         stage = stage_named(name)
-        gc.enable()  # stages/__init__.py disabled it
+        garbage.collect()  # stages/__init__.py put it off
         run(stage, parser_of(stage).parse_args())
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):

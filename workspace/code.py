@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workspace.progress import say
 from workspace.settings import STAGES
@@ -83,25 +83,16 @@ def closure(module: str, without: Callable[[Path], bool] = lambda path: False) -
     while waiting:
         for path in _files(waiting.pop()):
             if path not in found and not without(path):
-                imported, beside = _needs(path)
-                found.update((path, *beside))
-                waiting += imported
+                facts = _facts(path)
+                found.update((path, *facts.beside))
+                waiting += facts.names
     return sorted(found)
 
 
 def result_files(stage: str) -> list[Path]:
     """The files that affect what a stage writes, relative to the root, without files that hold only a docstring."""
     found = closure(f"stages.{stage}", lambda path: excluded(path, stage))
-    return [path for path in found if not _is_prose(path)]
-
-
-@cache
-def _is_prose(path: Path) -> bool:
-    """Whether a module holds only a docstring, as a folder's `__init__.py` does."""
-    if path.suffix != ".py":
-        return False
-    body = ast.parse((ROOT / path).read_text(encoding="utf-8")).body
-    return len(body) == 1 and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant)
+    return [path for path in found if path.suffix != ".py" or not _facts(path).prose]
 
 
 def folder_of(path: Path) -> str:
@@ -113,7 +104,7 @@ def folder_of(path: Path) -> str:
 def _room(name: str) -> frozenset[str]:
     """A room's content: its folders, and the modules directly in it."""
     paths = [path.relative_to(ROOT) for path in (ROOT / name).rglob("*.py")]
-    return frozenset(folder_of(path) for path in paths if not _is_prose(path))
+    return frozenset(folder_of(path) for path in paths if not _facts(path).prose)
 
 
 def named(paths: Iterable[Path], whole: Iterable[str] = ()) -> list[str]:
@@ -144,19 +135,35 @@ def _files(module: str) -> Iterator[Path]:
         yield path
 
 
-@cache
-def _needs(path: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """The modules that a file imports (`from a import b` gives a and a.b, one of them a module), and its data files."""
+class _Facts(NamedTuple):
+    """Facts about a first-party file.
+
+    Attributes:
+        names: modules that it imports (`from a import b` gives a and a.b, one of them a module).
+        beside: data files that it names.
+        prose: whether it holds only a docstring, as a folder's `__init__.py` does.
+    """
+
+    names: tuple[str, ...]
+    beside: tuple[Path, ...]
+    prose: bool
+
+
+@cache  # parsing a stage's closure takes most of the time until its identity is known
+def _facts(path: Path) -> _Facts:
     names: list[str] = []
     beside = []
-    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+    tree = ast.parse((ROOT / path).read_bytes())
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module is not None:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and DATA.fullmatch(node.value):
             beside += [path.with_name(node.value)] if (ROOT / path).with_name(node.value).is_file() else []
-    return tuple(names), tuple(beside)
+    return _Facts(
+        tuple(names), tuple(beside), len(tree.body) == 1 and ast.get_docstring(tree, clean=False) is not None
+    )
 
 
 def code_deps(stage: dict[str, Any]) -> list[str]:

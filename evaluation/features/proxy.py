@@ -21,6 +21,7 @@ from evaluation.features.labelled import LabelledImages
 from evaluation.features.labels import UNKNOWN
 from shards.images.pixels import to_tensor
 from workspace.exact.manifest import read_json, sha256_file, write_json
+from workspace.exact.optimizers import AdamW
 
 CONFIG, WEIGHTS = "extractor.json", "extractor.safetensors"
 SIDE = 32
@@ -112,7 +113,7 @@ def train_proxy(
         proxy = Proxy(config)
     proxy = proxy.to(device).train()
     weights = torch.tensor([MAIN if name == main else 1.0 for name in config.heads], device=device)
-    optimizer = torch.optim.AdamW(proxy.parameters(), lr=learning_rate, weight_decay=0.01)
+    optimizer = AdamW(proxy.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for done, batch in enumerate(islice(batches, steps), start=1):
         targets = torch.from_numpy(batch.expected).to(device)

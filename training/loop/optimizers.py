@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from settings.schedule import learning_rate
 from settings.training import MOST_ITERATIONS, MuonConfig, TrainingSettings
 from training.loop.schedules import set_learning_rate
+from workspace.exact.optimizers import Unmarked
 
 Reduce = Callable[[Tensor], Tensor]
 """Sums a tensor over all workers, in place."""
@@ -79,7 +80,7 @@ def direction(update_KOI: Tensor, iterations: int) -> Tensor:
     return iterated(update_KOI.bfloat16(), iterations).to(update_KOI.dtype)
 
 
-class Muon(Optimizer):
+class Muon(Unmarked):
     """Muon for weights of two or more dimensions; see the module docstring.
 
     Args:

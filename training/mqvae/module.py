@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from models.base.moving import sent
 from models.base.precision import autocast, kernels, memory_format, weight_dtype
@@ -37,6 +37,7 @@ from training.loop.watch import (
     update_scale,
 )
 from training.mqvae.adversary import Judge, first_discriminator
+from workspace.exact.optimizers import Adam
 from workspace.exact.seeds import hashed, step_seed
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from models.base.precision import autocast, kernels, weight_dtype
 from models.stackformer import Stackformer, StackformerLoss
@@ -19,6 +19,7 @@ from training.loop.optimizers import build_optimizers, set_learning_rates
 from training.loop.parallel import replicated, split
 from training.loop.watch import Admit, gradient_norm, step_if, unscale, unwatched, update_scale
 from training.stackformer.batches import TokenBatch
+from workspace.exact.optimizers import AdamW
 
 
 def parameter_groups(

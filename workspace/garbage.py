@@ -1,0 +1,21 @@
+"""When Python looks for garbage in a command: not while it imports, and not in what it imported.
+
+PyTorch's modules are some 200,000 objects. Looking through them takes 0.2 CPU seconds during the imports and 0.4 at the end,
+where all of them go anyway.
+"""
+
+import atexit
+import gc
+
+
+def wait() -> None:
+    """Leave garbage alone until `collect`, and what is there at the end of the process to its end."""
+    gc.disable()
+    atexit.register(gc.freeze)
+
+
+def collect() -> None:
+    """Look for garbage from now on, in what is made from now on; nothing where `wait` was not called."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
