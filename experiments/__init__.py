@@ -2,7 +2,9 @@
 
 import sys
 
-if sys.argv[:1] == ["-m"]:  # only for `python -m experiments.NAME`, not for importers
+if (
+    sys.argv[:1] == ["-m"] and "experiments.arm" in sys.orig_argv
+):  # the one that starts stages; not for importers
     from workspace import garbage
 
-    garbage.wait()  # until the first stage, or the end
+    garbage.wait()  # until its `main`

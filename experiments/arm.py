@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from workflow.running import run_stage
+from workspace import garbage
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import seed_argument
 from workspace.outputs import put_back
@@ -64,6 +65,7 @@ def command_lines(words: Sequence[str], options: Sequence[str]) -> list[list[str
 
 def main() -> None:
     """The command line."""
+    garbage.collect()  # experiments/__init__.py put it off
     atexit.register(put_back, sys.orig_argv)
     parser = argparse.ArgumentParser(
         prog="python -m experiments.arm",

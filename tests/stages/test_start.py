@@ -31,8 +31,9 @@ def collecting(folder: Path, *command: str) -> str:
 
 def test_no_garbage_is_looked_for_while_a_stage_imports_and_it_is_afterwards(tmp_path: Path) -> None:
     assert collecting(tmp_path, "-m", "stages.shard", "--help") == "False True"
+    assert collecting(tmp_path, "-m", "experiments.arm", "--help") == "False True"
 
 
 def test_who_imports_a_stage_keeps_the_collector(tmp_path: Path) -> None:
     assert collecting(tmp_path, "-c", "import stages.shard") == "True True"
-    assert collecting(tmp_path, "-m", "experiments.arm", "--help") == "True True"
+    assert collecting(tmp_path, "-c", "import experiments.arm") == "True True"
