@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from shards.images import ImageSample
 from workspace.exact.manifest import Manifest, parsed, verify_file, write_json
 
 NAME, FOLDER, INPUT, RECONSTRUCTION = "examples.json", "examples", "input", "reconstruction"
@@ -55,6 +56,27 @@ class Example:
 def from_cells(count: int) -> str:
     """The name of pictures reconstructed from this many cells."""
     return f"from-{count}"
+
+
+def examples_of(
+    samples: Sequence[ImageSample],
+    grid: tuple[int, int],
+    columns: Sequence[NDArray[np.floating] | NDArray[np.int64]],
+    counts: list[int],
+) -> list[Example]:
+    """Entries of B images, in their order.
+
+    Args:
+        samples: the images.
+        grid: (h, w).
+        columns: scores [B, L], kept positions [B, N], codes [B, N], order [B, L].
+        counts: see `Example`.
+    """
+    rows = zip(samples, *(column.tolist() for column in columns), strict=True)
+    return [
+        Example(sample.key, sample.cls, grid, scores, kept, codes, order, counts)
+        for sample, scores, kept, codes, order in rows
+    ]
 
 
 def write_examples(

@@ -80,6 +80,10 @@ class Neighbours:
             held_out=real.distances[:, 0].astype(np.float32),
         )
 
+    def scores(self, features: str, training: int) -> dict[str, Score]:
+        """See `copy_scores`."""
+        return copy_scores(features, self.distances[:, 0], self.held_out, training)
+
     def save(self, folder: Path) -> None:
         """Write neighbours.safetensors, atomically."""
         tensors = {name: np.ascontiguousarray(values) for name, values in vars(self).items()}

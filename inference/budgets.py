@@ -15,6 +15,7 @@ Shapes: B images, L cells, R rungs, N kept cells.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,14 +23,17 @@ import torch
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from inference.encode import KeyedImages, rankings
+from inference.encode import KeyedImages, encoder_on, rankings
 from models.base.precision import Precision, autocast
-from models.mqvae import MQVAE
+from models.mqvae import MQVAE, MQVAEConfig
 from models.mqvae.masker import num_kept
 from models.mqvae.model import OrderedCells
-from settings.tokenize import Budget
+from settings.tokenize import Budget, TokenizeSettings
+from shards.images import ImageShards
 from shards.images.pixels import to_tensor
 from workspace.errors import UserError
+from workspace.exact.manifest import read_json, write_json
+from workspace.progress import track
 
 FIRST_RUNG = 1 / 32
 """Share of the cells below which no image is tried."""
@@ -71,11 +75,12 @@ def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
     """N of all images where the budget is fixed; None: the number that the model was made for.
 
     Raises:
-        UserError: the MQ-VAE was trained for one N, and another one is requested.
+        UserError: the MQ-VAE was trained for one N, and another one is requested; or no image can be given so few cells.
     """
     config = model.config
+    _require_rate(budget, config)
     given = None if budget.mask_ratio is None else num_kept(budget.mask_ratio, config.num_positions)
-    if given is not None and given < 1:
+    if budget.kind == "fixed" and given is not None and given < 1:
         raise UserError(
             f"tokenize.budget.mask_ratio {budget.mask_ratio} keeps N = {given} of L = {config.num_positions} cells; "
             "expected N ≥ 1"
@@ -88,6 +93,24 @@ def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
             "mqvae.model.kept to any and run `dvc repro`, or tokenize.budget.kind to fixed"
         )
     return given
+
+
+def mean_kept(budget: Budget, config: MQVAEConfig) -> float:
+    """The requested mean of N, of kind rate."""
+    ratio = config.mask_ratio if budget.mask_ratio is None else budget.mask_ratio
+    return (1 - ratio) * config.num_positions
+
+
+def _require_rate(budget: Budget, config: MQVAEConfig) -> None:
+    length, mean = config.num_positions, mean_kept(budget, config)
+    fewest = ladder_of(length, budget.rungs)[0]
+    if budget.kind == "rate" and mean < fewest:
+        ratio = "the MQ-VAE's" if budget.mask_ratio is None else budget.mask_ratio
+        most = math.floor(1000 * (1 - fewest / length)) / 1000
+        raise UserError(
+            f"tokenize.budget.mask_ratio ({ratio}) asks for {mean:.3g} of L = {length} cells on the mean, and each image is "
+            f"given at least {fewest}: expected mask_ratio ≤ {most}"
+        )
 
 
 def ladder_of(num_positions: int, rungs: int) -> list[int]:
@@ -195,3 +218,34 @@ def encode_within(
     np.put_along_axis(kept, order, np.arange(codes.shape[1]) < lengths[:, None], axis=1)
     reached = np.take_along_axis(psnr, lengths[:, None] - 1, axis=1)[:, 0]
     return RaggedArrays(codes[kept], np.nonzero(kept)[1], lengths, reached)
+
+
+def planned(
+    settings: TokenizeSettings, shards: ImageShards, model: MQVAE, device: torch.device, path: Path
+) -> Plan | None:
+    """How many cells an image is given; None where all are given as many.
+
+    Args:
+        settings: of tokenize.
+        shards: λ of a rate is found on some of their training images.
+        model: the MQ-VAE.
+        device: where to compute.
+        path: a file that holds λ, once found, for a resumed run.
+    """
+    budget = settings.budget
+    if budget.kind == "fixed":
+        return None
+    if budget.kind == "quality":
+        return Plan(budget)
+    if not path.is_file():
+        encoder_on(model, device)
+        index = shards.index("train")
+        count = min(budget.estimate_images, len(index))
+        rows, found = np.linspace(0, len(index) - 1, count).astype(int).tolist(), []
+        batches = [rows[first : first + settings.batch] for first in range(0, count, settings.batch)]
+        for batch in track(batches, "λ", "batches"):
+            images = KeyedImages.of([index.read(row) for row in batch], settings.seed)
+            found.append(estimated(model, images, budget, settings.precision)[1])
+        multiplier = multiplier_for(budget, np.concatenate(found), mean_kept(budget, model.config))
+        write_json(path, {"multiplier": multiplier})
+    return Plan(budget, float(read_json(path)["multiplier"]))

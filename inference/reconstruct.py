@@ -47,13 +47,15 @@ class Reconstructed:
 
 
 @torch.inference_mode()
-def reconstruct(model: MQVAE, batch: KeyedImages, precision: Precision = "fp32") -> Reconstructed:
-    """Reconstruct a batch from the cells that `encode` keeps; the model may be on any device."""
+def reconstruct(
+    model: MQVAE, batch: KeyedImages, precision: Precision = "fp32", kept: int | None = None
+) -> Reconstructed:
+    """Reconstruct a batch from the cells that `encode` keeps, with the same arguments."""
     parameter = next(model.parameters())
     image_BCHW = torch.from_numpy(to_float(batch.images)).to(parameter)
     ranking_BL = rankings(model, batch)
     with autocast(precision, parameter.device):
-        output = model(image_BCHW, ranking_BL)
+        output = model(image_BCHW, ranking_BL, kept=kept)
     return Reconstructed(
         images=to_uint8(output.reconstruction_BCHW.float().cpu().numpy()),
         scores=output.scores_BL.float().cpu().numpy(),

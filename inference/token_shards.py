@@ -1,6 +1,6 @@
 """Image shards → blocks of tokens: every version of each image, with class, captions and source."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from inference.budgets import Plan, RaggedArrays, encode_within
 from inference.encode import KeyedImages, TokenArrays, encode
-from models.mqvae import MQVAE
+from models.mqvae import MQVAE, MQVAEConfig
 from settings.tokenize import Augmentation, TokenizeSettings
 from shards.images import SPLITS, Encoded, ImageSample, ImageShards
 from shards.text import TextTokenizer, captions_of
 from shards.token_making.source_names import named
 from shards.token_making.writing import pack_flat, pack_positions
+from shards.tokens import TokenFacts
 from shards.tokens.blocks import TokenBlock, offsets_of
 from workspace.errors import UserError
 from workspace.progress import say
@@ -85,7 +86,7 @@ class BlockMaker:
         captions: how captions are stored; None stores none.
         kept: N of all images; None takes the model's, or what `plan` gives each.
         plan: how many cells an image is given, where that differs.
-        psnr: what the images' reconstructions are estimated at, in decibels, as they come; where there is a plan.
+        psnr: what the reconstructions of the last call of `blocks` are estimated at, in decibels; where there is a plan.
     """
 
     model: MQVAE
@@ -115,6 +116,7 @@ class BlockMaker:
         sources: dict[str, str],
     ) -> Iterator[TokenBlock]:
         """Blocks of the images, one per version, encoded batch by batch as images arrive."""
+        self.psnr.clear()  # a shard that failed may have left some
         while True:
             taken: list[ImageSample] = []
             tokens: list[list[TokenArrays | RaggedArrays]] = [[] for _ in augmentations]
@@ -175,3 +177,38 @@ class BlockMaker:
 def key_of(sample: ImageSample, number: int) -> str:
     """The key of version `number` of an image."""
     return f"{sample.key}+{number}" if number else sample.key
+
+
+def token_facts(
+    config: MQVAEConfig,
+    kept: int | None,
+    shards: ImageShards,
+    captions: Captions | None,
+    records: Sequence[Mapping[str, Any]],
+    mqvae: str,
+) -> TokenFacts:
+    """The facts of the whole set; K is the MQ-VAE's, and N too, unless another one is requested.
+
+    Args:
+        config: the MQ-VAE's.
+        kept: N, if another one is requested.
+        shards: the images.
+        captions: how captions are stored; None stores none.
+        records: of each shard: split, number of images, and lengths where these differ.
+        mqvae: the MQ-VAE's fingerprint.
+    """
+    lengths = [number for job in records if "lengths" in job for number in job["lengths"]]
+    return TokenFacts(
+        grid=(config.grid, config.grid),
+        num_codes=config.num_codes,
+        num_kept=max(lengths, default=kept or config.num_kept),
+        classes=shards.facts.classes,
+        text_length=None if captions is None else captions.length,
+        text_vocab=None if captions is None else captions.text.vocab,
+        counts={split: sum(job["images"] for job in records if job["split"] == split) for split in SPLITS},
+        mask=config.mask,
+        mqvae=mqvae,
+        sources=True,
+        fewest_kept=min(lengths, default=None),
+        shards={split: tuple(job["images"] for job in records if job["split"] == split) for split in SPLITS},
+    )

@@ -29,7 +29,7 @@ class Budget(Settings):
         "(rate); null takes the MQ-VAE's",
     )
     psnr: PositiveFloat = Field(
-        default=25.0, description="of quality: decibels that a reconstruction is to reach"
+        default=25.0, le=100, description="of quality: decibels that a reconstruction is to reach"
     )
     gain: Literal["mse", "psnr"] = Field(
         default="mse", description="of rate: what the next cell must lower by λ (mse), or raise by it (psnr)"

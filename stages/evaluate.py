@@ -1,8 +1,7 @@
 """evaluate: compare samples with real images (docs/artifacts.md; paper §4, Tables 1-5).
 
 Reads   samples, reference
-Writes  the samples' nearest training images, shape_fit.json for the shapes data set; scores in metrics/evaluate, with their
-        protocol
+Writes  the samples' nearest training images, shape_fit.json for the shapes data set; scores in metrics/evaluate
 Params  evaluate
 
 By hand, images from anywhere: `python -m stages.evaluate --images FOLDER|TAR|NPZ --out DIR` scores them with the extractor of
@@ -25,7 +24,7 @@ from evaluation.features.extractors import load_extractor
 from evaluation.features.labelled import LabelledImages, in_batches
 from evaluation.features.reference import Reference
 from evaluation.features.rows import FeatureRows, extract
-from evaluation.given import statistics_of
+from evaluation.given import require_comparable, statistics_of
 from evaluation.metrics.grid import Grid, border_means
 from evaluation.metrics.scores import (
     Real,
@@ -33,11 +32,11 @@ from evaluation.metrics.scores import (
     headline,
     real_distances,
     sample_scores,
-    second_scores,
+    scores_of_both,
     write_scores,
 )
-from evaluation.metrics.statistics import FEWEST, moments
-from evaluation.neighbours import EvaluationFacts, Neighbours, copy_scores
+from evaluation.metrics.statistics import moments
+from evaluation.neighbours import EvaluationFacts, Neighbours
 from evaluation.protocol import Provenance
 from evaluation.shapes.judged import Judged, judge, judged_scores, kinds_of
 from settings.evaluate import EvaluateSettings
@@ -45,7 +44,6 @@ from shards.samples import SampleFacts, read_samples, sample_shards
 from workflow.foreign import OPTIONS
 from workflow.running import run_stage
 from workflow.stage import Stage
-from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, facts_of, read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
@@ -66,15 +64,13 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     samples, reference = read_manifest(inputs.samples, "samples"), Reference.open(inputs.reference)
     facts, drawn = reference.facts, facts_of(SampleFacts, samples)
     count = drawn.count if settings.num_images is None else settings.num_images
-    check_fit(inputs.samples, drawn, count, reference, ": run `dvc repro sample`")
+    require_comparable(inputs.samples, count, reference, ": run `dvc repro sample`")
     if inputs.real is not None:
-        other = facts_of(SampleFacts, read_manifest(inputs.real, "samples"))
-        check_fit(inputs.real, other, other.count, reference, "")
+        require_comparable(inputs.real, None, reference, "")
     rows, judged = scored(settings, compute, inputs.samples, inputs.reference, folder, "samples")
     rows, judged = rows.first(count), judged.first(count)
     real = real_of(settings, compute, inputs, reference, folder)
-    scores = sample_scores(facts.features, real, rows, settings.seed)
-    scores |= second_scores(sample_scores, facts, real, rows, settings.seed)
+    scores = scores_of_both(sample_scores, facts, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(facts.heads), facts.class_head)
     grid = Grid(drawn.cell_pixels, drawn.stem_pixels)
     steps = border_means(reference.steps(facts.fid_split)[None] / facts.images[facts.fid_split], grid)
@@ -82,43 +78,18 @@ def run(settings: EvaluateSettings, compute: Compute, inputs: Inputs, folder: Ru
     judged.save_fits(folder.out)
     neighbours = Neighbours.of(rows, reference)
     neighbours.save(folder.out)
-    nearest_one, training = neighbours.distances[:, 0], facts.images["train"]
-    scores |= copy_scores(facts.features, nearest_one, neighbours.held_out, training)
-    made_from = {"samples": samples.fingerprint} | dict(samples.made_from)
-    provenance = Provenance(len(rows), drawn.settings, drawn.seed, made_from)
+    scores |= neighbours.scores(facts.features, facts.images["train"])
+    of = {"samples": samples.fingerprint}
+    provenance = Provenance(len(rows), drawn.settings, drawn.seed, of | dict(samples.made_from))
     scores |= real_distances(reference)
     write_scores(scores, reference, real, provenance, folder.metrics)
     by_class = write_classes(real.rows, rows, facts.classes, settings.seed, folder.metrics)
     for line in filter(None, (headline(facts, scores), by_class)):
         folder.say_when_published(line)
-    found = EvaluationFacts(len(rows), facts.features, training)
-    made_from = {"samples": samples.fingerprint, "reference": reference.manifest.fingerprint}
-    write_manifest(folder.out, "evaluation", asdict(found), made_from)
-
-
-def check_fit(images: Path, found: SampleFacts, count: int, reference: Reference, remedy: str) -> None:
-    """Check that images can be held against the reference, before any feature is computed.
-
-    Args:
-        images: an artifact of samples.
-        found: its facts.
-        count: how many of it are scored.
-        reference: what they are scored by.
-        remedy: what to do about it, the end of the message.
-
-    Raises:
-        UserError: too few, of another size, or with other classes.
-    """
-    facts = reference.facts
-    if found.image_size != facts.image_size or not FEWEST <= count <= found.count:
-        raise UserError(
-            f"{images} holds {found.count} images of {found.image_size} pixels; expected at least "
-            f"{max(count, FEWEST)} of {facts.image_size}{remedy}"
-        )
-    if found.classes is not None and found.classes != facts.classes:
-        raise UserError(
-            f"{images} has other classes than the reference: run `dvc repro evaluate`, or score images without"
-        )
+    found = EvaluationFacts(len(rows), facts.features, facts.images["train"])
+    write_manifest(
+        folder.out, "evaluation", asdict(found), of | {"reference": reference.manifest.fingerprint}
+    )
 
 
 def scored(
@@ -167,8 +138,7 @@ def extracting(
                 judged.append(judge(found.images, kinds, OUTLINES, grid))
                 yield found
 
-        rows = extract(extractor, ahead(labelled()), keep_logits=facts.features == "inception")
-        rows.save(job.output)
+        extract(extractor, ahead(labelled()), keep_logits=facts.features == "inception").save(job.output)
         return Judged.merged(judged).to_json()
 
     return one

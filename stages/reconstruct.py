@@ -18,7 +18,7 @@ from cluster.overlap import ahead, made_ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from demo.drawing import KINDS, OUTLINES
 from evaluation import examples
-from evaluation.examples import Example, ReconstructionFacts
+from evaluation.examples import ReconstructionFacts
 from evaluation.features.extractors import load_extractor
 from evaluation.features.labelled import LabelledImages, chosen_images, in_batches, label_images
 from evaluation.features.reference import Reference
@@ -28,7 +28,7 @@ from evaluation.metrics.scores import (
     Real,
     accuracy_scores,
     reconstruction_distance,
-    second_scores,
+    scores_of_both,
     write_scores,
 )
 from evaluation.perceptual.lpips import load_lpips
@@ -71,29 +71,26 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
     work = folder.work.absolute()
     jobs = jobs_of(shards.paths(settings.split), lambda path: work / "rows" / f"{path.stem}.safetensors")
     done = map_shards(make, jobs, compute, work / "done", "reconstructions", folder.progress_file)
-    found = ImageScores.merged([ImageScores(**values["scores"]) for values in done])
     made, originals = (
         Judged.merged([Judged(**values[name]) for values in done]) for name in ("made", "real")
     )
     rows = FeatureRows.concatenate([FeatureRows.load(job.output) for job in jobs])
     real = Real.of(reference, settings.split)
-    codes = model.quantizer.codebook_KD.detach().numpy()
-    scores = summarise(found, codes, distance.title if distance else "")
-    scores |= reconstruction_distance(reference.facts.features, real, rows, settings.seed)
-    scores |= second_scores(reconstruction_distance, reference.facts, real, rows, settings.seed)
+    codes, title = model.quantizer.codebook_KD.detach().numpy(), distance.title if distance else ""
+    scores = summarise(ImageScores.merged([ImageScores(**values["scores"]) for values in done]), codes, title)
+    scores |= scores_of_both(reconstruction_distance, reference.facts, real, rows, settings.seed)
     scores |= accuracy_scores(rows, list(reference.facts.heads), reference.facts.class_head)
     config = model.config
     grid = Grid(config.downsampling, config.patch_size)
     scores |= judged_scores(made, np.array(originals.steps), rows, reference.facts, grid, KINDS)
     scores |= fit_scores(originals.fits(), (), "_real") if originals.fits() else {}
-    facts_of_model = {"mask": config.mask, "num_kept": config.num_kept, "num_codes": config.num_codes}
-    by = {"mqvae": made_by.fingerprint}
-    how = Provenance(len(rows), facts_of_model, settings.seed, by)
+    by, of_model = {"mqvae": made_by.fingerprint}, ("mask", "num_kept", "num_codes")
+    how = Provenance(len(rows), {name: getattr(config, name) for name in of_model}, settings.seed, by)
     write_scores(scores, reference, real, how, folder.metrics)
     keep_examples(settings, shards, model, folder.out)
     made_from = {"shards": shards.manifest.fingerprint, "reference": reference.manifest.fingerprint} | by
-    facts = ReconstructionFacts(len(rows), settings.split)
-    write_manifest(folder.out, "reconstructions", asdict(facts), made_from)
+    facts = asdict(ReconstructionFacts(len(rows), settings.split))
+    write_manifest(folder.out, "reconstructions", facts, made_from)
 
 
 def reconstructing(
@@ -140,12 +137,8 @@ def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQV
     grid = (model.config.grid, model.config.grid)
     figure4(batch.images, back.scores, back.positions, back.images, grid).save(out / "figure4.png")
     others = from_other_counts(model, batch.images, back)
-    columns = (back.scores.tolist(), back.positions.tolist(), back.codes.tolist(), back.order.tolist())
-    rows = zip(samples, *columns, strict=True)
-    found = [
-        Example(sample.key, sample.cls, grid, scores, kept, codes, order, sorted(others))
-        for sample, scores, kept, codes, order in rows
-    ]
+    columns = (back.scores, back.positions, back.codes, back.order)
+    found = examples.examples_of(samples, grid, columns, sorted(others))
     made = {examples.from_cells(count): images for count, images in others.items()}
     pictures = {examples.INPUT: batch.images, examples.RECONSTRUCTION: back.images} | made
     examples.write_examples(out, found, pictures)

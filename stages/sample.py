@@ -11,10 +11,8 @@ By hand, from a trained model: `python -m stages.sample --prompt "a small red ri
 Image i depends on (seed, i) and its class or prompt, not on the workers; the batch sizes change at most its last bits.
 """
 
-import json
-import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,36 +25,24 @@ from cluster.devices import device_of, free_bytes
 from cluster.overlap import ahead
 from cluster.shard_map import ShardJob, map_shards
 from inference.editing.asked import before, edit_of, sources, told
-from inference.editing.draw import ImageEditor
+from inference.editing.draw import ImageEditor, drawer
 from inference.editing.region import Edit
 from inference.sampling.conditions import Conditions, conditions_of, require_same_codes
-from inference.sampling.sample import ImageSampler, require_lengths
+from inference.sampling.sample import require_lengths
 from models.base.published import StackformerFacts
-from models.mqvae import MQVAE
+from models.mqvae import MQVAE, MQVAEConfig
 from models.stackformer import Stackformer
 from reporting.samples import write_before, write_grid, write_png_files
 from settings.sample import SampleSettings
 from shards.samples import Sample, SampleFacts, SampleRecord, write_samples
+from workflow.asked_samples import OPTIONS
 from workflow.running import run_stage
-from workflow.stage import Options, Stage
-from workspace.errors import UserError
+from workflow.stage import Stage
 from workspace.exact.manifest import facts_of, read_manifest, write_json, write_manifest
 from workspace.links import link_or_copy
 from workspace.progress import say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
-
-HELP = {
-    "prompt": "draw images of this caption, as files below OUT/png; may be repeated",
-    "class": "draw images of this class, as files below OUT/png; may be repeated",
-    "codes": "where the number of codes is drawn, its bounds: 24-48, or one number",
-    "edit": "draw a part of this picture again, as files below OUT/png; needs --keep or --redraw",
-    "keep": "what of it stays: a mask (white stays), a box X0,Y0,X1,Y1 in pixels, upper, lower, left or right",
-    "redraw": "instead of --keep, what of it is drawn again, in the same forms",
-    "candidates": "draw each edit this many times and take one by the likelihood of what stays (1: given what is before it)",
-}
-BY_HAND = 16
-"""Images per prompt or class on the command line, unless `--set sample.num_images=…` is given."""
 
 
 @dataclass(frozen=True)
@@ -65,31 +51,6 @@ class Inputs:
 
     stackformer: Path
     mqvae: Path
-
-
-def asked_changes(asked: Mapping[str, Sequence[str]]) -> list[str]:
-    """The settings that `--prompt`, `--class` and the options of an edit set."""
-    changes = [f"sample.{name}={BY_HAND}" for name in ("num_images", "batch", "samples_per_shard")]
-    changes += ["sample.png_files=true"]
-    prompts, classes = list(asked["prompt"]) or None, list(asked["class"]) or "all"
-    changes += [
-        f"sample.{name}={json.dumps(asked[name][-1])}" for name in ("edit", "keep", "redraw") if asked[name]
-    ]
-    changes += [f"sample.codes={json.dumps(codes_asked(text))}" for text in asked["codes"]]
-    changes += [f"sample.candidates={number}" for number in asked["candidates"]]
-    return [*changes, f"sample.prompts={json.dumps(prompts)}", f"sample.classes={json.dumps(classes)}"]
-
-
-def codes_asked(text: str) -> list[int]:
-    """The bounds that `--codes` names: 24-48, 24…48, 24..48 or 24,48; one number is both.
-
-    Raises:
-        UserError: anything else.
-    """
-    found = re.fullmatch(r"\s*(\d+)\s*(?:(?:-|–|…|\.\.\.?|,|:)\s*(\d+)\s*)?", text)
-    if found is None:
-        raise UserError(f"--codes is {text}; expected the fewest and the most codes of an image, 24-48")
-    return [int(found[1]), int(found[2] or found[1])]
 
 
 def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
@@ -101,17 +62,12 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     conditions = conditions_of(settings, learned, inputs.stackformer)
     fewest = learned.num_kept if learned.fewest_kept is None else learned.fewest_kept
     require_lengths(settings, fewest, learned.num_kept)
-    if settings.edit is not None and learned.fewest_kept is not None:
-        raise UserError(
-            f"{inputs.stackformer} draws {fewest} … {learned.num_kept} codes of an image; an edit needs a Stackformer of "
-            "one number (tokenize.budget.kind fixed)"
-        )
     paths = Inputs(inputs.stackformer.absolute(), inputs.mqvae.absolute())
     decoder = MQVAE.from_pretrained(inputs.mqvae)
-    edit = edit_of(settings, decoder.config)
+    edit = edit_of(settings, learned, decoder.config, inputs.stackformer)
     if edit is not None:
-        say(told(edit, settings, decoder))
-        write_before(*before(edit, settings, decoder), folder.out / "before.png")
+        say(told(edit, settings, decoder, learned.num_kept))
+        write_before(*before(edit, settings, decoder, learned.num_kept), folder.out / "before.png")
     make = partial(sampling, paths, settings, conditions, compute.device, edit)
     out, work = folder.out.absolute(), folder.work.absolute()
     jobs = [
@@ -128,13 +84,18 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
     rate = settings.num_images / sum(shard["seconds"] for shard in done)
     rates = {"images": settings.num_images, "images_per_second_of_a_worker": rate}
     if edit is not None:
-        rates["effective_candidates"] = sum(shard["effective"] for shard in done) / len(done)
+        rates["effective_candidates"] = sum(shard["effective"] for shard in done) / settings.num_images
     write_json(folder.metrics / "metrics.json", rates)
     write_grid(tars, conditions.labels, out / "grid.png")
     if settings.png_files:
         write_png_files(tars, out / "png")
-    config = decoder.config
-    facts = SampleFacts(
+    made_from = {"stackformer": stackformer.fingerprint, "mqvae": mqvae.fingerprint}
+    write_manifest(out, "samples", asdict(sample_facts(settings, learned, decoder.config)), made_from)
+
+
+def sample_facts(settings: SampleSettings, learned: StackformerFacts, config: MQVAEConfig) -> SampleFacts:
+    """The facts of the images."""
+    return SampleFacts(
         seed=settings.seed,
         count=settings.num_images,
         settings=settings.model_dump(mode="json"),
@@ -144,8 +105,6 @@ def run(settings: SampleSettings, compute: Compute, inputs: Inputs, folder: RunF
         cell_pixels=config.downsampling,
         stem_pixels=config.patch_size,
     )
-    made_from = {"stackformer": stackformer.fingerprint, "mqvae": mqvae.fingerprint}
-    write_manifest(out, "samples", asdict(facts), made_from)
 
 
 def sampling(
@@ -154,12 +113,7 @@ def sampling(
     """Called once per worker; returns the function that writes the tar of one range of images."""
     place = device_of(device)
     models = Stackformer.from_pretrained(paths.stackformer), MQVAE.from_pretrained(paths.mqvae)
-    free = free_bytes(place)
-    draw = (
-        ImageSampler(*models, settings, place, free)
-        if edit is None
-        else ImageEditor(*models, settings, edit, place, free)
-    )
+    draw = drawer(*models, settings, edit, place, free_bytes(place))
     batch = draw.settings.batch
 
     def drawn(start: int) -> NDArray[np.uint8]:
@@ -176,18 +130,15 @@ def sampling(
         began, first = time.monotonic(), job.index * settings.samples_per_shard
         end = min(first + settings.samples_per_shard, settings.num_images)
         write_samples(job.output, samples(first, end))
-        worth = draw.effective if isinstance(draw, ImageEditor) else [1.0]
-        return {
-            "images": end - first,
-            "seconds": time.monotonic() - began,
-            "batch": batch,
-            "effective": sum(worth) / len(worth),
-        }
+        found = {"images": end - first, "seconds": time.monotonic() - began, "batch": batch}
+        if isinstance(draw, ImageEditor):  # which drew more where the last batch was padded
+            found["effective"] = sum(draw.effective[index] for index in range(first, end))
+        return found
 
     return one
 
 
-STAGE = Stage("sample", __doc__, SampleSettings, Inputs, run, sources, options=Options(HELP, asked_changes))
+STAGE = Stage("sample", __doc__, SampleSettings, Inputs, run, sources, options=OPTIONS)
 
 if __name__ == "__main__":
     run_stage("sample")

@@ -18,12 +18,12 @@ from evaluation.protocol import Provenance, Score, counted
 from models.base.later import written
 from models.base.precision import allow_tf32
 from models.base.published import MQVAEFacts
-from models.mqvae import MQVAE, MQVAEOutput
+from models.mqvae import MQVAE
 from models.mqvae.discriminator import FOLDER as DISCRIMINATOR
-from reporting.figures import figure4
+from reporting.validations import Pictures
 from settings.mqvae import MQVAESettings
 from shards.images import ImageShards
-from shards.images.pixels import to_float, to_uint8
+from shards.images.pixels import to_float
 from training.loop.published import read_published
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
@@ -134,28 +134,6 @@ def held_out(shards: ImageShards, count: int) -> Tensor:
     return torch.stack(
         [torch.from_numpy(to_float(index.read(i).image)) for i in range(min(count, len(index)))]
     )
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Draws input, importance, kept cells and reconstruction of the first held-out images at each validation."""
-
-    metrics: Path
-    grid: int
-
-    def __call__(self, step: int, image_BCHW: Tensor, output: MQVAEOutput) -> None:
-        """Write pictures/step-….png."""
-        rows = min(8, len(image_BCHW))
-        picture = figure4(
-            to_uint8(image_BCHW[:rows].float().cpu().numpy()),
-            output.scores_BL[:rows].float().cpu().numpy(),
-            output.positions_BN[:rows].cpu().numpy(),
-            to_uint8(output.reconstruction_BCHW[:rows].float().cpu().numpy()),
-            (self.grid, self.grid),
-        )
-        target = self.metrics / "pictures" / f"step-{step:07d}.png"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(target)
 
 
 STAGE = Stage("train_mqvae", __doc__, MQVAESettings, Inputs, run, weights=MQVAESettings.weights)

@@ -21,17 +21,17 @@ from models.base.published import TEXT_TOKENIZER, StackformerFacts
 from models.stackformer import Stackformer, StackformerConfig
 from models.stackformer.tables import refitted
 from settings.stackformer import StackformerSettings
-from shards.tokens import TokenFacts, TokenShards
+from shards.tokens import TokenShards
 from training.loop.parallel import whole_state
 from training.loop.published import read_published
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
 from training.stackformer.batches import TokenBatches, held_out
+from training.stackformer.config import config_of
 from training.stackformer.module import StackformerTrainingModule
 from workflow.card import write_card
 from workflow.running import run_stage
 from workflow.stage import Stage
-from workspace.errors import UserError
 from workspace.exact.manifest import write_manifest
 from workspace.progress import say
 from workspace.runs import RunFolder
@@ -99,45 +99,6 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     )
     write_manifest(folder.out, "stackformer", written(facts), {"tokens": tokens.manifest.fingerprint})
     write_card(folder.out, folder.metrics)
-
-
-def config_of(settings: StackformerSettings, facts: TokenFacts, tokens: Path) -> StackformerConfig:
-    """The model's config for these tokens.
-
-    Raises:
-        UserError: the tokens lack the condition, or the network's settings do not fit them.
-    """
-    if not facts.counts["val"]:
-        raise UserError(
-            f"{tokens} holds no validation images; set shard.val_fraction > 0 and run `dvc repro`"
-        )
-    length, vocab = 1, 1
-    if settings.condition == "class":
-        if not facts.classes:
-            raise UserError(
-                f"stackformer.condition is class, but {tokens} has no classes; expected none or text"
-            )
-        vocab = len(facts.classes)
-    elif settings.condition == "text":
-        if not facts.text_length or not facts.text_vocab:
-            raise UserError(
-                f"stackformer.condition is text, but {tokens} holds no captions: set tokenize.text_vocab and "
-                "text_length and run `dvc repro tokenize`"
-            )
-        length, vocab = facts.text_length, facts.text_vocab
-    try:
-        return StackformerConfig(
-            network=settings.model,
-            num_codes=facts.num_codes,
-            num_positions=facts.num_positions,
-            num_kept=facts.num_kept,
-            fewest_kept=facts.fewest_kept,
-            condition=settings.condition,
-            condition_length=length,
-            condition_vocab=vocab,
-        )
-    except ValueError as error:
-        raise UserError(f"stackformer.model does not fit {tokens}: {error}") from error
 
 
 def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:

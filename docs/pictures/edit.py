@@ -38,7 +38,7 @@ def row_of(
 ) -> Image.Image:
     """The picture, what stays, the draws."""
     device = torch.device("cpu")
-    image, _, stays, grid = before(edit, settings, models[1])
+    image, _, stays, grid = before(edit, settings, models[1], models[0].config.num_kept)
     draws = ImageEditor(*models, settings, edit, device)(
         torch.tensor([[cls]]).expand(DRAWS, -1), range(DRAWS)
     )

@@ -78,14 +78,14 @@ def reconstruction_distance(features: str, real: Real, made: FeatureRows, seed: 
     return _frechet(score_name(features, "rfd"), real, made, seed)
 
 
-def second_scores(
+def scores_of_both(
     score: Callable[[str, Real, FeatureRows, int], dict[str, Score]],
     facts: ReferenceFacts,
     real: Real,
     made: FeatureRows,
     seed: int,
 ) -> dict[str, Score]:
-    """The scores whose names say that the reference's second network made them; none without one.
+    """Scores by the reference's network, and those whose names say that its second one made them, if it has one.
 
     Args:
         score: `sample_scores` or `reconstruction_distance`.
@@ -94,12 +94,13 @@ def second_scores(
         made: the images' rows.
         seed: seed of random subsets and resamples.
     """
+    first = score(facts.features, real, made, seed)
     others, mine = None if real.rows is None else real.rows.of_second(), made.of_second()
     if facts.second is None or others is None or mine is None:
-        return {}
+        return first
     name = facts.second.features
     found = score(name, replace(real, rows=others, moments=moments(others.features)), mine, seed)
-    return {title: value for title, value in found.items() if title.startswith(name)}
+    return first | {title: value for title, value in found.items() if title.startswith(name)}
 
 
 def _frechet(name: str, real: Real, made: FeatureRows, seed: int) -> dict[str, Score]:

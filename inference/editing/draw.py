@@ -18,8 +18,8 @@ from torch import Tensor
 from inference.editing.region import Edit
 from inference.encode import KeyedImages, encode
 from inference.sampling.decode import decode
-from inference.sampling.sample import DTYPES, drawing, fitted
-from models.mqvae import MQVAE
+from inference.sampling.sample import DTYPES, ImageSampler, cache_dtype, drawing, fitted
+from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling.editing import Editor, Redrawn, Staying
 from models.stackformer import Stackformer
 from settings.sample import SampleSettings
@@ -27,18 +27,25 @@ from workspace.errors import UserError
 from workspace.exact.seeds import sample_seed
 
 
-def staying_of(edit: Edit, mqvae: MQVAE, seed: int = 0) -> Staying:
+def kept_by(mqvae: MQVAEConfig, num_kept: int) -> int | None:
+    """The N to ask an MQ-VAE for, where it was trained for any; else None, its own."""
+    return num_kept if mqvae.kept == "any" else None
+
+
+def staying_of(edit: Edit, mqvae: MQVAE, num_kept: int, seed: int = 0) -> Staying:
     """The codes of a picture outside of the region, and the cells inside.
 
     Args:
         edit: the picture; its name ranks cells where the mask is random, with the seed.
         mqvae: encodes it.
+        num_kept: N of the Stackformer that draws.
         seed: of such a mask.
 
     Raises:
         UserError: no code is inside, so that nothing can be drawn again.
     """
-    found = encode(mqvae, KeyedImages(edit.image[None], [edit.name], seed))
+    kept = kept_by(mqvae.config, num_kept)
+    found = encode(mqvae, KeyedImages(edit.image[None], [edit.name], seed), kept=kept)
     codes, positions = found.codes[0], found.positions[0]
     stays = ~edit.again_L[positions]
     if stays.all():
@@ -60,6 +67,9 @@ class ImageEditor:
         device: where to compute.
         free: bytes that are free on it; see `inference.sampling.sample.fitted`.
 
+    Attributes:
+        effective: number of a picture that was drawn → how many equally good candidates its own were worth.
+
     Raises:
         UserError: there is nothing to draw again, or no room for a single image.
     """
@@ -73,21 +83,29 @@ class ImageEditor:
         device: torch.device,
         free: int | None = None,
     ) -> None:
-        if stackformer.config.stops or stackformer.config.num_kept != mqvae.config.num_kept:
+        num_kept = stackformer.config.num_kept
+        if stackformer.config.stops:
             raise UserError(
-                "sample.edit needs models of one number of codes, and the Stackformer draws "
-                f"{stackformer.config.fewest} … {stackformer.config.num_kept} codes per image: train both without budgets"
+                "sample.edit needs a Stackformer of one number of codes, and this one draws "
+                f"{stackformer.config.fewest} … {num_kept} per image: tokenize with tokenize.budget.kind fixed and train it again"
+            )
+        if kept_by(mqvae.config, num_kept) is None and num_kept != mqvae.config.num_kept:
+            raise UserError(
+                f"sample.edit: the Stackformer draws {num_kept} codes per image, and the MQ-VAE encodes {mqvae.config.num_kept}: "
+                "run `dvc repro train_stackformer`"
             )
         self.settings = fitted(settings, stackformer.config, mqvae.config, free)
-        self.staying = staying_of(edit, mqvae.to(device), settings.seed)
+        self.staying = staying_of(edit, mqvae.to(device), num_kept, settings.seed)
         self.mqvae, self.device = mqvae, device
         self._edit = Editor(
             stackformer.to(device, DTYPES[settings.precision]),
             self.staying,
             drawing(settings),
             settings.candidates,
+            self.settings.batch,
+            cache_dtype(settings, device),
         )
-        self.effective: list[float] = []
+        self.effective: dict[int, float] = {}
 
     def tokens(self, condition_BC: Tensor, indices: Sequence[int]) -> Redrawn:
         """Codes and positions of these numbers; see `__call__`."""
@@ -104,10 +122,24 @@ class ImageEditor:
         for first in range(0, len(indices), at_once):
             part = slice(first, first + at_once)
             drawn = self.tokens(condition_BC[part], indices[part])
-            self.effective += drawn.effective_B.tolist()
+            self.effective |= zip(indices[part], drawn.effective_B.tolist(), strict=True)
             batch, precision = self.settings.decode_batch, self.settings.decode_precision
             images.append(decode(self.mqvae, drawn.codes_BN, drawn.positions_BN, batch, precision))
         return np.concatenate(images)
+
+
+def drawer(
+    stackformer: Stackformer,
+    mqvae: MQVAE,
+    settings: SampleSettings,
+    edit: Edit | None,
+    device: torch.device,
+    free: int | None,
+) -> ImageSampler | ImageEditor:
+    """What draws images with these models: a part of one picture again, or new ones; arguments as of `ImageEditor`."""
+    if edit is None:
+        return ImageSampler(stackformer, mqvae, settings, device, free)
+    return ImageEditor(stackformer, mqvae, settings, edit, device, free)
 
 
 def purpose(candidate: int) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from inference.sampling.decode import decode
 from models.mqvae import MQVAE, MQVAEConfig
 from models.sampling import Sampler, SamplingSettings, StoppingSampler
-from models.sampling.memory import WORKSPACE, Needs, decoding_need, sampling_need
+from models.sampling.memory import WORKSPACE, Needs, decoding_need, editing_need, sampling_need
 from models.sampling.stopping import bounds_of
 from models.stackformer import Stackformer, StackformerConfig
 from settings.sample import SampleSettings
@@ -45,7 +45,7 @@ class ImageSampler:
     ) -> None:
         self.settings = fitted(settings, stackformer.config, mqvae.config, free)
         self.mqvae = mqvae.to(device)
-        kept_as = DTYPES[settings.cache] if device.type == "cuda" else None
+        kept_as = cache_dtype(settings, device)
         model = stackformer.to(device, DTYPES[settings.precision])
         size, given, codes = self.settings.batch, drawing(settings), self.settings.bounds
         self.sampler: Sampler | StoppingSampler = (
@@ -76,6 +76,11 @@ def require_lengths(settings: SampleSettings, fewest: int, most: int) -> None:
         ) from error
 
 
+def cache_dtype(settings: SampleSettings, device: torch.device) -> torch.dtype | None:
+    """Keys' and values' on a GPU; None on a CPU, where they are fp32."""
+    return DTYPES[settings.cache] if device.type == "cuda" else None
+
+
 def drawing(settings: SampleSettings) -> SamplingSettings:
     """The settings that the sampler takes."""
     return SamplingSettings(settings.guidance_scale, settings.code, settings.position)
@@ -96,7 +101,8 @@ def fitted(
     """
     if free is None:
         return settings
-    drawn = sampling_need(stackformer, drawing(settings), DTYPES[settings.precision], DTYPES[settings.cache])
+    need = sampling_need if settings.edit is None else editing_need
+    drawn = need(stackformer, drawing(settings), DTYPES[settings.precision], DTYPES[settings.cache])
     needs = Needs(drawn, decoding_need(mqvae, WORKSPACE[settings.decode_precision]))
     batch, decode_batch = needs.fit(settings.batch, settings.decode_batch, settings.samples_per_shard, free)
     if not batch:

@@ -145,16 +145,25 @@ class Editor:
         staying: what stays.
         settings: guidance; temperature and truncation, of new codes and positions alone: weights are the model's own.
         candidates: M.
+        most: sequences drawn at a time; None draws all.
+        kept_as: see `CachedStackformer`.
 
     Raises:
         ValueError: see `Staying.require`.
     """
 
     def __init__(
-        self, model: Stackformer, staying: Staying, settings: SamplingSettings, candidates: int = 1
+        self,
+        model: Stackformer,
+        staying: Staying,
+        settings: SamplingSettings,
+        candidates: int = 1,
+        most: int | None = None,
+        kept_as: torch.dtype | None = None,
     ) -> None:
         staying.require(model)
         self.model, self.staying, self.settings, self.candidates = model, staying, settings, candidates
+        self.most, self.kept_as = most, kept_as
         self.device = model.e_c.weight.device
 
     @torch.no_grad()
@@ -167,10 +176,14 @@ class Editor:
         """
         batch, count = len(condition_BC), self.candidates
         assert [len(row) for row in seeds] == [count] * batch, "one seed per image and candidate"
-        codes_RN, positions_RN, log_weight_R = self._candidates(
-            condition_BC.to(self.device).repeat_interleave(count, dim=0),
-            [seed for row in seeds for seed in row],
-        )
+        condition_RC = condition_BC.to(self.device).repeat_interleave(count, dim=0)
+        flat = [seed for row in seeds for seed in row]
+        most = self.most or len(flat)
+        parts = [
+            self._candidates(condition_RC[first : first + most], flat[first : first + most])
+            for first in range(0, len(flat), most)
+        ]
+        codes_RN, positions_RN, log_weight_R = (torch.cat(part) for part in zip(*parts, strict=True))
         log_weight_BM = log_weight_R.view(batch, count)
         uniform_B = draw_uniform([row[0] + CHOICE for row in seeds], 1)[:, 0, 0].to(self.device)
         taken_B = draw(log_weight_BM, ALL, uniform_B)
@@ -181,7 +194,12 @@ class Editor:
         """Codes and positions [R, N] and log w [R] of one candidate per row."""
         config, rows = self.model.config, len(condition_RC)
         state = CachedStackformer(
-            self.model, rows, self.settings.guidance_scale, fused=False, looks_ahead=True
+            self.model,
+            rows,
+            self.settings.guidance_scale,
+            kept_as=self.kept_as,
+            fused=False,
+            looks_ahead=True,
         )
         memory, place = (
             PositionMemory(config, rows, self.device),
@@ -226,23 +244,50 @@ class Editor:
         ).masked_fill(~may_stay_R, -math.inf)
         if not free_RL.any():  # the next token is known in every row: no need to look at all codes
             return kept_code_R, kept_position_R, torch.zeros_like(may_stay_R), log_kept_R
-        logits_RKL = state.every_position_logits()
-        log_place_RKL = _log_softmax(logits_RKL, support_RL)
-        inside_RK = log_place_RKL.masked_fill(~free_RL[:, None], -math.inf).logsumexp(dim=-1)
-        log_new_RK = log_code_RK + inside_RK
-        log_new_R = log_new_RK.logsumexp(dim=-1)
-        log_sum_R = torch.logaddexp(log_new_R, log_kept_R)
-        new_R = gate_R < (log_new_R - log_sum_R).exp()
-        code_R = draw(_safe(log_new_RK, new_R), self.settings.code, uniform_R2[:, 0])
-        logits_RL = logits_RKL.gather(1, code_R[:, None, None].expand(-1, 1, last + 1))[:, 0]
-        logits_RL = _safe(logits_RL.masked_fill(~free_RL, -math.inf), new_R)
-        position_R = draw(logits_RL, self.settings.position, uniform_R2[:, 1])
+        code_R, position_R, new_R, log_sum_R = choose_new(
+            state, self.settings, log_code_RK, log_kept_R, free_RL, support_RL, uniform_R2, gate_R
+        )
         return (
             torch.where(new_R, code_R, kept_code_R),
             torch.where(new_R, position_R, kept_position_R),
             new_R,
             log_sum_R,
         )
+
+
+def choose_new(
+    state: CachedStackformer,
+    settings: SamplingSettings,
+    log_code_RK: Tensor,
+    log_kept_R: Tensor,
+    free_RL: Tensor,
+    support_RL: Tensor,
+    uniform_R2: Tensor,
+    gate_R: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A new code and position for each row, whether they are taken, not what stays, and log Σ a_n; needs most memory.
+
+    Args:
+        state: before the step.
+        settings: truncation.
+        log_code_RK: log p(c).
+        log_kept_R: log a_n of what stays next; -inf where that must wait.
+        free_RL, support_RL: cells that a new code may take, and those that any code may.
+        uniform_R2, gate_R: the step's random numbers.
+    """
+    last = free_RL.shape[1] - 1
+    logits_RKL = state.every_position_logits()
+    log_place_RKL = _log_softmax(logits_RKL, support_RL)
+    inside_RK = log_place_RKL.masked_fill(~free_RL[:, None], -math.inf).logsumexp(dim=-1)
+    log_new_RK = log_code_RK + inside_RK
+    log_new_R = log_new_RK.logsumexp(dim=-1)
+    log_sum_R = torch.logaddexp(log_new_R, log_kept_R)
+    new_R = gate_R < (log_new_R - log_sum_R).exp()
+    code_R = draw(_safe(log_new_RK, new_R), settings.code, uniform_R2[:, 0])
+    logits_RL = logits_RKL.gather(1, code_R[:, None, None].expand(-1, 1, last + 1))[:, 0]
+    logits_RL = _safe(logits_RL.masked_fill(~free_RL, -math.inf), new_R)
+    position_R = draw(logits_RL, settings.position, uniform_R2[:, 1])
+    return code_R, position_R, new_R, log_sum_R
 
 
 def _log_softmax(logits_RKL: Tensor, support_RL: Tensor) -> Tensor:

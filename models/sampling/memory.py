@@ -15,8 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from models.mqvae import MQVAE, MQVAEConfig
+from models.sampling.editing import choose_new
 from models.sampling.sampled import SamplingSettings
 from models.sampling.sampler import BUCKET, Sampler
+from models.sampling.state import CachedStackformer
 from models.stackformer import Stackformer, StackformerConfig
 
 META = torch.device("meta")
@@ -115,6 +117,42 @@ def sampling_need(
     weights = sum(weight.nbytes for weight in model.parameters()) + _folded_bytes(model, dtype, kept_as)
     one, two = (_sampling_peak(model, batch, settings, kept_as) for batch in (1, 2))
     return Need(weights + one - (two - one), two - one)
+
+
+@torch.no_grad()
+def editing_need(
+    config: StackformerConfig,
+    settings: SamplingSettings,
+    dtype: torch.dtype,
+    kept_as: torch.dtype | None = None,
+) -> Need:
+    """Memory for an `Editor` on a GPU, per sequence: besides the cache, the positions of every code that may come.
+
+    It is on the safe side: attention under a mask is reckoned with its whole matrix, which no GPU kernel has.
+    """
+    model = _on_meta(Stackformer, config).to(dtype)
+    weights = sum(weight.nbytes for weight in model.parameters())
+    one, two = (_editing_peak(model, rows, settings, kept_as) for rows in (1, 2))
+    return Need(weights + one - (two - one), two - one)
+
+
+def _editing_peak(
+    model: Stackformer, rows: int, settings: SamplingSettings, kept_as: torch.dtype | None
+) -> int:
+    """Peak bytes of the first step, and of a last one that looks at all codes."""
+    live = LiveBytes()
+    with live, META:
+        state = CachedStackformer(
+            model, rows, settings.guidance_scale, kept_as=kept_as, fused=False, looks_ahead=True
+        )
+        state.start(model.null_condition(rows))
+        state.step = model.config.num_kept - 1
+        logits_R1L = state.position_logits(torch.zeros(rows, dtype=torch.int64))[:, None]
+        log_code_RK, free_RL = state.code_logits().double().log_softmax(dim=-1), logits_R1L[:, 0] == 0
+        number_R = torch.zeros(rows, dtype=torch.float64)
+        uniform_R2 = torch.zeros(rows, 2, dtype=torch.float64)
+        choose_new(state, settings, log_code_RK, number_R, free_RL, free_RL, uniform_R2, number_R)
+    return live.peak
 
 
 def _folded_bytes(model: Stackformer, dtype: torch.dtype, kept_as: torch.dtype | None) -> int:

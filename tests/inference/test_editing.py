@@ -9,12 +9,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from inference.editing.asked import before, told
 from inference.editing.draw import ImageEditor, staying_of
 from inference.editing.region import Edit, Region, read_edit
 from inference.encode import KeyedImages, encode
 from inference.sampling.decode import decode
 from inference.sampling.sample import ImageSampler
 from models.mqvae import MQVAE
+from models.sampling.state import CachedStackformer
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from tests.stages.test_train_and_sample import DECODER, settings_of
 from workspace.errors import UserError
@@ -108,7 +110,61 @@ def test_kept_cells_decode_from_the_same_codes(tmp_path: Path, changes: dict[str
         assert positions == sorted(set(positions))
     images = editor(condition, range(4))
     assert np.abs(images.astype(int) - decode(mqvae, drawn.codes_BN, drawn.positions_BN, 4)).max() <= 1
-    assert len(editor.effective) == 4 and all(1 <= worth <= 3.001 for worth in editor.effective)
+    assert [*editor.effective] == [*range(4)] and all(
+        1 <= worth <= 3.001 for worth in editor.effective.values()
+    )
+
+
+def test_what_candidates_are_worth_belongs_to_the_picture(tmp_path: Path) -> None:
+    """Whatever was drawn before, or beside it; more candidates than a batch has room for are drawn in parts."""
+    edit = read_edit(picture(tmp_path / "a.png"), Region("redraw", "2,0,8,6"), SIZE, GRID)
+    condition = torch.tensor([[1], [1], [1], [1]])
+    found = []
+    for batch, order in ((4, [2, 3, 0, 1]), (8, [0, 1, 2, 3]), (2, [3, 2, 1, 0])):
+        settings = settings_of(edit="a.png", redraw="2,0,8,6", candidates=3, batch=batch)
+        editor = ImageEditor(*models(), settings, edit, CPU)
+        images = editor(condition, order)
+        found.append((editor.effective, dict(zip(order, images.astype(int), strict=True))))
+    for worth, images in found[1:]:
+        assert worth == pytest.approx(found[0][0]) and len(set(worth.values())) > 1
+        assert all(np.abs(images[number] - found[0][1][number]).max() <= 1 for number in images)
+
+
+def test_no_more_sequences_than_the_batch_are_drawn_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit = read_edit(picture(tmp_path / "a.png"), Region("redraw", "2,0,8,6"), SIZE, GRID)
+    seen: list[tuple[int, torch.dtype | None]] = []
+    whole = CachedStackformer.__init__
+
+    def counted(
+        self: CachedStackformer, model: Stackformer, rows: int, *given: object, **named: object
+    ) -> None:
+        seen.append((rows, named["kept_as"]))
+        whole(self, model, rows, *given, **named)
+
+    monkeypatch.setattr(CachedStackformer, "__init__", counted)
+    monkeypatch.setattr("inference.editing.draw.cache_dtype", lambda settings, device: torch.bfloat16)
+    for candidates, expected in ((1, [2, 2]), (2, [2] * 4), (5, [2, 2, 1] * 4)):
+        settings = settings_of(edit="a.png", redraw="2,0,8,6", candidates=candidates, batch=2)
+        seen.clear()
+        ImageEditor(*models(), settings, edit, CPU)(torch.tensor([[0], [1], [2], [0]]), range(4))
+        assert seen == [(rows, torch.bfloat16) for rows in expected]
+
+
+def test_an_mqvae_of_any_number_of_cells_is_asked_for_the_stackformers(tmp_path: Path) -> None:
+    stackformer, _ = models()
+    mqvae = MQVAE(replace(DECODER, kept="any", mask_ratio=0.25)).eval()
+    assert mqvae.config.num_kept == 12 and stackformer.config.num_kept == 8
+    edit = read_edit(picture(tmp_path / "a.png"), Region("redraw", "2,0,8,6"), SIZE, GRID)
+    settings = settings_of(edit="a.png", redraw="2,0,8,6")
+    drawn = ImageEditor(stackformer, mqvae, settings, edit, CPU).tokens(torch.tensor([[0]]), [0])
+    assert drawn.codes_BN.shape == (1, 8)
+    assert " of 8 codes are drawn again" in told(edit, settings, mqvae, 8)
+    image, back, stays, _ = before(edit, settings, mqvae, 8)
+    assert image.shape == back.shape and len(stays) < 16
+    with pytest.raises(UserError, match="the Stackformer draws 8 codes per image, and the MQ-VAE encodes 12"):
+        ImageEditor(stackformer, MQVAE(replace(DECODER, mask_ratio=0.25)).eval(), settings, edit, CPU)
 
 
 def test_all_drawn_again_is_a_sample(tmp_path: Path) -> None:
@@ -125,7 +181,9 @@ def test_a_model_of_any_number_of_codes_is_refused() -> None:
     network = NetworkConfig(16, 2, 1, 1, 0.0, "ascending")
     stops = Stackformer(StackformerConfig(network, 6, 16, 8, "class", 1, 3, fewest_kept=4)).eval()
     edit = Edit("a.png", np.zeros((SIZE, SIZE, 3), np.uint8), np.ones(16, bool))
-    with pytest.raises(UserError, match="the Stackformer draws 4 … 8 codes per image"):
+    with pytest.raises(
+        UserError, match="needs a Stackformer of one number of codes, and this one draws 4 … 8 per image"
+    ):
         ImageEditor(stops, mqvae, settings_of(), edit, CPU)
 
 
@@ -136,4 +194,4 @@ def test_a_region_without_codes_is_refused(tmp_path: Path) -> None:
     empty = np.ones(16, bool)
     empty[kept] = False
     with pytest.raises(UserError, match="all 8 codes of a.png lie outside of the region"):
-        staying_of(replace(edit, again_L=empty), mqvae)
+        staying_of(replace(edit, again_L=empty), mqvae, 8)

@@ -10,7 +10,8 @@ from torch.profiler import ProfilerActivity, profile
 from models.mqvae import MQVAE, MQVAEConfig
 from models.mqvae.quantizer import QuantizerConfig
 from models.sampling import Sampler, SamplingSettings, Truncation
-from models.sampling.memory import LiveBytes, Need, decoding_need, sampling_need
+from models.sampling.editing import Editor, Staying
+from models.sampling.memory import LiveBytes, Need, decoding_need, editing_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer, StackformerConfig
 from models.stackformer.transformer import BlockKind
 
@@ -55,6 +56,23 @@ def test_a_sampler_allocates_what_was_reckoned(batch: int, guidance: float, bloc
 
     need = sampling_need(config, settings, torch.float64)
     assert need.of(batch) - weights == pytest.approx(allocated(work), rel=0.1)
+
+
+@pytest.mark.parametrize(("rows", "guidance"), [(2, 1.0), (3, 2.0)])
+def test_an_edit_allocates_no_more_than_was_reckoned(rows: int, guidance: float) -> None:
+    """Most of it for the position of each code that may come; masked attention is reckoned with its whole matrix."""
+    settings = SamplingSettings(guidance, SHARP, SHARP)
+    model = Stackformer(replace(CONFIG, num_kept=12)).double().eval()
+    weights = sum(weight.nbytes for weight in model.parameters())
+    free_L = torch.ones(256, dtype=torch.bool)
+    free_L[255] = False
+    staying = Staying(torch.tensor([3]), torch.tensor([255]), free_L)
+    editor, condition = Editor(model, staying, settings), torch.zeros(rows, 1, dtype=torch.int64)
+    seeds = [[seed] for seed in range(rows)]
+    editor(condition, seeds)
+    need = editing_need(model.config, settings, torch.float64).of(rows) - weights
+    assert 0.4 * need <= allocated(lambda: editor(condition, seeds)) <= 1.05 * need
+    assert need > 2 * (sampling_need(model.config, settings, torch.float64).of(rows) - weights)
 
 
 @pytest.mark.parametrize(

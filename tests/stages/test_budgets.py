@@ -1,7 +1,10 @@
 """Laws of tokenize.budget: as many cells of an image as reach a quality, or as are worth their codes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,13 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from inference.budgets import Plan, chosen, errors_at, ladder_of, multiplier_for, psnr_at_all
+from cluster.shard_map import ShardJob
+from inference.budgets import Plan, chosen, errors_at, kept_by_all, ladder_of, multiplier_for, psnr_at_all
 from models.mqvae.model import OrderedCells
 from settings.tokenize import Budget
+from shards.images import ImageShards
 from shards.images.pixels import to_tensor
 from shards.tokens import flat_positions
 from shards.verify import verify
-from tests.stages.test_tokenize import CONFIG, World, write_images, write_mqvae
+from stages import tokenize
+from tests.stages.test_tokenize import CONFIG, World, settings_of, write_images, write_mqvae
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json
 
@@ -128,3 +134,79 @@ def test_errors_are_those_of_reconstructions_from_prefixes(world: World) -> None
         made = world.model(image_BCHW, kept=count).reconstruction_BCHW.clamp(-1, 1)
         expected = ((made - image_BCHW) / 2).square().mean(dim=(1, 2, 3)).detach()
         np.testing.assert_allclose(found[:, column], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        ({"kind": "rate", "mask_ratio": 0.97}, r"asks for 0.48 of L = 16 cells on the mean, .* at least 1: .* ≤ 0.937$"),
+        ({"kind": "rate", "mask_ratio": 0.999}, "asks for 0.016 of L = 16"),
+        ({"kind": "fixed", "mask_ratio": 0.97}, "keeps N = 0 of L = 16 cells; expected N ≥ 1"),
+    ],
+)  # fmt: skip
+def test_a_budget_that_no_image_can_keep_is_refused_before_the_work(
+    world: World, budget: dict[str, object], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        kept_by_all(Budget.model_validate(budget), world.model)
+
+
+@given(length=st.integers(1, 1024), ratio=st.floats(0, 0.999), rungs=st.integers(3, 9))
+def test_a_mean_is_refused_just_where_no_multiplier_keeps_it(length: int, ratio: float, rungs: int) -> None:
+    """And the ratio that the error names is not refused."""
+    budget = Budget(kind="rate", mask_ratio=ratio, rungs=rungs)
+    ladder = ladder_of(length, rungs)
+    errors = 1 / np.arange(1.0, len(ladder) + 1)[None]
+    psnr, mean = psnr_at_all(errors, ladder, length), (1 - ratio) * length
+    can = chosen(Plan(budget, multiplier_for(budget, psnr, mean)), psnr).mean() <= mean
+    config = SimpleNamespace(num_positions=length, mask_ratio=0.5, kept="any", num_kept=1)
+    refused = ""
+    try:
+        kept_by_all(budget, SimpleNamespace(config=config))  # type: ignore[arg-type]
+    except UserError as error:
+        refused = str(error)
+    assert bool(refused) != can
+    if refused:
+        named = Budget(kind="rate", mask_ratio=float(refused.rpartition(" ")[2]), rungs=rungs)
+        kept_by_all(named, SimpleNamespace(config=config))  # type: ignore[arg-type]
+
+
+def test_a_quality_that_images_do_not_reach_is_reported(world: World) -> None:
+    folder = world.folder("high")
+    made = world.run("high", budget={"kind": "quality", "psnr": 90, "rungs": 3})
+    assert (made.load("train").lengths == LENGTH).all()
+    assert read_json(world.root / "high" / "metrics" / "metrics.json")["quality_missed"] == 1
+    assert folder.lines() == [
+        "13 of 13 images do not reach tokenize.budget.psnr 90, and keep all 16 cells: lower it, or train the MQ-VAE for longer"
+    ]
+    world.run("low", budget={"kind": "quality", "psnr": 0.01, "rungs": 3})
+    assert read_json(world.root / "low" / "metrics" / "metrics.json")["quality_missed"] == 0
+    assert world.folder("low").lines() == []
+    with pytest.raises(ValueError, match="less than or equal to 100"):
+        Budget(kind="quality", psnr=101)
+
+
+def test_a_worker_that_failed_at_one_shard_makes_the_next_ones_as_a_new_worker_does(world: World) -> None:
+    settings = settings_of(budget={"kind": "rate", "rungs": 3})
+    plan, inputs = Plan(settings.budget, 1e-4), tokenize.Inputs(world.root / "shards", world.root / "mqvae")
+    jobs = [
+        ShardJob(path, world.root / "alone" / f"{path.parent.name}-{path.name}", 0)
+        for path in (
+            *ImageShards.open(inputs.shards).paths("train"),
+            *ImageShards.open(inputs.shards).paths("val"),
+        )
+    ]
+
+    def make() -> Callable[[ShardJob], dict[str, Any]]:
+        return tokenize.encoder(inputs, settings, None, "cpu", 0, None, plan)
+
+    def facts(made: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in made.items() if name != "seconds"}
+
+    expected = {job.output: (facts(make()(job)), job.output.read_bytes()) for job in jobs}
+    worn, no_folder = make(), world.root / "words.txt"
+    no_folder.write_text("no folder")
+    for job in jobs:
+        with pytest.raises(OSError, match="words.txt"):
+            worn(ShardJob(job.input, no_folder / "x.tar", 0))
+        assert (facts(worn(job)), job.output.read_bytes()) == expected[job.output]

@@ -229,6 +229,19 @@ def test_equal_seeds_give_equal_bytes_and_shards_do_not_matter(world: World) -> 
     assert other["00000000.png"] != wider["00000000.png"]
 
 
+def test_what_candidates_are_worth_is_a_mean_over_the_images(world: World) -> None:
+    """However they are dealt to shards; what pads the last batch does not count."""
+    Image.new("RGB", (8, 8), "red").save(world.root / "a.png")
+    stackformer, found = world.root / "stackformer" / "out", []
+    asked = {"edit": str(world.root / "a.png"), "redraw": "2,0,8,6", "candidates": 3, "num_images": 5}
+    for batch, size in ((2, 2), (2, 8), (5, 5)):
+        name = f"worth-{batch}-{size}"
+        world.sample(name, stackformer, batch=batch, samples_per_shard=size, **asked)
+        found.append(json.loads((world.root / name / "metrics" / "metrics.json").read_text()))
+    worth = [numbers["effective_candidates"] for numbers in found]
+    assert 1 < worth[0] < 3 and worth == pytest.approx([worth[2]] * 3)
+
+
 def test_chosen_classes_are_cycled_through_by_name(world: World) -> None:
     out = world.sample("chosen", world.root / "stackformer" / "out", classes=["star", "circle"])
     told = [json.loads(data)["cls"] for name, data in members(out).items() if name.endswith("json")]

@@ -4,7 +4,7 @@ Shapes: B images of a micro-batch, C = 3, H and W pixels, L cells, N kept, D fea
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ from training.loop.watch import (
     update_scale,
 )
 from training.mqvae.adversary import Judge, first_discriminator
+from training.mqvae.outputs import joined
 from workspace.exact.optimizers import Adam
 from workspace.exact.seeds import hashed, step_seed
 
@@ -250,11 +251,9 @@ class MQVAETrainingModule:
     def _backward(
         self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float
     ) -> None:
-        """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image.
-
-        With frozen parts the image or the commitment may depend on nothing that learns; before `quantize_start`, both.
-        """
+        """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image."""
         losses = [(recovered_BCHW, gradient_BCHW), (commitment, torch.full_like(commitment, share))]
+        # with frozen parts either may depend on nothing that learns
         learned = [loss for loss in losses if loss[0].requires_grad]
         if learned:
             roots, gradients = zip(*learned, strict=True)
@@ -349,11 +348,3 @@ class MQVAETrainingModule:
         used = torch.cat(codes).unique().numel() / config.num_codes
         psnr = -10 * torch.cat(errors).clamp_min(1e-12).log10().mean()
         return {"psnr": float(psnr), "l1": float(torch.cat(absolute).mean()), "codebook_usage": used}
-
-
-def joined(parts: Sequence[MQVAEOutput]) -> MQVAEOutput:
-    """Concatenate the outputs of several batches; the commitment is the first one's."""
-    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(MQVAEOutput)}
-    return MQVAEOutput(
-        **{name: torch.cat(column) if column[0].ndim else column[0] for name, column in columns.items()}
-    )
