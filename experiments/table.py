@@ -196,7 +196,8 @@ def markdown(
             [called.get(name, name), f"paper's {PAPER[name]}"] if name in paper else [called.get(name, name)]
         )
     ]
-    lines = ["| arm | " + " | ".join(heads) + " | parameters |", "|---" * (len(heads) + 2) + "|"]
+    heads += ["parameters"] * any(arm.params for arm in arms)
+    lines = ["| arm | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
     for arm in arms:
         cells = []
         for name in columns:
@@ -204,7 +205,9 @@ def markdown(
             if name in paper:
                 cells.append(str(arm.paper.get(name, "–")))
         sizes = " + ".join(f"{count / 1e6:.2f} M" for count in arm.params.values())
-        lines.append(f"| {arm.title} | " + " | ".join(cells) + f" | {sizes} |")
+        lines.append(f"| {arm.title} | " + " | ".join([*cells, sizes][: len(heads)]) + " |")
+    if not held:
+        return "\n".join(lines) + "\n"
     lines += ["", "| expected | verdict | difference by seed | in the paper |", "|---|---|---|---|"]
     paper = {True: "so", False: "the other way", None: "–"}
     for one in held:
