@@ -1,6 +1,7 @@
 """Section `mqvae`: stage 1."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -10,6 +11,8 @@ from evaluation.perceptual.lpips import LPIPSConfig
 from models.base.precision import ChannelsLast
 from models.mqvae import MQVAEConfig
 from settings.training import TrainingSettings
+from shards.images import ImageShards
+from shards.mixture.images import MOST_SETS, Mixture
 from workspace.errors import UserError
 from workspace.settings import Compute
 
@@ -92,6 +95,31 @@ class ExplorationConfig:
             raise ValueError(f"freeze_start is {self.freeze_start}, expected ≥ 0, or null (never)")
 
 
+@dataclass(frozen=True)
+class SetConfig:
+    """One of several sets of images to train on.
+
+    Attributes:
+        shards: folder of image shards; null: the workflow's own.
+        weight: how often it is read, in proportion to the others' (> 0).
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    shards: Path | None
+    weight: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < math.inf:
+            raise ValueError(
+                f"weight is {self.weight}, expected a number > 0; leave a set out of sources to not read it"
+            )
+
+    def absolute(self) -> "SetConfig":
+        """The same for workers with another working folder."""
+        return self if self.shards is None else replace(self, shards=self.shards.absolute())
+
+
 class MQVAESettings(TrainingSettings):
     """Settings of the stage train_mqvae."""
 
@@ -101,6 +129,11 @@ class MQVAESettings(TrainingSettings):
         description="memory format of the convolutions; auto picks the faster one for the device"
     )
     flip: bool = Field(description="flip images left to right at random")
+    sources: list[SetConfig] = Field(
+        default=[],
+        description="sets of images to train on, a folder and a weight each: [{shards: null, weight: 3}, {shards: data/web, "
+        "weight: 1}], null for the workflow's own; empty: that one alone. Validation images are the workflow's own",
+    )
     quantize_start: NonNegativeInt = Field(
         description="first step with quantisation; before it, features pass through unquantised"
     )
@@ -120,10 +153,34 @@ class MQVAESettings(TrainingSettings):
         """The weights to start from, and the perceptual loss's."""
         return [*super().weights(), *self.perceptual.files()]
 
+    def folders(self) -> list[Path]:
+        """The folders of the sets to train on, but for the workflow's own.
+
+        Raises:
+            UserError: one is missing.
+        """
+        folders = [(number, one.shards) for number, one in enumerate(self.sources) if one.shards is not None]
+        for number, folder in folders:
+            if not folder.is_dir():
+                raise UserError(
+                    f"mqvae.sources[{number}].shards is {folder}, which is not a folder; expected image shards, as `shard` "
+                    "writes them"
+                )
+        return [folder for _, folder in folders]
+
+    def images(self, own: ImageShards) -> Mixture:
+        """The sets to train on, or the workflow's own alone; UserError if one does not fit."""
+        named = [
+            (f"mqvae.sources[{number}].shards", one.shards or own.folder, one.weight)
+            for number, one in enumerate(self.sources)
+        ]
+        return Mixture.chosen(own, named)
+
     def check(self, where: str, compute: Compute) -> None:
         """The checks of every training; also that quantisation starts within the run and a perceptual weight has a network."""
         super().check(where, compute)
         self._check_codebook(where)
+        self._check_sources(where)
         if self.quantize_start >= self.steps:
             raise UserError(
                 f"{where}.quantize_start is {self.quantize_start}, expected less than steps {self.steps}"
@@ -144,4 +201,16 @@ class MQVAESettings(TrainingSettings):
             raise UserError(
                 f"{where}.quantize_start is 0; an EMA codebook starts from a batch's features: expected ≥ 1, or weights with "
                 "a codebook in init_from"
+            )
+
+    def _check_sources(self, where: str) -> None:
+        if len(self.sources) > MOST_SETS:
+            raise UserError(f"{where}.sources has {len(self.sources)} sets; expected at most {MOST_SETS}")
+        places = [None if one.shards is None else one.shards.resolve() for one in self.sources]
+        twice = next((number for number, place in enumerate(places) if place in places[:number]), None)
+        if twice is not None:
+            name = self.sources[twice].shards or "null, the workflow's own set,"
+            raise UserError(
+                f"{where}.sources[{twice}].shards is {name} as sources[{places.index(places[twice])}] is; expected each set "
+                "once, with the sum of their weights"
             )

@@ -1,6 +1,6 @@
 """train_mqvae: image shards → a trained MQ-VAE (paper section 3.2, Eq. 1-8).
 
-Reads   image shards
+Reads   image shards; several sets of them with `mqvae.sources`
 Writes  model.safetensors (EMA weights, codebook) and config.json, discriminator/ on wish;
         curves and pictures in metrics/train_mqvae
 Params  mqvae
@@ -33,6 +33,7 @@ from training.mqvae.start import check_start
 from workflow.card import write_card
 from workflow.running import run_stage
 from workflow.stage import Stage
+from workflow.watched import tell_unwatched
 from workspace.exact.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
@@ -66,12 +67,15 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     """Train on the cluster and write the artifact."""
     shards = ImageShards.open(inputs.shards)
     shards.require(image_size=settings.model.image_size)
+    images = settings.images(shards)
     if settings.init_from is not None:  # what does not fit is known before any worker starts
         model = MQVAE(settings.model)
         check_start(settings, model, started(model, settings))
     paths = TrainingFolder.of(folder, compute)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # fail before any work if a file is missing
-    absolute = settings.replaced(perceptual=settings.perceptual.absolute())
+    absolute = settings.replaced(
+        perceptual=settings.perceptual.absolute(), sources=[one.absolute() for one in settings.sources]
+    )
     args = WorkerArgs(
         absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
     )
@@ -88,7 +92,8 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         steps=steps,
         kept=config.kept,
     )
-    write_manifest(folder.out, "mqvae", written(facts), {"shards": shards.manifest.fingerprint})
+    made_from = {"shards": shards.manifest.fingerprint} | images.fingerprints(shards)
+    write_manifest(folder.out, "mqvae", written(facts), made_from)
     scores = {name: Score(value, ESTIMATORS[name]) for name, value in final.items()}
     scores["parameters"] = Score(parameters, "weights that are learned, the codebook included")
     count = min(settings.validate_images, shards.count("val"))
@@ -118,7 +123,7 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
         Pictures(args.folder.metrics, settings.model.grid),
         start,
     )
-    batches = ImageBatches(shards, settings, workers, args.loader_workers)
+    batches = ImageBatches(settings.images(shards), settings, workers, args.loader_workers)
     trained = train(training_module, batches, settings, workers, args.folder)
     if workers.rank == 0:
         published = MQVAE(settings.model).to(training_module.dtype)
@@ -136,7 +141,16 @@ def held_out(shards: ImageShards, count: int) -> Tensor:
     )
 
 
-STAGE = Stage("train_mqvae", __doc__, MQVAESettings, Inputs, run, weights=MQVAESettings.weights)
+STAGE = Stage(
+    "train_mqvae",
+    __doc__,
+    MQVAESettings,
+    Inputs,
+    run,
+    MQVAESettings.folders,
+    tell_unwatched,
+    weights=MQVAESettings.weights,
+)
 
 if __name__ == "__main__":
     run_stage("train_mqvae")

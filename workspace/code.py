@@ -6,6 +6,8 @@ string, such as a page's template in the same folder, counts as imported.
 A folder in a room is one dependency, because its files are needed together; a file directly in a room is one by itself. If a
 stage needs every file of a room that can change a result, the room itself is named.
 
+The main pipeline's training also gets the manifest of each set that `mqvae.sources` in params.yaml names (decision 0067).
+
 python -m workspace.code           check that dvc.yaml names them
 python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
 """
@@ -15,13 +17,13 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from workspace.progress import say
-from workspace.settings import STAGES
+from workspace.settings import STAGES, read_tree
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -58,6 +60,8 @@ WHOLE: dict[str, tuple[str, ...]] = {
     "report": ("evaluation", "reporting"),
 }
 """Stages that name a room even if they need only most of it: they score or display, so a needless rerun trains nothing."""
+
+NO_SETTINGS: Mapping[str, Any] = {}
 
 APART = ("demo", "workspace")
 """Rooms that no stage names whole: one contains a pipeline and its lock, the other modules that cannot change a result."""
@@ -179,16 +183,33 @@ def code_deps(stage: dict[str, Any]) -> list[str]:
     return sorted({folder_of(path) if path.parts[0] in APART else path.parts[0] for path in paths})
 
 
+def manifests_of(mqvae: Mapping[str, Any], deps: Sequence[Any]) -> list[str]:
+    """The manifests of the sets in `mqvae.sources`, but for those that are a dependency as a whole.
+
+    Args:
+        mqvae: the section, as JSON values.
+        deps: of the stage that trains on them.
+    """
+    folders = [one.get("shards") for one in mqvae.get("sources") or []]
+    return [f"{str(folder).rstrip('/')}/manifest.json" for folder in folders if folder and folder not in deps]
+
+
+def is_manifest(dependency: Any) -> bool:
+    """Whether an entry of a stage's deps is the manifest of a set that a setting names."""
+    return isinstance(dependency, str) and dependency.endswith("/manifest.json")
+
+
 def is_code(dependency: Any) -> bool:
     """Whether an entry of a stage's deps is first-party code (no input is inside a package)."""
     return isinstance(dependency, str) and dependency.split("/")[0] in PACKAGES
 
 
-def rewrite(tree: dict[str, Any]) -> list[str]:
-    """Write each stage's code into its deps, after its inputs.
+def rewrite(tree: dict[str, Any], mqvae: Mapping[str, Any] = NO_SETTINGS) -> list[str]:
+    """Write each stage's code into its deps, after its inputs, and the manifests of sets that are trained on.
 
     Args:
         tree: a dvc.yaml as read; changed in place.
+        mqvae: the section that may name sets.
 
     Returns:
         Names of the stages whose deps changed.
@@ -196,26 +217,27 @@ def rewrite(tree: dict[str, Any]) -> list[str]:
     changed = []
     for name, stage in tree["stages"].items():
         deps, code = stage.setdefault("deps", []), code_deps(stage)
-        if [dep for dep in deps if is_code(dep)] != code:
+        code = (manifests_of(mqvae, deps) if name == "train_mqvae" else []) + code
+        if [dep for dep in deps if is_code(dep) or is_manifest(dep)] != code:
             for index in reversed(
                 range(len(deps))
             ):  # in place, so that the other entries keep their comments
-                if is_code(deps[index]):
+                if is_code(deps[index]) or is_manifest(deps[index]):
                     del deps[index]
             deps.extend(code)
             changed.append(name)
     return changed
 
 
-def rewritten(text: str) -> tuple[str, list[str]]:
-    """A dvc.yaml's text with its code deps rewritten and all else unchanged, and the stages that changed."""
+def rewritten(text: str, mqvae: Mapping[str, Any] = NO_SETTINGS) -> tuple[str, list[str]]:
+    """A dvc.yaml's text with the deps of `rewrite` and all else unchanged, and the stages that changed."""
     from ruamel.yaml import YAML
 
     yaml = YAML()
     yaml.width = 160
     yaml.indent(mapping=2, sequence=4, offset=2)
     tree = yaml.load(text)
-    changed = rewrite(tree)
+    changed = rewrite(tree, mqvae)
     if not changed:
         return text, []
     out = io.StringIO()
@@ -232,10 +254,14 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="rewrite them")
     write = parser.parse_args().write
+    mqvae = read_tree(ROOT / "params.yaml").get("mqvae") or {}
     for name in PIPELINES:
-        text, changed = rewritten((ROOT / name).read_text(encoding="utf-8"))
+        own = mqvae if name == PIPELINES[0] else NO_SETTINGS
+        text, changed = rewritten((ROOT / name).read_text(encoding="utf-8"), own)
         if changed and not write:
-            sys.exit(f"{name}: the deps of {', '.join(changed)} are not its imports: run `make deps`")
+            sys.exit(
+                f"{name}: the deps of {', '.join(changed)} are not its imports and sets: run `make deps`"
+            )
         if changed:
             (ROOT / name).write_text(text, encoding="utf-8")
             say(f"{name}: rewrote the deps of {', '.join(changed)}")

@@ -14,6 +14,7 @@ from tests.field import (
     outsider_rows,
     parallel_rows,
     score_rows,
+    set_rows,
     shell_rows,
     source_rows,
     tar_rows,
@@ -44,5 +45,6 @@ ROWS: tuple[Row, ...] = (
     *tar_rows.ROWS,
     *token_rows.ROWS,
     *score_rows.ROWS,
+    *set_rows.ROWS,
     *budget_rows.ROWS,
 )

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from settings.mqvae import MQVAESettings
-from shards.images import ImageIndex, ImageShards
+from shards.images import ImageIndex
 from shards.images.pixels import to_float
+from shards.mixture.images import MixedIndex, Mixture
 from training.loop.train import Workers
 from training.mqvae.module import ImageBatch
-from workspace.exact.order import DataOrder
 from workspace.exact.seeds import sample_seed
 
 GROUP = 16
@@ -31,7 +31,7 @@ def augment(image_CHW: Tensor, seed: int, epoch: int, index: int, flip: bool) ->
 class _MicroBatches(Dataset[ImageBatch]):
     """Map-style data set: a list of requests → the micro-batch; each item of the sampler is a whole micro-batch."""
 
-    def __init__(self, index: ImageIndex, seed: int, flip: bool) -> None:
+    def __init__(self, index: ImageIndex | MixedIndex, seed: int, flip: bool) -> None:
         self.index, self.seed, self.flip = index, seed, flip
 
     def __getitem__(self, request: tuple[int, list[tuple[int, int]]]) -> ImageBatch:
@@ -52,20 +52,19 @@ class ImageBatches:
     Steps must be requested in ascending order without gaps; the first may be any.
 
     Args:
-        shards: image shards.
+        images: image shards, or several sets of them.
         settings: seed, batch sizes, steps, and whether to flip images at random.
         workers: the group; each worker gets its share of a step.
         loader_workers: number of reading and decoding processes; 0 reads in this one.
     """
 
     def __init__(
-        self, shards: ImageShards, settings: MQVAESettings, workers: Workers, loader_workers: int
+        self, images: Mixture, settings: MQVAESettings, workers: Workers, loader_workers: int
     ) -> None:
         self.settings, self.loader_workers = settings, loader_workers
         self.mine = settings.mine(workers.rank, workers.size)
-        index = shards.index("train")
-        self.order = DataOrder(settings.seed, index.shard_sizes, GROUP)
-        self.data = _MicroBatches(index, settings.seed, settings.flip)
+        self.order = images.order(settings.seed, GROUP)
+        self.data = _MicroBatches(images.index(), settings.seed, settings.flip)
         self._stream: Iterator[ImageBatch] | None = None
 
     def _requests(self, start: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:

@@ -74,6 +74,7 @@ class DataOrder:
     shard_sizes: Sequence[int]
     group: int
     most_in_memory: int = MOST_IN_MEMORY
+    _arrays: dict[int, NDArray[np.int64]] = field(default_factory=dict, repr=False)
     _epochs: dict[int, _Epoch] = field(default_factory=dict, repr=False)
     _groups: dict[tuple[int, int], KeyedPermutation] = field(default_factory=dict, repr=False)
 
@@ -87,7 +88,11 @@ class DataOrder:
 
     def batch(self, step: int, size: int) -> list[tuple[int, int]]:
         """The (epoch, index) of each sample of a step's global batch of `size`; batches run on across the ends of epochs."""
-        first, chosen = step * size, list[tuple[int, int]]()
+        return self.run(step * size, size)
+
+    def run(self, first: int, size: int) -> list[tuple[int, int]]:
+        """The (epoch, index) of `size` samples from the `first` of the training on."""
+        chosen = list[tuple[int, int]]()
         while len(chosen) < size:
             epoch, place = divmod(first + len(chosen), self.total)
             count = min(size - len(chosen), self.total - place)
@@ -98,7 +103,10 @@ class DataOrder:
         """The indices at `count` places of an epoch from `place` on, int64 [count]."""
         if self.total <= self.most_in_memory:
             assert isinstance(self.shard_sizes, tuple)
-            return epoch_order(self.seed, epoch, self.shard_sizes, self.group)[place : place + count]
+            if epoch not in self._arrays:  # kept here too: a mixture has more orders than `epoch_order` keeps
+                made = epoch_order(self.seed, epoch, self.shard_sizes, self.group)
+                _remember(self._arrays, epoch, made, KEPT_EPOCHS)
+            return self._arrays[epoch][place : place + count]
         return np.concatenate(list(self._parts(epoch, place, place + count)))
 
     def group_at(self, epoch: int, place: int) -> list[int]:

@@ -1,0 +1,1 @@
+"""Several sets mixed by weight."""
