@@ -168,6 +168,11 @@ class MQVAESettings(TrainingSettings):
                 )
         return [folder for _, folder in folders]
 
+    def absolute(self) -> "MQVAESettings":
+        """The same for workers with another working folder."""
+        sources = [one.absolute() for one in self.sources]
+        return self.replaced(perceptual=self.perceptual.absolute(), sources=sources)
+
     def images(self, own: ImageShards) -> Mixture:
         """The sets to train on, or the workflow's own alone; UserError if one does not fit."""
         named = [

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from cluster.training import WorkerGroup, fit
 from evaluation.perceptual.lpips import load_lpips
@@ -23,11 +22,10 @@ from models.mqvae.discriminator import FOLDER as DISCRIMINATOR
 from reporting.validations import Pictures
 from settings.mqvae import MQVAESettings
 from shards.images import ImageShards
-from shards.images.pixels import to_float
 from training.loop.published import read_published
 from training.loop.start import started
 from training.loop.train import TrainingFolder, train
-from training.mqvae.batches import ImageBatches
+from training.mqvae.batches import ImageBatches, held_out
 from training.mqvae.module import MQVAETrainingModule
 from training.mqvae.start import check_start
 from workflow.card import write_card
@@ -73,11 +71,8 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
         check_start(settings, model, started(model, settings))
     paths = TrainingFolder.of(folder, compute)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # fail before any work if a file is missing
-    absolute = settings.replaced(
-        perceptual=settings.perceptual.absolute(), sources=[one.absolute() for one in settings.sources]
-    )
     args = WorkerArgs(
-        absolute, inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
+        settings.absolute(), inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
     )
     fit(train_worker, args, compute, folder.root.absolute())
     steps, final = read_published(folder.work)
@@ -131,14 +126,6 @@ def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
         published.save_pretrained(args.out)
         if settings.publish_discriminator:
             training_module.discriminator.save_pretrained(args.out / DISCRIMINATOR)
-
-
-def held_out(shards: ImageShards, count: int) -> Tensor:
-    """The first validation images, [n, 3, H, W] in [-1, 1]."""
-    index = shards.index("val")
-    return torch.stack(
-        [torch.from_numpy(to_float(index.read(i).image)) for i in range(min(count, len(index)))]
-    )
 
 
 STAGE = Stage(

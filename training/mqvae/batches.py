@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from settings.mqvae import MQVAESettings
-from shards.images import ImageIndex
+from shards.images import ImageIndex, ImageShards
 from shards.images.pixels import to_float
 from shards.mixture.images import MixedIndex, Mixture
 from training.loop.train import Workers
@@ -26,6 +26,14 @@ def augment(image_CHW: Tensor, seed: int, epoch: int, index: int, flip: bool) ->
     if flip and sample_seed(seed, epoch, index, "flip") % 2:
         return image_CHW.flip(-1)
     return image_CHW
+
+
+def held_out(shards: ImageShards, count: int) -> Tensor:
+    """The first validation images, [n, 3, H, W] in [-1, 1]."""
+    index = shards.index("val")
+    return torch.stack(
+        [torch.from_numpy(to_float(index.read(i).image)) for i in range(min(count, len(index)))]
+    )
 
 
 class _MicroBatches(Dataset[ImageBatch]):
