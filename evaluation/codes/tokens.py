@@ -66,7 +66,7 @@ def scores_of_budget(
 
 
 def missed(records: Records, goal: float | None, num_positions: int) -> list[str]:
-    """What is said where images do not reach the quality that was asked for; both splits."""
+    """Lines to print where images do not reach the quality that was asked for; both splits."""
     short, images = sum(job.get("missed", 0) for job in records), sum(job["images"] for job in records)
     if goal is None or not short:
         return []

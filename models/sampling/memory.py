@@ -128,7 +128,7 @@ def editing_need(
 ) -> Need:
     """Memory for an `Editor` on a GPU, per sequence: besides the cache, the positions of every code that may come.
 
-    It is on the safe side: attention under a mask is reckoned with its whole matrix, which no GPU kernel has.
+    It is on the safe side: attention under a mask is counted with its whole matrix, which no GPU kernel has.
     """
     model = _on_meta(Stackformer, config).to(dtype)
     weights = sum(weight.nbytes for weight in model.parameters())

@@ -207,7 +207,7 @@ def _require_shapes(path: Path, module: str, there: Mapping[str, Tensor], here: 
 
 def _other(path: Path, what: str) -> UserError:
     return UserError(
-        f"the checkpoint {path.name} has {what}: it was written under other settings; set back what was changed, or forget it "
+        f"the checkpoint {path.name} has {what}: it was written under other settings; set them back, or forget it "
         f"with `python -m workspace.runs drop {path.parent.parent.name}` and run again"
     )
 

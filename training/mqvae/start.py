@@ -1,4 +1,4 @@
-"""The start of an MQ-VAE's training from published weights: what is said, and what is refused, before any worker starts."""
+"""The start of an MQ-VAE's training from published weights: messages and checks before any worker starts."""
 
 from models.mqvae import MQVAE
 from settings.mqvae import MQVAESettings
@@ -15,7 +15,7 @@ def check_start(settings: MQVAESettings, model: MQVAE, start: Start) -> None:
     Args:
         settings: of the training.
         model: with those weights, and with what is frozen frozen.
-        start: what was taken.
+        start: the weights that were taken.
 
     Raises:
         UserError: it quantises from the first step on, and has no codebook from there; or nothing that learns gets a gradient.
