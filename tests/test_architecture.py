@@ -29,7 +29,9 @@ ARROWS = {
     "evaluation": frozenset({"evaluation", "shards", "workspace"}),
     "reporting": frozenset({"reporting", "evaluation", "models", "shards", "workspace"}),
     "stages": EVERYONE - {"stages"},
-    "experiments": frozenset({"experiments", "models", "reporting", "workflow", "workspace"}),
+    "experiments": frozenset(
+        {"experiments", "inference", "models", "reporting", "settings", "shards", "workflow", "workspace"}
+    ),
     "pipelines": frozenset({"pipelines"}),
 }
 MODELS_MAY_USE = {"torch", "einops", "safetensors", "models"}

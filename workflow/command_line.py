@@ -64,6 +64,17 @@ def parser_of(stage: Stage[S, I]) -> argparse.ArgumentParser:
     return parser
 
 
+def by_hand(stage: Stage[S, I], arguments: argparse.Namespace) -> str:
+    """The command line that was typed, where it is not the workflow's own; else ""."""
+    given, usual = vars(arguments), usual_paths(stage.name)
+    paths = {name: given[name] for name in (*inputs_of(stage), "out", "metrics")}
+    typed = [(name, str(path)) for name, path in paths.items() if path not in (None, usual.get(name))]
+    typed += [("params", str(arguments.params))] if arguments.params != PARAMS else []
+    typed += [(name, value) for name in (*stage.options.help, "set") for value in given[name]]
+    words = [f"{option_of(name)}={shlex.quote(value)}" for name, value in typed]
+    return " ".join([f"python -m stages.{stage.name}", *words]) if words else ""
+
+
 def inputs_of(stage: Stage[S, I]) -> list[str]:
     """The names of what a stage always reads."""
     return [field.name for field in fields(stage.inputs) if field.default is MISSING]

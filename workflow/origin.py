@@ -28,13 +28,14 @@ NOT_COMPARED = ("compute", "report")
 UNKNOWN = object()
 
 
-def origin_of(params: Path, shards: Path, changes: tuple[str, ...] = ()) -> dict[str, Any]:
+def origin_of(params: Path, shards: Path, changes: tuple[str, ...] = (), command: str = "") -> dict[str, Any]:
     """Facts of a run at this moment, as JSON values.
 
     Args:
         params: the params file.
         shards: the image shards' folder.
         changes: `section.key=value` each, of the command line.
+        command: the stage's command line, where it was typed by hand.
 
     Returns:
         revision (null outside of Git), changed (files of code that differ from it), date (UTC), preset, settings (those that
@@ -47,7 +48,7 @@ def origin_of(params: Path, shards: Path, changes: tuple[str, ...] = ()) -> dict
         tree = read_tree(params, changes)
         preset, settings = nearest_preset(tree)
         source = tree.get("shard", {}).get("source")
-        line = again(revision, preset, settings)
+        line = again(revision, *nearest_preset(read_tree(params)), command)
     manifest = shards / NAME
     data = {"source": source, "shards": sha256_file(manifest) if manifest.is_file() else None}
     return {
@@ -111,8 +112,8 @@ def _number(value: Any) -> Any:
     return value
 
 
-def again(revision: str | None, preset: str, settings: Mapping[str, Any]) -> str:
-    """A line for the shell that makes a run again: its code, its preset, its settings."""
+def again(revision: str | None, preset: str, settings: Mapping[str, Any], command: str = "") -> str:
+    """A line for the shell that makes a run again: its code, its preset, its settings, and the command typed after these."""
     words = [f"git checkout {revision[:12]}"] if revision else []
     source = settings.get("shard.source")
     if preset:
@@ -125,7 +126,7 @@ def again(revision: str | None, preset: str, settings: Mapping[str, Any]) -> str
         if name != "shard.source" or not preset
     ]
     words.append(" ".join(["dvc exp run", *given]) if given else "dvc repro")
-    return " && ".join(words)
+    return " && ".join([*words, *([command] if command else [])])
 
 
 def _written(value: Any) -> str:

@@ -14,7 +14,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from workflow.command_line import PARAMS, PIPELINES, command_in, inputs_of, option_of, parser_of, usual_paths
+from workflow.command_line import (
+    PARAMS,
+    PIPELINES,
+    by_hand,
+    command_in,
+    inputs_of,
+    option_of,
+    parser_of,
+    usual_paths,
+)
 from workflow.origin import origin_of
 from workflow.stage import I, S, Stage, stage_named
 from workspace import garbage
@@ -157,7 +166,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
             if look is not None:
                 look()
             shards = inputs.get("shards") or usual_paths("train_mqvae").get("shards") or Path()
-            origin = origin_of(arguments.params, shards, tuple(changes))
+            origin = origin_of(arguments.params, shards, tuple(changes), by_hand(stage, arguments))
             _work(stage, settings, compute, stage.inputs(**inputs), folder, origin)
             changed = identity.differences(_identity(stage, settings, inputs))
             if changed:

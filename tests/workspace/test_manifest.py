@@ -11,6 +11,7 @@ from workspace.errors import UserError
 from workspace.exact.manifest import (
     atomic_path,
     canonical_json,
+    kind_of,
     read_json,
     read_manifest,
     verify_files,
@@ -86,3 +87,20 @@ def test_a_file_that_is_not_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UserError, match="x.json is not JSON"):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"schema": NaN}', b"[" * 99, b'{"schema": 3}', b'{"kind": "mqvae", "schema": 3}'],
+)  # fmt: skip
+def test_whatever_a_manifest_holds_the_error_names_the_command_that_makes_it_again(
+    tmp_path: Path, data: bytes
+) -> None:
+    (tmp_path / "manifest.json").write_bytes(data)
+    with pytest.raises(UserError, match=r"^[^\n]*: run `dvc repro train_mqvae`$"):
+        read_manifest(tmp_path, "mqvae")
+    if b"kind" not in data:
+        with pytest.raises(
+            UserError, match=r"^[^\n]*(: make it again with `dvc repro`|; expected one of .*)$"
+        ):
+            kind_of(tmp_path)

@@ -7,8 +7,11 @@ import pytest
 import yaml
 
 from tests import presets
+from tests.committed import ROOT
 from tests.tiny import run
+from workflow.command_line import by_hand, parser_of
 from workflow.origin import again, nearest_preset, origin_of
+from workflow.stage import stage_named
 from workspace.settings import read_tree
 
 CHANGES = [
@@ -41,6 +44,44 @@ def test_data_elsewhere_is_named_to_make() -> None:
         == "make preset PRESET=faces SOURCE='/my data' && dvc repro"
     )
     assert again(None, "", {}) == "dvc repro"
+
+
+@pytest.mark.parametrize(
+    ("stage", "typed", "expected"),
+    [
+        ("evaluate", "--samples artifacts/samples --out artifacts/evaluation --metrics metrics/evaluate", ""),
+        ("evaluate", "", ""),
+        ("evaluate", "--images 'my images' --out d", "--out=d --images='my images'"),
+        ("evaluate", "--images a --real b --out d --set evaluate.seed=3", "--out=d --images=a --real=b --set=evaluate.seed=3"),
+        ("evaluate", "--samples elsewhere", "--samples=elsewhere"),
+        ("sample", "--edit a.png --redraw=-4,0,4,4 --out d", "--out=d --edit=a.png --redraw=-4,0,4,4"),
+        ("sample", "--prompt 'a b' --prompt c --params p.yaml --out d", "--out=d --params=p.yaml --prompt='a b' --prompt=c"),
+        ("tokenize", "--out d --set 'tokenize.budget.kind=rate'", "--out=d --set=tokenize.budget.kind=rate"),
+    ],
+)  # fmt: skip
+def test_what_was_typed_by_hand_is_in_the_line_and_parses_to_the_same(
+    stage: str, typed: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workflow's own commands add nothing; of `--force` a run that is made again has no need."""
+    monkeypatch.chdir(ROOT)
+    found = stage_named(stage)
+    arguments = parser_of(found).parse_args(shlex.split(typed))
+    line = by_hand(found, arguments)
+    assert line == (f"python -m stages.{stage} {expected}" if expected else "")
+    assert not expected or parser_of(found).parse_args(shlex.split(line)[3:]) == arguments
+
+
+def test_the_command_comes_after_what_the_params_file_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text(presets.text("tiny"))
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "tiny.yaml").write_text(presets.text("tiny"))
+    found = origin_of(Path("params.yaml"), Path("shards"), ("evaluate.seed=3",), "python -m stages.evaluate")
+    assert found["settings"]["evaluate.seed"] == 3
+    assert "evaluate.seed=3" not in found["again"]
+    assert found["again"].endswith(" && python -m stages.evaluate")
 
 
 def test_revision_and_changed_code_are_gits_and_results_are_no_change(

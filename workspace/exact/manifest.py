@@ -249,7 +249,7 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     remake = f"run `dvc repro {PRODUCER[kind]}`"
     if not (folder / NAME).is_file():
         raise UserError(f"{folder} holds no finished artifact ({NAME} is missing): {remake}")
-    value = _schema_checked(folder)
+    value = _schema_checked(folder, remake)
     if value.get("kind") != kind:
         raise UserError(
             f"{folder} is an artifact of kind {str(value.get('kind'))[:80]}, expected {kind}: {remake}"
@@ -271,9 +271,12 @@ def read_manifest(folder: Path, kind: str) -> Manifest:
     return manifest
 
 
-def _schema_checked(folder: Path) -> dict[str, Any]:
-    """The content of a folder's manifest, of which only the schema is checked."""
-    value = _read_object(folder / NAME)
+def _schema_checked(folder: Path, remake: str = "make it again with `dvc repro`") -> dict[str, Any]:
+    """The content of a folder's manifest, of which only the schema is checked; `remake` is the end of an error."""
+    try:
+        value = _read_object(folder / NAME)
+    except UserError as error:
+        raise UserError(f"{error}: {remake}") from error
     if value.get("schema") != SCHEMA:
         raise UserError(
             f"{folder / NAME} has schema {str(value.get('schema'))[:20]}, but this version reads {SCHEMA}: "

@@ -1,4 +1,4 @@
-"""Per-image budgets on drawn shapes: `python -m benchmarks.budgets --work FOLDER`, about ten CPU minutes with one thread.
+"""Per-image budgets on drawn shapes: `python -m experiments.budgets --work FOLDER`, about ten CPU minutes with one thread.
 
 Trains an MQ-VAE for any N and three for one N each (25, 50 and 75 % of L), 400 steps, on the demo's data; compares what they
 reconstruct of the validation images; and one for any N for 1,200 steps. A killed run is resumed by the same command. Writes
@@ -187,7 +187,7 @@ def draw(model: MQVAE, samples: Sequence[ImageSample], lengths: NDArray[np.int64
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.budgets", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m experiments.budgets", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the data and the models")
     work = parser.parse_args().work
     torch.set_num_threads(1)
