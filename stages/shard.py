@@ -142,8 +142,8 @@ def made_on_ray(
         if not plan.tar(work).is_file():
             plan.side(work).unlink(missing_ok=True)
         write_part(part, plan, before)
-    some = (image.data.path for plan in plans for image in plan.images if not image.data.url)
-    seen = next((path for path in islice(some, LOOKED_FOR) if Path(path).is_file()), "")
+    some = islice((image.data for plan in plans for image in plan.images), LOOKED_FOR)
+    seen = next((data.path for data in some if not data.url and Path(data.path).is_file()), "")
     make = partial(maker, encoding, work, source, seen)
     jobs = jobs_of(parts, lambda part: work / f"{part.parent.name}-{part.stem}.json")
     on_cpus = compute.model_copy(update={"device": "cpu"})

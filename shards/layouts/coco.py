@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from shards.layouts.folder import keep_apart
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.image_table import SPLIT_NAMES, Codes, ImageTable, Texts, in_order
+from shards.layouts.image_table import SPLIT_NAMES, Codes, Growing, ImageTable, Texts, in_order
 from shards.layouts.listed import Source, clean_caption
 from shards.layouts.names import split_of
 from shards.layouts.reading import SKIPPED_BY_ROLE, Part, Reading, check_roles
@@ -139,7 +139,7 @@ class _Listing:
             being listed.
         """
         base, where = path.partition("annotations/")[0], self.files.shown(path)
-        names, ids, texts, owners = _Grown(), array("q"), _Grown(), array("q")
+        names, ids, texts, owners = Growing(), array("q"), Growing(), array("q")
         apart, left = role in ("test", "skip"), list[str]()
         for key, number, text in coco_entries(chunks_of(self.files.locate(path)), where):
             if key == "annotations":
@@ -217,20 +217,6 @@ class _Listing:
             "".join(f"{text}\n" for text in more[row]) if row in more else captions[row]
             for row in range(len(captions))
         )
-
-
-class _Grown:
-    """Texts, while they come."""
-
-    def __init__(self) -> None:
-        self.data, self.ends = bytearray(), array("q")
-
-    def append(self, text: str) -> None:
-        self.data += text.encode("utf-8", "surrogatepass")
-        self.ends.append(len(self.data))
-
-    def texts(self) -> Texts:
-        return Texts(np.frombuffer(self.data, np.uint8), np.asarray(self.ends))
 
 
 def _code(number: int | str) -> int:

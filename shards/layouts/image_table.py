@@ -31,11 +31,10 @@ class Texts(Sequence[str]):
     @classmethod
     def of(cls, texts: Iterable[str]) -> Self:
         """Copy texts, which are taken one at a time."""
-        data, ends = bytearray(), array("q")
+        grown = Growing()
         for text in texts:
-            data += text.encode("utf-8", "surrogatepass")
-            ends.append(len(data))
-        return cls(np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64))
+            grown.append(text)
+        return cls(*grown.columns())
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -54,6 +53,26 @@ class Texts(Sequence[str]):
         index = range(len(self))[index]
         start = int(self.ends[index - 1]) if index else 0
         return self.data[start : self.ends[index]].tobytes().decode("utf-8", "surrogatepass")
+
+
+class Growing:
+    """Texts that come one at a time."""
+
+    def __init__(self) -> None:
+        self.data, self.ends = bytearray(), array("q")
+
+    def append(self, text: str) -> None:
+        """Add a text."""
+        self.data += text.encode("utf-8", "surrogatepass")
+        self.ends.append(len(self.data))
+
+    def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The arguments of `Texts`, not copied: nothing can be added afterwards."""
+        return np.frombuffer(self.data, np.uint8), np.asarray(self.ends)
+
+    def texts(self) -> Texts:
+        """All of them."""
+        return Texts(*self.columns())
 
 
 WORD = 8

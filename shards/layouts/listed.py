@@ -154,6 +154,8 @@ def clean_caption(text: str) -> str:
 
     Bytes that were not UTF-8 (`surrogateescape`) are read as Windows-1252, the encoding of older tables.
     """
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())  # what the rest would give, at a tenth of its time
     if ESCAPED.search(text):
         text = text.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
     text = text.encode("utf-8", "replace" if text.isascii() else "surrogatepass").decode("utf-8", "replace")

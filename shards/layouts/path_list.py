@@ -1,6 +1,8 @@
 """A source that is a text list of paths, or a table of them."""
 
 import os
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from shards.layouts.formats import PICTURES
@@ -9,6 +11,8 @@ from shards.layouts.tables import SUFFIXES, Table, read_table
 from shards.layouts.walking import Files
 from workspace.errors import UserError
 
+LOOKED_AT = 200
+"""Number of values by which a column of paths is recognised."""
 TRIED = 20
 """Number of paths tried to find the folder that they are relative to."""
 
@@ -33,7 +37,7 @@ def files_of_list(path: Path) -> Files:
             f"shard.source {path} is a file and no list of images: no column of it holds paths of pictures; make one with "
             f"`python -m shards.list FOLDER --out {path.stem}.listing`"
         )
-    base = _base(path, listed)
+    base = base_of(path, listed)
     whole = {name: os.path.normpath(base / name) for name in listed}
     root = path.parent.absolute()
     if not all(place.startswith(f"{root}{os.sep}") for place in whole.values()):
@@ -57,20 +61,28 @@ def is_path(text: str) -> bool:
 
 def paths_of(table: Table) -> list[str]:
     """The column with the most paths of pictures, each path once."""
-    columns = [
-        [_plain(str(row[number])) for row in table.rows if row[number] is not None]
-        for number in range(len(table.columns))
-    ]
-    best = max(columns, key=lambda values: sum(map(is_path, values[:200])), default=[])
-    return list(dict.fromkeys(filter(is_path, best)))
+    number = paths_column(table)
+    cells = [] if number is None else [row[number] for row in table.rows if row[number] is not None]
+    return list(dict.fromkeys(filter(is_path, (plain(str(cell)) for cell in cells))))
 
 
-def _plain(text: str) -> str:
+def paths_column(table: Table) -> int | None:
+    """The column with the most paths of pictures among its first values; None for a table without columns."""
+
+    def paths(number: int) -> int:
+        cells = (row[number] for row in table.rows if row[number] is not None)
+        return sum(is_path(plain(str(cell))) for cell in islice(cells, LOOKED_AT))
+
+    return max(range(len(table.columns)), key=paths, default=None)
+
+
+def plain(text: str) -> str:
     """A path without Flickr's caption number, with slashes in place of Windows' backslashes."""
     return text.strip().partition("#")[0].replace("\\", "/")
 
 
-def _base(path: Path, listed: list[str]) -> Path:
+def base_of(path: Path, listed: Sequence[str]) -> Path:
+    """The folder that a list's paths are relative to; UserError if neither its own nor the working directory has one."""
     for base in (path.parent.absolute(), Path.cwd()):
         if any((base / name).is_file() for name in listed[:TRIED]):
             return base

@@ -103,13 +103,7 @@ def by_table(
     Raises:
         UserError: a value that is not a split.
     """
-    roles = {value: reading.roles.get(value) or split_value(value) for value in set(splits.values())}
-    odd = sorted(value for value, role in roles.items() if role not in (*SPLIT_ROLES, "skip"))
-    if odd:
-        raise UserError(
-            f"shard.source {source}: the split column has the value {odd[0]!r}; say what it is, "
-            f"shard.roles: {{{odd[0]}: train}} (or val, test, skip)"
-        )
+    roles = roles_of(splits.values(), reading, source)
     found: dict[str, str | None] = {}
     apart = dict.fromkeys((value for value, role in roles.items() if role == "test"), 0)
     rest = None if "train" in roles.values() else "train"
@@ -123,14 +117,37 @@ def by_table(
             found[name] = role
         else:
             add(passed_over, SKIPPED_BY_ROLE if role == "skip" else NO_SPLIT)
+    return found, told_roles(apart, roles, untold=bool(rest and found))
+
+
+def roles_of(values: Iterable[str], reading: Reading, source: str) -> dict[str, str | None]:
+    """The role of each value of a split column: train, val, test or skip; UserError for another value."""
+    roles = {value: reading.roles.get(value) or split_value(value) for value in set(values)}
+    odd = sorted(value for value, role in roles.items() if role not in (*SPLIT_ROLES, "skip"))
+    if odd:
+        raise UserError(
+            f"shard.source {source}: the split column has the value {odd[0]!r}; say what it is, "
+            f"shard.roles: {{{odd[0]}: train}} (or val, test, skip)"
+        )
+    return roles
+
+
+def told_roles(apart: Mapping[str, int], roles: Iterable[str], untold: bool) -> list[str]:
+    """Notes about a split column.
+
+    Args:
+        apart: value that means test → number of images.
+        roles: all values.
+        untold: whether images without a value are for training.
+    """
     notes = [
         f"split {value} ({count:,} images) is kept apart, neither trained nor validated on: "
         f"shard.roles: {{{value!r}: val}} takes it for validation"
         for value, count in apart.items()
     ]
-    if rest and found:
+    if untold:
         notes.append(f"images without a split are for training: the files name only {counted(sorted(roles))}")
-    return found, notes
+    return notes
 
 
 def disagreeing(splits: Mapping[str, str], folders: Mapping[str, str | None]) -> list[str]:

@@ -3,6 +3,7 @@
 import codecs
 import json
 import os
+import re
 from collections.abc import Iterator
 from json.decoder import JSONDecodeError
 from pathlib import Path
@@ -16,6 +17,8 @@ CHUNK = 1 << 20
 MOST_ELEMENT = 1 << 26
 """Longest element in characters, so that a damaged file is not read whole before its error is found."""
 SPACE = " \t\n\r"
+NUMBER = re.compile(r"[-+.\deE]+")
+"""The signs of a number, which may continue in the next chunk: `1`, `1.`, `1.5`, `1.5e`, `1.5e3`."""
 EMPTY = object()
 """The one element of an empty array."""
 
@@ -143,7 +146,8 @@ class _Text:
             except JSONDecodeError as error:
                 why = error.msg
             else:
-                if end < len(self.text) or self.whole:  # a number may continue in the next chunk
+                number = NUMBER.match(self.text, self.place)
+                if self.whole or (number.end() if number else end) < len(self.text):
                     self.place = end
                     return found
                 why = ""

@@ -117,13 +117,20 @@ def _parquet(data: bytes, name: str) -> Table:
         table = arrow.parquet.read_table(arrow.BufferReader(data))
     except (arrow.ArrowException, OSError) as error:
         raise UserError(f"{name} is not a Parquet file: {' '.join(str(error).split())[:200]}") from error
-    for field in table.schema:
+    check_schema(table.schema, name)
+    columns = tuple(str(column) for column in table.column_names)
+    return Table(name, columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
+
+
+def check_schema(schema: Any, name: str) -> None:
+    """UserError if a Parquet file holds the images themselves."""
+    import pyarrow as arrow
+
+    for field in schema:
         if arrow.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0:
             raise UserError(
                 f"{name} holds the images themselves (column {field.name}): write them to files first, {TO_FILES}"
             )
-    columns = tuple(str(column) for column in table.column_names)
-    return Table(name, columns, list(zip(*(column.to_pylist() for column in table.columns), strict=True)))
 
 
 def _delimited(text: str, name: str, is_image: Callable[[str], bool]) -> Table | None:

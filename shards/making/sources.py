@@ -15,6 +15,7 @@ from shards.layouts.folder import list_folder
 from shards.layouts.formats import told_passed_over
 from shards.layouts.guess import Guess, are_shapes, are_tars, guess
 from shards.layouts.listed import Source, shown_name
+from shards.layouts.long_list import is_long, list_long
 from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import labels_in_names, masks_among, told_names
 from shards.layouts.names import counted
@@ -82,6 +83,9 @@ def _listed(kind: Kind, source: str, reading: Reading, cache: Cache) -> Source:
         return replace(list_webdataset(source, reading, cache), kind=kind)
     if kind == "shapes":
         return replace(list_shapes(source), kind=kind)
+    if is_long(kind, source, reading):
+        found = list_long(kind, source, reading)
+        return replace(found, kind=kind, notes=(*found.notes, *told_classes(found.classes or ())))
     files = files_of(source, cache)
     return _with_unread(files, BY_FILES[kind](files, reading, source), kind, reading, source)
 
