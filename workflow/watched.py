@@ -25,6 +25,6 @@ def tell_unwatched(params: "Params", path: Path) -> None:
     missing = [name for name in manifests_of(params.mqvae.model_dump(mode="json"), deps) if name not in deps]
     if missing:
         say(
-            f"note: {PIPELINES[0]} does not watch {', '.join(missing)}: run `python -m workspace.code --write`, so that "
+            f"note: {PIPELINES[0]} does not watch {', '.join(missing)}: run `make deps`, so that "
             "`dvc repro` notices when the set changes"
         )

@@ -1,20 +1,25 @@
 """Tars in a home: the same set, read by every route, while DVC's folder holds none of them."""
 
+import hashlib
 import os
 import pickle
 import shutil
+import subprocess
 from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from shards.home import clean, sets_in
 from shards.images import SPLITS, ImageShards
 from shards.images.home import set_name
 from shards.verify import verify
+from tests.committed import ROOT
 from tests.field.counting import Sharded, sharded
 from tests.hostile.table import flipped
 from tests.shards.making import write_pictures
+from tests.tiny import run
 from workspace.errors import UserError
 from workspace.exact.homes import HOME
 from workspace.exact.manifest import NAME
@@ -136,3 +141,33 @@ def test_on_another_disk_one_copy_is_kept_and_used_again(
     assert (moved.folder.out / HOME).read_text() == f"{tmp_path / 'home' / 'inner'}\n"
     shutil.rmtree(tmp_path / "home" / set_name(moved.folder.out))
     assert pixels(moved.shards) == before
+
+
+def test_a_home_keeps_the_sets_that_a_manifest_names_and_no_others(source: Path, tmp_path: Path) -> None:
+    home, repository = tmp_path / "home", tmp_path / "repository"
+    made = {
+        name: sharded(source, tmp_path / name, home=str(home), seed=seed).folder.out
+        for seed, name in enumerate(("artifact", "run", "commit", "shared", "forgotten"))
+    }
+    shutil.copytree(made["artifact"], repository / "artifacts" / "shards")
+    shutil.copytree(made["run"], repository / ".runs" / "shard" / "0123" / "out")
+    shutil.copytree(made["shared"], tmp_path / "another" / "artifacts" / "shards")
+    subprocess.run(["git", "init", "-q"], cwd=repository, check=True)
+    run(repository, "dvc", "init", "-q", code=ROOT)
+    md5 = hashlib.md5((made["commit"] / NAME).read_bytes()).hexdigest()  # noqa: S324
+    cached = repository / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]
+    cached.parent.mkdir(parents=True)
+    shutil.copyfile(made["commit"] / NAME, cached)
+    (home / "0123456789abcdef" / "train").mkdir(parents=True)  # a process writes there now
+    (home / "mine").mkdir()  # and this is no set
+    names = {set_name(folder): name for name, folder in made.items()} | {"0123456789abcdef": "now"}
+    keep = [repository, tmp_path / "another"]
+    found = {names[one.folder.name]: one.named for one in sets_in(home, keep)}
+    assert {name for name, named in found.items() if not named} == {"forgotten"}
+    assert found["commit"] == "another commit, in DVC's cache" and found["now"] == "being made"
+    assert clean(sets_in(home, keep)) == 1 and clean(sets_in(home, keep)) == 0
+    left = {path.name for path in home.iterdir()}
+    assert left == names.keys() - {set_name(made["forgotten"])} | {"mine"}
+    assert len(pixels(ImageShards.open(repository / "artifacts" / "shards"))) == 16
+    with pytest.raises(UserError, match="is not a folder; expected a home of tars"):
+        sets_in(tmp_path / "nothing", keep)

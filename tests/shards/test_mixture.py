@@ -176,7 +176,7 @@ def test_a_set_that_dvc_does_not_watch_is_named(
     Path("dvc.yaml").write_text(text, encoding="utf-8")
     tell_unwatched(params, Path("params.yaml"))
     assert (
-        "dvc.yaml does not watch data/web/manifest.json: run `python -m workspace.code"
+        "dvc.yaml does not watch data/web/manifest.json: run `make deps`"
         in capsys.readouterr().err
     )
     Path("dvc.yaml").write_text(rewritten(text, params.mqvae.model_dump(mode="json"))[0], encoding="utf-8")
