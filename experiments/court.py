@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from experiments.table import COLUMNS, Column, cell, commit_of, numbers_of
 from workspace.errors import UserError, mistakes_in_one_line
@@ -76,7 +76,7 @@ def judged(differences: Sequence[float], margin: float) -> tuple[str, float, flo
     if len(differences) < 2:
         return "not resolved", mean, math.inf
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    half = float(student.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
+    half = float(stdtrit(len(differences) - 1, (1 + CONFIDENCE) / 2)) * error
     if abs(mean) + half <= margin:
         return "equal", mean, half
     if abs(mean) <= half:
@@ -93,7 +93,7 @@ def seeds_needed(spread: float, margin: float) -> int:
     """
     for count in range(2, MOST_SEEDS):
         degrees = count - 1
-        needed = student.ppf((1 + CONFIDENCE) / 2, degrees) + student.ppf(POWER, degrees)
+        needed = stdtrit(degrees, (1 + CONFIDENCE) / 2) + stdtrit(degrees, POWER)
         if needed * spread / math.sqrt(count) <= margin:
             return count
     return MOST_SEEDS

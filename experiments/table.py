@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from experiments.arm import ARMS
 from workspace.errors import UserError, mistakes_in_one_line
@@ -108,7 +108,7 @@ def verdict(differences: Sequence[float]) -> str:
         return "not resolved"
     mean = statistics.mean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    if abs(mean) <= student.ppf(CONFIDENCE, len(differences) - 1) * error or mean == 0:
+    if abs(mean) <= stdtrit(len(differences) - 1, CONFIDENCE) * error or mean == 0:
         return "not resolved"
     return "held" if mean > 0 else "not held"
 

@@ -21,7 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
 from inference.encode import KeyedImages, encoder_on, rankings
 from models.base.precision import Precision, autocast
@@ -144,6 +143,10 @@ def psnr_at_all(
     errors: NDArray[np.float64], ladder: Sequence[int], num_positions: int
 ) -> NDArray[np.float64]:
     """PSNR in decibels at n = 1 … L, [B, L], from the errors at a ladder [B, R]; -inf below the first rung."""
+    from scipy.interpolate import (
+        PchipInterpolator,
+    )  # a quarter of a second, which a fixed number of codes need not wait for
+
     at_rungs = np.maximum.accumulate(-10 * np.log10(np.maximum(errors, LEAST_ERROR)), axis=1)
     asked = np.log(np.arange(1, num_positions + 1))
     rungs = np.log(np.asarray(ladder))

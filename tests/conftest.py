@@ -1,5 +1,6 @@
 """What all tests share: nothing of the user's own is read, quiet hypothesis, one torch thread, the repository's root."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -37,12 +38,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # imports and the collection of tests leave no garbage, and looking among them would take a second or two
     if config.getoption("--cpu"):
         config.pluginmanager.register(Meter())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=rank)
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,6 @@ from tests import presets  # noqa: E402
 from tests.committed import ROOT  # noqa: E402
 from tests.waiting import until  # noqa: E402
 
-PRESETS = [presets.text(path.stem) for path in presets.FILES] + [
-    path.read_text(encoding="utf-8") for path in presets.FILES
-]
 BLOCKS = """\
 a:   # a comment
   - x
@@ -40,6 +38,13 @@ text: |
 none:
 quoted: 'a: b'
 """
+
+
+@cache
+def preset_texts() -> list[str]:
+    """Each preset, written out in full and as it is."""
+    whole = [presets.text(path.stem) for path in presets.FILES]
+    return whole + [path.read_text(encoding="utf-8") for path in presets.FILES]
 
 
 def keys(value: object, place: str = "") -> list[str]:
@@ -57,7 +62,7 @@ values = st.sampled_from(
 
 @given(st.data())
 def test_a_setting_changes_its_value_alone_and_is_taken_back_to_the_byte(data: st.DataObject) -> None:
-    text = data.draw(st.sampled_from([*PRESETS, BLOCKS, BLOCKS.replace("\n", "\r\n")]))
+    text = data.draw(st.sampled_from([*preset_texts(), BLOCKS, BLOCKS.replace("\n", "\r\n")]))
     change = f"{data.draw(st.sampled_from(keys(yaml.safe_load(text))))}={data.draw(values)}"
     changed, old, new = with_value(text, change)
     start, end = span(changed, change.split("=")[0])

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.committed import ROOT
 
 WATCHER = """
@@ -32,6 +34,17 @@ def collecting(folder: Path, *command: str) -> str:
 def test_no_garbage_is_looked_for_while_a_stage_imports_and_it_is_afterwards(tmp_path: Path) -> None:
     assert collecting(tmp_path, "-m", "stages.shard", "--help") == "False True"
     assert collecting(tmp_path, "-m", "experiments.arm", "--help") == "False True"
+
+
+def test_a_command_that_imported_triton_ends_in_silence(tmp_path: Path) -> None:
+    """Its binding lists on stderr what is left at the end."""
+    pytest.importorskip("triton", reason="Triton is for Linux on x86-64")
+    code = "from workspace import garbage; garbage.wait(); import triton; garbage.collect()"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
 
 
 def test_who_imports_a_stage_keeps_the_collector(tmp_path: Path) -> None:
