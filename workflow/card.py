@@ -10,7 +10,6 @@ python -m workflow.card stackformer --out FOLDER  revision, the date, and the li
 import argparse
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import Manifest, atomic_path, read_json, read_manifest
 from workspace.fingerprints import CARD
 from workspace.progress import say
+from workspace.runs import publish
 
 PRESETS = Path(__file__).resolve().parent.parent / "presets"
 SHORT = 12
@@ -213,9 +213,10 @@ def copied(kind: str, out: Path) -> None:
     if protocol.get("made_from", {}).get(kind) == manifest.fingerprint:  # scores of this very model
         scores = list(numbers_of(later))  # the whole split, where a training validates on a part of it
         numbers = [one for one in numbers if one.name not in {score.name for score in scores}] + scores
-    shutil.copytree(folder, out)
     run = read_json(metrics / "run.json") if (metrics / "run.json").is_file() else {}
-    _write(out, manifest, read_json(metrics / "protocol.json"), numbers, run.get("origin"))
+    own = read_json(metrics / "protocol.json")
+    publish(folder, out, link=False)
+    _write(out, manifest, own, numbers, run.get("origin"))
     say(f"{folder} → {out}, {len(numbers)} numbers in its {CARD}")
 
 

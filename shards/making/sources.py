@@ -4,6 +4,7 @@ The images' bytes are read later, by the processes that write the shards.
 """
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 from shards.images import MOST_CLASSES
@@ -20,14 +21,16 @@ from shards.layouts.metadata import list_metadata
 from shards.layouts.name_labels import labels_in_names, masks_among, told_names
 from shards.layouts.names import counted
 from shards.layouts.reading import FOLDER, Reading
-from shards.layouts.remote import at_home
+from shards.layouts.remote import at_home, remote_of
 from shards.layouts.shapes import list_shapes
 from shards.layouts.tables import TO_FILES
+from shards.layouts.tars import tars_of
 from shards.layouts.unread import unread
 from shards.layouts.walking import Files, files_of
-from shards.layouts.webdataset import list_webdataset
+from shards.layouts.webdataset import list_webdataset, names_beside
 from workspace.errors import UserError
 from workspace.stores.cache import Cache
+from workspace.stores.opening import is_url, local_path
 
 Kind = Literal["auto", "folder", "class_folder", "file_names", "metadata", "coco", "shapes", "webdataset"]
 BY_FILES = {
@@ -167,3 +170,14 @@ def _instead(found: Source) -> str:
 
 def _seen(found: Source) -> str:
     return f" ({told})" if (told := told_passed_over(dict(found.passed_over))) else ""
+
+
+def files_read(kind: Kind, source: str, tars: str | None) -> list[Path]:
+    """What a run of this source reads here, for its fingerprint; see `list_source`."""
+    if is_url(source):
+        return [path] if (path := local_path(source)) is not None else []
+    whole = Path(source).exists() and (tars is None or remote_of(source) is not None)
+    if kind not in ("auto", "webdataset") or whole:
+        return [Path(source)]
+    found = tars_of(source, tars)
+    return [*found, *names_beside(source, found)]

@@ -14,10 +14,10 @@ from shards.layouts.listed import Location, Source, SourceImage
 from shards.making import writing
 from shards.making.duplicates import equal, groups
 from shards.making.gathering import TRIES, write_shards
+from shards.making.parts import maker
 from shards.making.pictures import Encoding
 from shards.making.plans import ShardPlan, plan_shards, read_part, write_part
 from shards.making.splits import with_splits
-from stages.shard import maker
 from tests.shards.making import labelled_images
 from workspace.errors import UserError
 
