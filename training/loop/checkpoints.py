@@ -206,9 +206,10 @@ def _require_shapes(path: Path, module: str, there: Mapping[str, Tensor], here: 
 
 
 def _other(path: Path, what: str) -> UserError:
+    folder = path.parent
     return UserError(
         f"the checkpoint {path.name} has {what}: it was written under other settings; set them back, or forget it "
-        f"with `python -m workspace.runs drop {path.parent.parent.name}` and run again"
+        f"with `python -m workspace.runs drop {folder.parent.name}` and run again"
     )
 
 
