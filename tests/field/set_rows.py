@@ -1,5 +1,6 @@
 """Several sets of images to train on, and tars that are kept in a home of their own."""
 
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
@@ -9,6 +10,7 @@ from tests.field.counting import sharded
 from tests.field.table import Field, Row
 from tests.hostile.table import World, plain
 from tests.shards.making import write_pictures
+from tests.tiny import run
 from workspace.exact.manifest import read_manifest
 
 SETS, HOME = "several sets of images", "tars in a home"
@@ -86,6 +88,21 @@ def lost(field: Field, folder: Path) -> str:
     said += [world.run("reference")]
     shutil.rmtree(root / "tars")
     return plain("; ".join([*said, world.run("train_mqvae")]), root)
+
+
+def moved(field: Field, folder: Path) -> str:
+    """A finished repository whose tars are given a home."""
+    root = field.repository(folder)
+    params = (root / "params.yaml").read_text(encoding="utf-8")
+    model = (root / "artifacts" / "mqvae" / "manifest.json").read_bytes()
+    (root / "params.yaml").write_text(re.sub(r"(?m)^  home:.*$", "  home: tars", params), encoding="utf-8")
+    said = run(root, "dvc", "repro", "train_mqvae")
+    assert "Running stage 'shard'" in said and "Running stage 'train_mqvae'" in said, said
+    again = "published without work" if "[train_mqvae] finished before" in said else "made again"
+    same = (root / "artifacts" / "mqvae" / "manifest.json").read_bytes() == model
+    left = len(list((root / "artifacts" / "shards").rglob("*.tar")))
+    clean = "up to date" in run(root, "dvc", "status", "train_mqvae", "shard")
+    return f"the model is {again}, the same: {same}; {left} tars for DVC; up to date afterwards: {clean}"
 
 
 def wrong(
@@ -202,6 +219,13 @@ ROWS = (
         homed("''"),
     ),
     Row("a new home", HOME, "`shard.home: FOLDER/new/home`", "done", homed("FOLDER/new/home")),
+    Row(
+        "tars are moved to a home after a training",
+        HOME,
+        "`shard.home: tars` where everything has run; `dvc repro train_mqvae`",
+        "the model is published without work, the same: True; 0 tars for DVC; up to date afterwards: True",
+        moved,
+    ),
     Row(
         "the tars of a home were removed",
         HOME,

@@ -175,10 +175,7 @@ def test_a_set_that_dvc_does_not_watch_is_named(
     monkeypatch.chdir(tmp_path)
     Path("dvc.yaml").write_text(text, encoding="utf-8")
     tell_unwatched(params, Path("params.yaml"))
-    assert (
-        "dvc.yaml does not watch data/web/manifest.json: run `make deps`"
-        in capsys.readouterr().err
-    )
+    assert "dvc.yaml does not watch data/web/manifest.json: run `make deps`" in capsys.readouterr().err
     Path("dvc.yaml").write_text(rewritten(text, params.mqvae.model_dump(mode="json"))[0], encoding="utf-8")
     tell_unwatched(params, Path("params.yaml"))
     assert capsys.readouterr().err == ""
