@@ -6,6 +6,7 @@ Writes  image shards (docs/artifacts.md), skipped.jsonl
 Params  shard
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,7 +107,9 @@ def made_on_ray(
     parts = write_parts(plans, encoding, work, earlier)
     jobs = jobs_of(parts, lambda part: work / f"{part.parent.name}-{part.stem}.json")
     on_cpus = compute.model_copy(update={"device": "cpu"})
-    return map_shards(make, jobs, on_cpus, work / "done", "shards", folder.progress_file)
+    made = map_shards(make, jobs, on_cpus, work / "done", "shards", folder.progress_file)
+    shutil.rmtree(work / "parts")
+    return made
 
 
 def sources(settings: ShardSettings) -> list[Path]:

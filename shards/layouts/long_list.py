@@ -33,7 +33,7 @@ from shards.layouts.walking import ROOT, check_inside
 from workspace.errors import UserError
 from workspace.stores.opening import is_url
 
-LONG = 1 << 26
+LONG = 1 << 25
 """Size in bytes from which on a list is read in parts."""
 
 

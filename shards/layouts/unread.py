@@ -35,7 +35,8 @@ def unread(files: Files, found: Source, kind: str, reading: Reading, source: str
     texts = texts_beside(files, files.names)
     if texts and not any(name in texts for name in found.read) and not hold_numbers(files, texts):
         notes.append(f"{len(texts):,} texts beside the images are not read by kind {kind}{_how(kind, TEXTS)}")
-    others = replace(files, others={name: why for name, why in files.others.items() if name not in texts})
+    known = {*texts, *(found.read if kind == "coco" else ())}  # COCO's files are large
+    others = replace(files, others={name: why for name, why in files.others.items() if name not in known})
     try:
         beside = read_beside(others, files.names, replace(reading, columns={}), source)
     except StoreError:
