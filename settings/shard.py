@@ -12,7 +12,7 @@ from shards.making.sources import Kind
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
-from workspace.stores.opening import is_url, refuse_wrong
+from workspace.stores.opening import WEB, is_url, local_path, refuse_wrong, scheme_of
 
 
 class ShardSettings(Section):
@@ -59,12 +59,12 @@ class ShardSettings(Section):
 
     home: str | None = Field(
         default=None,
-        description="folder for the tars, which DVC then tracks by their manifest; null: beside it, hashed by DVC",
+        description="folder or URL for the tars, which DVC then tracks by their manifest; null: beside it, hashed by DVC",
     )
 
     def homes(self) -> list[Path]:
         """Where the tars are moved to."""
-        return [] if self.home is None else [Path(self.home)]
+        return [] if self.home is None or is_url(self.home) else [Path(self.home)]
 
     @property
     def reading(self) -> Reading:
@@ -76,11 +76,10 @@ class ShardSettings(Section):
         """Check that the source is given and does not contain this repository, and where the tars may be."""
         if not self.source.strip():
             raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
+        here = Path.cwd()
         if is_url(self.source):
             refuse_wrong(self.source, f"{where}.source")
-            return
-        here = Path.cwd()
-        if Path(os.path.normpath(here / self.source)) in (here, *here.parents):
+        elif Path(os.path.normpath(here / self.source)) in (here, *here.parents):
             raise UserError(
                 f"{where}.source {self.source} contains this repository; expected a folder with only images"
             )
@@ -94,8 +93,15 @@ def _check_home(setting: str, home: str, source: Path) -> None:
         raise UserError(
             f"{setting} is {home!r}; expected a folder in one line, or null: the tars beside their manifest"
         )
-    if "://" in home:
-        raise UserError(f"{setting} is {home}; expected a folder, not a URL")
+    if is_url(home):
+        refuse_wrong(home, setting)
+        if scheme_of(home) in WEB:
+            raise UserError(
+                f"{setting} is {home}, where nothing can be written; expected a folder, or a store such as s3://"
+            )
+        if local_path(home) is not None:
+            raise UserError(f"{setting} is {home}; expected its path, {local_path(home)}")
+        return
     place = Path(home).resolve()
     if place.exists() and not place.is_dir():
         raise UserError(f"{setting} is {home}, which is a file; expected a folder")

@@ -47,6 +47,7 @@ from workflow.stage import Stage
 from workspace.exact.manifest import read_manifest, write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
+from workspace.stores.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,14 @@ class Inputs:
 
 def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Reconstruct the split shard by shard, score it, and keep examples."""
-    shards, reference = ImageShards.open(inputs.shards), Reference.open(inputs.reference)
+    shards, reference = ImageShards.open(inputs.shards, compute.cache), Reference.open(inputs.reference)
     made_by = read_manifest(inputs.mqvae, "mqvae")
     model = MQVAE.from_pretrained(inputs.mqvae)
     shards.require(image_size=model.config.image_size)
     paths = Inputs(inputs.shards.absolute(), inputs.reference.absolute(), inputs.mqvae.absolute())
     settings = settings.replaced(lpips=settings.lpips.absolute())
     distance = load_lpips(settings.lpips, "reconstruct.lpips")
-    make = partial(reconstructing, paths, settings, compute.device, compute.loader_workers)
+    make = partial(reconstructing, paths, settings, compute.device, compute.loader_workers, compute.cache)
     work = folder.work.absolute()
     jobs = jobs_of(shards.paths(settings.split), lambda path: work / "rows" / f"{path.stem}.safetensors")
     done = map_shards(make, jobs, compute, work / "done", "reconstructions", folder.progress_file)
@@ -94,10 +95,10 @@ def run(settings: ReconstructSettings, compute: Compute, inputs: Inputs, folder:
 
 
 def reconstructing(
-    paths: Inputs, settings: ReconstructSettings, device: str, threads: int
+    paths: Inputs, settings: ReconstructSettings, device: str, threads: int, cache: Cache
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Called once per worker; returns the function that reconstructs and scores one shard."""
-    shards, reference = ImageShards.open(paths.shards), Reference.open(paths.reference)
+    shards, reference = ImageShards.open(paths.shards, cache), Reference.open(paths.reference)
     extractor = load_extractor(paths.reference, device_of(device), settings.torchscript_sha256)
     distance = load_lpips(settings.lpips, "reconstruct.lpips")
     if distance is not None:

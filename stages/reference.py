@@ -42,6 +42,7 @@ from workspace.exact.manifest import write_manifest
 from workspace.progress import Progress, say
 from workspace.runs import RunFolder
 from workspace.settings import Compute
+from workspace.stores.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Inputs:
 
 def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Install or train the extractor, run it over both splits, and gather the features."""
-    shards = ImageShards.open(inputs.shards)
+    shards = ImageShards.open(inputs.shards, compute.cache)
     require_images(shards)
     extractor = folder.work.absolute() / "extractor"
     if not (extractor / CONFIG).is_file():
@@ -64,7 +65,7 @@ def run(settings: ReferenceSettings, compute: Compute, inputs: Inputs, folder: R
     facts = ReferenceFacts.of(found, shards, settings.max_images, settings.seed, settings.fid_split)
     for line in too_few(facts):
         say(f"note: {line}")
-    make = partial(extracting, inputs.shards.absolute(), extractor, settings, compute.device)
+    make = partial(extracting, inputs.shards.absolute(), extractor, settings, compute.device, compute.cache)
     work, tars = folder.work.absolute(), [path for split in SPLITS for path in shards.paths(split)]
     jobs = jobs_of(tars, lambda path: work / "rows" / f"{path.parent.name}-{path.stem}.safetensors")
     map_shards(make, jobs, compute, work / "done", "features of real images", folder.progress_file)
@@ -109,10 +110,10 @@ def install(
 
 
 def extracting(
-    shards_folder: Path, extractor_folder: Path, settings: ReferenceSettings, device: str
+    shards_folder: Path, extractor_folder: Path, settings: ReferenceSettings, device: str, cache: Cache
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Called once per worker; returns the function that writes one shard's feature rows and the sum of its pixels."""
-    shards = ImageShards.open(shards_folder)
+    shards = ImageShards.open(shards_folder, cache)
     extractor = load_extractor(extractor_folder, device_of(device), settings.torchscript_sha256)
 
     def one(job: ShardJob) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from workspace.exact.manifest import read_manifest
 from workspace.links import link_or_copy
 from workspace.runs import RunFolder
 from workspace.settings import Compute
+from workspace.stores.cache import USUAL, Cache
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Inputs:
 
 def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Encode shard by shard, then write the facts of the whole set."""
-    shards, made_by = ImageShards.open(inputs.shards), read_manifest(inputs.mqvae, "mqvae")
+    shards, made_by = ImageShards.open(inputs.shards, compute.cache), read_manifest(inputs.mqvae, "mqvae")
     model = MQVAE.from_pretrained(inputs.mqvae)
     config = model.config
     shards.require(image_size=config.image_size)
@@ -56,7 +57,9 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
     paths = Inputs(inputs.shards.absolute(), inputs.mqvae.absolute())
     plan = planned(settings, shards, model, device_of(compute.device), work / "multiplier.json")
-    make = partial(encoder, paths, settings, captions, compute.device, compute.loader_workers, kept, plan)
+    make = partial(
+        encoder, paths, settings, captions, compute.device, compute.loader_workers, kept, plan, compute.cache
+    )
     tars = [path for split in SPLITS for path in shards.paths(split)]
     jobs = jobs_of(tars, lambda path: work / "tars" / f"{path.parent.name}-{path.name}")
     records = map_shards(make, jobs, compute, work / "done", "tokenize", folder.progress_file)
@@ -89,9 +92,10 @@ def encoder(
     threads: int,
     kept: int | None = None,
     plan: Plan | None = None,
+    cache: Cache = USUAL,
 ) -> Callable[[ShardJob], dict[str, Any]]:
     """Called once per worker; returns the function that turns an image shard into a token shard."""
-    shards = ImageShards.open(paths.shards)
+    shards = ImageShards.open(paths.shards, cache)
     model = encoder_on(MQVAE.from_pretrained(paths.mqvae), device_of(device))
     maker = BlockMaker(model, settings, shards.facts.classes is not None, captions, kept, plan)
     sources = SourceNames(shards)

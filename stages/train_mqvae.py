@@ -35,6 +35,7 @@ from workflow.watched import tell_unwatched
 from workspace.exact.manifest import write_manifest
 from workspace.runs import RunFolder
 from workspace.settings import Compute
+from workspace.stores.cache import USUAL, Cache
 
 ESTIMATORS = {
     "psnr": "decibels of [0, 1] images before rounding, EMA weights, mean over the first validation images",
@@ -59,11 +60,12 @@ class WorkerArgs:
     loader_workers: int
     out: Path
     folder: TrainingFolder
+    cache: Cache = USUAL
 
 
 def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFolder) -> None:
     """Train on the cluster and write the artifact."""
-    shards = ImageShards.open(inputs.shards)
+    shards = ImageShards.open(inputs.shards, compute.cache)
     shards.require(image_size=settings.model.image_size)
     images = settings.images(shards)
     if settings.init_from is not None:  # what does not fit is known before any worker starts
@@ -72,7 +74,12 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
     paths = TrainingFolder.of(folder, compute)
     load_lpips(settings.perceptual, "mqvae.perceptual")  # fail before any work if a file is missing
     args = WorkerArgs(
-        settings.absolute(), inputs.shards.absolute(), compute.loader_workers, folder.out.absolute(), paths
+        settings.absolute(),
+        inputs.shards.absolute(),
+        compute.loader_workers,
+        folder.out.absolute(),
+        paths,
+        compute.cache,
     )
     fit(train_worker, args, compute, folder.root.absolute())
     steps, final = read_published(folder.work)
@@ -100,7 +107,7 @@ def run(settings: MQVAESettings, compute: Compute, inputs: Inputs, folder: RunFo
 def train_worker(args: WorkerArgs, workers: WorkerGroup) -> None:
     """Train as one worker of a group; rank 0 writes the published weights."""
     settings = args.settings
-    shards = ImageShards.open(args.shards)
+    shards = ImageShards.open(args.shards, args.cache)
     # the nearest-code search needs exact products
     allow_tf32(convolutions=settings.precision in ("tf32", "bf16"), products=False)
     torch.manual_seed(settings.seed)

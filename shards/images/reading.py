@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from shards.images.opening import NO_IMAGE, opened
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, parsed, read_manifest, validated, verify_file
 from workspace.exact.tar import read_samples
+from workspace.stores.cache import USUAL, Cache
 
 SPLITS = ("train", "val")
 SKIPPED = "skipped.jsonl"
@@ -34,6 +35,8 @@ MOST_CLASSES = 1 << 16
 """Class numbers are stored as uint16."""
 MOST_OPEN = 64
 """Tars that an index keeps open: twice what a group of the training order mixes, far below what a process may open."""
+MOST_FETCHED = 24
+"""The same of fetched tars, which stay in the cache as long: a group of the training order and half of the next."""
 
 
 @dataclass(frozen=True)
@@ -136,17 +139,12 @@ def _attributes(key: str, data: bytes) -> dict[str, str]:
 class _OpenTar:
     """A tar's descriptor; closed when the last reader lets go of it."""
 
-    def __init__(self, path: Path, remake: str) -> None:
-        self.path, self.remake, self.descriptor = path, remake, -1
-        try:
-            self.descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError as error:
-            raise UserError(f"{path} does not exist: {remake}") from error
+    def __init__(self, file: BinaryIO, remake: str) -> None:
+        self.path, self.remake, self.file, self.descriptor = file.name, remake, file, file.fileno()
 
     def __del__(self) -> None:
         """Close it."""
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
+        self.file.close()
 
     def member(self, name: str, offset: int, length: int, crc: int) -> bytes:
         """A member's bytes; UserError where the tar ends before them, or they are not those that were written."""
@@ -204,14 +202,14 @@ class ImageIndex:
         with self._lock:
             found = self._open.pop(number, None) or self._opened(number)
             self._open[number] = found
-            if len(self._open) > MOST_OPEN:
+            if len(self._open) > (MOST_FETCHED if self.home.is_far else MOST_OPEN):
                 oldest = next(iter(self._open))
                 del self._open[oldest]
                 self.table.forget(oldest)
         return found
 
     def _opened(self, number: int) -> _OpenTar:
-        return _OpenTar(self.home.tar(tar_name(self.split, number)), self.home.remake)
+        return _OpenTar(self.home.opened(tar_name(self.split, number)), self.home.remake)
 
     def close(self) -> None:
         """Close the tars that were opened."""
@@ -227,14 +225,16 @@ class ImageShards:
         folder: where it is.
         manifest: its manifest.
         facts: what holds for all its samples.
+        cache: where tars of a home at a URL are kept.
     """
 
     folder: Path
     manifest: Manifest
     facts: ImageFacts
+    cache: Cache = USUAL
 
     @classmethod
-    def open(cls, folder: Path) -> "ImageShards":
+    def open(cls, folder: Path, cache: Cache = USUAL) -> "ImageShards":
         """Read and check the manifest and the indices; UserError where something is missing or was changed.
 
         The tars and a large index are checked where they are read: tars whole by `samples`, sample by sample by an index.
@@ -250,12 +250,12 @@ class ImageShards:
             raise UserError(
                 f"{folder} has no {min(lacking)}: an earlier version made it, with an index of lines: {REMAKE}"
             )
-        return cls(folder, manifest, facts)
+        return cls(folder, manifest, facts, cache)
 
     @cached_property
     def home(self) -> Home:
         """Where the tars are."""
-        return Home.of(self.folder, self.manifest)
+        return Home.of(self.folder, self.manifest, self.cache)
 
     def paths(self, split: str) -> list[Path]:
         """The split's tars, in order, as if beside the manifest: `tar` says where one is."""

@@ -10,7 +10,7 @@ from shards.layouts.formats import PassedOver, add, why_no_picture
 from shards.layouts.listed import Location
 from shards.layouts.names import is_hidden
 from workspace.errors import UserError
-from workspace.stores.cache import Cache
+from workspace.stores.cache import USUAL, Cache
 from workspace.stores.opening import PACKAGES, is_url
 
 ROOT = "# root: "
@@ -156,7 +156,7 @@ def sorted_by_kind(
     return Files(root, pictures, others, hidden, members)
 
 
-def files_of(source: str, cache: Cache = Cache()) -> Files:  # noqa: B008 (frozen)
+def files_of(source: str, cache: Cache = USUAL) -> Files:
     """The files of a folder, a listing from `shards.list`, a text list or table of paths, or a zip, on a path or at a URL.
 
     Raises:

@@ -30,7 +30,7 @@ from shards.layouts.remote import remote_of, samples_of_remote
 from shards.layouts.tars import tar_samples, tars_of
 from shards.layouts.walking import HIDDEN_FILE, sorted_by_kind
 from workspace.errors import UserError
-from workspace.stores.cache import Cache
+from workspace.stores.cache import USUAL, Cache
 
 NAMES = (
     "classnames.txt", "classes.txt", "class_names.txt", "labels.txt", "classes.json", "cat_to_name.json", "id2label.json",
@@ -53,7 +53,7 @@ class Read:
     unread: Counter[str] = field(default_factory=Counter)
 
 
-def list_webdataset(source: str, reading: Reading = Reading(), cache: Cache = Cache()) -> Source:  # noqa: B008 (frozen)
+def list_webdataset(source: str, reading: Reading = Reading(), cache: Cache = USUAL) -> Source:  # noqa: B008 (frozen)
     """The images in the tars of a folder, a glob or braces, on a path or at a URL.
 
     Raises:

@@ -1,12 +1,15 @@
 """Moves the tars of finished image shards to their home: see `shards.images.home`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from shards.images.home import set_name
+from shards.making.pushing import push
 from workspace.exact.homes import HOME, STREAMED
 from workspace.exact.manifest import NAME, Manifest, atomic_path
 from workspace.links import link_or_copy
 from workspace.progress import track
+from workspace.stores.opening import is_url
 
 MOST_TRACKED = 64 << 30
 """Bytes of tars beside a manifest from which `shard` names `shard.home`: DVC hashes them in a minute or more at each change."""
@@ -46,7 +49,8 @@ def folder_of(home: str) -> Path:
 def settle(out: Path, manifest: Manifest, home: str, work: Path) -> None:
     """Move the tars of an artifact to its home, and write down where that is.
 
-    Where the home is on another disk the run's own copies become links to it, so that only one copy stays.
+    Where the home is on another disk the run's own copies become links to it, so that only one copy stays. Where it is a URL they
+    stay, until the next run of the stage or `python -m workspace.runs drop`.
 
     Args:
         out: the artifact, with its manifest and its tars.
@@ -54,16 +58,24 @@ def settle(out: Path, manifest: Manifest, home: str, work: Path) -> None:
         home: the setting.
         work: the folder with the run's own copies.
     """
-    folder = folder_of(home) / set_name(out)
     names = [name for name in manifest.files if name.endswith(STREAMED)]
+    if is_url(home):
+        push(out, manifest, home, lambda name: out / name)
+        for name in names:
+            (out / name).unlink()
+    else:
+        _settle_in(folder_of(home) / set_name(out), out, names, work, home)
+    for split in {Path(name).parent for name in names}:
+        (out / split).rmdir()
+    (out / HOME).write_text(f"{home}\n", encoding="utf-8")
+
+
+def _settle_in(folder: Path, out: Path, names: Sequence[str], work: Path, home: str) -> None:
     for name in track(names, f"to {home}", "tars"):
         _move(out / name, folder / name, work / name)
     with atomic_path(folder / NAME) as temporary:
         temporary.unlink()
         link_or_copy(out / NAME, temporary)
-    for split in {Path(name).parent for name in names}:
-        (out / split).rmdir()
-    (out / HOME).write_text(f"{home}\n", encoding="utf-8")
 
 
 def _move(source: Path, target: Path, mine: Path) -> None:

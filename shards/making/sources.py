@@ -29,7 +29,7 @@ from shards.layouts.unread import unread
 from shards.layouts.walking import Files, files_of
 from shards.layouts.webdataset import list_webdataset, names_beside
 from workspace.errors import UserError
-from workspace.stores.cache import Cache
+from workspace.stores.cache import USUAL, Cache
 from workspace.stores.opening import is_url, local_path
 
 Kind = Literal["auto", "folder", "class_folder", "file_names", "metadata", "coco", "shapes", "webdataset"]
@@ -47,7 +47,7 @@ UNLABELLED = ("folder", "metadata")
 PLAIN = Reading()
 
 
-def list_source(kind: Kind, source: str, reading: Reading = PLAIN, cache: Cache = Cache()) -> Source:  # noqa: B008 (frozen)
+def list_source(kind: Kind, source: str, reading: Reading = PLAIN, cache: Cache = USUAL) -> Source:
     """List the images of a source.
 
     Args:
@@ -113,7 +113,7 @@ def _check_settings(kind: Kind, reading: Reading) -> None:
         )
 
 
-def guessed(source: str, reading: Reading = PLAIN, cache: Cache = Cache()) -> Guess:  # noqa: B008 (frozen)
+def guessed(source: str, reading: Reading = PLAIN, cache: Cache = USUAL) -> Guess:
     """The guessed layout of a source, and why the others were rejected.
 
     Raises:

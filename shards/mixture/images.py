@@ -53,7 +53,7 @@ class Mixture:
         """
         if not named:
             return cls((own,), (1.0,))
-        sets = tuple(_opened(setting, folder, own.facts.image_size) for setting, folder, _ in named)
+        sets = tuple(_opened(setting, folder, own) for setting, folder, _ in named)
         seen: dict[str, str] = {}
         for (setting, folder, _), one in zip(named, sets, strict=True):
             twin = seen.setdefault(one.manifest.fingerprint, setting)
@@ -82,10 +82,11 @@ class Mixture:
         return MixedOrder(seed, sizes, group, self.weights)
 
 
-def _opened(setting: str, folder: Path, image_size: int) -> ImageShards:
-    """The image shards that a setting names; UserError if there are none, or images of another size in pixels."""
+def _opened(setting: str, folder: Path, own: ImageShards) -> ImageShards:
+    """The image shards that a setting names; UserError if there are none, or images of another size than the workflow's own."""
+    image_size = own.facts.image_size
     try:
-        found = ImageShards.open(folder)
+        found = ImageShards.open(folder, own.cache)
     except UserError as error:
         raise UserError(f"{setting}: {error}") from error
     if found.facts.image_size != image_size:

@@ -15,6 +15,7 @@ from shards.images.pixels import to_float
 from shards.mixture.images import MixedIndex, Mixture
 from training.loop.train import Workers
 from training.mqvae.module import ImageBatch
+from training.mqvae.prefetch import Prefetch
 from workspace.exact.seeds import sample_seed
 
 GROUP = 16
@@ -72,8 +73,16 @@ class ImageBatches:
         self.settings, self.loader_workers = settings, loader_workers
         self.mine = settings.mine(workers.rank, workers.size)
         self.order = images.order(settings.seed, GROUP)
-        self.data = _MicroBatches(images.index(), settings.seed, settings.flip)
+        index = images.index()
+        self.data = _MicroBatches(index, settings.seed, settings.flip)
         self._stream: Iterator[ImageBatch] | None = None
+        sets = index.indices if isinstance(index, MixedIndex) else (index,)
+        # an order of its own, because each remembers the epochs that it was asked for last
+        order = images.order(settings.seed, GROUP)
+        far = any(one.home.is_far for one in sets)
+        self.ahead = (
+            Prefetch(sets, order.batch, GROUP, settings.global_batch, settings.steps) if far else None
+        )
 
     def _requests(self, start: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
         settings = self.settings
@@ -94,6 +103,10 @@ class ImageBatches:
                 prefetch_factor=4 if self.loader_workers else None,
             )
             self._stream = iter(loader)
+            if self.ahead is not None:
+                self.ahead.start(step)
+        if self.ahead is not None:
+            self.ahead.at(step)
         return [next(self._stream) for _ in self.mine]
 
 

@@ -9,10 +9,10 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from workspace.errors import UserError
 from workspace.exact.manifest import sha256_file
@@ -22,6 +22,8 @@ FOLDER = Path(".runs/cache")
 MOST_BYTES = 1 << 35
 """Default bound: 32 GiB."""
 PART = ".part"
+PAUSE = 0.05
+"""Seconds between looks at a file that another process fetches."""
 HELD = ".held"
 """Locked by the process that makes room."""
 
@@ -105,8 +107,12 @@ class Cache:
             )
         self.folder.mkdir(parents=True, exist_ok=True)
         part = self.folder / f"{wanted.name}{PART}"
-        with part.open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with part.open("ab") as file, _given_back(file):
+            # Not waited for: once the file has its name, its readers hold a lock of their own on it for as long as they read.
+            while not _took(file):
+                if not _is_at(file, part):
+                    return None
+                time.sleep(PAUSE)
             if self.path_of(wanted).exists() or not _is_at(file, part):
                 return None
             self._make_room(wanted.size)
@@ -116,14 +122,14 @@ class Cache:
                 part.unlink()
                 raise StoreError(
                     f"{wanted.url} holds other bytes than were written: SHA-256 {found}, expected {wanted.sha256}; put it there "
-                    "again"
+                    "again: `python -m shards.push FOLDER URL --again`"
                 )
             part.rename(self.path_of(wanted))
         return self._here(wanted)
 
     def _make_room(self, size: int) -> None:
         """Remove the files that were not used for longest, until `size` more bytes fit; those in use stay."""
-        with (self.folder / HELD).open("ab") as lock:
+        with (self.folder / HELD).open("ab") as lock, _given_back(lock):
             fcntl.flock(lock, fcntl.LOCK_EX)
             files = sorted(self._files(), key=lambda found: found[1])
             left = sum(bytes_ for _, _, bytes_ in files) + size - self.most_bytes
@@ -140,7 +146,29 @@ class Cache:
                     yield path, found.st_atime_ns, found.st_size
 
 
-def _is_at(file: BinaryIO, path: Path) -> bool:
+USUAL = Cache()
+"""The cache where no setting says another."""
+
+
+@contextmanager
+def _given_back(file: IO[bytes]) -> Iterator[None]:
+    """Unlock a file at the end: a process that was forked meanwhile has it open too, and would keep the lock."""
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _took(file: IO[bytes]) -> bool:
+    """Take the lock of a file for this process alone, if nobody has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
     """Whether an open file still has this path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
@@ -151,9 +179,7 @@ def _is_at(file: BinaryIO, path: Path) -> bool:
 def _removed(path: Path) -> bool:
     """Remove a file that nobody uses."""
     with suppress(FileNotFoundError), path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _took(file):
             return False
         path.unlink()
     return True

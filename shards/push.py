@@ -1,0 +1,52 @@
+"""Put finished image shards at a URL, for other machines: `python -m shards.push artifacts/shards s3://bucket/shards`.
+
+They are there as s3://bucket/shards/SET, SET being the first digits of the manifest's SHA-256; `python -m shards.attach` makes a
+small folder of it that every stage reads. A push that was stopped continues with the same command. Credentials come from the
+environment. `shard.home: s3://bucket/shards` does the same within the stage, and keeps no tars beside the manifest.
+"""
+
+import argparse
+from pathlib import Path
+
+from shards.images import ImageShards
+from shards.making.pushing import push
+from workspace.errors import UserError, mistakes_in_one_line
+from workspace.progress import say
+from workspace.stores.opening import WEB, is_url, refuse_wrong, scheme_of
+
+
+def pushed(folder: Path, url: str, again: bool = False) -> str:
+    """Put the set in a folder below a URL; returns the URL of the set.
+
+    Raises:
+        UserError: no such set, a URL at which nothing can be put, a changed file, or a store that fails.
+    """
+    if not is_url(url):
+        raise UserError(f"{url} is not a URL; expected one such as s3://bucket/shards (a folder: shard.home)")
+    refuse_wrong(url, "the URL")
+    if scheme_of(url) in WEB:
+        raise UserError(f"nothing can be put at {url}; expected a store such as s3://bucket/shards")
+    shards = ImageShards.open(folder)
+    return push(folder, shards.manifest, url, shards.home.tar, again)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m shards.push",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, help="image shards, such as artifacts/shards")
+    parser.add_argument("url", help="where to: s3://bucket/shards")
+    parser.add_argument(
+        "--again", action="store_true", help="put also files that are there with the right size"
+    )
+    asked = parser.parse_args()
+    with mistakes_in_one_line():
+        url = pushed(asked.folder, asked.url, asked.again)
+    say(f"{url}: on another machine, `python -m shards.attach {url} --out artifacts/shards`")
+
+
+if __name__ == "__main__":
+    main()
