@@ -63,7 +63,7 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("url", help="of the set, as `python -m shards.push` printed it")
+    parser.add_argument("url", help="of the set, as shards.push printed it")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make: artifacts/shards")
     asked = parser.parse_args()
     with mistakes_in_one_line():
