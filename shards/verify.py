@@ -6,18 +6,22 @@ Prints one line: exit status 0 if all is well, else 1 with what is wrong.
 """
 
 import argparse
+import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
-from shards.images import REMAKE, SPLITS, ImageFacts, ImageSample, ImageShards, read_shard
-from shards.tokens import TokenShards
-from shards.tokens.blocks import flat_positions
+from shards.images import REMAKE, SPLITS, ImageFacts, ImageIndex, ImageSample, ImageShards, read_shard
+from shards.tokens import TokenFacts, TokenShards
+from shards.tokens.blocks import TokenBlock, flat_positions, read_token_shard
+from shards.tokens.reading import check_count, check_tar_count
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import kind_of, read_manifest, verify_files
+from workspace.exact.tar import read_samples
 from workspace.progress import say, track
 
 FINGERPRINT = re.compile(r"[0-9a-f]{64}")
@@ -48,23 +52,37 @@ def verify_images(shards: ImageShards) -> str:
     """
     verify_files(shards.folder, shards.manifest)
     for split in SPLITS:
-        index, keys = shards.index(split), list[str]()
-        if (found := len(index)) != shards.count(split):
-            raise UserError(
-                f"{shards.folder}, split {split}: {found:,} images, its manifest says {shards.count(split):,}: {REMAKE}"
-            )
-        for path in track(shards.paths(split), split, "tars"):
-            samples = list(read_shard(path if shards.home.at is None else shards.verified(path)))
-            rows = index.indices_of(path)
-            if len(samples) != len(rows):
-                raise UserError(f"{path}: {len(samples):,} images, its index says {len(rows):,}: {REMAKE}")
-            for row, sample in zip(rows, samples, strict=True):
-                check_image(sample, shards.facts, str(path))
-                if not same(sample, index.read(row)):
-                    raise UserError(f"{path}: {sample.key} is not what {split}.index.npy points at: {REMAKE}")
-                keys.append(sample.key)
-        check_unique(keys, f"{shards.folder}, split {split}")
+        with tempfile.TemporaryFile() as file:
+            _verify_split(shards, split, KeysSeen(file))
     return f"{shards.folder}: {_counts(shards.facts.counts.items())} images are intact"
+
+
+def _verify_split(shards: ImageShards, split: str, keys: "KeysSeen") -> None:
+    index = shards.index(split)
+    if (found := len(index)) != shards.count(split):
+        raise UserError(
+            f"{shards.folder}, split {split}: {found:,} images, its manifest says {shards.count(split):,}: {REMAKE}"
+        )
+    for path in track(shards.paths(split), split, "tars"):
+        tar = path if shards.home.at is None else shards.verified(path)
+        _verify_tar(tar, shards.facts, index, keys)
+    again = (key for tar in map(shards.tar, shards.paths(split)) for key, _ in read_samples(tar))
+    keys.check(again, f"{shards.folder}, split {split}", REMAKE)
+
+
+def _verify_tar(tar: Path, facts: ImageFacts, index: ImageIndex, keys: "KeysSeen") -> None:
+    """Check the samples of a tar one after the other; UserError for the first that is wrong."""
+    rows, found = index.indices_of(tar), 0
+    for found, sample in enumerate(read_shard(tar), start=1):
+        if found <= len(rows):
+            check_image(sample, facts, str(tar))
+            if not same(sample, index.read(rows[found - 1])):
+                raise UserError(
+                    f"{tar}: {sample.key} is not what {index.split}.index.npy points at: {REMAKE}"
+                )
+            keys.add([sample.key])
+    if found != len(rows):
+        raise UserError(f"{tar}: {found:,} images, its index says {len(rows):,}: {REMAKE}")
 
 
 def check_image(sample: ImageSample, facts: ImageFacts, path: str) -> None:
@@ -103,15 +121,57 @@ def same(one: ImageSample, other: ImageSample) -> bool:
     )
 
 
-def check_unique(keys: Iterable[str], where: str) -> None:
-    """UserError if a key appears twice."""
-    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
-    if twice is not None:
-        raise UserError(f"{where}: the key {twice} appears twice: {REMAKE}")
+class KeysSeen:
+    """Finds a key that appears twice among any number: eight bytes of each are in a file, none in memory.
+
+    Args:
+        file: an empty one, to write and read.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.count = file, 0
+
+    def add(self, keys: Sequence[str]) -> None:
+        """The next keys."""
+        self._file.write(b"".join(_digest(key) for key in keys))
+        self.count += len(keys)
+
+    def check(self, again: Iterable[str], where: str, remake: str) -> None:
+        """Check that all were different.
+
+        Args:
+            again: the same keys, read only if two have the same eight bytes.
+            where: the place, for the error.
+            remake: what makes the set again.
+
+        Raises:
+            UserError: a key appears twice.
+        """
+        self._file.flush()
+        if not self.count:
+            return
+        found = np.memmap(self._file, np.uint64, "r+", shape=(self.count,))
+        found.sort()
+        parts = (found[first : first + MOST_AT_ONCE + 1] for first in range(0, self.count, MOST_AT_ONCE))
+        equal = np.concatenate([np.array(part[1:][part[1:] == part[:-1]]) for part in parts])
+        alike, seen = {value.tobytes() for value in equal}, set[str]()
+        for key in again if alike else ():
+            if _digest(key) in alike:
+                if key in seen:
+                    raise UserError(f"{where}: the key {key} appears twice: {remake}")
+                seen.add(key)
+
+
+MOST_AT_ONCE = 1 << 20
+"""Numbers that are compared at once."""
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def verify_tokens(shards: TokenShards) -> str:
-    """Load and check every block; positions must ascend strictly within the grid.
+    """Check every block, one after the other; positions must ascend strictly within the grid.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -120,18 +180,40 @@ def verify_tokens(shards: TokenShards) -> str:
     facts = shards.facts
     check_fingerprints(shards)
     for split in SPLITS:
-        loaded = shards.load(split)
-        positions = flat_positions(loaded.kept, facts.num_positions)
-        ends = np.cumsum(loaded.lengths)[:-1] - 1  # from one image to the next they need not ascend
-        if (np.delete(np.diff(positions), ends) <= 0).any():
-            raise UserError(
-                f"{shards.folder}, split {split}: positions do not ascend: run `dvc repro tokenize`"
-            )
+        with tempfile.TemporaryFile() as file:
+            _verify_token_split(shards, split, KeysSeen(file))
     stored = f"N = {facts.kept_words} of L = {facts.num_positions} cells, K = {facts.num_codes}"
     return (
         f"{shards.folder}: {_counts(facts.counts.items())} images are intact, {stored}, "
         f"fingerprint {shards.manifest.fingerprint[:16]}, codes of MQ-VAE {facts.mqvae[:16]}"
     )
+
+
+def _verify_token_split(shards: TokenShards, split: str, keys: KeysSeen) -> None:
+    facts, where = shards.facts, f"{shards.folder}, split {split}"
+    for path in track(shards.paths(split), split, "tars"):
+        before = keys.count
+        for block in shards.blocks(path):
+            _check_positions(block, facts, where)
+            keys.add(block.keys)
+        check_tar_count(path, keys.count - before, facts)
+    again = (key for path in shards.paths(split) for key in keys_of(path))
+    keys.check(again, where, "run `dvc repro tokenize`")
+    check_count(keys.count, facts, split, where)
+
+
+def _check_positions(block: TokenBlock, facts: TokenFacts, where: str) -> None:
+    """UserError if the positions of an image do not ascend."""
+    positions = flat_positions(block.kept, facts.num_positions)
+    ends = np.cumsum(block.lengths)[:-1] - 1  # from one image to the next they need not ascend
+    if (np.delete(np.diff(positions), ends) <= 0).any():
+        raise UserError(f"{where}: positions do not ascend: run `dvc repro tokenize`")
+
+
+def keys_of(path: Path) -> Iterator[str]:
+    """The keys of a tar of tokens."""
+    for block in read_token_shard(path):
+        yield from block.keys
 
 
 def check_fingerprints(shards: TokenShards) -> None:

@@ -6,7 +6,7 @@ README.md, manifest.json  description of the blocks, for readers without this co
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,22 @@ def expect(holds: bool, where: str, wrong: str) -> None:
         raise UserError(f"{where}: {wrong}: run `dvc repro tokenize`")
 
 
+def check_count(found: int, facts: TokenFacts, split: str, where: str) -> None:
+    """Check the number of images of a split."""
+    stated = facts.counts.get(split, 0)
+    expect(found == stated, where, f"{found:,} images, but its manifest says {stated:,}")
+    expect(found > 0, where, "there are no images")
+
+
+def check_tar_count(path: Path, found: int, facts: TokenFacts) -> None:
+    """Check the number of images of a tar, if the set says it."""
+    sizes = (facts.shards or {}).get(path.parent.name)
+    number = int(path.stem) if path.stem.isdigit() else -1
+    if sizes is not None and 0 <= number < len(sizes):
+        stated = sizes[number]
+        expect(found == stated, str(path), f"{found:,} images, but its manifest says {stated:,}")
+
+
 @dataclass(frozen=True)
 class TokenShards:
     """An artifact of kind `token-shards`, opened.
@@ -230,6 +246,12 @@ class TokenShards:
 
         return MappedTokens(self.folder, self.manifest, check, split, self.facts.shards[split])
 
+    def blocks(self, path: Path) -> Iterator[TokenBlock]:
+        """The blocks of one of its tars, in order, each checked against the facts."""
+        for number, block in enumerate(read_token_shard(path)):
+            check_block(block, self.facts, f"{path}, block {number}")
+            yield block
+
     def load(self, split: str) -> TokenSplit:
         """The whole split in memory, checked.
 
@@ -237,21 +259,17 @@ class TokenShards:
             UserError: a file changed since it was written, a block does not fit the facts, a key appears twice, or the count
                 differs from the manifest's; the error names file and block.
         """
-        blocks, sizes = [], []
+        blocks, sizes = list[TokenBlock](), list[int]()
         for path in self.paths(split):
             verify_file(self.folder, self.manifest, path.relative_to(self.folder).as_posix())
-            found = list(read_token_shard(path))
-            for number, block in enumerate(found):
-                check_block(block, self.facts, f"{path}, block {number}")
+            found = list(self.blocks(path))
             blocks += found
             sizes.append(sum(len(block.keys) for block in found))
         where = f"{self.folder}, split {split}"
         keys = tuple(key for block in blocks for key in block.keys)
         twice = Counter(keys).most_common(1)[0][0] if len(set(keys)) < len(keys) else None
         expect(twice is None, where, f"the key {twice} appears twice")
-        stated = self.facts.counts.get(split, 0)
-        expect(len(keys) == stated, where, f"{len(keys):,} images, but its manifest says {stated:,}")
-        expect(len(keys) > 0, where, "there are no images")
+        check_count(len(keys), self.facts, split, where)
         return TokenSplit(
             keys,
             **_concatenated(blocks, where),
