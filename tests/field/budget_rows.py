@@ -130,6 +130,11 @@ def edited(made: Chain, folder: Path) -> str:
     return made.sample("no", "--edit", str(folder / "grey.png"), "--keep", "left")
 
 
+def asked(*settings: str) -> Callable[[Chain, Path], str]:
+    """Tokens that are refused."""
+    return lambda made, folder: made.tokenize("no", *settings)
+
+
 ROWS = (
     Row("a photograph of the sky takes as many codes as a crowd", AREA, "tokenize.budget.kind: rate", "lengths differ", of(whole)),
     Row("another N without another training", AREA, "tokenize.budget.mask_ratio: 0.75", "N = 16 of all", of(fixed)),
@@ -141,6 +146,13 @@ ROWS = (
         "the MQ-VAE was trained for N = 32 alone: set mqvae.model.kept to any",
         of(one_n),
     ),
+    Row("a mean that no λ keeps", AREA, "tokenize.budget: {kind: rate, mask_ratio: 0.98}",
+        "asks for 1.28 of L = 64 cells on the mean, and each image is given at least 2: expected mask_ratio ≤ 0.968",
+        of(asked("tokenize.budget.kind=rate", "tokenize.budget.mask_ratio=0.98"))),
+    Row("no cell of any image", AREA, "tokenize.budget.mask_ratio: 0.999", "keeps N = 0 of L = 64 cells; expected N ≥ 1",
+        of(asked("tokenize.budget.mask_ratio=0.999"))),
+    Row("a quality beyond exact", AREA, "tokenize.budget.psnr: 120", "tokenize.budget.psnr is 120: expected less than or equal to 100",
+        of(asked("tokenize.budget.kind=quality", "tokenize.budget.psnr=120"))),
     Row("sets of two budgets do not merge", AREA, "token_sets merge", "lengths differ", of(merged)),
     Row("a set of one N merged with lengths that differ", AREA, "token_sets merge", "has N 2 … 64, even has 16", of(mixed)),
     Row("samples of a model that stops", AREA, "`stages.sample --class circle`", "done", of(lambda made, folder: made.sample("samples", "--class", "circle"))),

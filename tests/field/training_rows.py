@@ -293,6 +293,18 @@ STARTS = (
         starting("train_stackformer", "stackformer.freeze=['*']", make=the("stackformer")),
     ),
     start(
+        "all but the parts frozen that get no gradient",
+        "only `masker.scorer` learns, `exploration.freeze_start: 0`",
+        "with exploration.freeze_start 0 scores pass none; freeze fewer parts, or do not train",
+        starting(
+            "train_mqvae",
+            "mqvae.freeze=[encoder,masker.to_code,demasker,decoder,quantizer,mask_code_D]",
+            "mqvae.exploration.noise=1",
+            "mqvae.exploration.freeze_start=0",
+            make=the("mqvae"),
+        ),
+    ),
+    start(
         "parts frozen of a model of random weights",
         "`freeze: [encoder]` and no `init_from`",
         "mqvae.freeze is ['encoder'] and init_from null; expected a folder of weights",
