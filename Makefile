@@ -97,6 +97,7 @@ chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs roo
 	python -m tests.chaos.run
 	python -m tests.chaos.run --images 20000 --add
 	python -m tests.chaos.disk
+	python -m tests.chaos.store
 
 BENCH := $(VENV)/installed-bench
 $(BENCH): $(STAMP)

@@ -64,7 +64,9 @@ def sets_in(home: Path, keep: Sequence[Path]) -> list[KeptSet]:
         UserError: no such folder.
     """
     if not home.is_dir():
-        raise UserError(f"{home} is not a folder; expected a home of tars, as shard.home names it")
+        raise UserError(
+            f"{home} is not a folder; expected a home of tars, as shard.home names it (a home at a URL: by the store's own tools)"
+        )
     named = {name: str(folder) for repository in keep for name, folder in _named(repository)}
     caches = [cache for repository in keep if (cache := _cache(repository)) is not None]
     found = []

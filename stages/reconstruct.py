@@ -131,8 +131,7 @@ def reconstructing(
 def keep_examples(settings: ReconstructSettings, shards: ImageShards, model: MQVAE, out: Path) -> None:
     """Write figure4.png and the examples."""
     index = shards.index(settings.split)
-    chosen = chosen_images(len(index), settings.examples, settings.seed)
-    samples = [index.read(int(item)) for item in chosen]
+    samples = [index.read(int(item)) for item in chosen_images(len(index), settings.examples, settings.seed)]
     batch = KeyedImages.of(samples, settings.seed)
     back = reconstruct(model, batch, settings.precision)
     grid = (model.config.grid, model.config.grid)

@@ -21,6 +21,7 @@ from tests.field import (
     token_rows,
     trained_rows,
     training_rows,
+    url_rows,
     workflow_rows,
 )
 from tests.field.table import Row
@@ -43,6 +44,7 @@ ROWS: tuple[Row, ...] = (
     *file_rows.ROWS,
     *format_rows.ROWS,
     *tar_rows.ROWS,
+    *url_rows.ROWS,
     *token_rows.ROWS,
     *score_rows.ROWS,
     *set_rows.ROWS,
