@@ -1,5 +1,6 @@
 """The presets of the working tree, each written out in full."""
 
+from functools import cache
 from typing import Any
 
 from tests.committed import ROOT
@@ -10,6 +11,7 @@ FOLDER = ROOT / "presets"
 FILES = sorted(FOLDER.glob("*.yaml"))
 
 
+@cache
 def text(name: str) -> str:
     """The params file that `make preset PRESET=NAME` writes."""
     return rendered(name, folder=FOLDER)
