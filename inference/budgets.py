@@ -24,18 +24,16 @@ from numpy.typing import NDArray
 
 from inference.encode import KeyedImages, encoder_on, rankings
 from models.base.precision import Precision, autocast
-from models.mqvae import MQVAE, MQVAEConfig
+from models.mqvae import MQVAE
 from models.mqvae.masker import num_kept
 from models.mqvae.model import OrderedCells
-from settings.tokenize import Budget, TokenizeSettings
+from settings.tokenize import Budget, TokenizeSettings, fewest_cells
 from shards.images import ImageShards
 from shards.images.pixels import to_tensor
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import track
 
-FIRST_RUNG = 1 / 32
-"""Share of the cells below which no image is tried."""
 LEAST_ERROR = 1e-10
 """Smallest mean squared error of [0, 1] images: 100 dB."""
 BISECTIONS = 60
@@ -77,13 +75,8 @@ def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
         UserError: the MQ-VAE was trained for one N, and another one is requested; or no image can be given so few cells.
     """
     config = model.config
-    _require_rate(budget, config)
+    budget.check_cells("tokenize.budget", config.mask_ratio, config.num_positions)
     given = None if budget.mask_ratio is None else num_kept(budget.mask_ratio, config.num_positions)
-    if budget.kind == "fixed" and given is not None and given < 1:
-        raise UserError(
-            f"tokenize.budget.mask_ratio {budget.mask_ratio} keeps N = {given} of L = {config.num_positions} cells; "
-            "expected N ≥ 1"
-        )
     other = budget.kind != "fixed" or given not in (None, config.num_kept)
     if other and config.kept == "fixed":
         asked = budget.kind if budget.kind != "fixed" else f"N = {given}"
@@ -94,27 +87,9 @@ def kept_by_all(budget: Budget, model: MQVAE) -> int | None:
     return given
 
 
-def mean_kept(budget: Budget, config: MQVAEConfig) -> float:
-    """The requested mean of N, of kind rate."""
-    ratio = config.mask_ratio if budget.mask_ratio is None else budget.mask_ratio
-    return (1 - ratio) * config.num_positions
-
-
-def _require_rate(budget: Budget, config: MQVAEConfig) -> None:
-    length, mean = config.num_positions, mean_kept(budget, config)
-    fewest = ladder_of(length, budget.rungs)[0]
-    if budget.kind == "rate" and mean < fewest:
-        ratio = "the MQ-VAE's" if budget.mask_ratio is None else budget.mask_ratio
-        most = math.floor(1000 * (1 - fewest / length)) / 1000
-        raise UserError(
-            f"tokenize.budget.mask_ratio ({ratio}) asks for {mean:.3g} of L = {length} cells on the mean, and each image is "
-            f"given at least {fewest}: expected mask_ratio ≤ {most}"
-        )
-
-
 def ladder_of(num_positions: int, rungs: int) -> list[int]:
     """Numbers of cells to try, ascending to L, in equal ratios; fewer if L is small."""
-    first = max(1, round(FIRST_RUNG * num_positions))
+    first = fewest_cells(num_positions)
     ratio = (num_positions / first) ** (1 / (rungs - 1))
     return sorted({round(first * ratio**rung) for rung in range(rungs)})
 
@@ -249,6 +224,7 @@ def planned(
         for batch in track(batches, "λ", "batches"):
             images = KeyedImages.of([index.read(row) for row in batch], settings.seed)
             found.append(estimated(model, images, budget, settings.precision)[1])
-        multiplier = multiplier_for(budget, np.concatenate(found), mean_kept(budget, model.config))
+        mean = budget.mean_kept(model.config.mask_ratio, model.config.num_positions)
+        multiplier = multiplier_for(budget, np.concatenate(found), mean)
         write_json(path, {"multiplier": multiplier})
     return Plan(budget, float(read_json(path)["multiplier"]))

@@ -1,5 +1,6 @@
 """Section `tokenize`: encoding images as codes and positions."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -7,6 +8,9 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section, Settings
+
+FIRST_RUNG = 1 / 32
+"""Share of the cells below which no image is tried."""
 
 
 class Augmentation(Settings):
@@ -42,6 +46,43 @@ class Budget(Settings):
     estimate_images: PositiveInt = Field(
         default=2048, description="of rate: training images, at most, on which λ is found"
     )
+
+    def mean_kept(self, mask_ratio: float, num_positions: int) -> float:
+        """The requested mean of N; where it is left to the MQ-VAE, by the MQ-VAE's `mask_ratio`."""
+        ratio = mask_ratio if self.mask_ratio is None else self.mask_ratio
+        return (1 - ratio) * num_positions
+
+    def check_cells(self, where: str, mask_ratio: float, num_positions: int) -> None:
+        """Check that images can be given so few cells.
+
+        Args:
+            where: the section's name, for errors.
+            mask_ratio: the MQ-VAE's.
+            num_positions: L.
+
+        Raises:
+            UserError: no image can, or not on the mean.
+        """
+        from models.mqvae.masker import num_kept
+
+        ratio = mask_ratio if self.mask_ratio is None else self.mask_ratio
+        kept, mean = num_kept(ratio, num_positions), self.mean_kept(mask_ratio, num_positions)
+        if self.kind == "fixed" and kept < 1:
+            raise UserError(
+                f"{where}.mask_ratio {ratio} keeps N = {kept} of L = {num_positions} cells; expected N ≥ 1"
+            )
+        fewest = fewest_cells(num_positions)
+        if self.kind == "rate" and mean < fewest:
+            most = math.floor(1000 * (1 - fewest / num_positions)) / 1000
+            raise UserError(
+                f"{where}.mask_ratio ({ratio}) asks for {mean:.3g} of "
+                f"L = {num_positions} cells on the mean, and each image is given at least {fewest}: expected mask_ratio ≤ {most}"
+            )
+
+
+def fewest_cells(num_positions: int) -> int:
+    """The number of cells below which no image is tried, of kind quality or rate: 1 / 32 of L, at least one."""
+    return max(1, round(FIRST_RUNG * num_positions))
 
 
 class TokenizeSettings(Section):

@@ -73,8 +73,9 @@ def check_source(params: "Params", path: Path) -> None:
 
 
 def _budget(params: "Params", path: str) -> None:
-    """An MQ-VAE of fixed N makes that N of every image."""
+    """An MQ-VAE of fixed N makes that N of every image, and no image is given less than a few cells."""
     budget, model = params.tokenize.budget, params.mqvae.model
+    budget.check_cells(f"{path}: tokenize.budget", model.mask_ratio, model.num_positions)
     ratio = model.mask_ratio if budget.mask_ratio is None else budget.mask_ratio
     if model.kept == "fixed" and (budget.kind != "fixed" or ratio != model.mask_ratio):
         asked = f"kind is {budget.kind}" if budget.kind != "fixed" else f"mask_ratio is {budget.mask_ratio}"

@@ -25,6 +25,11 @@ def test_settings_of_a_section_that_contradict_each_other_are_refused(section: S
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            ["tokenize.budget.kind=rate", "tokenize.budget.mask_ratio=0.99"],
+            "tokenize.budget.mask_ratio .* on the mean",
+        ),
+        (["tokenize.budget.mask_ratio=0.999", "mqvae.model.kept=any"], "keeps N = 0 of L = 64 cells"),
         (["stackformer.condition=text"], "tokenize.text_vocab 0, text_length 0; expected both > 0"),
         (["sample.prompts=[a star]"], "sample.prompts needs stackformer.condition text, which is class"),
         (
