@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cluster.training import WorkerGroup, fit
@@ -75,9 +76,8 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     parameters = sum(weight.numel() for weight in Stackformer.from_pretrained(folder.out).parameters())
     steps, final = read_published(folder.work)
     scores = {name: Score(value, NATS) for name, value in final.items()}
-    lengths = (
-        tokens.load("val").lengths[: settings.validate_images].tolist() if config.stops else [config.num_kept]
-    )
+    held = np.arange(min(settings.validate_images, tokens.facts.counts["val"]))
+    lengths = tokens.split("val").lengths_of(held).tolist() if config.stops else [config.num_kept]
     scores |= bits_per_image(final, lengths, config.num_codes, config.num_positions)
     scores["parameters"] = Score(parameters, "weights that are learned")
     count = min(settings.validate_images, tokens.facts.counts["val"])

@@ -65,15 +65,21 @@ class TokenBlock:
         """The codes and offsets of some images, in the order of `rows`."""
         if self.offsets is None:
             return self.codes[rows], None
-        lengths = self.lengths[rows]
-        offsets = offsets_of(lengths)
-        starts = self.offsets.astype(np.int64)[rows] - offsets[:-1]
-        return self.codes[np.repeat(starts, lengths) + np.arange(offsets[-1])], offsets
+        return picked(self.codes, self.offsets.astype(np.int64), rows)
 
 
 def offsets_of(lengths: NDArray[np.integer]) -> NDArray[np.int64]:
     """The start of each image's codes, and the end of the last one's: [B] → [B + 1]."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+
+
+def picked(
+    codes: NDArray[np.uint16], offsets: NDArray[np.int64], rows: NDArray[np.integer]
+) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+    """The codes of some images, [ΣN of `rows`] in their order, and their offsets, of all codes and offsets."""
+    lengths = offsets[rows + 1] - offsets[rows]
+    ends = offsets_of(lengths)
+    return codes[np.repeat(offsets[rows] - ends[:-1], lengths) + np.arange(ends[-1])], ends
 
 
 def joined_offsets(blocks: Sequence[TokenBlock]) -> NDArray[np.int64] | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.tokens.blocks import ARRAYS, TokenBlock, block_of
+from shards.tokens.blocks import ARRAYS, TokenBlock, block_of, offsets_of, picked
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest
 from workspace.exact.tar import BROKEN, plain_members
@@ -87,6 +87,10 @@ class MappedTokens:
         back_B[order_B] = np.arange(len(order_B))
         return TokenRows(**{name: _gathered(parts, name, back_B) for name in ARRAYS})  # type: ignore[arg-type]
 
+    def lengths_of(self, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of codes of the images with these numbers, [B]; UserError as `rows`."""
+        return np.bitwise_count(self.rows(rows_B).kept).sum(axis=1, dtype=np.int64)
+
     def _tar(self, number: int) -> _MappedTar:
         found = self._tars.pop(number, None) or self._mapped(number)
         self._tars[number] = found
@@ -142,9 +146,11 @@ def _taken(tar: _MappedTar, rows_B: NDArray[np.int64]) -> list[dict[str, Any]]:
     for number, group in groupby(
         zip(blocks_B.tolist(), rows_B.tolist(), strict=True), key=lambda pair: pair[0]
     ):
-        inside = [row - int(tar.starts[number]) for _, row in group]
-        arrays = {name: getattr(tar.blocks[number], name) for name in ARRAYS}
-        parts.append({name: None if array is None else array[inside] for name, array in arrays.items()})
+        inside, block = np.array([row - int(tar.starts[number]) for _, row in group]), tar.blocks[number]
+        arrays = {name: getattr(block, name) for name in ARRAYS if name != "codes"}
+        part = {name: None if array is None else array[inside] for name, array in arrays.items()}
+        codes, offsets = block.codes_at(inside)
+        parts.append(part | {"codes": codes, "offsets": offsets})
     return parts
 
 
@@ -156,5 +162,8 @@ def _gathered(parts: list[dict[str, Any]], name: str, back_B: NDArray[np.int64])
     if name == "text":
         most = max(array.shape[1] for array in arrays)
         arrays = [np.pad(array, ((0, 0), (0, most - array.shape[1]), (0, 0))) for array in arrays]
+    if name == "codes" and parts[0]["offsets"] is not None:
+        lengths = np.concatenate([np.diff(part["offsets"]) for part in parts])
+        return picked(np.concatenate(arrays), offsets_of(lengths), back_B)[0]
     found: NDArray[Any] = np.concatenate(arrays)[back_B]
     return found

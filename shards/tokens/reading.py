@@ -95,6 +95,12 @@ class TokenSplit(TokenBlock):
         """Images."""
         return len(self.keys)
 
+    def lengths_of(self, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of codes of the images with these numbers, [B]."""
+        if self.offsets is None:
+            return np.full(len(rows_B), self.codes.shape[1], np.int64)
+        return (self.offsets[rows_B + 1] - self.offsets[rows_B]).astype(np.int64)
+
     def rows(self, rows_B: NDArray[np.int64]) -> TokenRows:
         """The images with these numbers, 0 … len - 1, copied."""
         arrays = {name: getattr(self, name) for name in ARRAYS if name != "codes"}
@@ -224,13 +230,13 @@ class TokenShards:
     def split(self, split: str) -> "TokenSplit | MappedTokens":
         """A split for training: in memory and checked if it has at most 2²⁰ images, else in place.
 
-        Older sets, and those whose images have different numbers of codes, are always in memory.
+        Older sets are always in memory.
 
         Raises:
             UserError: as `load`, or as `MappedTokens` when a row is asked for.
         """
         sizes = (self.facts.shards or {}).get(split)
-        if sizes is None or sum(sizes) <= MOST_IN_MEMORY or self.facts.fewest_kept is not None:
+        if sizes is None or sum(sizes) <= MOST_IN_MEMORY:
             return self.load(split)
         return self.mapped(split)
 

@@ -52,7 +52,8 @@ def test_buckets_hold_the_samples_of_their_steps_each_as_often_as_before(
     seed: int, window: int, batch: int, images: int, data: st.DataObject
 ) -> None:
     lengths = np.array(data.draw(st.lists(st.integers(1, 9), min_size=images, max_size=images)))
-    found = bucketed(seed, window, batch, lengths, 4)
+    order = DataOrder(seed, [images], 1)
+    found = bucketed(order, window, batch, lambda rows: lengths[rows], 4)
     assert [len(one) for one in found] == [batch] * 4
     steps = range(4 * window, 4 * window + 4)
     plain = [sample for step in steps for sample in DataOrder(seed, [images], 1).batch(step, batch)]
@@ -63,7 +64,7 @@ def test_buckets_hold_the_samples_of_their_steps_each_as_often_as_before(
 
 def test_an_epoch_of_whole_windows_has_each_image_once() -> None:
     images = WINDOW * 4
-    found = bucketed(3, 0, 4, np.arange(images), WINDOW)
+    found = bucketed(DataOrder(3, [images], 1), 0, 4, lambda rows: rows, WINDOW)
     assert sorted(index for one in found for _, index in one) == list(range(images))
 
 

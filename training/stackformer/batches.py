@@ -138,13 +138,12 @@ class TokenBatches:
         return [self._micro_batch(samples[number * size : (number + 1) * size]) for number in self.mine]
 
     def _samples(self, step: int) -> Sequence[tuple[int, int]]:
-        seed, batch = self.settings.seed, self.settings.global_batch
+        batch = self.settings.global_batch
         if not self.config.stops:
             return self.order.batch(step, batch)
-        assert isinstance(self.split, TokenSplit)  # images with different numbers of codes are in memory
         number, place = divmod(step, WINDOW)
         if self._window is None or self._window[0] != number:
-            self._window = number, bucketed(seed, number, batch, self.split.lengths, WINDOW)
+            self._window = number, bucketed(self.order, number, batch, self.split.lengths_of, WINDOW)
         return self._window[1][place]
 
     def _micro_batch(self, samples: Sequence[tuple[int, int]]) -> TokenBatch:

@@ -7,7 +7,7 @@ A set of at most 2²⁰ samples is permuted in memory. The permutations of a lar
 (`workspace.exact.permutation`): 16 bytes per shard and epoch, nothing per sample (decision 0047).
 """
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
@@ -157,24 +157,29 @@ def _remember(kept: dict[K, V], key: K, value: V, most: int) -> None:
 
 
 def bucketed(
-    seed: int, window: int, batch: int, lengths: NDArray[np.integer], size: int
+    order: DataOrder,
+    window: int,
+    batch: int,
+    lengths_of: Callable[[NDArray[np.int64]], NDArray[np.integer]],
+    size: int,
 ) -> list[list[tuple[int, int]]]:
     """The (epoch, index) of each sample of `size` consecutive steps, in batches of like lengths.
 
-    These are the samples of `DataOrder.batch` for steps window · size … (window + 1) · size - 1, as often as there: sorted by
+    These are the samples of `order.batch` for steps window · size … (window + 1) · size - 1, as often as there: sorted by
     length, cut into batches, and the batches permuted.
 
     Args:
-        seed: of the order.
+        order: of the samples.
         window: 0, 1, …
         batch: samples in a batch.
-        lengths: of each sample, [samples].
+        lengths_of: the lengths of samples, [B] → [B].
         size: batches in a window.
     """
-    drawn = DataOrder(seed, (len(lengths),), 1).batch(window, size * batch)
-    order = np.argsort(lengths[[index for _, index in drawn]], kind="stable")
+    drawn = order.batch(window, size * batch)
+    lengths = lengths_of(np.array([index for _, index in drawn], np.int64))
+    ascending = np.argsort(lengths, kind="stable")
     batches = [
-        [drawn[place] for place in order[first : first + batch]] for first in range(0, len(drawn), batch)
+        [drawn[place] for place in ascending[first : first + batch]] for first in range(0, len(drawn), batch)
     ]
-    generator = np.random.Generator(np.random.PCG64(sample_seed(seed, window, 0, "buckets")))
+    generator = np.random.Generator(np.random.PCG64(sample_seed(order.seed, window, 0, "buckets")))
     return [batches[number] for number in generator.permutation(size)]
