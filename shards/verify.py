@@ -65,14 +65,15 @@ def _verify_split(shards: ImageShards, split: str, keys: "KeysSeen") -> None:
         )
     for path in track(shards.paths(split), split, "tars"):
         tar = path if shards.home.at is None else shards.verified(path)
-        _verify_tar(tar, shards.facts, index, keys)
+        for sample in _verified_samples(tar, index.indices_of(path), shards.facts, index):
+            keys.add([sample.key])
     again = (key for tar in map(shards.tar, shards.paths(split)) for key, _ in read_samples(tar))
     keys.check(again, f"{shards.folder}, split {split}", REMAKE)
 
 
-def _verify_tar(tar: Path, facts: ImageFacts, index: ImageIndex, keys: "KeysSeen") -> None:
-    """Check the samples of a tar one after the other; UserError for the first that is wrong."""
-    rows, found = index.indices_of(tar), 0
+def _verified_samples(tar: Path, rows: range, facts: ImageFacts, index: ImageIndex) -> Iterator[ImageSample]:
+    """The samples of a tar, each compared with its row of the index; UserError for the first that is wrong."""
+    found = 0
     for found, sample in enumerate(read_shard(tar), start=1):
         if found <= len(rows):
             check_image(sample, facts, str(tar))
@@ -80,7 +81,7 @@ def _verify_tar(tar: Path, facts: ImageFacts, index: ImageIndex, keys: "KeysSeen
                 raise UserError(
                     f"{tar}: {sample.key} is not what {index.split}.index.npy points at: {REMAKE}"
                 )
-            keys.add([sample.key])
+            yield sample
     if found != len(rows):
         raise UserError(f"{tar}: {found:,} images, its index says {len(rows):,}: {REMAKE}")
 
