@@ -17,7 +17,7 @@ import ast
 import io
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,18 +125,14 @@ def _is_complete(room: str, needed: set[str]) -> bool:
     return needed == _room(room) and any((ROOT / name).is_dir() for name in needed)
 
 
-def _files(module: str) -> Iterator[Path]:
+@cache  # a closure asks some two thousand times for a few hundred names
+def _files(module: str) -> tuple[Path, ...]:
     """A module's file and the `__init__.py` of its packages; nothing if the module is not first-party."""
     names = module.split(".")
     if names[0] not in PACKAGES:
-        return
-    for depth in range(1, len(names) + 1):
-        package = Path(*names[:depth], "__init__.py")
-        if (ROOT / package).is_file():
-            yield package
-    path = Path(*names).with_suffix(".py")
-    if (ROOT / path).is_file():
-        yield path
+        return ()
+    packages = (Path(*names[:depth], "__init__.py") for depth in range(1, len(names) + 1))
+    return tuple(path for path in (*packages, Path(*names).with_suffix(".py")) if (ROOT / path).is_file())
 
 
 class _Facts(NamedTuple):
