@@ -213,12 +213,14 @@ def rewrite(tree: dict[str, Any], mqvae: Mapping[str, Any] = NO_SETTINGS) -> lis
     changed = []
     for name, stage in tree["stages"].items():
         deps, code = stage.setdefault("deps", []), code_deps(stage)
-        code = (manifests_of(mqvae, deps) if name == "train_mqvae" else []) + code
-        if [dep for dep in deps if is_code(dep) or is_manifest(dep)] != code:
+        sets = name == "train_mqvae" and mqvae is not NO_SETTINGS  # other manifests are a user's own
+        code = (manifests_of(mqvae, deps) if sets else []) + code
+        ours = [is_code(dep) or (sets and is_manifest(dep)) for dep in deps]
+        if [dep for dep, one in zip(deps, ours, strict=True) if one] != code:
             for index in reversed(
                 range(len(deps))
             ):  # in place, so that the other entries keep their comments
-                if is_code(deps[index]) or is_manifest(deps[index]):
+                if ours[index]:
                     del deps[index]
             deps.extend(code)
             changed.append(name)

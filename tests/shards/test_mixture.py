@@ -164,6 +164,10 @@ def test_dvc_watches_the_manifests_of_the_sets() -> None:
     more, changed = rewritten(text, mqvae)
     deps = [yaml.safe_load(one)["stages"]["train_mqvae"]["deps"] for one in (text, more)]
     assert changed == ["train_mqvae"] and set(deps[1]) - set(deps[0]) == {"data/web/manifest.json"}
+    others = text.replace(
+        "      - artifacts/mqvae\n", "      - artifacts/mqvae\n      - mine/manifest.json\n", 1
+    )
+    assert others != text and rewritten(others) == rewritten(others, mqvae={"sources": []}) == (others, [])
     assert rewritten(more, mqvae) == (more, []) and rewritten(more, {"sources": []})[0] == text
 
 
