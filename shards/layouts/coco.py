@@ -25,6 +25,8 @@ from workspace.exact.manifest import parsed
 
 CAPTIONS = re.compile(r"(.*/)?annotations/captions_(.+)\.json")
 UNLISTED = "in no captions file"
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair, which JSON can write and UTF-8 cannot."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def coco_entries(chunks: Iterator[bytes], where: str) -> Iterator[tuple[str, int
         right = (
             isinstance(entry, dict) and type(entry.get(name)) in (int, str) and type(entry.get(text)) is str
         )
-        if not right:
+        if not right or HALF.search(entry[text]):
             parsed(kind, json.dumps(entry), f"{where}: {key}.{seen[key]}")
             raise AssertionError(entry)
         yield key, entry[name], entry[text]
