@@ -54,6 +54,7 @@ ROWS: dict[str, list[str]] = {
     "python -m shards.list {shlex.quote(asked.source)} --out {source}": ["python -m shards.list --help"],
     "python -m shards.list {shlex.quote(source)} --out {listing}": ["python -m shards.list --help"],
     "python -m shards.list {root} --out {path}": ["python -m shards.list --help"],
+    "python -m shards.attach URL --out FOLDER": ["python -m shards.attach --help"],
     "python -m shards.push FOLDER URL --again": ["python -m shards.push --help"],
     "python -m shards.attach {url} --out artifacts/shards": ["python -m shards.attach --help"],
     "pip install {package}": [f"pip install {name}" for name in ("s3fs", "aiohttp", "huggingface_hub")],

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import shutil
 import signal
 import sys
@@ -75,6 +76,10 @@ MACHINE = (
 """File system errors that are the user's or the machine's fault, not a bug."""
 
 
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""What a path makes of the beginning of a URL."""
+
+
 def told_in_a_line(error: Exception) -> str | None:
     """The message for an error that is not a bug in the program; None if it may be one."""
     if isinstance(error, UserError):
@@ -139,6 +144,12 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     for key, path in {**inputs, "out": out}.items():
         if path is None or path == Path():
             raise UserError(f"{option_of(key)} is missing, and dvc.yaml has no stage {name} to take it from")
+    for key, path in inputs.items():
+        if URL.match(str(path)):
+            raise UserError(
+                f"{option_of(key)} {path} is a URL; expected a folder: `python -m shards.attach URL --out FOLDER` makes one of "
+                "image shards at a URL"
+            )
     inputs = stage.options.inputs(asked, inputs) if any(asked.values()) else inputs
     if changes or ad_hoc:
         settings, compute = _own_sections(stage, arguments.params, changes)

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from workspace.stores.opening import MissingError, read
+from workspace.stores.opening import MissingError, read, read_whole
 
 ESCAPED = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as `surrogateescape` represents them."""
@@ -61,6 +61,8 @@ class Location:
         if max(self.length, self.inflated) > MOST_FILE_BYTES:
             raise OSError(f"larger than {MOST_FILE_BYTES:,} bytes")
         try:
+            if not self.path and self.length > 0:  # a picture by itself
+                return read_whole(self.url, self.length)
             return read(self.url, self.offset, self.length)
         except MissingError as error:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.url) from error

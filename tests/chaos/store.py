@@ -1,4 +1,4 @@
-"""A store that is down for 20 s while MQ-VAE is trained from it: `python -m tests.chaos.store`, a minute → docs/results/store.json.
+"""A store is down for 20 s while MQ-VAE is trained from it: `python -m tests.chaos.store`, a minute → docs/results/store.json.
 
 A set of the smallest size is put into an S3-compatible store on loopback and trained from; the store is stopped when the first
 tar was fetched, and started again. The published weights must be those of the training from the disk.

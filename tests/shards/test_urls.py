@@ -199,6 +199,37 @@ def test_what_changes_at_a_url_is_another_run_and_what_does_not_is_the_same(s3: 
     assert write_url_listing(url, listing) == 9 and listing.stat().st_mtime_ns == before
 
 
+def test_an_object_that_was_changed_since_it_was_listed_is_named_at_once(
+    s3: S3, tmp_path: Path, cache: Cache
+) -> None:
+    url = s3.bucket("changed", lay(tmp_path / "all"))
+    pictures_of, tars = (
+        list_source("class_folder", f"{url}/photos"),
+        list_source("webdataset", f"{url}/one.tar", cache=cache),
+    )
+    files, first = s3.files(), pictures_of.images[0]
+    whole = files.cat_file(f"changed/photos/{first.name}")
+    for data in (whole + b"more", whole[:-1]):
+        files.pipe_file(f"changed/photos/{first.name}", data)
+        with pytest.raises(
+            opening.StoreError, match=f"{first.name} has {len(data)} bytes now: it was changed"
+        ):
+            first.data.read()
+    shutil.rmtree(cache.folder)
+    files.pipe_file("changed/one.tar", b"short")
+    with pytest.raises(
+        opening.StoreError, match="one.tar has 5 bytes now: it was changed since it was listed"
+    ):
+        tars.images[0].data.read()
+
+
+def test_a_container_of_azure_is_an_address_and_a_password_never_is() -> None:
+    opening.refuse_wrong("abfs://photos@account.dfs.core.windows.net/pets", "shard.source")
+    for url in ("abfs://user:secret@account/pets", "s3://key@bucket/pets", "https://user:secret@host/a.tar"):
+        with pytest.raises(UserError, match="holds credentials"):
+            opening.refuse_wrong(url, "shard.source")
+
+
 def test_a_store_that_stays_away_is_named_in_one_line(
     web: Web, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,6 +34,8 @@ PACKAGES = {
 """Scheme → the package that opens it."""
 WEB = ("http", "https")
 """Schemes that cannot list."""
+CONTAINERS = ("az", "abfs", "abfss")
+"""Schemes in which CONTAINER@ACCOUNT is an address."""
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 CREDENTIALS = {
     "s3fs": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3='{\"anon\": true}' for a public bucket",
@@ -98,7 +100,8 @@ def refuse_wrong(url: str, what: str) -> None:
         raise UserError(
             f"{what} {url}: {scheme}:// is not opened; expected {', '.join(f'{name}://' for name in PACKAGES)}{hint}"
         )
-    if "@" in urlsplit(url).netloc:
+    user, at, _ = urlsplit(url).netloc.rpartition("@")
+    if at and not (scheme in CONTAINERS and ":" not in user):
         raise UserError(
             f"{what} {url.partition('://')[0]}://…@{urlsplit(url).netloc.rpartition('@')[2]} holds credentials, which would "
             f"be kept in params.yaml and logs: take them out, and set {CREDENTIALS.get(PACKAGES[scheme], 'none')}"
@@ -158,14 +161,33 @@ def read(url: str, offset: int = 0, length: int = -1) -> bytes:
     stop = None if length < 0 else offset + length
 
     def some(files: Any, path: str) -> bytes:
-        data: bytes = files.cat_file(path, start=offset or None, end=stop)
+        try:
+            data: bytes = files.cat_file(path, start=offset or None, end=stop)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # a range that begins after the end
+                _refuse_changed(url, files.info(path), stop)
+            raise
         if stop is not None and len(data) > length:
             data = data[offset:stop]  # the server knows no ranges, and sent the file
         if 0 <= length != len(data):
+            _refuse_changed(url, files.info(path), offset + length)
             raise OSError(f"{len(data):,} bytes came from byte {offset:,} on, expected {length:,}")
         return data
 
     return b"" if length == 0 else _patiently(url, some)
+
+
+def read_whole(url: str, size: int) -> bytes:
+    """The bytes of the file at a URL; StoreError where it has another number of bytes than this, or the store fails."""
+
+    def whole(files: Any, path: str) -> bytes:
+        data: bytes = files.cat_file(path, start=None, end=size + 1)  # one more, to see that there is none
+        if len(data) != size:
+            _refuse_changed(url, files.info(path), None if len(data) > size else size)
+            raise OSError(f"{len(data):,} bytes came, expected {size:,}")
+        return data
+
+    return _patiently(url, whole)
 
 
 def fetch(url: str, target: Path, size: int) -> None:
@@ -174,9 +196,20 @@ def fetch(url: str, target: Path, size: int) -> None:
     def copy(files: Any, path: str) -> None:
         files.get_file(path, str(target))
         if (found := target.stat().st_size) != size:
+            _refuse_changed(url, files.info(path), None if found > size else size)
             raise OSError(f"{found:,} bytes came, expected {size:,}")
 
     _patiently(url, copy)
+
+
+def _refuse_changed(url: str, facts: dict[str, Any], least: int | None) -> None:
+    """StoreError if a file has fewer bytes than `least`, or in any case without it: another try would give the same."""
+    size = facts.get("size")
+    if least is None or (size is not None and size < least):
+        raise StoreError(
+            f"{url} has {size if size is None else f'{size:,}'} bytes now: it was changed since it was listed; run the same "
+            "command again, after `python -m shards.list` if the source is a listing"
+        )
 
 
 def put(source: Path, url: str) -> None:
