@@ -3,8 +3,10 @@
 import argparse
 import shlex
 from dataclasses import MISSING, fields
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -103,9 +105,14 @@ def usual_paths(name: str) -> dict[str, Path]:
     return {}
 
 
+@lru_cache(maxsize=8)  # a stage asks three times
+def _parsed(text: str) -> Any:
+    return quick_yaml(text)
+
+
 def command_in(pipeline: Path, name: str) -> str:
     """A stage's command in a dvc.yaml; "" if it has none."""
     try:
-        return str(quick_yaml(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
+        return str(_parsed(pipeline.read_text(encoding="utf-8"))["stages"][name]["cmd"])
     except (FileNotFoundError, yaml.YAMLError, UnicodeDecodeError, TypeError, KeyError):
         return ""

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,13 @@ def nearest_preset(tree: Mapping[str, Any], folder: Path = PRESETS) -> tuple[str
     return found or ("", {})
 
 
+@lru_cache(maxsize=32)  # presets share a base
+def _parsed(text: bytes) -> Any:
+    return quick_yaml(text)
+
+
 def _read(path: Path) -> Any:
-    tree = quick_yaml(path.read_bytes())
+    tree = _parsed(path.read_bytes())
     return {name: value for name, value in tree.items() if name == BASE or isinstance(value, dict)}
 
 

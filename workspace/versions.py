@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 OF_RUNS = ("torch", "numpy", "webdataset", "ray", "dvc", "prefect", "clean-fid")
@@ -19,5 +20,10 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
     found = {}
     for package in packages:
         with suppress(PackageNotFoundError):
-            found[package] = version(package)
+            found[package] = _version(package)
     return found
+
+
+@cache  # a look reads a file of metadata, and a run asks three times for seven packages
+def _version(package: str) -> str:
+    return version(package)
