@@ -188,12 +188,12 @@ def markdown(
 ) -> str:
     """The table and its orderings as Markdown."""
     columns = table["columns"]
-    paper = [name for name in PAPER if any(name in arm.paper for arm in arms)]
+    printed = [name for name in PAPER if any(name in arm.paper for arm in arms)]
     heads = [
         part
         for name in columns
         for part in (
-            [called.get(name, name), f"paper's {PAPER[name]}"] if name in paper else [called.get(name, name)]
+            [called.get(name, name), f"paper's {PAPER[name]}"] if name in printed else [called.get(name, name)]
         )
     ]
     heads += ["parameters"] * any(arm.params for arm in arms)
@@ -202,7 +202,7 @@ def markdown(
         cells = []
         for name in columns:
             cells.append(cell(arm.values[name], COLUMNS[name].digits) if name in arm.values else "–")
-            if name in paper:
+            if name in printed:
                 cells.append(str(arm.paper.get(name, "–")))
         sizes = " + ".join(f"{count / 1e6:.2f} M" for count in arm.params.values())
         lines.append(f"| {arm.title} | " + " | ".join([*cells, sizes][: len(heads)]) + " |")
