@@ -22,7 +22,7 @@ from shards.making.parts import maker, seen_of, write_parts
 from shards.making.pictures import Encoding
 from shards.making.plans import ShardPlan, plan_shards
 from shards.making.results import check_classes, image_facts, say_all
-from shards.making.settling import place, settle, told_to_settle
+from shards.making.settling import place, require_tars, settle, told_to_settle
 from shards.making.sources import files_read, list_source
 from shards.making.splits import with_splits
 from shards.making.writing import Facts, write_image_manifest, write_lines
@@ -132,6 +132,7 @@ STAGE = Stage(
     check_source,
     reuses=True,
     homes=ShardSettings.homes,
+    elsewhere=require_tars,
     urls=urls,
 )
 

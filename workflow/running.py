@@ -165,7 +165,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
         if folder.done and forced:
             say(f"[{name}] finished before as {folder.root}: forgotten, because --force runs it again")
             folder.clear()
-        damage = mend(folder) if folder.done else ""
+        damage = mend(folder, stage.elsewhere) if folder.done else ""
         if damage:
             say(
                 f"[{name}] {damage}, and so does {folder.root}, which shares its files: lost files are made again"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from workspace.runs import RunFolder
+from workspace.runs import RunFolder, nothing_more
 from workspace.settings import Compute, Section
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ class Stage(Generic[S, I]):
         sources: data that it reads besides its inputs, identified by names, sizes and times.
         urls: data at a URL that it reads besides its inputs, `source URL` → the fingerprint of what is there now.
         weights: trained weights that it reads besides its inputs, files or folders, identified by their bytes.
+        elsewhere: raises a UserError if files of its finished artifact that are in such a folder are missing.
         homes: folders that it writes to besides its outputs, which must not contain them.
         preflight: checks the whole params file and the data before any work; raises UserError.
         reuses: whether to keep the last finished run until this one is done, because it reuses its results.
@@ -77,6 +78,7 @@ class Stage(Generic[S, I]):
     options: Options = Options()
     weights: Callable[[S], Sequence[Path]] = no_sources
     homes: Callable[[S], Sequence[Path]] = no_sources
+    elsewhere: Callable[[Path], None] = nothing_more
     urls: Callable[[S], Mapping[str, str]] = no_urls
 
 

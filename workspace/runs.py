@@ -17,7 +17,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -241,11 +241,19 @@ def publish(source: Path, destination: Path, link: bool) -> None:
         shutil.rmtree(beside)
 
 
-def mend(folder: RunFolder) -> str:
+def nothing_more(out: Path) -> None:
+    """All of an artifact is in its folder."""
+
+
+def mend(folder: RunFolder, elsewhere: Callable[[Path], None] = nothing_more) -> str:
     """Check each byte of a finished run's artifact; forget a changed one, so that the stage makes it again.
 
     The artifact in the workspace shares its files, and their damage, with the run by hard links. Intact checkpoints and
     shards are kept.
+
+    Args:
+        folder: the run.
+        elsewhere: raises a UserError if files of the artifact that are elsewhere are missing.
 
     Returns:
         The damage, or "".
@@ -255,6 +263,7 @@ def mend(folder: RunFolder) -> str:
     try:
         manifest = read_manifest(folder.out, kind_of(folder.out))
         verify_files(folder.out, manifest)
+        elsewhere(folder.out)
     except UserError as error:
         shared = {path.stat().st_ino for path in folder.out.rglob("*") if path.is_file()}
         for path in folder.work.rglob("*"):

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from shards.images import SPLITS, ImageShards, tar_name
 from shards.images.home import set_name
 from shards.making.pushing import push
+from workspace.errors import UserError
 from workspace.exact.homes import HOME, STREAMED
 from workspace.exact.manifest import NAME, Manifest, atomic_path
 from workspace.links import link_or_copy
@@ -89,3 +91,21 @@ def _move(source: Path, target: Path, mine: Path) -> None:
         with atomic_path(mine) as temporary:
             temporary.unlink()
             temporary.symlink_to(target)
+
+
+def require_tars(out: Path) -> None:
+    """Check that each tar of an artifact whose home is a folder is there, with its size.
+
+    Raises:
+        UserError: the first that is not.
+    """
+    shards = ImageShards.open(out)
+    if shards.home.at is None or shards.home.is_far:
+        return
+    for name in (
+        tar_name(split, number) for split in SPLITS for number in range(len(shards.facts.shards[split]))
+    ):
+        try:
+            shards.home.tar(name)
+        except UserError as error:
+            raise UserError(f"{shards.home.at} lacks {name}") from error

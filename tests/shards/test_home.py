@@ -14,6 +14,7 @@ import pytest
 from shards.home import clean, sets_in
 from shards.images import SPLITS, ImageShards
 from shards.images.home import set_name
+from shards.making.settling import require_tars
 from shards.verify import verify
 from tests.committed import ROOT
 from tests.field.counting import Sharded, sharded
@@ -24,6 +25,7 @@ from workspace.errors import UserError
 from workspace.exact.homes import HOME
 from workspace.exact.manifest import NAME
 from workspace.fingerprints import input_fingerprint
+from workspace.runs import mark_done, mend
 
 AGAIN = "dvc repro --force --single-item shard"
 
@@ -141,6 +143,14 @@ def test_on_another_disk_one_copy_is_kept_and_used_again(
     assert (moved.folder.out / HOME).read_text() == f"{tmp_path / 'home' / 'inner'}\n"
     shutil.rmtree(tmp_path / "home" / set_name(moved.folder.out))
     assert pixels(moved.shards) == before
+
+
+def test_a_finished_run_whose_home_lacks_a_tar_is_run_again(homed: Sharded, tmp_path: Path) -> None:
+    mark_done(homed.folder)
+    assert mend(homed.folder, require_tars) == "" and homed.folder.done
+    tars(tmp_path / "home")[f"{set_name(homed.folder.out)}/val/000001.tar"].unlink()
+    assert mend(homed.folder, require_tars) == f"{tmp_path / 'home'} lacks val/000001.tar"
+    assert not homed.folder.done and len(tars(homed.folder.work)) == 5  # nothing is encoded again
 
 
 def test_a_home_keeps_the_sets_that_a_manifest_names_and_no_others(source: Path, tmp_path: Path) -> None:
