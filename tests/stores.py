@@ -3,15 +3,17 @@
 import functools
 import http.server
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -23,6 +25,23 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         self.asked.append(f"{self.command} {self.path}")
+
+
+def listening(port: int) -> socket.socket:
+    """A socket that listens on this port of loopback, or on a free one, as soon as no other process has it for a connection."""
+
+    def bound() -> socket.socket | None:
+        made = socket.socket()
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind(("127.0.0.1", port))
+        except OSError:
+            made.close()
+            return None
+        made.listen(64)
+        return made
+
+    return until(bound, 60)
 
 
 @dataclass
@@ -44,8 +63,10 @@ class Web:
 
     def start(self) -> None:
         handler = functools.partial(_Quiet, directory=str(self.folder), asked=self.asked)
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), handler)
-        self.port = self.server.server_port
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler, bind_and_activate=False)
+        self.server.socket.close()
+        self.server.socket = listening(self.port)
+        self.port = self.server.socket.getsockname()[1]
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -60,15 +81,31 @@ class S3:
     port: int = 0
 
     def start(self) -> None:
-        from moto.server import ThreadedMotoServer
+        from moto.moto_server.werkzeug_app import (
+            DomainDispatcherApplication,
+            MotoRequestHandler,
+            create_backend_app,
+        )
+        from werkzeug.serving import make_server
 
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
-        self.server.start()
-        self.port = self.server.get_host_and_port()[1]
+        listener = listening(self.port)
+        self.port = listener.getsockname()[1]
+        app = DomainDispatcherApplication(create_backend_app)
+        self.server = make_server(
+            "127.0.0.1",
+            self.port,
+            app,
+            threaded=True,
+            request_handler=MotoRequestHandler,
+            fd=listener.fileno(),
+        )
+        listener.close()  # the server has its own copy; this one would go on taking connections
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        self.server.stop()
+        self.server.shutdown()
+        self.server.server_close()
 
     def files(self) -> Any:
         """As a user's own client sees it."""
@@ -86,36 +123,39 @@ class S3:
         return f"s3://{name}"
 
 
-@contextmanager
-def away(store: Web | S3, seconds: float, after: float = 0.0) -> Iterator[None]:
-    """Within the block the store is down for some seconds, in the middle of what happens there."""
+def away(store: Web | S3, seconds: float) -> threading.Thread:
+    """Stop a store now; the thread that is given starts it again after some seconds."""
+    store.stop()
 
-    def stop_and_start() -> None:
-        time.sleep(after)
-        store.stop()
+    def back() -> None:
         time.sleep(seconds)
         store.start()
 
-    thread = threading.Thread(target=stop_and_start)
+    thread = threading.Thread(target=back)
     thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
+    return thread
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[S3]:
-    """One server for all tests of a process; each takes buckets of its own."""
+@functools.cache
+def one_store() -> S3:
+    """The store of this process: s3fs keeps its clients, and with them the address that they were made for."""
     store = S3()
     store.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "key")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{store.port}")
-        yield store
-    store.stop()
+    return store
+
+
+def environment_of(store: S3) -> dict[str, str]:
+    """What a client needs to find a store."""
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    return keys | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> S3:
+    """The store, in the environment; each test takes buckets of its own."""
+    for name, value in environment_of(one_store()).items():
+        monkeypatch.setenv(name, value)
+    return one_store()
 
 
 @pytest.fixture

@@ -12,36 +12,30 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Thread
 
 from shards.attach import attach
 from shards.push import pushed
 from tests.hostile.table import World, make_world
-from tests.stores import S3, away
+from tests.stores import S3, away, environment_of
 from workspace.stores import cache as caches
 from workspace.stores import opening
 
 RESULT = Path("docs/results/store.json")
 DOWN = 20.0
 """Seconds for which the store is down."""
-ENVIRONMENT = {
-    "AWS_ACCESS_KEY_ID": "key",
-    "AWS_SECRET_ACCESS_KEY": "secret",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
 
 
 def trained_through(world: World, store: S3, seconds: float) -> dict[str, object]:
     """Train from the store, which goes away after the first tar; what came of it."""
     far = attach(pushed(world.artifact("shards"), store.bucket("chaos")), world.root / "far").folder
-    fetch, fetched, down = caches.fetch, list[float](), list[object]()
+    fetch, fetched, down = caches.fetch, list[float](), list[Thread]()
 
     def first_fetch_stops(url: str, target: Path, size: int) -> None:
         fetch(url, target, size)
         fetched.append(time.monotonic())
         if len(fetched) == 1:
             down.append(away(store, seconds))
-            down[0].__enter__()  # type: ignore[attr-defined]
-            time.sleep(0.5)
 
     caches.fetch = first_fetch_stops
     began = time.monotonic()
@@ -50,7 +44,7 @@ def trained_through(world: World, store: S3, seconds: float) -> dict[str, object
     )
     took = time.monotonic() - began
     caches.fetch = fetch
-    down[0].__exit__(None, None, None)  # type: ignore[attr-defined]
+    down[0].join()
     same = all(
         (world.root / "out" / "mqvae" / name).read_bytes() == (world.artifact("mqvae") / name).read_bytes()
         for name in ("model.safetensors", "config.json", "manifest.json")
@@ -74,7 +68,7 @@ def main() -> None:
     folder, result = Path(tempfile.mkdtemp(prefix="store-")), RESULT.absolute()
     store = S3()
     store.start()
-    os.environ |= ENVIRONMENT | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{store.port}"}
+    os.environ |= environment_of(store)
     try:
         found = trained_through(make_world(folder / "world"), store, seconds)
     finally:

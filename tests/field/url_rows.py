@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import chdir
-from functools import cache
 from pathlib import Path
 from unittest import mock
 
@@ -16,26 +15,21 @@ from shards.push import pushed
 from tests.field.place import Place, pictures
 from tests.field.table import Field, Row
 from tests.hostile.table import World
-from tests.stores import S3, Web
+from tests.stores import S3, Web, environment_of, one_store
 from workflow.preset import missing
 from workspace.stores import opening
 from workspace.stores.cache import Cache
 
 AREA = "Data: URLs"
-KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 Outcome = Callable[[Field, Path], str]
 
 
-@cache
 def store() -> S3:
-    """One store for all rows of a process; it ends with it."""
-    made = S3()
-    made.start()
-    return made
+    return one_store()
 
 
 def at_store() -> dict[str, str]:
-    return KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{store().port}"}
+    return environment_of(one_store())
 
 
 def plain(text: str, folder: Path) -> str:
@@ -100,13 +94,17 @@ def in_store(name: str, url: str, **environment: str) -> Outcome:
 
 def without_keys(field: Field, folder: Path) -> str:
     """An S3 bucket, and no keys in the environment."""
-    nothing = dict.fromkeys((*KEYS, "AWS_PROFILE"), "")
-    with mock.patch.dict(
-        os.environ, at_store() | {"AWS_EC2_METADATA_DISABLED": "true"} | {"HOME": str(folder)}
-    ):
-        for name in nothing:
-            os.environ.pop(name, None)
-        return tried("s3://keyless/photos", folder)
+    from s3fs import S3FileSystem
+
+    with mock.patch.dict(os.environ, at_store() | {"AWS_EC2_METADATA_DISABLED": "true", "HOME": str(folder)}):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            del os.environ[name]
+        os.environ.pop("AWS_PROFILE", None)
+        S3FileSystem.clear_instance_cache()  # clients that have keys
+        try:
+            return tried("s3://keyless/photos", folder)
+        finally:
+            S3FileSystem.clear_instance_cache()
 
 
 def listed(field: Field, folder: Path) -> str:

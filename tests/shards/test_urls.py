@@ -6,6 +6,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import pytest
@@ -152,36 +153,21 @@ def test_shards_are_the_same_bytes_from_a_path_and_from_a_store_that_is_down_for
 
 
 def _while_down(store: S3 | Web, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run the stage; after its first read the store is down for 1.5 s."""
-    began, reads = [], opening._patiently
+    """Run the stage; after its first answer the store is down for 1.5 s."""
+    back, reads, lock = list[Thread](), opening._patiently, Lock()
 
-    def first_read_stops(url: str, work: Any) -> Any:
-        if not began:
-            began.append(away(store, 1.5))
-            found = reads(url, work)
-            began[0].__enter__()
-            store_is_down(store)
-            return found
-        return reads(url, work)
+    def first_answer_is_the_last(url: str, work: Any) -> Any:
+        found = reads(url, work)
+        with lock:  # several files are asked for at once
+            if not back:
+                back.append(away(store, 1.5))
+        return found
 
     with monkeypatch.context() as patch:
-        patch.setattr(opening, "_patiently", first_read_stops)
+        patch.setattr(opening, "_patiently", first_answer_is_the_last)
         ran = run()
-    began[0].__exit__(None, None, None)
+    back[0].join()
     return ran
-
-
-def store_is_down(store: S3 | Web) -> None:
-    """Wait until nobody answers."""
-    import socket
-    import time
-
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", store.port), timeout=0.2).close()
-        except OSError:
-            return
-        time.sleep(0.02)
 
 
 def test_what_changes_at_a_url_is_another_run_and_what_does_not_is_the_same(s3: S3, tmp_path: Path) -> None:
