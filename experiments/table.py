@@ -193,7 +193,9 @@ def markdown(
         part
         for name in columns
         for part in (
-            [called.get(name, name), f"paper's {PAPER[name]}"] if name in printed else [called.get(name, name)]
+            [called.get(name, name), f"paper's {PAPER[name]}"]
+            if name in printed
+            else [called.get(name, name)]
         )
     ]
     heads += ["parameters"] * any(arm.params for arm in arms)
