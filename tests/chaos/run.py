@@ -91,13 +91,17 @@ class Disturbed:
         for target in targets:
             if not self._kill(target):
                 break
-        while not wait_for(lambda: self.process.poll() is not None, RUN_SECONDS) or self.process.returncode:
-            assert self.process.poll() is not None, f"{self.stage} hangs:\n{self.project.said()[-3000:]}"
-            assert self.outcome.commands < 4 + len(targets), self.project.said()[-3000:]
-            self._again()
-        self._look()
+        self._end(len(targets))
         self.outcome.seconds = round(time.monotonic() - began, 1)
         return self.outcome
+
+    def _end(self, kills: int) -> None:
+        """Wait for the command's end, repeat it where it failed, and look at what came out."""
+        while not wait_for(lambda: self.process.poll() is not None, RUN_SECONDS) or self.process.returncode:
+            assert self.process.poll() is not None, f"{self.stage} hangs:\n{self.project.said()[-3000:]}"
+            assert self.outcome.commands < 4 + kills, self.project.said()[-3000:]
+            self._again()
+        self._look()
 
     def _start(self) -> None:
         self.nodes.ensure_node()
@@ -206,11 +210,15 @@ class Disturbed:
 
     def _starts(self) -> list[int]:
         """The steps that were done at each start of the training so far."""
+        return [one["steps_done"] for one in self._attempts()]
+
+    def _attempts(self) -> list[dict[str, int]]:
+        """Each start of the training so far: steps that were done, and workers."""
         run = self.project.run_folder(self.stage)
         file = None if run is None else run / "work" / "attempts.jsonl"
         if file is None or not file.is_file():
             return []
-        return [json.loads(line)["steps_done"] for line in file.read_text().splitlines()]
+        return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def plan(kills: int, dice: random.Random) -> list[tuple[str, int, list[str]]]:
