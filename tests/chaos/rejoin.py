@@ -25,7 +25,7 @@ from tests.chaos.run import RESULT, RUN_SECONDS, TITLES, TRAINING, Disturbed, Ou
 from tests.chaos.two_nodes import TwoNodes
 from workspace.runs import REGROUP
 
-STEPS = {"steps": 600, "validate_every": 300}
+STEPS = {"steps": 300, "validate_every": 150}
 """So many that a group of one is far from its end when it is held."""
 SETTINGS = LARGER | {stage: LARGER[stage] | STEPS for stage in ("mqvae", "stackformer")}
 STAGES = ("draw_shapes", "shard", "train_mqvae", "tokenize", "train_stackformer")
