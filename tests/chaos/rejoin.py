@@ -3,7 +3,7 @@
 Two workers, one on each node. The second node's raylet is killed: one worker continues from the last checkpoint. The node is
 started again: after the next checkpoint two continue. All of this in one command, for both models, in float64. Stackformer must
 have the bits of an undisturbed run in one process: a step has two micro-batches, and two numbers have one sum. MQ-VAE must have
-them to 1e-5, because its codebook also sums over images.
+its weights to 1e-5, as in the other runs: the order of its sums depends on the number of workers.
 """
 
 import json

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 
 from tests.chaos.disk import fill, may_mount
 from tests.chaos.project import LARGER, Project
-from tests.chaos.run import FAN_OUT, Disturbed, plan
+from tests.chaos.rejoin import Rejoined
+from tests.chaos.run import FAN_OUT, Disturbed, Kill, plan
 from tests.chaos.two_nodes import TwoNodes
 from tests.hostile.table import World
 
@@ -70,3 +72,21 @@ def test_a_plan_kills_every_target_in_every_stage_that_has_it() -> None:
         assert {(stage, target) for target in ("actor", "raylet", "driver")} <= seen
     for stage in ("train_mqvae", "train_stackformer"):
         assert {(stage, target) for target in ("worker", "raylet", "driver")} <= seen
+
+
+def test_a_training_that_did_not_grow_back_or_lost_steps_does_not_pass_as_rejoined() -> None:
+    kill = Kill("train_stackformer", "raylet", 2, "raylet", 1.0, done=20, checkpoint=20, starts=1)
+    groups = [{"steps_done": done, "workers": workers} for done, workers in ((0, 2), (20, 1), (40, 2))]
+    good = Rejoined("train_stackformer", 2, [kill], identical=True, bits=True, groups=groups)
+    bad = {
+        "one kill, one command": replace(good, commands=2),
+        "two workers, then one, then two": replace(good, groups=[*groups[:2], {"steps_done": 40, "workers": 1}]),
+        "each group continued from the last checkpoint": replace(
+            good, groups=[groups[0], {"steps_done": 10, "workers": 1}, groups[2]]
+        ),
+        "nothing left behind": replace(good, orphans=["ray::RayTrainWorker"]),
+        "nothing trained again": replace(good, trained_again=10),
+        "the undisturbed run's model": replace(good, bits=False),
+    }  # fmt: skip
+    assert good.faults() == [] and replace(good, stage="train_mqvae", bits=False).faults() == []
+    assert {law: outcome.faults() for law, outcome in bad.items()} == {law: [law] for law in bad}
