@@ -68,9 +68,9 @@ LONG = {
     "python -m pipelines.reproduce",
     "python -m pipelines.sweep --grid stackformer.model.width=64,128",
     "python -m benchmarks.gpu --minutes 12 --out results",
-    "make dashboard", "make table6", "make table7", "make figure6",
+    "make dashboard", "make deps", "make table6", "make table7", "make figure6",
 }  # fmt: skip
-"""Minutes of work, which other tests do at their own scale: here only that the program takes these words."""
+"""Minutes of work, or of installation, which other tests do at their own scale: here only that the program takes these words."""
 
 
 @pytest.fixture(scope="module")
