@@ -1,6 +1,7 @@
 """Laws of a run's origin: the nearest preset, what differs from it, and a line that leads back to the same settings."""
 
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,10 +61,13 @@ def test_data_elsewhere_is_named_to_make() -> None:
     ],
 )  # fmt: skip
 def test_what_was_typed_by_hand_is_in_the_line_and_parses_to_the_same(
-    stage: str, typed: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    stage: str, typed: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The workflow's own commands add nothing; of `--force` a run that is made again has no need."""
-    monkeypatch.chdir(ROOT)
+    for name in ("dvc.yaml", "demo/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
     found = stage_named(stage)
     arguments = parser_of(found).parse_args(shlex.split(typed))
     line = by_hand(found, arguments)
