@@ -45,7 +45,7 @@ preset: $(STAMP)  ## write presets/NAME.yaml out in full as params.yaml (PRESET=
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
 # Three at a time on two cores: tests that wait for servers, browsers and kills leave theirs to the others.
 test: $(STAMP)  ## all tests, at most 15 minutes on two cores of which one is busy (OPTIONS=--cpu says what they cost)
-	python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(OPTIONS)
+	python -m pytest --numprocesses=4 --dist=loadfile --no-loadscope-reorder $(OPTIONS)
 
 # .dvcignore hides the tables' stages from every other DVC command.
 VIEW := python -m pipelines.view
