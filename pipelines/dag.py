@@ -12,7 +12,6 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from pipelines.errors import RefusedError
-from workspace.dvc_lock import RWLOCK, mend
 
 MODULE = re.compile(r"-m\s+(?:stages\.|experiments\.arm\s+)(\w+)")
 _one_at_a_time = threading.Lock()
@@ -86,7 +85,6 @@ def read_experiments(root: Path, tables: Sequence[str]) -> list[Step]:
 def _read(root: Path, choose: Callable[[list[Any]], list[Any]], among: Collection[str] | None) -> list[Step]:
     with _one_at_a_time:
         try:
-            mend(root / RWLOCK)
             with Repo(str(root)) as repo:
                 graph = repo.index.graph
                 roots = choose(list(graph))
