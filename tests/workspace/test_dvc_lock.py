@@ -7,7 +7,9 @@ import pytest
 from dvc.lock import make_lock
 from dvc.rwlock import RWLockFileCorruptedError, rwlock
 
-from workspace.dvc_lock import mend
+from cluster import head
+from tests.committed import ROOT
+from workspace.dvc_lock import RWLOCK, mend
 
 WHOLE = json.dumps({"read": {}, "write": {"a": {"pid": 1, "cmd": "dvc repro"}}})
 
@@ -41,3 +43,19 @@ def test_a_whole_file_and_one_that_dvc_is_writing_stay(tmp_path: Path) -> None:
     with make_lock(str(tmp_path / "rwlock.lock"), tmp_dir=str(tmp_path)):
         assert not mend(path)
     assert mend(path)
+
+
+@pytest.mark.parametrize("command", ["start", "stop"])
+def test_make_repro_mends_it_when_it_starts_and_when_it_ends(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert f"python -m cluster.head {command}" in recipe
+    torn = tmp_path / RWLOCK
+    torn.parent.mkdir(parents=True)
+    torn.touch()
+    monkeypatch.setattr(head, "wanted", lambda params: False)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["head", command, "--params", "params.yaml"])
+    head.main()
+    assert not torn.exists()
