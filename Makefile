@@ -9,8 +9,10 @@ export RAY_USAGE_STATS_ENABLED := 0
 # Images of containers set it, and then each of many processes compiles all code again: 0.3 s of a stage, 5 s of a pytest worker.
 unexport PYTHONDONTWRITEBYTECODE
 
-# One Ray head for all stages, where params.yaml wants one on this machine; stopped whatever happens.
-WITH_RAY = trap 'python -m cluster.head stop' EXIT; python -m cluster.head start --params params.yaml &&
+# One Ray head for all stages, where params.yaml wants one on this machine; stopped whatever happens. A second Ctrl-C may stop DVC in
+# the middle of its lock file, which no later command of its would read.
+MEND := python -m workspace.dvc_lock --quiet
+WITH_RAY = trap '$(MEND); python -m cluster.head stop' EXIT; $(MEND) && python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
 .PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court figure6 figures real text longer tuning chaos bench speedrun

@@ -20,7 +20,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.leftovers import place, remove_dead
-from workspace.dvc_lock import mend
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
@@ -162,7 +161,6 @@ def main() -> None:
     parser.add_argument("--params", type=Path, help="start one only if this file's compute section wants it")
     arguments = parser.parse_args()
     with mistakes_in_one_line():
-        mend()  # `make repro` starts and ends here, and its Ctrl-C may have stopped DVC in the middle of a file
         if arguments.command == "start":
             if arguments.params is None or wanted(arguments.params):
                 say(f"Ray head at {start()}")

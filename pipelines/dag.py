@@ -10,6 +10,7 @@ from typing import Any
 import networkx
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
+from dvc.rwlock import RWLockFileCorruptedError
 
 from pipelines.errors import RefusedError
 
@@ -94,7 +95,9 @@ def _read(root: Path, choose: Callable[[list[Any]], list[Any]], among: Collectio
                 stale = set(repo.status(asked)) if asked else set()
                 return _steps(root, graph, order, stale)
         except DvcException as error:
-            raise RefusedError(f"DVC in {root}: {' '.join(str(error).split())}") from error
+            torn = isinstance(error, RWLockFileCorruptedError)
+            hint = "; `python -m workspace.dvc_lock` removes it" if torn else ""
+            raise RefusedError(f"DVC in {root}: {' '.join(str(error).split())}{hint}") from error
 
 
 def _steps(root: Path, graph: Any, order: Sequence[Any], stale: set[str]) -> list[Step]:

@@ -202,9 +202,7 @@ def pack(
         block = replace(block, sources=lines_each(sources, count, "one image source name each"))
     block, classes = labelled(block, labels, class_names)
     held = np.array([hashed_unit(0, "split", name) < val_fraction for name in names], np.bool_)
-    words = None
-    if captions is not None:
-        block, words = captioned(block, captions, ~held, text)
+    block, words = (block, None) if captions is None else captioned(block, captions, ~held, text)
     splits = {"train": taken(block, np.flatnonzero(~held)), "val": taken(block, np.flatnonzero(held))}
     made_by = sha256_file(tokenizer) if tokenizer else hashlib.sha256(b"codes made elsewhere").hexdigest()
     facts = TokenFacts(

@@ -43,6 +43,7 @@ ROWS: dict[str, list[str]] = {
     "dvc repro {step.address}": repro(*map(address_of, STAGES)),
     "dvc repro {stage}": repro(*METRICS),
     "dvc repro --force --single-item shard": repro("--force --single-item shard"),
+    "python -m workspace.dvc_lock": ["python -m workspace.dvc_lock"],
     "python -m workspace.renamed {path}": ["python -m workspace.renamed params.yaml"],
     "python -m workspace.runs list": ["python -m workspace.runs list"],
     "python -m workspace.runs drop {target.root.name}": ["python -m workspace.runs drop 0123456789abcdef"],

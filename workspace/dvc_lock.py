@@ -2,8 +2,11 @@
 
 DVC writes `.dvc/tmp/rwlock` in place. If Ctrl-C arrives in that moment, which the second of two can do, the file is left empty,
 and every later command of DVC ends with "JSON structure is corrupted".
+
+python -m workspace.dvc_lock      `make repro` and `make flow` do so when they start and when they end
 """
 
+import argparse
 import fcntl
 import json
 from pathlib import Path
@@ -38,3 +41,20 @@ def _is_torn(rwlock: Path) -> bool:
     except ValueError:
         return True
     return False
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m workspace.dvc_lock",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing where nothing is torn")
+    quiet = parser.parse_args().quiet
+    if not mend() and not quiet:
+        say(f"{RWLOCK} is whole, or there is none")
+
+
+if __name__ == "__main__":
+    main()

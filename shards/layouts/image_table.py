@@ -3,10 +3,11 @@
 A listed image costs some 700 bytes of Python objects; here the bytes of its name and captions, and 21 more.
 """
 
+from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, overload
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,29 @@ SPLIT_NAMES = ("train", "val")
 """A split's code is its place here, -1 if it is null."""
 
 
-class Texts(Sequence[str]):
+T = TypeVar("T")
+
+
+class LazySequence(Sequence[T]):
+    """A sequence whose items are made where they are asked for."""
+
+    @abstractmethod
+    def at(self, place: int) -> T:
+        """The item at a place, 0 … len - 1."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        """An item, or some."""
+        places = range(len(self))[index]
+        return self.at(places) if isinstance(places, int) else list(map(self.at, places))
+
+
+class Texts(LazySequence[str]):
     """Texts in one array of bytes.
 
     Args:
@@ -40,19 +63,10 @@ class Texts(Sequence[str]):
         """Number of texts."""
         return len(self.ends)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        """A text, or some."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        index = range(len(self))[index]
-        start = int(self.ends[index - 1]) if index else 0
-        return self.data[start : self.ends[index]].tobytes().decode("utf-8", "surrogatepass")
+    def at(self, place: int) -> str:
+        """A text."""
+        start = int(self.ends[place - 1]) if place else 0
+        return self.data[start : self.ends[place]].tobytes().decode("utf-8", "surrogatepass")
 
 
 class Growing:
@@ -123,7 +137,7 @@ class Codes:
 
 
 @dataclass(frozen=True)
-class ImageTable(Sequence[SourceImage]):
+class ImageTable(LazySequence[SourceImage]):
     """Images that lie in files below one folder; an object is made of one where it is asked for.
 
     Attributes:
@@ -144,18 +158,10 @@ class ImageTable(Sequence[SourceImage]):
         """Number of images."""
         return len(self.rows)
 
-    @overload
-    def __getitem__(self, index: int) -> SourceImage: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[SourceImage]: ...
-
-    def __getitem__(self, index: int | slice) -> SourceImage | list[SourceImage]:
-        """An image, or some."""
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        row, split = int(self.rows[index]), int(self.codes.splits[index])
-        cls, name = int(self.codes.classes[index]), self.names[row]
+    def at(self, place: int) -> SourceImage:
+        """An image."""
+        row, split = int(self.rows[place]), int(self.codes.splits[place])
+        cls, name = int(self.codes.classes[place]), self.names[row]
         texts = () if self.captions is None else tuple(self.captions[row].split("\n")[:-1])
         named = None if split < 0 else SPLIT_NAMES[split]
         return SourceImage(name, self.locate(name), named, None if cls < 0 else cls, texts)
@@ -169,7 +175,7 @@ class ImageTable(Sequence[SourceImage]):
         return bool(lengths[self.rows].any())
 
 
-class Chosen(Sequence[SourceImage]):
+class Chosen(LazySequence[SourceImage]):
     """Some of the images of a sequence; goes to another process as a tuple.
 
     Args:
@@ -184,17 +190,9 @@ class Chosen(Sequence[SourceImage]):
         """Number of images."""
         return len(self.places)
 
-    @overload
-    def __getitem__(self, index: int) -> SourceImage: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[SourceImage]: ...
-
-    def __getitem__(self, index: int | slice) -> SourceImage | list[SourceImage]:
-        """An image, or some."""
-        if isinstance(index, slice):
-            return [self.images[int(place)] for place in self.places[index]]
-        return self.images[int(self.places[index])]
+    def at(self, place: int) -> SourceImage:
+        """An image."""
+        return self.images[int(self.places[place])]
 
     def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[list[SourceImage]]]:
         """The images alone, not those that they were chosen from."""

@@ -99,7 +99,9 @@ def test_no_process_is_started_through_a_shell(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_listens_for_others_and_only_downloads_that_a_setting_asks_for_leave(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    others = text.replace('"::" in ', "")  # a URL that names several file systems is looked for, not listened at
+    others = text.replace(
+        '"::" in ', ""
+    )  # a URL that names several file systems is looked for, not listened at
     assert "0.0.0.0" not in text and '"::"' not in others
     outside = imports(path) & NETWORK
     assert not outside or name_of(path) in DOWNLOADS or outside == {"urllib"} and "urlopen" not in text, (

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.mqvae import MQVAE, MQVAEConfig, Tokens
-from models.mqvae.quantizer import QuantizerConfig
 from settings.tokenize import TokenizeSettings
 from shards.images import ImageFacts, ImageSample, read_shard
 from shards.images.pixels import to_float
@@ -23,6 +22,7 @@ from shards.text import TextTokenizer
 from shards.tokens import TEXT_TOKENIZER, TokenShards
 from shards.tokens.blocks import read_token_shard, unpack_positions
 from stages import tokenize
+from tests.models.tiny_mqvae import TINY
 from tests.shards.making import write_index
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, read_manifest, write_manifest
@@ -31,15 +31,10 @@ from workspace.runs import RunFolder
 from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
-QUANTIZER = QuantizerConfig(
-    kind="gradient",
-    estimator="straight_through",
-    decay=0.9,
-    commitment=0.25,
-    restart_every=0,
-    restart_below=0.1,
-)
-CONFIG = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 16, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
+CONFIG = replace(
+    TINY, image_size=8, channel_multipliers=(1,), attention=False, demask_blocks=1,
+    quantizer=replace(TINY.quantizer, kind="gradient", decay=0.9, restart_every=0),
+)  # fmt: skip
 PLAIN, FLIPPED = {"flip": False}, {"flip": True}
 SETTINGS: dict[str, Any] = {
     "batch": 2, "precision": "fp32", "block": 3, "augmentations": [PLAIN], "text_vocab": 0, "text_length": 0, "seed": 0,

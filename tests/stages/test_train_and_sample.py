@@ -14,8 +14,7 @@ from PIL import Image
 
 from inference.sampling.sample import drawing, fitted
 from models.base.published import MQVAEFacts
-from models.mqvae import MQVAE, MQVAEConfig
-from models.mqvae.quantizer import QuantizerConfig
+from models.mqvae import MQVAE
 from models.sampling.memory import ROOM, decoding_need, sampling_need
 from models.stackformer import NetworkConfig, Stackformer
 from settings.sample import SampleSettings
@@ -26,6 +25,7 @@ from shards.token_making.writing import pack_positions, write_token_manifest, wr
 from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from shards.tokens.blocks import TokenBlock
 from stages import sample, train_stackformer
+from tests.models.tiny_mqvae import TINY
 from workspace.errors import UserError
 from workspace.exact.manifest import read_manifest, write_manifest
 from workspace.exact.tar import iterate_tar
@@ -33,15 +33,10 @@ from workspace.runs import RunFolder
 from workspace.settings import Compute
 
 HERE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
-QUANTIZER = QuantizerConfig(
-    kind="gradient",
-    estimator="straight_through",
-    decay=0.9,
-    commitment=0.25,
-    restart_every=0,
-    restart_below=0.1,
-)
-DECODER = MQVAEConfig(8, 2, 8, (1,), 1, False, 8, 6, "adaptive", 0.5, 8, "dcsa_update", 1, QUANTIZER)
+DECODER = replace(
+    TINY, image_size=8, channel_multipliers=(1,), attention=False, num_codes=6, demask_blocks=1,
+    quantizer=replace(TINY.quantizer, kind="gradient", decay=0.9, restart_every=0),
+)  # fmt: skip
 PLAIN = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
 TRAIN: dict[str, Any] = {
     "steps": 2, "learning_rate": 1e-3, "seed": 0, "global_batch": 8, "micro_batch": 4, "warmup_steps": 0,

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,33 +11,16 @@ from torch import Tensor, nn
 
 from benchmarks.literal_mqvae import LiteralStep
 from evaluation.perceptual.lpips import LPIPSConfig
-from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
-from models.mqvae.quantizer import QuantizerConfig
+from models.mqvae import MQVAE, MQVAEOutput
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
+from tests.models.tiny_mqvae import TINY
 from training.mqvae.module import ImageBatch, MQVAETrainingModule
 
-CONFIG = MQVAEConfig(
-    image_size=16,
-    patch_size=2,
-    channels=8,
-    channel_multipliers=(1, 2),
-    res_blocks=1,
-    attention=True,
-    code_dim=8,
+CONFIG = replace(
+    TINY,
     num_codes=8,
-    mask="adaptive",
     mask_ratio=0.25,
-    scorer_width=8,
-    demask="dcsa_update",
-    demask_blocks=2,
-    quantizer=QuantizerConfig(
-        kind="gradient",
-        estimator="straight_through",
-        decay=0.99,
-        commitment=0.25,
-        restart_every=0,
-        restart_below=0.0,
-    ),
+    quantizer=replace(TINY.quantizer, kind="gradient", restart_every=0, restart_below=0.0),
 )
 LOSS = LossConfig(
     l1=1.0,

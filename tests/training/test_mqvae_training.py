@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,35 +13,21 @@ from torch import Tensor
 
 from evaluation.perceptual.lpips import LPIPSConfig
 from models.mqvae import MQVAE, MQVAEConfig, MQVAEOutput
-from models.mqvae.quantizer import QuantizerConfig
 from settings.mqvae import ExplorationConfig, LossConfig, MQVAESettings
+from tests.models.tiny_mqvae import TINY
 from training.loop.checkpoints import list_checkpoints
 from training.loop.train import TrainingFolder, train
 from training.mqvae.module import ImageBatch, MQVAETrainingModule
 from workspace.settings import Compute
 
-CONFIG = MQVAEConfig(
+CONFIG = replace(
+    TINY,
     image_size=8,
-    patch_size=2,
-    channels=8,
     channel_multipliers=(1,),
-    res_blocks=1,
     attention=False,
-    code_dim=8,
     num_codes=8,
-    mask="adaptive",
-    mask_ratio=0.5,
-    scorer_width=8,
-    demask="dcsa_update",
     demask_blocks=1,
-    quantizer=QuantizerConfig(
-        kind="ema",
-        estimator="straight_through",
-        decay=0.9,
-        commitment=0.25,
-        restart_every=5,
-        restart_below=0.1,
-    ),
+    quantizer=replace(TINY.quantizer, decay=0.9, restart_every=5),
 )
 LOSS = LossConfig(
     l1=1.0,

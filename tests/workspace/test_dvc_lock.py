@@ -1,13 +1,18 @@
 """A lock file that DVC left half written is removed, and no other."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from dvc.lock import make_lock
+from dvc.repo import Repo
 from dvc.rwlock import RWLockFileCorruptedError, rwlock
 
-from cluster import head
+from pipelines.dag import read_dag
+from pipelines.errors import RefusedError
 from tests.committed import ROOT
 from workspace.dvc_lock import RWLOCK, mend
 
@@ -45,17 +50,33 @@ def test_a_whole_file_and_one_that_dvc_is_writing_stay(tmp_path: Path) -> None:
     assert mend(path)
 
 
-@pytest.mark.parametrize("command", ["start", "stop"])
-def test_make_repro_mends_it_when_it_starts_and_when_it_ends(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = (ROOT / "Makefile").read_text(encoding="utf-8")
-    assert f"python -m cluster.head {command}" in recipe
+def test_make_repro_mends_it_when_it_starts_and_when_it_ends(tmp_path: Path) -> None:
     torn = tmp_path / RWLOCK
     torn.parent.mkdir(parents=True)
+    wrapped = [
+        line for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines() if "$(MEND)" in line
+    ]
+    assert (
+        wrapped == [wrapped[0]] and wrapped[0].count("$(MEND)") == 2 and wrapped[0].startswith("WITH_RAY = ")
+    )
+    shell = (
+        wrapped[0].partition(" = ")[2].replace("$(MEND)", f"{sys.executable} -m workspace.dvc_lock --quiet")
+    )
+    shell = shell.replace("python -m cluster.head", "echo head")
     torn.touch()
-    monkeypatch.setattr(head, "wanted", lambda params: False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.argv", ["head", command, "--params", "params.yaml"])
-    head.main()
-    assert not torn.exists()
+    line = f"{shell} test ! -e {RWLOCK} && touch {RWLOCK}"  # in the place of DVC, which is stopped while it writes
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert not torn.exists(), done.stderr
+    assert done.stderr.count("removed, so that DVC works again") == 2
+
+
+def test_a_flow_names_the_command(tmp_path: Path) -> None:
+    Repo.init(str(tmp_path), no_scm=True)
+    stage = "stages: {shard: {cmd: python -m stages.shard, outs: [out]}}"
+    (tmp_path / "dvc.yaml").write_text(stage, encoding="utf-8")
+    (tmp_path / RWLOCK).touch()
+    with pytest.raises(RefusedError, match="corrupted.*`python -m workspace.dvc_lock` removes it"):
+        read_dag(tmp_path)
