@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ WORKERS, WAYS = 2, ("overlapped", "flat")
 CPU = torch.device("cpu")
 DEMO = load_params(ROOT / "presets" / "shapes.yaml")
 LARGE = NetworkConfig(512, 8, 6, 2, 0.0, "ascending")
-"""28 million weights: over 1 Gb/s their gradients take about as long as a backward pass on one core."""
+"""28 million weights: over 1 Gb/s their gradients take about as long as a backward pass of 16 images on one core."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +86,15 @@ def demo_stackformer() -> Made:
     return stackformer(demo.model, demo.micro_batch, demo.global_batch, demo.optimizer)
 
 
-def large_stackformer(images: int) -> Made:
-    """The model that is trained over a limited network: one micro-batch of `images` per worker."""
-    return stackformer(LARGE, images, images * WORKERS, "adamw")
+def large_stackformer() -> Made:
+    """The model that is trained over a limited network: one micro-batch of 16 images per worker."""
+    return stackformer(LARGE, 16, 16 * WORKERS, "adamw")
 
 
 MODELS: dict[str, Callable[[], Made]] = {
     "demo_mqvae": demo_mqvae,
     "demo_stackformer": demo_stackformer,
-    "large_stackformer_4": partial(large_stackformer, 4),
-    "large_stackformer_8": partial(large_stackformer, 8),
+    "large_stackformer": large_stackformer,
 }
 
 
