@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from workspace.errors import PeerLostError
 
 GLOO_BUCKET_MIB = 4
-"""Gradients that one all-reduce of gloo sums. A sum waits until its bucket is full, and the last bucket is summed after the backward
-pass: with DDP's own 25 MiB a network idles at the start of that pass and is waited for at its end. NCCL keeps 25, made for its launches."""
+"""Gradients that gloo sums at once. A sum waits until its bucket is full, and the last bucket is summed after the backward pass:
+with DDP's own 25 MiB a network idles when that pass begins and is waited for at its end. NCCL keeps 25, which suits its launches."""
 
 
 def replicated(module: nn.Module) -> DistributedDataParallel:
