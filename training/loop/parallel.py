@@ -20,7 +20,7 @@ from workspace.errors import PeerLostError
 
 GLOO_BUCKET_MIB = 4
 """Gradients that gloo sums at once. A sum waits until its bucket is full, and the last bucket is summed after the backward pass:
-with DDP's own 25 MiB a network idles when that pass begins and is waited for at its end. NCCL keeps 25, which suits its launches."""
+with DDP's own 25 MiB a network idles when that pass begins and is waited for at its end. NCCL keeps 25, as its launches cost."""
 
 
 def replicated(module: nn.Module) -> DistributedDataParallel:
