@@ -32,6 +32,8 @@ class LossConfig:
         discriminator_channels: channels of the discriminator's first layer (≥ 1).
         discriminator_layers: strided convolutions of the discriminator (≥ 1).
         discriminator_learning_rate: the discriminator's peak learning rate, with the generator's schedule and clipping (> 0).
+        distillation: weight of the loss that teaches the scorer what leaving a kept cell out costs
+            (training/mqvae/distillation.py; not in the paper), with mask adaptive and kept fixed (≥ 0).
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -46,9 +48,18 @@ class LossConfig:
     discriminator_channels: int
     discriminator_layers: int
     discriminator_learning_rate: float
+    distillation: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("l1", "l2", "perceptual", "adversarial", "adaptive_max", "discriminator_start"):
+        for name in (
+            "l1",
+            "l2",
+            "perceptual",
+            "adversarial",
+            "adaptive_max",
+            "discriminator_start",
+            "distillation",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 0")
         for name in ("discriminator_ramp", "discriminator_channels", "discriminator_layers"):
@@ -75,6 +86,7 @@ class ExplorationConfig:
         anneal_start: step up to which the noise is full (≥ 0).
         anneal_end: step from which there is no noise, at least `anneal_start`; linear in between (≥ 0).
         freeze_start: step from which the scores get no gradient; null never freezes them (≥ 0).
+        distribution: of the noise: normal, or gumbel, with which the N best are a sample without replacement.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -83,6 +95,7 @@ class ExplorationConfig:
     anneal_start: int
     anneal_end: int
     freeze_start: int | None
+    distribution: Literal["normal", "gumbel"] = "normal"
 
     def __post_init__(self) -> None:
         if self.noise < 0:
@@ -186,6 +199,7 @@ class MQVAESettings(TrainingSettings):
         super().check(where, compute)
         self._check_codebook(where)
         self._check_sources(where)
+        self._check_distillation(where)
         if self.quantize_start >= self.steps:
             raise UserError(
                 f"{where}.quantize_start is {self.quantize_start}, expected less than steps {self.steps}"
@@ -206,6 +220,15 @@ class MQVAESettings(TrainingSettings):
             raise UserError(
                 f"{where}.quantize_start is 0; an EMA codebook starts from a batch's features: expected ≥ 1, or weights with "
                 "a codebook in init_from"
+            )
+
+    def _check_distillation(self, where: str) -> None:
+        """Leaving a cell out needs a scorer to teach, and two cells at least."""
+        model = self.model
+        if self.loss.distillation and (model.mask != "adaptive" or model.kept != "fixed" or model.num_kept < 2):
+            raise UserError(
+                f"{where}.loss.distillation is {self.loss.distillation} with mask {model.mask}, kept {model.kept} and "
+                f"N = {model.num_kept}; expected mask adaptive, kept fixed and N ≥ 2, or distillation 0"
             )
 
     def _check_sources(self, where: str) -> None:

@@ -10,16 +10,19 @@ Shapes: B images, L cells of the grid, N kept cells (or slots, if images keep di
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from models.mqvae.choosers import FIXED
+from models.mqvae.relaxed import Relaxed, relaxed_choice
 from models.mqvae.scorers import ScorerKind, scorer
 
 MaskKind = Literal["adaptive", "random", "checkerboard", "gradient", "entropy", "none"]
+MaskEstimator = Literal["score", "straight_through"]
+"""How the scores learn: by the product of Eq. 3, of kept cells alone, or by a relaxed choice of all cells as well."""
 KeptKind = Literal["fixed", "any"]
 """Number of cells kept per image in training: always N, or a number in 1 … L drawn for each image."""
 
@@ -35,6 +38,8 @@ class Masked:
         scores_BL: importance in (0, 1): the scores of Eq. 2, or the ranks of a fixed rule; ones if nothing is masked.
         kept_BL: bool, True at the kept positions.
         ranks_BL: what cells were ranked by, the highest first.
+        logits_BL: the scores before the sigmoid, with their gradient, where the cells are chosen by score.
+        relaxed: the choice for the backward pass, where it passes a gradient (models/mqvae/relaxed.py).
     """
 
     features_BND: Tensor
@@ -42,6 +47,8 @@ class Masked:
     scores_BL: Tensor
     kept_BL: Tensor
     ranks_BL: Tensor
+    logits_BL: Tensor | None = None
+    relaxed: Relaxed | None = None
 
 
 def num_kept(mask_ratio: float, num_positions: int) -> int:
@@ -77,7 +84,8 @@ def slots_of(kept_BL: Tensor) -> Tensor:
 class Masker(nn.Module):
     """Scores every cell and keeps the N highest (Eq. 2-4).
 
-    The scorer gets its gradient through the multiplication of Eq. 3 on kept cells, because the choice itself has none. With
+    The scorer gets its gradient through the multiplication of Eq. 3 on kept cells, because the choice itself has none unless
+    the estimator is straight_through. With
     `mask: random` only the ranking changes and the multiplication remains; a fixed rule (`models.mqvae.choosers`) has neither
     scorer nor multiplication; `none` keeps every cell, unscored.
 
@@ -87,13 +95,20 @@ class Masker(nn.Module):
         mask: adaptive (by score), random (by the caller's ranking), a fixed rule (likewise), none.
         scorer_width: hidden width of the scoring network.
         scorer_kind: mlp (the paper's) or conv (the authors' code).
+        estimator: score (the paper's) or straight_through (in training, if mask is adaptive).
     """
 
     def __init__(
-        self, dim: int, kept: int, mask: MaskKind, scorer_width: int, scorer_kind: ScorerKind = "mlp"
+        self,
+        dim: int,
+        kept: int,
+        mask: MaskKind,
+        scorer_width: int,
+        scorer_kind: ScorerKind = "mlp",
+        estimator: MaskEstimator = "score",
     ) -> None:
         super().__init__()
-        self.kept, self.mask = kept, mask
+        self.kept, self.mask, self.estimator = kept, mask, estimator
         self.to_code = nn.Linear(dim, dim)
         if mask in ("adaptive", "random"):
             # no learned gain, because the linear projection after it (to_code) includes one
@@ -116,7 +131,8 @@ class Masker(nn.Module):
                 adaptive, the exploration noise, or None.
             exploration: weight of that noise added to the scores' logits, which are divided by their standard deviation
                 within the image; 0 is exactly the paper's ranking.
-            frozen: the scores pass no gradient, neither to the scorer nor through it to the encoder.
+            frozen: the scores of Eq. 3 pass no gradient, neither to the scorer nor through it to the encoder; nor does the
+                choice.
             kept: number of cells to keep instead of N: one for all images, or int64 [B], one per image (1 … L).
 
         Raises:
@@ -127,12 +143,33 @@ class Masker(nn.Module):
         if self.mask in FIXED:
             ranks_BL = self._given(ranking_BL)
             return self._keep(z_BLD, ranks_BL, ranks_BL, kept)
-        logits_BL = self.scorer(z_BLD).squeeze(-1)
+        # whoever else teaches a frozen scorer, by `Masked.logits_BL`, must not teach the encoder
+        logits_BL = self.scorer(z_BLD.detach() if frozen else z_BLD).squeeze(-1)
         scores_BL = logits_BL.sigmoid()  # (2)
         scores_BL = scores_BL.detach() if frozen else scores_BL
         modulated_BLD = self.norm(z_BLD) * scores_BL[..., None]  # (3)
         ranks_BL = self._ranking(logits_BL.detach(), ranking_BL, exploration)
-        return self._keep(modulated_BLD, ranks_BL, scores_BL, kept)
+        masked = self._keep(modulated_BLD, ranks_BL, scores_BL, kept)
+        if self.mask == "random":
+            return masked
+        relaxed = None
+        if self.estimator == "straight_through" and self.training and not frozen:
+            relaxed = self._relaxed(logits_BL, ranking_BL, exploration, masked.kept_BL, modulated_BLD)
+        return replace(masked, logits_BL=logits_BL, relaxed=relaxed)
+
+    def _relaxed(
+        self,
+        logits_BL: Tensor,
+        ranking_BL: Tensor | None,
+        exploration: float,
+        kept_BL: Tensor,
+        cells_BLD: Tensor,
+    ) -> Relaxed:
+        """The choice for the backward pass, of cells whose scores are left alone by it."""
+        y_BL = logits_BL / _spread(logits_BL)
+        if ranking_BL is not None:
+            y_BL = y_BL + exploration * ranking_BL
+        return Relaxed(relaxed_choice(y_BL, kept_BL.sum(-1)), self.to_code(cells_BLD).detach())
 
     def _keep(
         self, cells_BLD: Tensor, ranks_BL: Tensor, scores_BL: Tensor, kept: int | Tensor | None
@@ -157,15 +194,18 @@ class Masker(nn.Module):
             return self._given(ranking_BL)
         if ranking_BL is None or exploration == 0.0:
             return logits_BL
-        # per image, because otherwise an image's cells would depend on the rest of its micro-batch
-        spread_B1 = logits_BL.std(dim=-1, keepdim=True, correction=0).clamp_min(1e-6)
-        return logits_BL / spread_B1 + exploration * ranking_BL
+        return logits_BL / _spread(logits_BL) + exploration * ranking_BL
 
     def _keep_all(self, z_BLD: Tensor) -> Masked:
         batch, length = z_BLD.shape[:2]
         positions_BN = torch.arange(length, device=z_BLD.device).expand(batch, -1)
         ones_BL = z_BLD.new_ones(batch, length)
         return Masked(self.to_code(z_BLD), positions_BN, ones_BL, ones_BL.bool(), ones_BL)
+
+
+def _spread(logits_BL: Tensor) -> Tensor:
+    """Standard deviation [B, 1], a constant; per image, because else an image's cells would depend on its micro-batch."""
+    return logits_BL.detach().std(dim=-1, keepdim=True, correction=0).clamp_min(1e-6)
 
 
 def fill_slots(features_BND: Tensor, positions_BN: Tensor, mask_code_D: Tensor, num_positions: int) -> Tensor:

@@ -18,8 +18,9 @@ from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import Decoder, Encoder
 from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.demasker import Demasker, DemaskKind
-from models.mqvae.masker import KeptKind, Masker, MaskKind, fill, fill_slots, num_kept
+from models.mqvae.masker import KeptKind, MaskEstimator, Masker, MaskKind, fill, fill_slots, num_kept
 from models.mqvae.quantizer import Quantizer, QuantizerConfig
+from models.mqvae.relaxed import Relaxed
 from models.mqvae.scorers import ScorerKind
 
 
@@ -46,6 +47,8 @@ class MQVAEConfig:
         refine: channels of a last 3×3 convolution at full resolution in the decoder; 0 has none, like VQGAN (≥ 0).
         kept: fixed (the paper: N cells per image in training) or any (1 … L, drawn for each image).
         scorer: the scoring network: mlp (the paper) or conv (the authors' code; see models/mqvae/scorers.py).
+        mask_estimator: how the scores learn: score (the paper: through the product of Eq. 3, on kept cells) or straight_through
+            (through a relaxed choice too, on all cells; see models/mqvae/relaxed.py). Only with mask adaptive.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -67,6 +70,7 @@ class MQVAEConfig:
     refine: int = 0
     kept: KeptKind = field(default="fixed", metadata=LEFT_OUT_AT_DEFAULT)
     scorer: ScorerKind = field(default="mlp", metadata=LEFT_OUT_AT_DEFAULT)
+    mask_estimator: MaskEstimator = field(default="score", metadata=LEFT_OUT_AT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.refine < 0:
@@ -100,6 +104,11 @@ class MQVAEConfig:
             raise ValueError(f"mask_ratio is {self.mask_ratio}, expected 0 ≤ mask_ratio < 1")
         if self.mask == "none" and self.mask_ratio:
             raise ValueError(f"mask_ratio is {self.mask_ratio} and mask is none; expected mask_ratio 0")
+        if self.mask_estimator != "score" and self.mask != "adaptive":
+            raise ValueError(
+                f"mask_estimator is {self.mask_estimator} and mask is {self.mask}, which learns no choice; expected "
+                "mask_estimator score, or mask adaptive"
+            )
         if self.mask == "none" and self.kept == "any":
             raise ValueError("kept is any and mask is none; expected kept fixed (all cells are kept)")
         if self.num_kept < 1:
@@ -170,6 +179,7 @@ class MQVAEOutput:
         features_BND: kept features before quantisation, from which the codebook learns.
         commitment: scalar loss of the quantiser.
         hidden_BCHW: detached input of the decoder's last convolution (for `MQVAE.last_layer_gradient`).
+        logits_BL: the scores before the sigmoid, with their gradient, where they were asked for.
     """
 
     reconstruction_BCHW: Tensor
@@ -180,6 +190,7 @@ class MQVAEOutput:
     features_BND: Tensor
     commitment: Tensor
     hidden_BCHW: Tensor
+    logits_BL: Tensor | None = None
 
 
 class MQVAE(nn.Module):
@@ -198,7 +209,12 @@ class MQVAE(nn.Module):
         )
         self.encoder = Encoder(*sizes)
         self.masker = Masker(
-            config.code_dim, config.num_kept, config.mask, config.scorer_width, config.scorer
+            config.code_dim,
+            config.num_kept,
+            config.mask,
+            config.scorer_width,
+            config.scorer,
+            config.mask_estimator,
         )
         self.quantizer = Quantizer(config.quantizer, config.num_codes, config.code_dim)
         self.mask_code_D = nn.Parameter(
@@ -222,10 +238,14 @@ class MQVAE(nn.Module):
         """Fill the grid, de-mask and decode: kept vectors and positions → image [B, 3, H, W], not clamped."""
         return self.decoder.last(self._decode_until_last(vectors_BND, positions_BN))
 
-    def _decode_until_last(self, vectors_BND: Tensor, positions_BN: Tensor) -> Tensor:
+    def _decode_until_last(
+        self, vectors_BND: Tensor, positions_BN: Tensor, relaxed: Relaxed | None = None
+    ) -> Tensor:
         length, any_number = self.config.num_positions, self.config.kept == "any"
         filled = fill_slots if any_number else fill
         grid_BLD = filled(vectors_BND, positions_BN, self.mask_code_D, length)
+        if relaxed is not None:
+            grid_BLD = relaxed.through(grid_BLD, self.mask_code_D)
         shape = len(grid_BLD), length + any_number
         kept_BL = torch.zeros(shape, dtype=torch.bool, device=grid_BLD.device)
         kept_BL = kept_BL.scatter(1, positions_BN, True)[:, :length]
@@ -256,13 +276,17 @@ class MQVAE(nn.Module):
         frozen_scores: bool = False,
         bypass_quantizer: bool = False,
         kept: int | Tensor | None = None,
+        with_logits: bool = False,
     ) -> MQVAEOutput:
-        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration, freezing and `kept`."""
+        """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration, freezing and `kept`.
+
+        Logits are in the output only `with_logits`: several workers wait for a gradient of all that is in it.
+        """
         ranking_BL = self._ranking(image_BCHW, ranking_BL)
         masked = self.masker(self.encode(image_BCHW), ranking_BL, exploration, frozen_scores, kept)
         held_BN = masked.kept_BL if isinstance(kept, Tensor) else None
         quantized = self.quantizer(masked.features_BND, bypass_quantizer, held_BN)
-        hidden_BCHW = self._decode_until_last(quantized.vectors_BND, masked.positions_BN)
+        hidden_BCHW = self._decode_until_last(quantized.vectors_BND, masked.positions_BN, masked.relaxed)
         return MQVAEOutput(
             reconstruction_BCHW=self.decoder.last(hidden_BCHW),
             scores_BL=masked.scores_BL,
@@ -272,6 +296,7 @@ class MQVAE(nn.Module):
             features_BND=masked.features_BND,
             commitment=quantized.loss,
             hidden_BCHW=hidden_BCHW.detach(),
+            logits_BL=masked.logits_BL if with_logits else None,
         )
 
     @torch.no_grad()

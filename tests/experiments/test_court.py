@@ -12,13 +12,15 @@ import yaml
 from scipy.stats import t as student
 
 from experiments.arm import ARMS
-from experiments.court import collected, judged, markdown, render, seeds_needed, verdicts
+from experiments.court import SAME_PLACES, collected, numbers_of_run, render, verdicts
+from experiments.court_page import markdown
+from experiments.verdicts import judged, seeds_needed, within
 from tests.committed import ROOT
 from workspace.errors import UserError
 
 TABLE = {
     "title": "t",
-    "against": "paper",
+    "against": ["paper"],
     "rows": [{"arm": "paper", "title": "the paper's"}, {"arm": "other", "title": "another"}],
     "margins": {"psnr": {"amount": 0.2}, "rfd": {"share": 0.1}},
 }
@@ -52,6 +54,28 @@ def test_turning_the_sides_round_turns_the_verdict() -> None:
         assert other == turned.get(one, one)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "mine", "theirs", "expected"),
+    [
+        ("better", 448, 652, "better"),
+        ("better", 64, 64, "better"),
+        ("better", 256, 64, "open"),
+        ("worse", 256, 64, "worse"),
+        ("worse", 64, 256, "open"),
+        ("equal", 448, 652, "equal"),
+        ("equal", 652, 448, "open"),
+        ("not resolved", 652, 448, "not resolved"),
+    ],
+)
+def test_within_a_budget_no_side_wins_by_what_it_spent_beyond_it(
+    verdict: str, mine: float, theirs: float, expected: str
+) -> None:
+    assert within(verdict, mine, theirs) == expected
+    turned = {"better": "worse", "worse": "better"}
+    if verdict in turned:
+        assert within(turned[verdict], theirs, mine) == turned.get(expected, expected)
+
+
 def test_the_seeds_it_asks_for_have_the_power_it_promises() -> None:
     count = seeds_needed(spread=1.0, margin=1.2)
     drawn = np.random.default_rng(0).normal(1.2, 1.0, (4000, count))
@@ -60,7 +84,9 @@ def test_the_seeds_it_asks_for_have_the_power_it_promises() -> None:
     assert 0.78 < found < 0.9 and seeds_needed(2.0, 1.2) > count
 
 
-def write_run(runs: Path, arm: str, seed: int, psnr: float, done: bool = True) -> None:
+def write_run(
+    runs: Path, arm: str, seed: int, psnr: float, done: bool = True, mask: str | None = None
+) -> None:
     numbers: dict[str, dict[str, float]] = {"reconstruct": {"psnr": psnr, "proxy_rfd": 40 - psnr}}
     if done:
         numbers["evaluate"] = {"proxy_fd": 50 - psnr}
@@ -68,11 +94,21 @@ def write_run(runs: Path, arm: str, seed: int, psnr: float, done: bool = True) -
         folder = runs / arm / str(seed) / "metrics" / stage
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "metrics.json").write_text(json.dumps(values))
+    if mask is not None:
+        model = {"mask": mask, "num_codes": 128}
+        folder = runs / arm / str(seed) / "metrics"
+        (folder / "train_mqvae").mkdir()
+        (folder / "train_mqvae" / "protocol.json").write_text(json.dumps({"settings": {"model": model}}))
+        raw = {"code_bits_per_image_raw": 448.0, "position_bits_per_image_raw": 203.6}
+        (folder / "train_stackformer").mkdir()
+        (folder / "train_stackformer" / "metrics.json").write_text(json.dumps(raw))
+        (folder / "evaluate" / "run.json").write_text(json.dumps({"origin": {"revision": "abc"}}))
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A Git repository with a commit, for the runs' origin."""
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Git repository with a commit, for the runs' origin; the working folder, so that this project's page stays as it is."""
+    monkeypatch.chdir(tmp_path)
     for words in (
         ["init", "-q"],
         ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "m"],
@@ -101,7 +137,8 @@ def test_runs_of_other_days_stay_and_a_run_made_again_replaces_its_own(repositor
     second = json.loads(out.with_suffix(".json").read_text())
     assert second["runs"]["other"]["1"] == first["runs"]["other"]["1"]
     assert second["runs"]["other"]["0"]["psnr"] == 20.5
-    assert "| another | psnr |" in out.with_suffix(".md").read_text()
+    text = out.with_suffix(".md").read_text()
+    assert "| another | 2 | 21.25 ± 1.06 |" in text.replace("– | – + – | ", "") and "Against: the paper's." in text
 
 
 def test_without_the_papers_runs_nothing_is_judged(repository: Path) -> None:
@@ -119,7 +156,7 @@ def test_one_seed_is_shown_and_not_resolved() -> None:
     }
     found = verdicts(TABLE, runs)
     assert {one.verdict for one in found} == {"not resolved"} and found[0].needed is None
-    assert "| another | psnr | **not resolved** | +8 – | 0.2 | 1 | – |" in markdown(TABLE, runs, found)
+    assert "| another | 1 | one seed: +8 | one seed: +0 |" in markdown(TABLE, runs, found, {})
     assert collected({"rows": []}, Path("nowhere"), runs) == runs
 
 
@@ -127,11 +164,39 @@ def test_the_courts_rows_are_arms_with_equal_settings_but_their_chooser() -> Non
     arms = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))["arms"]
     table = yaml.safe_load((ROOT / "experiments/court/params.yaml").read_text(encoding="utf-8"))
     names = [row["arm"] for row in table["rows"]]
-    assert names == table["trained"] and table["against"] in names and set(names) <= set(arms)
-    common = set(arms[table["against"]])
+    assert names == table["trained"] and set(table["against"]) <= set(names) <= set(arms)
+    common = set(arms[table["against"][0]])
     for name in names:
         if name.endswith("-75-f2"):
             extra = set(arms[name]) - common
-            assert len(extra) <= 1 and all(
-                one.startswith(("mqvae.model.mask=", "mqvae.exploration")) for one in extra
+            chooser = ("mqvae.model.mask=", "mqvae.model.scorer=", "mqvae.model.mask_estimator=")
+            assert all(
+                one.startswith((*chooser, "mqvae.exploration.", "mqvae.loss.distillation=")) for one in extra
             )
+
+
+def test_places_that_are_the_same_in_all_images_cost_no_bits(tmp_path: Path) -> None:
+    for mask in ("adaptive", "random", "gradient", "checkerboard"):
+        write_run(tmp_path, mask, 0, 20.0, mask=mask)
+        found = numbers_of_run(tmp_path / mask / "0")
+        assert found is not None and found["codes"] == 64 and found["commit"] == "abc"
+        assert found["bits"] == pytest.approx(448 if mask in SAME_PLACES else 651.6)
+
+
+def test_a_pair_is_judged_once_and_a_verdict_says_what_it_cost() -> None:
+    numbers = {"paper": (20.0, 64, 652), "other": (22.0, 256, 1792), "third": (21.0, 64, 448)}
+    runs: dict[str, Any] = {
+        arm: {
+            str(seed): {"psnr": psnr + 0.01 * seed, "rfd": 1.0, "codes": codes, "bits": bits, "commit": ""}
+            for seed in range(3)
+        }
+        for arm, (psnr, codes, bits) in numbers.items()
+    }
+    rows = [{"arm": arm, "title": arm} for arm in numbers]
+    table = TABLE | {"against": ["paper", "third"], "rows": rows}
+    found = {(one.arm, one.against): one for one in verdicts(table, runs) if one.column == "psnr"}
+    assert set(found) == {("other", "paper"), ("third", "paper"), ("other", "third")}
+    assert found["other", "paper"].verdict == "better" and found["other", "paper"].at_equal_codes == "open"
+    assert found["third", "paper"].at_equal_codes == found["third", "paper"].at_equal_bits == "better"
+    text = markdown(table, runs, verdicts(table, runs), {"paper": {"mqvae": 99.4, "stackformer": 5, "sample": 7}})
+    assert "**better**, with more codes: +2 ± " in text and "| paper | 99.4 | 5 | 7 |" in text

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -19,6 +18,7 @@ from models.mqvae import MQVAE, MQVAEOutput
 from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
 from models.mqvae.masker import random_ranking
 from models.mqvae.quantizer import CodebookBatch, Reduce
+from models.mqvae.relaxed import gumbel_ranking
 from models.mqvae.scorers import ScoreNorm
 from settings.mqvae import MQVAESettings
 from training.loop.ema import Ema
@@ -37,12 +37,12 @@ from training.loop.watch import (
     update_scale,
 )
 from training.mqvae.adversary import Judge, first_discriminator
+from training.mqvae.distillation import distillation
 from training.mqvae.outputs import joined
+from training.mqvae.reconstruction import Perceptual, reconstruction_terms
 from workspace.exact.optimizers import Adam
 from workspace.exact.seeds import hashed, step_seed
 
-Perceptual = Callable[[Tensor, Tensor], Tensor]
-"""Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable with respect to x̂."""
 NOTHING = Start()
 CODEBOOK = "quantizer.codebook_KD"
 PICTURED = 8
@@ -146,22 +146,29 @@ class MQVAETrainingModule:
         """Forward and backward of one micro-batch; see `training.loop.train.TrainingModule`."""
         plan, loss = self.settings.exploration, self.settings.loss
         exploration = plan.noise * anneal(step, plan.anneal_start, plan.anneal_end)
-        image_BCHW = self._images(batch.image_BCHW)
+        image_BCHW, bypass = self._images(batch.image_BCHW), step < self.settings.quantize_start
         with self._autocast():
             output = self.run(
                 image_BCHW,
                 self._ranking(batch, exploration),
                 exploration,
                 bool(plan.noise) and plan.freeze_start is not None and step >= plan.freeze_start,
-                step < self.settings.quantize_start,
+                bypass,
                 self._kept(batch.seeds),
+                bool(loss.distillation),
             )
         # take the losses' gradients at the image (a leaf): the generator then needs one backward pass instead of one per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
-        reconstruction, terms = self._reconstruction_terms(image_BCHW, leaf_BCHW)
+        reconstruction, terms = reconstruction_terms(loss, self.perceptual, image_BCHW, leaf_BCHW)
         (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
-        total = reconstruction.detach() + output.commitment.detach()
+        beside = output.commitment  # what has a gradient beside the image's
+        if loss.distillation:
+            with self._autocast():
+                taught = distillation(self.model, image_BCHW, output, batch.seeds, bypass)
+            beside = beside + loss.distillation * taught.to(beside.dtype)
+            terms["distillation"] = taught.detach()
+        total = reconstruction.detach() + beside.detach()
         adversarial_weight = loss.adversarial * ramp(step, loss.discriminator_start, loss.discriminator_ramp)
         if loss.adversarial:
             # zeros before the start, because the curves need the same columns in every row
@@ -172,7 +179,7 @@ class MQVAETrainingModule:
             gradient_BCHW = gradient_BCHW + adversarial_weight * weight * adversarial_BCHW
             terms |= adversarial_terms | {"adaptive_weight": weight}
             total = total + adversarial_weight * weight * terms["adversarial"]
-        self._backward(recovered_BCHW, share * gradient_BCHW, output.commitment, share)
+        self._backward(recovered_BCHW, share * gradient_BCHW, beside, share)
         self._codebook_batches.append(
             CodebookBatch(
                 batch.first,
@@ -187,6 +194,8 @@ class MQVAETrainingModule:
 
     def _ranking(self, batch: ImageBatch, exploration: float) -> Tensor | None:
         config = self.model.config
+        if config.mask == "adaptive" and exploration and self.settings.exploration.distribution == "gumbel":
+            return sent(gumbel_ranking(batch.seeds, config.num_positions), self.device).to(self.dtype)
         if config.mask == "random" or (config.mask == "adaptive" and exploration):
             return self._noise(batch.seeds)
         return None
@@ -201,19 +210,6 @@ class MQVAETrainingModule:
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
         return sent(random_ranking(seeds, self.model.config.num_positions), self.device).to(self.dtype)
-
-    def _reconstruction_terms(
-        self, image_BCHW: Tensor, recovered_BCHW: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of the terms that compare the two images, and the single terms."""
-        loss = self.settings.loss
-        terms = {"l1": F.l1_loss(recovered_BCHW, image_BCHW), "l2": F.mse_loss(recovered_BCHW, image_BCHW)}
-        total = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
-        if loss.perceptual:
-            assert self.perceptual is not None
-            terms["perceptual"] = self.perceptual(image_BCHW, recovered_BCHW)
-            total = total + loss.perceptual * terms["perceptual"]
-        return total, terms
 
     def _adversarial_terms(
         self, image_BCHW: Tensor, leaf_BCHW: Tensor, share: float
@@ -249,10 +245,10 @@ class MQVAETrainingModule:
         return adaptive_weight(rec_at_weight, adv_at_weight, self.settings.loss.adaptive_max)
 
     def _backward(
-        self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, commitment: Tensor, share: float
+        self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, beside: Tensor, share: float
     ) -> None:
         """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image."""
-        losses = [(recovered_BCHW, gradient_BCHW), (commitment, torch.full_like(commitment, share))]
+        losses = [(recovered_BCHW, gradient_BCHW), (beside, torch.full_like(beside, share))]
         # with frozen parts either may depend on nothing that learns
         learned = [loss for loss in losses if loss[0].requires_grad]
         if learned:

@@ -44,7 +44,7 @@ def require_learning(model: MQVAE, settings: MQVAESettings) -> None:
     """
     exploration, config = settings.exploration, settings.model
     idle = {}
-    if exploration.noise and exploration.freeze_start == 0:
+    if exploration.noise and exploration.freeze_start == 0 and not settings.loss.distillation:
         idle["masker.scorer."] = "with exploration.freeze_start 0 scores pass none"
     if config.kept == "fixed" and config.num_kept == config.num_positions:
         idle["mask_code_D"] = "all cells are kept"

@@ -1,0 +1,98 @@
+"""The court as Markdown: every chooser's numbers, its verdicts, and what it costs."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.table import cell
+from experiments.verdicts import Verdict
+
+Seeds = Sequence[Mapping[str, Any]]
+"""One arm's numbers, seed by seed."""
+NUMBERS = {
+    "codes": "{codes}",
+    "bits, of codes and places": "{code_bits} + {position_bits}",
+    "PSNR, dB": "{psnr}",
+    "rfd": "{rfd}",
+    "fd": "{fd}",
+    "nats, of codes and places": "{code_nats} + {position_nats}",
+    "AUC": "{mask_auc}",
+    "parameters": "{mqvae_parameters} + {stackformer_parameters}",
+}
+"""Head → cell, of the names of a run's numbers."""
+DIGITS = {"psnr": 2, "rfd": 2, "fd": 2, "code_nats": 1, "position_nats": 1, "mask_auc": 2}
+"""After the point, of numbers that differ by seed; the others are the arm's."""
+COSTS = {
+    "mqvae": "MQ-VAE, training",
+    "stackformer": "Stackformer, training",
+    "sample": "sampling",
+}
+
+
+def markdown(
+    table: Mapping[str, Any],
+    runs: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    found: Sequence[Verdict],
+    costs: Mapping[str, Mapping[str, float]],
+) -> str:
+    """The numbers, the verdicts against each of the table's arms in turn, and images per second of processor time."""
+    titles = {row["arm"]: row["title"] for row in table["rows"]}
+    heads = ["chooser", "seeds", *NUMBERS]
+    rows = [
+        [title, str(len(runs.get(arm, {}))), *_numbers(list(runs.get(arm, {}).values()))]
+        for arm, title in titles.items()
+    ]
+    parts = [_table(heads, rows)]
+    for against in table["against"]:
+        part = [one for one in found if one.against == against]
+        if part:
+            parts += [f"Against: {titles[against]}.\n", _against(part, list(table["margins"]), titles)]
+    if costs:
+        rows = [
+            [titles[arm], *(f"{cost[name]:.3g}" for name in COSTS)]
+            for arm, cost in costs.items()
+            if arm in titles
+        ]
+        parts.append(_table(["images per second", *COSTS.values()], rows))
+    return "\n".join(parts)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _numbers(seeds: Seeds) -> list[str]:
+    """The cells of one arm."""
+    names = {name for one in seeds for name in one}
+    shown = {name: _shown(name, [one for one in seeds if name in one]) for name in names - {"commit"}}
+    missing = {part.split("}")[0] for text in NUMBERS.values() for part in text.split("{")[1:]} - set(shown)
+    return [text.format(**shown, **dict.fromkeys(missing, "–")) for text in NUMBERS.values()]
+
+
+def _shown(name: str, seeds: Seeds) -> str:
+    values = [float(one[name]) for one in seeds]
+    if name in DIGITS:
+        return cell(values, DIGITS[name])
+    return f"{values[0] / 1e6:.2f} M" if name.endswith("_parameters") else f"{values[0]:.0f}"
+
+
+def _against(found: Sequence[Verdict], columns: Sequence[str], titles: Mapping[str, str]) -> str:
+    """A row for each arm, a column for each number that is judged."""
+    rows = []
+    for arm in dict.fromkeys(one.arm for one in found):
+        by_column = {one.column: one for one in found if one.arm == arm}
+        seeds = next(iter(by_column.values())).seeds
+        rows.append([titles[arm], str(seeds), *(_verdict(by_column[column]) for column in columns)])
+    return _table(["chooser", "seeds", *columns], rows)
+
+
+def _verdict(one: Verdict) -> str:
+    """As **better**, with more bits: +2.1 ± 0.4."""
+    if math.isinf(one.half):
+        return f"one seed: {one.mean:+.3g}"
+    prices = {"codes": one.at_equal_codes, "bits": one.at_equal_bits}
+    price = next((price for price, says in prices.items() if says == "open"), None)
+    spent = f", with {'fewer' if one.verdict == 'worse' else 'more'} {price}" if price else ""
+    more = f" ({one.needed} seeds)" if one.verdict == "not resolved" else ""
+    return f"**{one.verdict}**{spent}: {one.mean:+.3g} ± {one.half:.2g}{more}"
