@@ -90,5 +90,6 @@ def test_a_step_reports_it_and_without_it_a_frozen_scorer_never_moves() -> None:
 @pytest.mark.parametrize("change", [{"mask": "random"}, {"kept": "any"}, {"mask_ratio": 0.9375}])
 def test_without_a_scorer_or_two_cells_there_is_nothing_to_teach(change: dict[str, object]) -> None:
     settings = TAUGHT.replaced(model=dataclasses.replace(CONFIG, **change), precision="fp32")
+    here = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
     with pytest.raises(UserError, match=r"mqvae\.loss\.distillation is 1\.0 with .*expected mask adaptive"):
-        settings.check("params.yaml: mqvae", Compute())
+        settings.check("params.yaml: mqvae", here)
