@@ -57,7 +57,7 @@ def judged(differences: Sequence[float], margin: float) -> tuple[str, float, flo
 def within(verdict: str, mine: float, theirs: float) -> str:
     """What a verdict says within one budget: itself, or "open" if the side that it favours spent more.
 
-    Whoever is as good with less may leave the rest of the budget unused, so an equal result holds for the one that spent less.
+    The side that is as good with less may leave the rest unused, so an equal result holds for it.
 
     Args:
         verdict: of `judged`.

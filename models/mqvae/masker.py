@@ -85,9 +85,8 @@ class Masker(nn.Module):
     """Scores every cell and keeps the N highest (Eq. 2-4).
 
     The scorer gets its gradient through the multiplication of Eq. 3 on kept cells, because the choice itself has none unless
-    the estimator is straight_through. With
-    `mask: random` only the ranking changes and the multiplication remains; a fixed rule (`models.mqvae.choosers`) has neither
-    scorer nor multiplication; `none` keeps every cell, unscored.
+    the estimator is straight_through. With `mask: random` only the ranking changes and the multiplication remains; a fixed rule
+    (`models.mqvae.choosers`) has neither scorer nor multiplication; `none` keeps every cell, unscored.
 
     Args:
         dim: D, width of the features.
@@ -143,7 +142,7 @@ class Masker(nn.Module):
         if self.mask in FIXED:
             ranks_BL = self._given(ranking_BL)
             return self._keep(z_BLD, ranks_BL, ranks_BL, kept)
-        # whoever else teaches a frozen scorer, by `Masked.logits_BL`, must not teach the encoder
+        # a frozen scorer may still learn by `Masked.logits_BL`, and the encoder must not
         logits_BL = self.scorer(z_BLD.detach() if frozen else z_BLD).squeeze(-1)
         scores_BL = logits_BL.sigmoid()  # (2)
         scores_BL = scores_BL.detach() if frozen else scores_BL
