@@ -123,9 +123,11 @@ def _verdict(
     verdict, mean, half = judged(differences, matters)
     needed = seeds_needed(statistics.stdev(differences), matters) if len(differences) > 1 else None
     # nats are what the bits come to once the second stage codes them: no other bits are their price
-    prices = ("codes", "codes" if column == "nats" else "bits")
-    spent = [within(verdict, mine[0].get(price, 0), theirs[0].get(price, 0)) for price in prices]
-    return Verdict(*which, verdict, *spent, mean, half, matters, len(differences), needed)
+    equal_codes, equal_bits = (
+        within(verdict, mine[0].get(price, 0), theirs[0].get(price, 0))
+        for price in ("codes", "codes" if column == "nats" else "bits")
+    )
+    return Verdict(*which, verdict, equal_codes, equal_bits, mean, half, matters, len(differences), needed)
 
 
 def render(table_path: Path, runs: Path, out: Path) -> None:
@@ -136,7 +138,8 @@ def render(table_path: Path, runs: Path, out: Path) -> None:
     first = table["against"][0]
     if first not in gathered:
         raise UserError(
-            f"{runs} has no finished run of {first}, which all others are judged against: `make court` with ONLY={first} makes one"
+            f"{runs} has no finished run of {first}, which all others are judged against: `make court` with ONLY={first} "
+            "makes one"
         )
     found = verdicts(table, gathered)
     costs = read_json(paid)["costs"] if paid.is_file() else {}

@@ -11,11 +11,11 @@ Seeds = Sequence[Mapping[str, Any]]
 """One arm's numbers, seed by seed."""
 NUMBERS = {
     "codes": "{codes}",
-    "bits, of codes and places": "{code_bits} + {position_bits}",
+    "bits: codes + positions": "{code_bits} + {position_bits}",
     "PSNR, dB": "{psnr}",
     "rfd": "{rfd}",
     "fd": "{fd}",
-    "nats, of codes and places": "{code_nats} + {position_nats}",
+    "nats: codes + positions": "{code_nats} + {position_nats}",
     "AUC": "{mask_auc}",
     "parameters": "{mqvae_parameters} + {stackformer_parameters}",
 }
@@ -39,10 +39,14 @@ def markdown(
     titles = {row["arm"]: row["title"] for row in table["rows"]}
     heads = ["chooser", "seeds", *NUMBERS]
     rows = [
-        [title, str(len(runs.get(arm, {}))), *_numbers(list(runs.get(arm, {}).values()))]
+        [title, str(len(runs[arm])), *_numbers(list(runs[arm].values()))]
         for arm, title in titles.items()
+        if runs.get(arm)
     ]
     parts = [_table(heads, rows)]
+    missing = [title for arm, title in titles.items() if not runs.get(arm)]
+    if missing:
+        parts.append(f"Not run yet: {'; '.join(missing)}.\n")
     for against in table["against"]:
         part = [one for one in found if one.against == against]
         if part:

@@ -1,6 +1,6 @@
 """Draw the court: the same held-out images by several choosers, the cells that each keeps, and some of its samples.
 
-python -m experiments.court_picture --runs artifacts/court --seed 0 --out docs/pictures/court.png adaptive-75-f2 checkerboard-75-f2 vqgan
+python -m experiments.court_picture --runs artifacts/court --seed 0 --out docs/pictures/court.png adaptive-75-f2 vqgan
 """
 
 import argparse
@@ -55,7 +55,9 @@ def rows_of(runs: Sequence[Path], names: Sequence[str]) -> list[tuple[str, Pixel
     examples = [examples_of(run) for run in runs]
     keys = [[one.key for one in found] for found in examples]
     if any(found != keys[0] for found in keys):
-        raise UserError(f"the runs {', '.join(map(str, runs))} reconstructed other images; expected the same ones")
+        raise UserError(
+            f"the runs {', '.join(map(str, runs))} reconstructed other images; expected the same ones"
+        )
     inputs = np.stack([pixels(one.input) for one in examples[0]])
     rows = [("held-out images", inputs)]
     for name, found in zip(names, examples, strict=True):

@@ -1,4 +1,4 @@
-"""Verdicts on paired differences: an interval, a margin below which nothing matters, and the budget that a difference may have cost."""
+"""Verdicts on paired differences: an interval, a margin below which nothing matters, and what a difference may have cost."""
 
 import math
 import statistics

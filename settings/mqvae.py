@@ -225,7 +225,9 @@ class MQVAESettings(TrainingSettings):
     def _check_distillation(self, where: str) -> None:
         """Leaving a cell out needs a scorer to teach, and two cells at least."""
         model = self.model
-        if self.loss.distillation and (model.mask != "adaptive" or model.kept != "fixed" or model.num_kept < 2):
+        if self.loss.distillation and (
+            model.mask != "adaptive" or model.kept != "fixed" or model.num_kept < 2
+        ):
             raise UserError(
                 f"{where}.loss.distillation is {self.loss.distillation} with mask {model.mask}, kept {model.kept} and "
                 f"N = {model.num_kept}; expected mask adaptive, kept fixed and N ≥ 2, or distillation 0"

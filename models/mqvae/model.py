@@ -18,7 +18,7 @@ from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import Decoder, Encoder
 from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.demasker import Demasker, DemaskKind
-from models.mqvae.masker import KeptKind, MaskEstimator, Masker, MaskKind, fill, fill_slots, num_kept
+from models.mqvae.masker import KeptKind, Masker, MaskEstimator, MaskKind, fill, fill_slots, num_kept
 from models.mqvae.quantizer import Quantizer, QuantizerConfig
 from models.mqvae.relaxed import Relaxed
 from models.mqvae.scorers import ScorerKind

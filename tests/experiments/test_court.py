@@ -198,5 +198,7 @@ def test_a_pair_is_judged_once_and_a_verdict_says_what_it_cost() -> None:
     assert set(found) == {("other", "paper"), ("third", "paper"), ("other", "third")}
     assert found["other", "paper"].verdict == "better" and found["other", "paper"].at_equal_codes == "open"
     assert found["third", "paper"].at_equal_codes == found["third", "paper"].at_equal_bits == "better"
-    text = markdown(table, runs, verdicts(table, runs), {"paper": {"mqvae": 99.4, "stackformer": 5, "sample": 7}})
+    text = markdown(
+        table, runs, verdicts(table, runs), {"paper": {"mqvae": 99.4, "stackformer": 5, "sample": 7}}
+    )
     assert "**better**, with more codes: +2 ± " in text and "| paper | 99.4 | 5 | 7 |" in text

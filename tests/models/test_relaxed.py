@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -39,7 +40,12 @@ def test_the_kept_are_above_one_half_and_raising_all_changes_nothing(
 
 def test_the_grid_keeps_its_value_and_the_gradient_is_the_change_that_keeping_a_cell_makes() -> None:
     choice_BL = drawn(2, 5).sigmoid().requires_grad_()
-    grid_BLD, cells_BLD, mask_code_D, weight_BLD = drawn(2, 5, 3), drawn(2, 5, 3, seed=1), drawn(3), drawn(2, 5, 3)
+    grid_BLD, cells_BLD, mask_code_D, weight_BLD = (
+        drawn(2, 5, 3),
+        drawn(2, 5, 3, seed=1),
+        drawn(3),
+        drawn(2, 5, 3),
+    )
     passed_BLD = Relaxed(choice_BL, cells_BLD).through(grid_BLD, mask_code_D)
     assert torch.equal(passed_BLD, grid_BLD)
     (gradient_BL,) = torch.autograd.grad((passed_BLD * weight_BLD).sum(), choice_BL)
@@ -68,7 +74,9 @@ def test_an_mqvaes_output_is_the_papers_and_its_scorer_learns_from_dropped_cells
     (paper, of_kept), (relaxed, of_all) = gradients
     assert torch.equal(paper.reconstruction_BCHW, relaxed.reconstruction_BCHW)
     assert torch.equal(of_kept != 0, paper.kept_BL) and (of_all != 0).all()
-    order_BN = top_positions(paper.logits_BL / paper.logits_BL.std(-1, keepdim=True, correction=0) + noise_BL, TINY.num_kept)
+    order_BN = top_positions(
+        paper.logits_BL / paper.logits_BL.std(-1, keepdim=True, correction=0) + noise_BL, TINY.num_kept
+    )
     assert torch.equal(paper.positions_BN, order_BN)
 
 
@@ -91,8 +99,10 @@ def test_gumbel_noise_draws_by_softmax_and_each_row_by_its_seed() -> None:
 
 
 @pytest.mark.parametrize("mask", ["random", "checkerboard"])
-def test_what_learns_no_choice_has_no_estimator(mask: str) -> None:
-    with pytest.raises(ValueError, match=rf"mask_estimator is straight_through and mask is {mask}, .*expected"):
+def test_what_learns_no_choice_has_no_estimator(mask: Any) -> None:
+    with pytest.raises(
+        ValueError, match=rf"mask_estimator is straight_through and mask is {mask}, .*expected"
+    ):
         dataclasses.replace(TINY, mask=mask, mask_estimator="straight_through")
 
 

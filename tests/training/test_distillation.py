@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from itertools import combinations
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,9 @@ def test_worth_is_the_error_without_the_cell() -> None:
     for b, row in enumerate(places_BM.tolist()):
         for m, place in enumerate(row):
             rest = [n for n in range(tokens.codes_BN.shape[1]) if n != place]
-            without = model.decode_tokens(tokens.codes_BN[b : b + 1, rest], tokens.positions_BN[b : b + 1, rest])
+            without = model.decode_tokens(
+                tokens.codes_BN[b : b + 1, rest], tokens.positions_BN[b : b + 1, rest]
+            )
             expected = (without - image_BCHW[b : b + 1]).square().mean()
             torch.testing.assert_close(found_BM[b, m], expected)
 
@@ -47,7 +50,7 @@ def test_the_loss_is_that_of_each_pair_and_wants_the_dearer_cell_on_top() -> Non
     worth_BM = torch.tensor([[0.1, 0.4, 0.2, 0.4], [3.0, 1.0, 2.0, 0.0]], dtype=torch.float64)
     terms = [
         math.log1p(math.exp(-float((worths[a] - worths[b]).sign() * (logits[a] - logits[b]))))
-        for logits, worths in zip(logits_BM, worth_BM, strict=True)
+        for logits, worths in zip(logits_BM.detach(), worth_BM, strict=True)
         for a, b in combinations(range(4), 2)
     ]
     loss = ranking_loss(logits_BM, worth_BM)
@@ -88,7 +91,7 @@ def test_a_step_reports_it_and_without_it_a_frozen_scorer_never_moves() -> None:
 
 
 @pytest.mark.parametrize("change", [{"mask": "random"}, {"kept": "any"}, {"mask_ratio": 0.9375}])
-def test_without_a_scorer_or_two_cells_there_is_nothing_to_teach(change: dict[str, object]) -> None:
+def test_without_a_scorer_or_two_cells_there_is_nothing_to_teach(change: dict[str, Any]) -> None:
     settings = TAUGHT.replaced(model=dataclasses.replace(CONFIG, **change), precision="fp32")
     here = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
     with pytest.raises(UserError, match=r"mqvae\.loss\.distillation is 1\.0 with .*expected mask adaptive"):

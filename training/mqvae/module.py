@@ -244,9 +244,7 @@ class MQVAETrainingModule:
         )
         return adaptive_weight(rec_at_weight, adv_at_weight, self.settings.loss.adaptive_max)
 
-    def _backward(
-        self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, beside: Tensor, share: float
-    ) -> None:
+    def _backward(self, recovered_BCHW: Tensor, gradient_BCHW: Tensor, beside: Tensor, share: float) -> None:
         """One backward pass through the generator for all losses, because gradients are linear in the gradient at the image."""
         losses = [(recovered_BCHW, gradient_BCHW), (beside, torch.full_like(beside, share))]
         # with frozen parts either may depend on nothing that learns
