@@ -16,6 +16,9 @@ from workspace.errors import UserError
 LONGEST = 40
 """Longest path of this place, in characters: Ray puts sockets below it, whose paths may have at most 107."""
 PATIENCE_SECONDS = 10.0
+STARTING_SECONDS = 2.0
+"""How long to wait for the command line of a process that is being started."""
+PROCESSES = Path("/proc")
 
 
 def place() -> Path:
@@ -39,7 +42,9 @@ def place() -> Path:
 
 def sessions() -> list[Path]:
     """The folders of all sessions, dead or alive."""
-    return [path for path in place().glob("session_*") if path.is_dir() and not path.is_symlink()]
+    with suppress(FileNotFoundError):  # another run of this workspace removes the place at this moment
+        return [path for path in place().glob("session_*") if path.is_dir() and not path.is_symlink()]
+    return []
 
 
 def remove_dead(of: int | None = None) -> int:
@@ -53,15 +58,15 @@ def remove_dead(of: int | None = None) -> int:
     """
     deadline, removed = time.monotonic() + PATIENCE_SECONDS, 0
     while True:
-        commands = _command_lines()
-        dead = [path for path in sessions() if not _is_alive(path, commands, of)]
+        dead = _dead(of)
         for path in dead:
             shutil.rmtree(path, ignore_errors=True)
         removed += len(dead)
         if not [path for path in sessions() if _starter(path) == of] or time.monotonic() > deadline:
             break
         time.sleep(0.1)
-    _tidy(place())
+    with suppress(FileNotFoundError):
+        _tidy(place())
     return removed
 
 
@@ -80,11 +85,23 @@ def _starter(session: Path) -> int:
     return int(last) if last.isdecimal() else 0
 
 
-def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
-    """Whether the process that started the session is alive, or any process with its folder on the command line."""
-    if any(os.fsencode(session) in command for command in commands):
-        return True
-    starter = _starter(session)
+def _dead(of: int | None) -> list[Path]:
+    """The sessions whose starter is dead and that no command line names.
+
+    Command lines are read last: what a starter that is dead by then has started can be seen there.
+    """
+    orphans = [path for path in sessions() if not _lives(_starter(path), of)]
+    commands = _command_lines() if orphans else []
+    return [path for path in orphans if not any(_may_name(command, path) for command in commands)]
+
+
+def _may_name(command: bytes | None, session: Path) -> bool:
+    """Whether a command line has a session's folder, or cannot be read yet."""
+    return command is None or os.fsencode(session) in command
+
+
+def _lives(starter: int, ended: int | None) -> bool:
+    """Whether a process is there; the one that has just ended its session counts as gone."""
     if starter in (0, ended):
         return False
     try:
@@ -96,10 +113,29 @@ def _is_alive(session: Path, commands: list[bytes], ended: int | None) -> bool:
     return True
 
 
-def _command_lines() -> list[bytes]:
-    """The command lines of all processes that this user may read."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            found.append(path.read_bytes())
+def _command_lines() -> list[bytes | None]:
+    """The command lines of all processes that this user may read; None for one that does not show its own in time."""
+    found: list[bytes | None] = []
+    deadline = time.monotonic() + STARTING_SECONDS
+    for process in PROCESSES.glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or belongs to another user
+            found.append(_command_line(process, deadline))
     return found
+
+
+def _command_line(process: Path, deadline: float) -> bytes | None:
+    """A process's command line.
+
+    It is empty for a moment after execve, when whoever started the process runs on already: the kernel closes the old files
+    before it notes where the new words are. Such a process has a program, unlike zombies and the kernel's own, whose line
+    stays empty.
+
+    Raises:
+        OSError: the process has ended, has no program, or belongs to another user.
+    """
+    while not (line := (process / "cmdline").read_bytes()):
+        (process / "exe").readlink()
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.01)
+    return line

@@ -20,20 +20,28 @@ from pathlib import Path
 from tests.committed import ROOT
 from workspace.progress import say
 
-WATCHING = ("monotonic", "subprocess.Popen", "get_context", "import threading")
-"""What a test file has that watches what another process makes or removes."""
-
+WATCHING = ("monotonic", "subprocess.Popen", "get_context", "import threading", "playwright")
+"""What a test file has that watches what another process makes or removes, or a browser shows."""
 
 EVERYONES = {"tests.load", "tests.tiny", "tests.cpu"}
 
 
 def watching() -> list[str]:
-    """The test files that do, by themselves or by what they import of tests/."""
-    texts = {
-        module_of(path): path.read_text(encoding="utf-8") for path in sorted((ROOT / "tests").rglob("*.py"))
+    """The test files that do, by themselves, by what they import of tests/, or by a fixture of their folder."""
+    paths = sorted((ROOT / "tests").rglob("*.py"))
+    texts = {module_of(path): path.read_text(encoding="utf-8") for path in paths}
+    trees = {name: ast.parse(text) for name, text in texts.items()}
+    fixtures = {
+        name.rpartition(".")[0]: watching_fixtures(tree)
+        for name, tree in trees.items()
+        if name.endswith(".conftest")
     }
-    does = {name for name, text in texts.items() if any(word in text for word in WATCHING)} - EVERYONES
-    needs = {name: imported(text) for name, text in texts.items()}
+    does = {name for name, text in texts.items() if any(word in text for word in WATCHING)}
+    does |= {
+        name for name, tree in trees.items() if taken(tree) & fixtures.get(name.rpartition(".")[0], set())
+    }
+    does -= EVERYONES
+    needs = {name: imported(tree) for name, tree in trees.items()}
     while more := {name for name in needs if needs[name] & does} - does - EVERYONES:
         does |= more
     return sorted(
@@ -41,15 +49,29 @@ def watching() -> list[str]:
     )
 
 
+def watching_fixtures(conftest: ast.Module) -> set[str]:
+    """Functions of a conftest.py that watch, by themselves or by another that they take."""
+    made = {node.name: node for node in conftest.body if isinstance(node, ast.FunctionDef)}
+    does = {name for name, node in made.items() if any(word in ast.unparse(node) for word in WATCHING)}
+    while more := {name for name, node in made.items() if taken(node) & does} - does:
+        does |= more
+    return does
+
+
+def taken(tree: ast.AST) -> set[str]:
+    """Names of all arguments of a file's functions, fixtures among them."""
+    return {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
 def module_of(path: Path) -> str:
     """The name that a file is imported by."""
     return path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
 
 
-def imported(text: str) -> set[str]:
+def imported(tree: ast.AST) -> set[str]:
     """Modules that a file imports; `from a import b` gives a and a.b."""
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
             found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return found

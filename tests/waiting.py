@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -28,6 +28,14 @@ def until(look: Callable[[], T], seconds: float, every: float = 0.05) -> T:
         assert time.monotonic() - began < seconds * slowness(), f"not within {seconds:.0f} s: {look}"
         time.sleep(every)
     return seen
+
+
+def becomes(expected: T, look: Callable[..., T], *of: Any, seconds: float = 30, every: float = 0.05) -> None:
+    """Waits until `look(*of)` gives what is expected; fails, and says what it gives, where it does not in time (see `until`)."""
+    began = time.monotonic()
+    while (seen := look(*of)) != expected and time.monotonic() - began < seconds * slowness():
+        time.sleep(every)
+    assert seen == expected
 
 
 def slowness() -> float:

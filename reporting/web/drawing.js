@@ -39,9 +39,8 @@ const drawing = () => {
     find("draw-count").textContent = marked.size ? `${inside} of ${tokens.size || count} in ${marked.size} marked cells` : `${tokens.size} of ${cells} cells`;
     find("draw-again").disabled = busy || !inside;
   };
-  const mark = (cell, on) => {
-    if (on) marked.add(cell);
-    else marked.delete(cell);
+  const mark = (chosen, on) => {
+    chosen.forEach((cell) => (on ? marked.add(cell) : marked.delete(cell)));
     paintBoard();
   };
   const remark = (wanted) => {
@@ -59,6 +58,7 @@ const drawing = () => {
   };
   const asked = () => ({
     condition: conditionOf(), guidance: number("guidance"), code: truncation("code"), position: truncation("position"), seed: number("seed"), index: number("index"),
+    label: find("draw-class")?.selectedOptions[0].text, caption: find("draw-caption")?.value, example: Number(find("viewer")?.dataset.current),
   });
   const say = (text) => { find("draw-status").textContent = text; };
   const rest = (milliseconds = 0) => new Promise((done) => { setTimeout(done, milliseconds); });
@@ -71,13 +71,13 @@ const drawing = () => {
   };
 
   /** Draw the codes that do not stay, each shown as it comes, then the picture. */
-  const generate = async (stays, free) => {
+  const generate = async (now, stays, free) => {
     const began = performance.now(), slowly = find("draw-slowly").checked;
     let shown = began;
     tokens.clear();
     stays.forEach((code, cell) => tokens.set(cell, code));
     paintBoard();
-    for (const { code, position, fresh } of choosing(models.stackformer, stackformer, asked(), stays, free)) {
+    for (const { code, position, fresh } of choosing(models.stackformer, stackformer, now, stays, free)) {
       tokens.set(position, code);
       paintCell(position, fresh);
       if (slowly && fresh) await rest(90);
@@ -90,20 +90,22 @@ const drawing = () => {
     find("draw-time").textContent = slowly ? "" : `${((performance.now() - began) / 1000).toFixed(2)} s`;
   };
 
-  /** One task at a time; a failure is shown. */
-  const run = async (task) => {
+  /** One task at a time, with what is asked when it begins: what is typed or chosen meanwhile is for the next. A failure is shown. */
+  const run = async (task, next = 0) => {
     if (busy || !find("asking").reportValidity()) return;
     busy = true;
+    if (next) find("draw-index").value = number("index") + next;
     find("drawing").setAttribute("aria-busy", "true");
-    const controls = [...find("asking").querySelectorAll("button"), find("draw-again")];
+    const controls = [...find("drawing").querySelectorAll(".go button, .tools button")];
     controls.forEach((button) => { button.disabled = true; });
     try {
+      const now = asked();
       if (!models) {
         say("Unpacking the weights …");
         await rest();
         models = await unpackWeights(find("weights").textContent.trim(), tensors);
       }
-      await task();
+      await task(now);
     } catch (error) {
       say(`This browser could not draw: ${error.message}`);
     }
@@ -113,27 +115,26 @@ const drawing = () => {
     paintBoard();
   };
 
-  const drawAll = () => run(async () => {
+  const drawAll = (next) => run(async (now) => {
     say("Drawing …");
     marked.clear();
-    await generate(new Map(), new Set(board.keys()));
-    say(`Number ${number("index")} of seed ${number("seed")}: ${count} codes.`);
-    find("draw-shell").textContent = shellLine();
-    find("draw-file").textContent = `drawn/png/${String(number("index")).padStart(8, "0")}.png`;
+    await generate(now, new Map(), new Set(board.keys()));
+    say(`Number ${now.index} of seed ${now.seed}: ${count} codes.`);
+    find("draw-shell").textContent = shellLine(now);
+    find("draw-file").textContent = `drawn/png/${String(now.index).padStart(8, "0")}.png`;
     find("draw-command").hidden = false;
-  });
-  const drawMarked = () => run(async () => {
-    find("draw-index").value = number("index") + 1; // other numbers than those of the picture itself
+  }, next);
+  const drawMarked = () => run(async (now) => { // the next number: other ones than those of the picture itself
     say("Drawing the marked cells …");
     const stays = new Map([...tokens].filter(([cell]) => !marked.has(cell)));
-    await generate(stays, new Set(marked));
+    await generate(now, stays, new Set(marked));
     const behind = Math.max(-1, ...stays.keys()) > Math.min(...marked);
     const how = behind ? "each given what is before it, row by row" : "from the exact distribution given the rest";
-    say(`${count - stays.size} codes drawn again with number ${number("index")}, ${how}.`);
+    say(`${count - stays.size} codes drawn again with number ${now.index}, ${how}.`);
     find("draw-command").hidden = true;
-  });
-  const loadExample = () => run(async () => {
-    const index = Number(find("viewer").dataset.current), example = data.examples[index];
+  }, 1);
+  const loadExample = () => run(async ({ example: index }) => {
+    const example = data.examples[index];
     marked.clear();
     tokens.clear();
     example.kept.forEach((cell, n) => tokens.set(cell, example.codes[n]));
@@ -146,13 +147,12 @@ const drawing = () => {
   });
 
   /** The command that draws the same picture; options that are the run's own are left out. */
-  const shellLine = () => {
+  const shellLine = (now) => {
     const quoted = (text) => (/^[\w.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
     const words = ["python -m stages.sample"];
-    if (condition === "class") words.push(`--class ${quoted(find("draw-class").selectedOptions[0].text)}`);
-    if (condition === "text") words.push(`--prompt ${quoted(find("draw-caption").value)}`);
+    if (condition === "class") words.push(`--class ${quoted(now.label)}`);
+    if (condition === "text") words.push(`--prompt ${quoted(now.caption)}`);
     const set = (name, value, usual) => { if (value !== usual) words.push(`--set sample.${name}=${value}`); };
-    const now = asked();
     set("seed", now.seed, null);
     set("num_images", Math.max(16, now.index + 1), condition === "none" ? null : 16);
     if (condition !== "none") set("guidance_scale", now.guidance, settings.guidance_scale);
@@ -165,22 +165,41 @@ const drawing = () => {
 
   // what the reader does
 
-  let painting = null; // whether a drag of the mouse marks or unmarks
   const cellOf = (event) => board.indexOf(event.target.closest("button"));
-  find("board").addEventListener("pointerdown", (event) => {
-    const cell = cellOf(event);
-    if (cell < 0 || busy || event.pointerType !== "mouse") return;
-    painting = !marked.has(cell);
-    mark(cell, painting);
+  let drag = null; // of the mouse, while its button is pressed: its pointer, whether it marks or unmarks, the cell it was in last
+  let pressed = -1; // the cell that the last press of the mouse marked: the click that ends this press does not mark it back
+
+  /** Cells from one to another, the second included: a mouse is faster than the frames of a browser that is busy. */
+  const between = (from, to) => {
+    const row = Math.floor(from / side), column = from % side;
+    const down = Math.floor(to / side) - row, right = (to % side) - column;
+    const steps = Math.max(1, Math.abs(down), Math.abs(right));
+    const at = (n) => Math.round(row + (down * n) / steps) * side + Math.round(column + (right * n) / steps);
+    return Array.from({ length: steps }, (_, n) => at(n + 1));
+  };
+  document.addEventListener("pointerdown", (event) => {
+    const cell = cellOf(event), mouse = event.pointerType === "mouse" && event.button === 0;
+    pressed = mouse && !busy ? cell : -1;
+    if (pressed < 0) return;
+    drag = { pointer: event.pointerId, on: !marked.has(cell), last: cell };
+    mark([cell], drag.on);
   });
   find("board").addEventListener("pointerover", (event) => {
+    if (event.pointerId !== drag?.pointer) return;
+    if (!(event.buttons & 1)) drag = null; // it was released where this page does not hear of it
     const cell = cellOf(event);
-    if (painting !== null && cell >= 0 && !busy) mark(cell, painting);
+    if (!drag || cell < 0) return;
+    if (!busy) mark(drag.last < 0 ? [cell] : between(drag.last, cell), drag.on);
+    drag.last = cell;
   });
-  document.addEventListener("pointerup", () => setTimeout(() => { painting = null; }));
+  find("board").addEventListener("pointerleave", () => { if (drag) drag.last = -1; });
+  for (const kind of ["pointerup", "pointercancel"]) {
+    document.addEventListener(kind, (event) => { if (event.pointerId === drag?.pointer) drag = null; });
+  }
   find("board").addEventListener("click", (event) => {
-    const cell = cellOf(event);
-    if (cell >= 0 && painting === null && !busy) mark(cell, !marked.has(cell)); // keys and fingers
+    const cell = cellOf(event), done = event.detail > 0 && cell === pressed; // of a key, detail is 0
+    if (done) pressed = -1;
+    else if (cell >= 0 && !busy) mark([cell], !marked.has(cell)); // a key, a finger, a pen, assistive technology
   });
   find("board").addEventListener("focusin", (event) => {
     board[focused].tabIndex = -1;
@@ -201,10 +220,7 @@ const drawing = () => {
     event.preventDefault();
     drawAll();
   });
-  find("draw-next").addEventListener("click", () => {
-    find("draw-index").value = number("index") + 1;
-    drawAll();
-  });
+  find("draw-next").addEventListener("click", () => drawAll(1));
   find("draw-again").addEventListener("click", drawMarked);
   find("draw-load")?.addEventListener("click", loadExample);
 

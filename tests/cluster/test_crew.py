@@ -15,6 +15,7 @@ import torch
 from cluster import crew, shard_map
 from cluster.shard_map import ShardJob, Task, map_shards
 from tests.cluster.work import doubling, jobs
+from tests.waiting import slowness
 from workspace.errors import UserError
 from workspace.settings import Compute
 
@@ -49,7 +50,7 @@ def test_threads_give_the_facts_and_files_of_one_process(tmp_path: Path) -> None
 
 def test_each_thread_makes_its_function_once_and_computes_with_its_own_torch_threads(tmp_path: Path) -> None:
     made, seen = list[str](), list[int]()
-    meeting, before = threading.Barrier(2, timeout=30), torch.get_num_threads()
+    meeting, before = threading.Barrier(2, timeout=30 * slowness()), torch.get_num_threads()
 
     def make() -> Callable[[ShardJob], dict[str, Any]]:
         made.append(threading.current_thread().name)
@@ -125,7 +126,7 @@ def test_what_threads_have_not_begun_in_time_is_left_to_ray(
 
 
 def test_a_fan_out_that_is_stopped_leaves_no_thread_behind(tmp_path: Path) -> None:
-    begun, cleaned = threading.Barrier(3, timeout=30), list[str]()
+    begun, cleaned = threading.Barrier(3, timeout=30 * slowness()), list[str]()
 
     class Endless:
         def prepare(self) -> str:

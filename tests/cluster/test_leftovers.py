@@ -62,6 +62,56 @@ def test_a_session_that_a_process_works_in_stays_though_its_starter_is_dead() ->
     assert remove_dead() == 1
 
 
+def process(folder: Path, line: bytes, program: bool) -> Path:
+    """A process as /proc shows it; its command line."""
+    folder.mkdir(parents=True)
+    (folder / "cmdline").write_bytes(line)
+    if program:
+        (folder / "exe").symlink_to(sys.executable)
+    return folder / "cmdline"
+
+
+def test_a_process_that_is_being_started_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command line is empty between two moments of execve, of which the first already lets its starter run on."""
+    folder = session(ended())
+    line = process(tmp_path / "proc" / "7", b"", program=True)
+    monkeypatch.setattr(leftovers, "PROCESSES", tmp_path / "proc")
+    monkeypatch.setattr(leftovers.time, "sleep", lambda _: line.write_bytes(b"raylet\0" + os.fsencode(folder)))
+    assert remove_dead() == 0 and folder.exists()
+    line.write_bytes(b"another\0")
+    assert remove_dead() == 1
+
+
+def test_nothing_goes_while_a_process_does_not_say_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = session(ended())
+    process(tmp_path / "proc" / "7", b"", program=True)
+    monkeypatch.setattr(leftovers, "PROCESSES", tmp_path / "proc")
+    monkeypatch.setattr(leftovers, "STARTING_SECONDS", 0.05)
+    assert remove_dead() == 0 and folder.exists()
+    (tmp_path / "proc" / "7" / "exe").unlink()  # a zombie, or one of the kernel's own
+    assert remove_dead() == 1
+
+
+def test_a_session_whose_starter_ends_while_command_lines_are_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ray start` ends by itself, and its processes work on: they were not there yet when the first lines were read."""
+    starter = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    folder, read = session(starter.pid), leftovers._command_lines
+
+    def read_and_end() -> list[bytes | None]:
+        lines = read()
+        starter.kill()
+        starter.wait()
+        return lines
+
+    monkeypatch.setattr(leftovers, "_command_lines", read_and_end)
+    session(ended())  # so that the lines are read
+    assert remove_dead() == 1 and sessions() == [folder]
+    monkeypatch.setattr(leftovers, "_command_lines", read)
+    assert remove_dead() == 1
+
+
 def test_ones_own_session_goes_once_it_is_shut_down() -> None:
     folder = session(os.getpid())
     assert remove_dead() == 0 and folder.exists()

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.field.table import Field, Row
 from tests.hostile.results import ROOT
-from tests.waiting import until
+from tests.waiting import slowness, until
 
 AREA = "The dashboard and its runs"
 PARAMS = "sample:\n  guidance_scale: 3.0   # 1 is unguided\n  seed: 0\n"
@@ -22,7 +22,7 @@ def command(folder: Path, module: str, *arguments: str, **env: str) -> str:
     """What a command of the project says in a folder, and its exit status; its port by name."""
     done = subprocess.run(
         [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, timeout=120 * slowness(), check=False,
     )  # fmt: skip
     return f"{done.stdout}{done.stderr.strip()} (exit {done.returncode})".replace(str(folder), "WORKSPACE")
 

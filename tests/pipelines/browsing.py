@@ -108,9 +108,9 @@ def links_of(page: Any, ui: str, starts: Sequence[str]) -> tuple[set[str], set[s
     visited: set[str] = set()
     while waiting:
         page.goto(ui + waiting.pop(0), wait_until="load")
-        page.wait_for_timeout(1500)
+        links = settled(page)
         visited.add(page.url.removeprefix(ui).partition("?")[0])
-        for written, address in page.eval_on_selector_all("a[href]", FOUND):
+        for written, address in links:
             path = address.removeprefix(ui)
             kind = ONE_OF_MANY.sub("…", path.partition("?")[0])
             if path != address and kind not in kinds and not kind.startswith("/workspace/"):
@@ -120,6 +120,17 @@ def links_of(page: Any, ui: str, starts: Sequence[str]) -> tuple[set[str], set[s
                 clicked.add(address)
                 click(page, written, address)
     return clicked, visited
+
+
+def settled(page: Any) -> list[list[str]]:
+    """A page's links, as written and as addresses, once the server has answered what it asked and two looks find the same."""
+    page.locator("a[href]").first.wait_for(state="attached")
+    page.wait_for_load_state("networkidle")
+    links: list[list[str]] = []
+    while (found := page.eval_on_selector_all("a[href]", FOUND)) != links:
+        links = found
+        page.wait_for_timeout(500)
+    return links
 
 
 def click(page: Any, written: str, address: str) -> None:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -109,6 +109,24 @@ class Dashboard:
                 and any("stages." in word or "dvc" in word for word in words)
             ):
                 found.append(process)
+        return found
+
+    def family(self, *words: str) -> list[Any]:
+        """The dashboard's living processes, itself among them, or those with these words on their command line."""
+        head = psutil.Process(self.process.pid)
+        found = []
+        for process in [head, *head.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                if set(words) <= set(process.cmdline()):
+                    found.append(process)
+        return found
+
+    def connections(self) -> list[Any]:
+        """What these processes have open on the network."""
+        found = []
+        for process in self.family():
+            with suppress(psutil.NoSuchProcess):
+                found += process.net_connections(kind="inet")
         return found
 
     def set_state(self, flow_run: UUID, **state: Any) -> None:

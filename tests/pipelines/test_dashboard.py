@@ -22,7 +22,7 @@ from tests.pipelines.browsing import links_of, recorded_browser
 from tests.pipelines.running_dashboard import DEPLOYMENTS, ELSEWHERE, LOOKS, Dashboard, newest_checkpoint
 from tests.prefect_home import DATABASE, copy_of_the_database
 from tests.tiny import copy_of, finished_repository, run
-from tests.waiting import until
+from tests.waiting import becomes, until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -66,18 +66,13 @@ def finished(dashboard: Dashboard) -> UUID:
 def test_every_stage_of_a_run_has_a_state_and_the_fresh_ones_are_cached(
     dashboard: Dashboard, finished: UUID
 ) -> None:
-    deadline = time.monotonic() + 60
     expected = {name: "Completed" if name in AFTER_SAMPLE else "Cached" for name in STAGES}
-    while (found := dashboard.tasks(finished)) != expected:
-        assert time.monotonic() < deadline, found
-        time.sleep(LOOKS)
+    becomes(expected, dashboard.tasks, finished, seconds=60, every=LOOKS)
 
 
 def test_a_stages_output_is_in_the_runs_log_and_whole_in_a_file(dashboard: Dashboard, finished: UUID) -> None:
-    name, deadline = dashboard.client.read_flow_run(finished).name, time.monotonic() + 60
-    while "[report] → artifacts/report" not in dashboard.logs(finished):
-        assert time.monotonic() < deadline, dashboard.logs(finished)
-        time.sleep(LOOKS)
+    name = dashboard.client.read_flow_run(finished).name
+    until(lambda: "[report] → artifacts/report" in dashboard.logs(finished), 60, every=LOOKS)
     assert "dvc repro --single-item sample" in dashboard.logs(finished)
     files = {path.stem: path.read_text() for path in (dashboard.root / ".runs/logs" / name).glob("*.log")}
     assert files.keys() == AFTER_SAMPLE and "[sample] → artifacts/samples" in files["sample"]
@@ -137,8 +132,8 @@ def test_a_browser_finds_what_a_run_left_and_no_link_of_any_page_leaves_the_mach
         page.get_by_text("Task Runs", exact=True).first.click()
         for name in STAGES:
             page.get_by_text(name, exact=True).first.wait_for()
-        words = page.inner_text("body")
-        assert words.count("Cached") >= len(STAGES - AFTER_SAMPLE) and words.count("Completed") >= 3
+        until(lambda: page.inner_text("body").count("Cached") >= len(STAGES - AFTER_SAMPLE), 60)
+        until(lambda: page.inner_text("body").count("Completed") >= len(AFTER_SAMPLE), 60)
         page.screenshot(path=pictures / "dashboard_run.png")
         page.get_by_text("Artifacts", exact=True).first.click()
         page.get_by_text("reproduce-samples-grid").first.click()
@@ -168,18 +163,10 @@ def test_a_browser_finds_what_a_run_left_and_no_link_of_any_page_leaves_the_mach
 
 
 def test_the_servers_processes_talk_to_this_machine_alone(dashboard: Dashboard, finished: UUID) -> None:
-    family = psutil.Process(dashboard.process.pid)
-    ends = {
-        connection.raddr.ip
-        for process in [family, *family.children(recursive=True)]
-        for connection in process.net_connections(kind="inet")
-        if connection.raddr
-    }
+    connections = dashboard.connections()
+    ends = {connection.raddr.ip for connection in connections if connection.raddr}
     listening = {
-        connection.laddr.ip
-        for process in [family, *family.children(recursive=True)]
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
+        connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN
     }
     assert ends <= {"127.0.0.1"} and listening == {"127.0.0.1"}
 
@@ -243,12 +230,7 @@ def test_a_training_continues_after_its_worker_and_then_the_dashboard_were_kille
     training = dashboard.start(**TRAINED)
     dashboard.wait_for_progress(training, 2)
     reached = newest_checkpoint(dashboard.root)
-    worker = next(
-        process
-        for process in psutil.Process(dashboard.process.pid).children(recursive=True)
-        if {"worker", "start"} <= set(process.cmdline())
-    )
-    worker.kill()
+    until(lambda: dashboard.family("worker", "start"), 60)[0].kill()
     told = "Crashed: The worker that had this run died"  # a run that is being ended may have said so itself before
     until(lambda: dashboard.wait(training, seconds=240).startswith(told), 60)
     assert not dashboard.stage_processes()

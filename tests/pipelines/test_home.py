@@ -12,13 +12,14 @@ import pytest
 
 from pipelines.home import LOCK, STATE, dashboard, environment, lock, locked
 from tests.committed import ROOT
+from tests.waiting import slowness
 
 
 def command(folder: Path, module: str, *arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
     """A command of this project, in a folder."""
     return subprocess.run(
         [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, timeout=120 * slowness(), check=False,
     )  # fmt: skip
 
 

@@ -132,7 +132,8 @@ with lock(Path() / WORKSPACE) as file, overridden(Path(), ["deep.value=7"]):
     if sys.argv[1] == "stage":
         os.set_inheritable(file.fileno(), True)
         if os.fork() == 0:  # a stage's guard, which has the lock too
-            time.sleep(float(sys.argv[2]))
+            while not Path("over").exists():
+                time.sleep(0.02)
             os._exit(0)
     Path("started").touch()
     time.sleep(600)
@@ -153,10 +154,11 @@ def killed_run(project: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 
 def test_a_killed_runs_settings_are_taken_back_by_its_keeper_once_its_stage_is_gone(project: Path) -> None:
     before = (project / "params.yaml").read_text()
-    killed_run(project, "stage", "1.5")
+    killed_run(project, "stage")
     assert restore(project) == [] and "{value: 7}" in (project / "params.yaml").read_text(), (
         "its stage still reads them"
     )
+    (project / "over").touch()
     until(lambda: (project / "params.yaml").read_text() == before, 60)
     until(lambda: not (project / JOURNAL).exists(), 60)
 

@@ -192,7 +192,7 @@ def test_a_run_of_a_shell_that_is_deleted_ends_too_with_its_stage_and_its_settin
     with get_client(sync_client=True) as client:
         running = [one for one in client.read_flow_runs(limit=200) if one.state_type == StateType.RUNNING]
         client.delete_flow_run(max(running, key=lambda one: one.start_time).id)
-        told = flow.communicate(timeout=240)[1]
+        told = flow.communicate(timeout=240 * slowness())[1]
         assert (
             flow.returncode == 1
             and "in the dashboard, so its stages were ended" in told.rpartition("the run is ")[2]
@@ -210,7 +210,11 @@ def pid_in(path: Path, process: "subprocess.Popen[Any]") -> int:
 
 def runs(pid: int) -> bool:
     """Whether a process runs; one that ended and waits to be collected does not."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        status: str = psutil.Process(pid).status()
+    except psutil.NoSuchProcess:
+        return False
+    return status != psutil.STATUS_ZOMBIE
 
 
 def wait_until_ended(pid: int, seconds: float = 20) -> None:

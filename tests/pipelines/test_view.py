@@ -14,6 +14,7 @@ from pipelines.view import VIEW, run, tables_in_view
 from tests.committed import ROOT
 from tests.tiny import run as run_in
 from tests.typed import typed
+from tests.waiting import slowness
 
 TABLE = """\
 stages:
@@ -77,7 +78,7 @@ def test_nobody_closes_the_view_on_another_however_they_meet(workspace: Path) ->
     for process in several:
         process.start()
     for process in several:
-        process.join(60)
+        process.join(60 * slowness())
     assert [process.exitcode for process in several] == [0] * 4 and not (workspace / VIEW).exists()
 
 

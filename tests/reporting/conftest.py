@@ -12,6 +12,8 @@ from reporting.page import Sources, read_report
 from reporting.web.rendering import render
 from tests.reporting.artifacts import Made, make_sources, protocol
 
+PATIENCE = 300_000
+"""Milliseconds within which the browser must do a thing: a bound for a browser that hangs, not for one that is slow."""
 HOSTILE = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</script><b>'&amp;{{ 7*7 }}")
 
 
@@ -86,6 +88,18 @@ def browser() -> Iterator[object]:
         opened.close()
 
 
+@pytest.fixture(scope="module")
+def tab(browser, page, tmp_path_factory):
+    """The page, open, for tests that leave it as it was."""
+    path = tmp_path_factory.mktemp("page") / "index.html"
+    path.write_text(page, encoding="utf-8")
+    opened = browser.new_page(reduced_motion="reduce")
+    opened.set_default_timeout(PATIENCE)
+    opened.goto(path.as_uri())
+    yield opened
+    opened.close()
+
+
 def note_request(asked: str, page: str, requests: list[str]) -> None:
     """Keep what goes beyond the page itself and the pictures in it."""
     if not asked.startswith(("data:", page)):
@@ -94,12 +108,19 @@ def note_request(asked: str, page: str, requests: list[str]) -> None:
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Opens a page in the browser; gives it with what it logs and asks of the network, as long as it is open."""
+    """Opens a page in the browser; gives it with what it logs and asks of the network, as long as it is open.
+
+    Nothing moves by itself: a test would point at where a thing was. `script` runs before the page's own.
+    """
     opened = []
 
-    def open_page(text, scheme="light", width=1280):
+    def open_page(text, scheme="light", width=1280, script=""):
         (tmp_path / "index.html").write_text(text, encoding="utf-8")
-        context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        context = browser.new_context(
+            viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script(script)
         opened.append(context)
         tab, complaints, requests = context.new_page(), [], []
         tab.on("console", lambda message: complaints.append(message.text))

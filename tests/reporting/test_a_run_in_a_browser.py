@@ -7,6 +7,7 @@ import pytest
 
 from reporting.web.rendering import MOST_BYTES
 from tests.tiny import finished_repository
+from tests.waiting import becomes, until
 
 pytest.importorskip("dvc", reason="DVC is not installed")
 
@@ -34,14 +35,13 @@ def test_a_real_page_is_used_from_end_to_end_without_a_fault(text, show, scheme,
     first, kept, made = pixels(tab, "input"), pixels(tab, "kept"), pixels(tab, "reconstruction")
     tab.locator("#share").focus()
     tab.keyboard.press("Home")
-    assert pixels(tab, "kept") != kept
-    assert pixels(tab, "reconstruction") != made
+    until(lambda: pixels(tab, "kept") != kept and pixels(tab, "reconstruction") != made, 30)
     tab.locator("#reset").click()
-    assert (pixels(tab, "kept"), pixels(tab, "reconstruction")) == (kept, made)
+    becomes((kept, made), lambda: (pixels(tab, "kept"), pixels(tab, "reconstruction")))
     tab.locator("#next").click()
-    assert pixels(tab, "input") != first
+    until(lambda: pixels(tab, "input") != first, 30)
     tab.keyboard.press("ArrowLeft")
-    assert pixels(tab, "input") == first
+    becomes(first, pixels, tab, "input")
     tab.locator("#wall button").nth(1).click()
     name = tab.locator("#chosen-name").text_content()
     assert tab.locator("#near img").count() == 4

@@ -15,7 +15,9 @@ from reporting.page import read_report
 from reporting.web.rendering import render
 from shards.images.pixels import to_uint8
 from shards.text import TextTokenizer
+from tests.reporting.board import cells_of, drawn, marked_on, picture
 from tests.reporting.tiny_models import CODES, DECODER, GRID, KEPT, NETWORK, lively
+from tests.waiting import becomes, until
 from workspace.exact.manifest import read_json
 from workspace.exact.seeds import sample_seed
 
@@ -28,17 +30,6 @@ DRAWN = """async ([text, tensors, config, asked, stays, free]) => {
 DECODED = """async ([text, tensors, config, codes, positions]) => {
     const models = await unpackWeights(text, tensors);
     return Array.from(decodePicture(models.mqvae, config, codes, positions).data); }"""
-
-
-@pytest.fixture(scope="module")
-def tab(browser, page, tmp_path_factory):
-    """The page, open, for tests that only call its functions."""
-    path = tmp_path_factory.mktemp("drawing") / "index.html"
-    path.write_text(page, encoding="utf-8")
-    opened = browser.new_page()
-    opened.goto(path.as_uri())
-    yield opened
-    opened.close()
 
 
 @pytest.mark.parametrize(("seed", "index"), [(0, 0), (3, 16), (2**53 - 1, 10**9)])
@@ -193,33 +184,13 @@ def test_the_page_paints_what_the_decoder_paints(tab, tmp_path, name):
     assert (found[..., 3] == 255).all()
 
 
-def cells_of(tab):
-    """Cell → code on the board."""
-    texts = tab.locator("#board button").all_text_contents()
-    return {cell: int(text) for cell, text in enumerate(texts) if text}
-
-
-def drawn(tab, button="#draw-go"):
-    """Press a button, and wait until the page is done: what is on the board then."""
-    tab.locator(button).click()
-    tab.locator("#drawing[aria-busy=false]").wait_for()
-    assert not tab.locator("#draw-status").text_content().startswith("This browser could not")
-    return cells_of(tab)
-
-
-def pixels(tab):
-    """The picture."""
-    canvas = "document.getElementById('draw-picture')"
-    return tab.evaluate(f"{canvas}.getContext('2d').getImageData(0, 0, 32, 32).data.join()")
-
-
 def test_a_picture_is_drawn_by_its_controls_and_changed_cell_by_cell(page, made, show):
     tab, complaints, asked = show(page)
     assert cells_of(tab) == {} and tab.locator("#draw-again").is_disabled()
     tab.locator("#draw-class").select_option("square")
     tab.locator("#draw-seed").fill("7")
     tab.locator("#draw-index").fill("4")
-    first, shown = drawn(tab), pixels(tab)
+    first, shown = drawn(tab), picture(tab)
     model = Stackformer.from_pretrained(made.sources.stackformer).double()
     settings = SamplingSettings(2.0, Truncation(1.0, 0, 0.9), Truncation(1.0, 0, 0.9))
     tokens = sample(model, torch.tensor([[1]]), [sample_seed(7, 0, 4, "sample")], settings)
@@ -240,7 +211,7 @@ def test_a_picture_is_drawn_by_its_controls_and_changed_cell_by_cell(page, made,
     second = drawn(tab, "#draw-again")
     upper = {cell: code for cell, code in first.items() if cell < CELLS // 2}
     assert {cell: code for cell, code in second.items() if cell < CELLS // 2} == upper
-    assert second != first and len(second) == KEPT and pixels(tab) != shown
+    assert second != first and len(second) == KEPT and picture(tab) != shown
     assert "from the exact distribution given the rest" in tab.locator("#draw-status").text_content()
     assert tab.locator("#draw-command").is_hidden()
     assert tab.locator("#which").text_content().startswith("1 / 6")  # the arrows were the board's
@@ -250,10 +221,8 @@ def test_a_picture_is_drawn_by_its_controls_and_changed_cell_by_cell(page, made,
 def test_a_held_out_image_is_loaded_and_a_box_of_it_drawn_again(page, show):
     tab, complaints, _ = show(page, scheme="dark", width=390)
     tab.locator("#next").click()
-    tab.locator("#draw-load").click()
-    tab.locator("#drawing[aria-busy=false]").wait_for()
+    loaded = drawn(tab, "#draw-load")
     example = tab.evaluate("data.examples[1]")
-    loaded = cells_of(tab)
     assert loaded == dict(zip(example["kept"], example["codes"], strict=True))
     assert tab.locator("#draw-class option:checked").text_content() == example["label"]
     cells = tab.locator("#board button")
@@ -263,11 +232,7 @@ def test_a_held_out_image_is_loaded_and_a_box_of_it_drawn_again(page, show):
     tab.mouse.down()
     tab.mouse.move(boxes[1]["x"] + 5, boxes[1]["y"] + 5, steps=6)
     tab.mouse.up()
-    marked = set(
-        tab.evaluate(
-            "[...document.querySelectorAll('#board button')].flatMap((one, i) => one.ariaPressed === 'true' ? [i] : [])"
-        )
-    )
+    marked = marked_on(tab)
     assert marked == {27, 28, 29}
     tab.mouse.move(0, 0)
     if marked & loaded.keys():
@@ -276,9 +241,9 @@ def test_a_held_out_image_is_loaded_and_a_box_of_it_drawn_again(page, show):
         assert {cell: code for cell, code in again.items() if cell not in marked} == outside
         assert len(again) == len(loaded)
     assert tab.locator("nav a[href='#draw']").is_visible()  # also on a phone
-    tab.evaluate("document.documentElement.style.scrollBehavior = 'auto'")  # no animation to wait for
     tab.locator("nav a[href='#draw']").click()
-    assert tab.locator("#draw-title").bounding_box()["y"] > tab.locator(".summary").bounding_box()["height"]
+    title, summary = tab.locator("#draw-title"), tab.locator(".summary")
+    until(lambda: summary.bounding_box()["height"] < title.bounding_box()["y"] < 800, 30)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert complaints == []
 
@@ -286,8 +251,12 @@ def test_a_held_out_image_is_loaded_and_a_box_of_it_drawn_again(page, show):
 def test_a_control_out_of_range_draws_nothing(page, show):
     tab, complaints, _ = show(page)
     tab.locator("#draw-code-top_p").fill("1.5")
-    tab.locator("#draw-go").click()
-    assert cells_of(tab) == {}
+    for button in ("#draw-go", "#draw-next"):
+        tab.locator("#draw-seed").focus()
+        tab.locator(button).click()
+        becomes("draw-code-top_p", tab.evaluate, "document.activeElement.id")
+        assert cells_of(tab) == {} and tab.locator("#draw-status").text_content() == "Choose draw."
+        assert tab.locator("#draw-index").input_value() == "0"
     tab.locator("#draw-code-top_p").fill("0.5")
     assert len(drawn(tab)) == KEPT
     assert complaints == []

@@ -15,6 +15,7 @@ import yaml
 
 from tests.tiny import BIN, copy_of, environment, finished_repository, run
 from tests.typed import typed
+from tests.waiting import matching, slowness, until
 from workspace.outputs import folder_hash
 from workspace.settings import STAGES
 
@@ -116,7 +117,7 @@ def test_a_training_that_is_stopped_leaves_the_artifact_of_before(
             ["pgrep", "-f", "-g", str(process.pid), "stages.train_stackformer"], capture_output=True, text=True, check=True
         ).stdout)[-1])  # fmt: skip
         os.kill(pid, number)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=120 * slowness())
         assert process.returncode and "restored as it was before DVC removed it" in said, said
         assert content(repository) == before and curves.is_file()
     finally:
@@ -125,13 +126,13 @@ def test_a_training_that_is_stopped_leaves_the_artifact_of_before(
 
 def wait_for(repository: Path, process: "subprocess.Popen[str]") -> Path:
     """Until the training has made a step."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        for path in (repository / ".runs" / "train_stackformer").glob("*/progress.json"):
-            if not (path.parent / "done.json").is_file():
-                return path
-        time.sleep(0.1)
-    raise AssertionError(process.communicate()[0])
+    folder = repository / ".runs" / "train_stackformer"
+
+    def begun() -> list[Path]:
+        assert process.poll() is None, process.communicate()[0]
+        return [path for path in matching(folder, "*/progress.json") if not (path.parent / "done.json").is_file()]
+
+    return until(begun, 120)[0]
 
 
 def test_nothing_is_put_back_that_dvc_does_not_know(repository: Path) -> None:
