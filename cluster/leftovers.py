@@ -88,7 +88,7 @@ def _starter(session: Path) -> int:
 def _dead(of: int | None) -> list[Path]:
     """The sessions whose starter is dead and that no command line names.
 
-    Command lines are read last: what a starter that is dead by then has started can be seen there.
+    Command lines are read last: all processes of a starter that was dead before are among them.
     """
     orphans = [path for path in sessions() if not _lives(_starter(path), of)]
     commands = _command_lines() if orphans else []
@@ -101,7 +101,7 @@ def _may_name(command: bytes | None, session: Path) -> bool:
 
 
 def _lives(starter: int, ended: int | None) -> bool:
-    """Whether a process is there; the one that has just ended its session counts as gone."""
+    """Whether a process is alive; the one that has just ended its session counts as dead."""
     if starter in (0, ended):
         return False
     try:
@@ -114,7 +114,7 @@ def _lives(starter: int, ended: int | None) -> bool:
 
 
 def _command_lines() -> list[bytes | None]:
-    """The command lines of all processes that this user may read; None for one that does not show its own in time."""
+    """The command lines of all processes that this user may read; None for one that is still being started."""
     found: list[bytes | None] = []
     deadline = time.monotonic() + STARTING_SECONDS
     for process in PROCESSES.glob("[0-9]*"):
@@ -124,14 +124,13 @@ def _command_lines() -> list[bytes | None]:
 
 
 def _command_line(process: Path, deadline: float) -> bytes | None:
-    """A process's command line.
+    """A process's command line; None if it is still empty at the deadline.
 
-    It is empty for a moment after execve, when whoever started the process runs on already: the kernel closes the old files
-    before it notes where the new words are. Such a process has a program, unlike zombies and the kernel's own, whose line
-    stays empty.
+    It is empty for a moment within execve, when its parent already continues: Linux closes inherited files before it records
+    the new arguments. Such a process has an executable. Zombies and kernel threads, whose line stays empty, have none.
 
     Raises:
-        OSError: the process has ended, has no program, or belongs to another user.
+        OSError: the process has ended, has no executable, or belongs to another user.
     """
     while not (line := (process / "cmdline").read_bytes()):
         (process / "exe").readlink()

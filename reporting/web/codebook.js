@@ -52,5 +52,5 @@ const codebook = () => {
     event.preventDefault();
     show(current + step);
   });
-  if (dots.length) Promise.all(pictures.map((image) => image.decode())).then(() => show(current)); // the reader may have chosen one meanwhile
+  if (dots.length) Promise.all(pictures.map((image) => image.decode())).then(() => show(current)); // which the reader may have chosen meanwhile
 };

@@ -90,7 +90,7 @@ const drawing = () => {
     find("draw-time").textContent = slowly ? "" : `${((performance.now() - began) / 1000).toFixed(2)} s`;
   };
 
-  /** One task at a time, with what is asked when it begins: what is typed or chosen meanwhile is for the next. A failure is shown. */
+  /** One task at a time, with the settings at its start: what is typed or chosen meanwhile is for the next. A failure is shown. */
   const run = async (task, next = 0) => {
     if (busy || !find("asking").reportValidity()) return;
     busy = true;
@@ -124,7 +124,7 @@ const drawing = () => {
     find("draw-file").textContent = `drawn/png/${String(now.index).padStart(8, "0")}.png`;
     find("draw-command").hidden = false;
   }, next);
-  const drawMarked = () => run(async (now) => { // the next number: other ones than those of the picture itself
+  const drawMarked = () => run(async (now) => { // with the next number, so that codes differ from the picture's own
     say("Drawing the marked cells …");
     const stays = new Map([...tokens].filter(([cell]) => !marked.has(cell)));
     await generate(now, stays, new Set(marked));
@@ -166,10 +166,10 @@ const drawing = () => {
   // what the reader does
 
   const cellOf = (event) => board.indexOf(event.target.closest("button"));
-  let drag = null; // of the mouse, while its button is pressed: its pointer, whether it marks or unmarks, the cell it was in last
-  let pressed = -1; // the cell that the last press of the mouse marked: the click that ends this press does not mark it back
+  let drag = null; // a drag of the mouse: its pointer, whether it marks or unmarks, its last cell
+  let pressed = -1; // the cell that the mouse's last press marked: the click that ends this press must not mark it again
 
-  /** Cells from one to another, the second included: a mouse is faster than the frames of a browser that is busy. */
+  /** Cells on the straight line from one to another, the last included: a busy browser reports only some places of a fast mouse. */
   const between = (from, to) => {
     const row = Math.floor(from / side), column = from % side;
     const down = Math.floor(to / side) - row, right = (to % side) - column;
@@ -186,7 +186,7 @@ const drawing = () => {
   });
   find("board").addEventListener("pointerover", (event) => {
     if (event.pointerId !== drag?.pointer) return;
-    if (!(event.buttons & 1)) drag = null; // it was released where this page does not hear of it
+    if (!(event.buttons & 1)) drag = null; // released outside the window
     const cell = cellOf(event);
     if (!drag || cell < 0) return;
     if (!busy) mark(drag.last < 0 ? [cell] : between(drag.last, cell), drag.on);
@@ -197,7 +197,7 @@ const drawing = () => {
     document.addEventListener(kind, (event) => { if (event.pointerId === drag?.pointer) drag = null; });
   }
   find("board").addEventListener("click", (event) => {
-    const cell = cellOf(event), done = event.detail > 0 && cell === pressed; // of a key, detail is 0
+    const cell = cellOf(event), done = event.detail > 0 && cell === pressed; // a key's detail is 0
     if (done) pressed = -1;
     else if (cell >= 0 && !busy) mark([cell], !marked.has(cell)); // a key, a finger, a pen, assistive technology
   });

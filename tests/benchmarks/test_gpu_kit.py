@@ -19,6 +19,7 @@ from benchmarks.gpu.bundle import MOST_BYTES, bundle
 from benchmarks.gpu.notes import Notes, keep_json
 from benchmarks.gpu.pack import MIB, Images, pack, size_of
 from benchmarks.gpu.watching import AGAIN, Kit, Phase
+from tests.waiting import slowness, until
 from workspace.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.gpu import science
 from benchmarks.gpu.phase import Place
 from benchmarks.gpu.stages import Ended, Program, side_by_side
+from tests.waiting import slowness
 
 PLAIN = {"psnr": 20.0, "codebook_usage": 1.0}
 
@@ -29,15 +30,15 @@ def test_programs_run_side_by_side_in_order_and_are_ended_at_the_deadline(tmp_pa
     texts = {
         "well": "print('fine')",
         "badly": "raise SystemExit('no')",
-        "late": "import time; time.sleep(60)",
+        "late": "import time; time.sleep(600)",
         "never": "",
     }
     told: dict[str, Ended] = {}
-    began = time.time()
+    began, slow = time.time(), slowness()
     programs = [python(name, text) for name, text in texts.items() if name != "never"]
     programs += [python("late too", texts["late"]), python("never", "")]
-    found = side_by_side(programs, place_of(tmp_path), 2, began + 5, told.__setitem__)
-    assert time.time() - began < 15 and found == told
+    found = side_by_side(programs, place_of(tmp_path), 2, began + 5 * slow, told.__setitem__)
+    assert time.time() - began < 15 * slow and found == told
     assert {name: ended.status for name, ended in found.items()} == {
         "well": 0,
         "badly": 1,

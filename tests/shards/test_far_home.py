@@ -23,6 +23,7 @@ from tests.stores import S3, away
 from tests.stores import s3 as s3
 from tests.tiny import small_world
 from tests.training.test_mqvae_training import Alone
+from tests.waiting import slowness
 from training.mqvae.batches import ImageBatches
 from workspace.errors import UserError
 from workspace.exact.homes import HOME
@@ -161,7 +162,7 @@ def test_the_next_group_is_fetched_while_this_one_is_read(
 
     monkeypatch.setattr(caches, "fetch", noted)
     batches(0)
-    assert fetched.wait(30), by
+    assert fetched.wait(30 * slowness()), by
 
 
 @pytest.fixture(scope="module")
