@@ -3,6 +3,9 @@
 python -m tests.load                                      every such file, ten times, beside eight busy processes
 python -m tests.load --times 3 tests/pipelines/test_view.py      some, fewer times
 python -m tests.load --at-once 5                          five copies of a file together, which are most of the load
+python -m tests.load "tests/a.py tests/b.py"              two files in one pytest
+
+What all tests only read (the finished repository, the small world) is made once, in a folder that the copies share.
 """
 
 import argparse
@@ -16,13 +19,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.committed import ROOT
 from workspace.progress import say
 
 WATCHING = ("monotonic", "subprocess.Popen", "get_context", "import threading", "playwright")
 """What a test file has that watches what another process makes or removes, or a browser shows."""
-
+SHARED = "MQVAE_TESTS_SHARED"
+"""Environment variable: the folder of what the tests of several runs only read (tests/tiny.py)."""
 EVERYONES = {"tests.load", "tests.tiny", "tests.cpu"}
 
 
@@ -139,7 +144,9 @@ def main() -> None:
     parser.add_argument("files", nargs="*", help="none means all that watch other processes")
     asked = parser.parse_args()
     files = asked.files or watching()
-    counts = tried(files, asked.times, asked.at_once, asked.load, asked.seconds)
+    with TemporaryDirectory(prefix="load-") as folder:
+        os.environ[SHARED] = folder
+        counts = tried(files, asked.times, asked.at_once, asked.load, asked.seconds)
     for file, count in counts.items():
         say(f"{count:3d} of {asked.times}  {file}")
     sys.exit(int(min(counts.values()) < asked.times))

@@ -14,6 +14,7 @@ from tests.committed import copy_of_the_working_tree
 from tests.hostile.guard import LOG
 from tests.hostile.guard import folder as guarded
 from tests.hostile.table import World, make_world
+from tests.load import SHARED
 from tests.typed import BIN, IDENTITY, environment
 from tests.typed import typed as typed
 from tests.waiting import slowness
@@ -60,9 +61,9 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 
 def shared_by_all_workers(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that one of pytest's workers makes and all of them read; nobody changes it."""
+    """A folder that one of pytest's workers makes, or one of the runs of `tests.load`, and all of them read; nobody changes it."""
     base = factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else Path(os.environ.get(SHARED, base))
     folder = shared / name
     with FileLock(shared / f"{name}.lock"):
         if not folder.is_dir():

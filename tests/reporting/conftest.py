@@ -120,7 +120,8 @@ def show(browser, tmp_path):
             viewport={"width": width, "height": 800}, color_scheme=scheme, reduced_motion="reduce"
         )
         context.set_default_timeout(PATIENCE)
-        context.add_init_script(script)
+        if script:
+            context.add_init_script(script)
         opened.append(context)
         tab, complaints, requests = context.new_page(), [], []
         tab.on("console", lambda message: complaints.append(message.text))
