@@ -6,11 +6,13 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
+from tests.waiting import slowness
 
 OWN_HOSTS = re.compile(
     r"(https?://)?(update|content-autofill|accounts|optimizationguide-pa|clients\d*)\.google(apis)?\.com[:/]"
@@ -123,9 +125,12 @@ def links_of(page: Any, ui: str, starts: Sequence[str]) -> tuple[set[str], set[s
 
 
 def settled(page: Any) -> list[list[str]]:
-    """A page's links, as written and as addresses, once the server has answered what it asked and two looks find the same."""
+    """A page's links, as written and as addresses, once the server has answered and two looks find the same."""
+    from playwright.sync_api import TimeoutError as TookTooLongError
+
     page.locator("a[href]").first.wait_for(state="attached")
-    page.wait_for_load_state("networkidle")
+    with suppress(TookTooLongError):  # a page that asks again and again
+        page.wait_for_load_state("networkidle", timeout=15_000 * slowness())
     links: list[list[str]] = []
     while (found := page.eval_on_selector_all("a[href]", FOUND)) != links:
         links = found
