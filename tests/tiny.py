@@ -61,7 +61,7 @@ def copy_of_the_repository(folder: Path) -> Path:
 
 
 def shared_by_all_workers(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that one of pytest's workers makes, or one of the runs of `tests.load`, and all of them read; nobody changes it."""
+    """A folder that one of pytest's workers makes, or of the runs of tests.load, and all of them read; nobody changes it."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else Path(os.environ.get(SHARED, base))
     folder = shared / name

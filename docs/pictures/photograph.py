@@ -20,7 +20,7 @@ def photograph(page: Path) -> Image.Image:
         )
         tab = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         tab.goto(page.resolve().as_uri())
-        tab.wait_for_function("document.querySelector('#which').textContent !== ''")
+        tab.wait_for_function("() => document.querySelector('#which').textContent !== ''")
         png = tab.screenshot()
         browser.close()
     return Image.open(io.BytesIO(png)).convert("RGB")

@@ -54,7 +54,8 @@ for item in sys.argv[3].split():
         sys.exit(75)
     if item == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"])
+        deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+        child = subprocess.Popen([sys.executable, "-c", deaf])
         (out / "child.txt").write_text(str(child.pid))
         time.sleep(600)
     notes.end(item, {"made": item})

@@ -71,12 +71,16 @@ def process(folder: Path, line: bytes, program: bool) -> Path:
     return folder / "cmdline"
 
 
-def test_a_process_that_is_being_started_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_is_being_started_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its command line is empty between two moments of execve, of which the first already lets its starter run on."""
     folder = session(ended())
     line = process(tmp_path / "proc" / "7", b"", program=True)
     monkeypatch.setattr(leftovers, "PROCESSES", tmp_path / "proc")
-    monkeypatch.setattr(leftovers.time, "sleep", lambda _: line.write_bytes(b"raylet\0" + os.fsencode(folder)))
+    monkeypatch.setattr(
+        leftovers.time, "sleep", lambda _: line.write_bytes(b"raylet\0" + os.fsencode(folder))
+    )
     assert remove_dead() == 0 and folder.exists()
     line.write_bytes(b"another\0")
     assert remove_dead() == 1
@@ -94,7 +98,9 @@ def test_nothing_goes_while_a_process_does_not_say_what_it_is(
     assert remove_dead() == 1
 
 
-def test_a_session_whose_starter_ends_while_command_lines_are_read_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_whose_starter_ends_while_command_lines_are_read_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """`ray start` ends by itself, and its processes work on: they were not there yet when the first lines were read."""
     starter = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     folder, read = session(starter.pid), leftovers._command_lines

@@ -7,7 +7,6 @@ workspace has a blank in its name, and the environment a proxy and a Prefect pro
 import json
 import os
 import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -165,9 +164,7 @@ def test_a_browser_finds_what_a_run_left_and_no_link_of_any_page_leaves_the_mach
 def test_the_servers_processes_talk_to_this_machine_alone(dashboard: Dashboard, finished: UUID) -> None:
     connections = dashboard.connections()
     ends = {connection.raddr.ip for connection in connections if connection.raddr}
-    listening = {
-        connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN
-    }
+    listening = {connection.laddr.ip for connection in connections if connection.status == psutil.CONN_LISTEN}
     assert ends <= {"127.0.0.1"} and listening == {"127.0.0.1"}
 
 

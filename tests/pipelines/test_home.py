@@ -19,7 +19,8 @@ def command(folder: Path, module: str, *arguments: str, **env: str) -> "subproce
     """A command of this project, in a folder."""
     return subprocess.run(
         [sys.executable, "-m", f"pipelines.{module}", *arguments],
-        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, timeout=120 * slowness(), check=False,
+        cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)} | env, capture_output=True, text=True, check=False,
+        timeout=120 * slowness(),
     )  # fmt: skip
 
 

@@ -5,10 +5,9 @@ from typing import Any
 WATCHED = """() => {
     const drawing = document.getElementById("drawing");
     window.drawn = false;
-    new MutationObserver(() => { window.drawn = drawing.ariaBusy === "false"; }).observe(drawing, { attributeFilter: ["aria-busy"] }); }"""
-MARKED = (
-    "[...document.querySelectorAll('#board button')].flatMap((one, i) => one.ariaPressed === 'true' ? [i] : [])"
-)
+    const look = () => { window.drawn = drawing.ariaBusy === "false"; };
+    new MutationObserver(look).observe(drawing, { attributeFilter: ["aria-busy"] }); }"""
+MARKED = "[...document.querySelectorAll('#board button')].flatMap((one, i) => one.ariaPressed === 'true' ? [i] : [])"
 
 
 def cells_of(tab: Any) -> dict[int, int]:
@@ -26,7 +25,7 @@ def drawn(tab: Any, button: str = "#draw-go") -> dict[int, int]:
     """Press a button, and wait until the page has begun and is done: what is on the board then."""
     tab.evaluate(WATCHED)
     tab.locator(button).click()
-    tab.wait_for_function("window.drawn")
+    tab.wait_for_function("() => window.drawn")
     assert not tab.locator("#draw-status").text_content().startswith("This browser could not")
     return cells_of(tab)
 

@@ -130,7 +130,8 @@ def show(browser, tmp_path):
         url = (tmp_path / "index.html").as_uri()
         tab.on("request", lambda request: note_request(request.url, url, requests))
         tab.goto(url)
-        tab.wait_for_function("document.querySelector('#which').textContent !== ''")
+        # A function: a bare expression is evaluated again at each look, which the page's policy forbids at all but the first.
+        tab.wait_for_function("() => document.querySelector('#which').textContent !== ''")
         return tab, complaints, requests
 
     yield open_page

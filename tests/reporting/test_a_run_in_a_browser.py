@@ -53,7 +53,7 @@ def test_a_real_page_is_used_from_end_to_end_without_a_fault(text, show, scheme,
         for words in tab.locator(".pairs:not(.fits) .note").all_text_contents()
     ]
     assert nearest == sorted(nearest) and len(nearest) == 8
-    tab.wait_for_function("document.querySelector('#code-text').textContent !== ''")
+    tab.wait_for_function("() => document.querySelector('#code-text').textContent !== ''")
     code = tab.locator("#code-text").text_content()
     tab.locator("#scatter").focus()
     tab.keyboard.press("ArrowRight")

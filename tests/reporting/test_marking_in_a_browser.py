@@ -23,7 +23,8 @@ SENT = (
     + MARKED
     + "; }"
 )
-KEY, TOUCH, PEN = {"detail": 0, "pointerType": "", "pointerId": -1}, {"pointerType": "touch", "pointerId": 2}, {"pointerType": "pen", "pointerId": 3}  # fmt: skip
+KEY = {"detail": 0, "pointerType": "", "pointerId": -1}
+TOUCH, PEN = {"pointerType": "touch", "pointerId": 2}, {"pointerType": "pen", "pointerId": 3}
 
 
 def press(cell, **more):
@@ -99,7 +100,7 @@ def test_a_picture_is_of_what_was_asked_when_it_began(page, show):
     tab.locator("#draw-class").select_option("square")
     tab.evaluate(WATCHED)
     assert tab.evaluate(CHANGED), "nothing else can be begun, or marked, meanwhile"
-    tab.wait_for_function("window.drawn")
+    tab.wait_for_function("() => window.drawn")
     assert cells_of(tab) == expected
     assert tab.locator("#draw-status").text_content() == f"Number 0 of seed 0: {KEPT} codes."
     assert tab.locator("#draw-shell").text_content() == command

@@ -263,7 +263,7 @@ def test_a_filter_that_hides_the_chosen_sample_chooses_another(page, show):
 
 def test_a_code_shows_the_cells_that_were_written_as_it(page, show):
     tab, complaints, _ = show(page)
-    tab.wait_for_function("document.querySelector('#code-text').textContent !== ''")
+    tab.wait_for_function("() => document.querySelector('#code-text').textContent !== ''")
     tab.locator(".dot[data-code='3']").hover()
     words = tab.locator("#code-text")
     until(lambda: words.text_content().startswith("code 3, "), 30)
@@ -280,7 +280,9 @@ def test_a_code_shows_the_cells_that_were_written_as_it(page, show):
     assert complaints == []
 
 
-HELD = "HTMLImageElement.prototype.decode = () => new Promise((done) => { (window.held ??= []).push(done); });"
+HELD = (
+    "HTMLImageElement.prototype.decode = () => new Promise((done) => { (window.held ??= []).push(done); });"
+)
 
 
 def test_a_code_that_is_chosen_before_the_pictures_are_decoded_stays_chosen(page, show):

@@ -6,7 +6,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -130,7 +129,9 @@ def wait_for(repository: Path, process: "subprocess.Popen[str]") -> Path:
 
     def begun() -> list[Path]:
         assert process.poll() is None, process.communicate()[0]
-        return [path for path in matching(folder, "*/progress.json") if not (path.parent / "done.json").is_file()]
+        return [
+            path for path in matching(folder, "*/progress.json") if not (path.parent / "done.json").is_file()
+        ]
 
     return until(begun, 120)[0]
 
