@@ -96,7 +96,7 @@ tuning: $(STAMP)  ## flowers from faces' weights against from scratch, and what 
 		python -m experiments.table --table experiments/tuning/$$set.yaml --runs artifacts/tuning --out docs/results/tuning_$$set || exit 1; done
 
 chaos: $(STAMP)  ## kill -9 at random moments and full disks, an hour; needs root for the disks → docs/results/
-	python -m tests.chaos.run
+	python -m tests.chaos.run --replace
 	python -m tests.chaos.run --images 20000 --add
 	python -m tests.chaos.rejoin
 	python -m tests.chaos.disk

@@ -11,6 +11,7 @@ import argparse
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +104,9 @@ class Site:
         host = _header(scope, b"host").decode("latin-1")
         origin = _header(scope, b"origin").decode("latin-1")
         allowed = {*LOOPBACK, *self.hosts}
-        if urlsplit(f"//{host}").hostname not in allowed:
+        if _name_of(host) not in allowed:
             return f"{host} is not this machine: use 127.0.0.1, or name the host in MQVAE_HOSTS before `make dashboard`.\n"
-        if origin and urlsplit(origin).netloc != host:
+        if origin and origin.partition("://")[2] != host:
             return f"a page of {origin} may not ask this server.\n"
         return ""
 
@@ -153,6 +154,13 @@ class Site:
 
 def _header(scope: Scope, name: bytes) -> bytes:
     return next((value for key, value in scope["headers"] if key.lower() == name), b"")
+
+
+def _name_of(host: str) -> str | None:
+    """The name in a `Host` header, without its port; None for one that cannot be read (a lone bracket)."""
+    with suppress(ValueError):
+        return urlsplit(f"//{host}").hostname
+    return None
 
 
 def _sockets(scope: Scope) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 from evaluation.protocol import NAME as PROTOCOL
 from evaluation.protocol import Protocol
 from reporting.numbers import meaning, read_values, shown, with_interval, within_interval, without_ends
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 
 METRICS = Path("metrics")
 NUMBERS = "metrics.json"
@@ -184,15 +184,12 @@ def main(words: Sequence[str] | None = None) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     """Write the comparison to stdout; returns the exit status."""
-    try:
+    with mistakes_in_one_line():
         if arguments.rev is None:
-            sys.stdout.write(compare_files(*arguments.files))
-            return 0
-        text, refused = compare_revision(arguments.rev, arguments.metrics)
-    except UserError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.write(text)
+            text, refused = compare_files(*arguments.files), list[str]()
+        else:
+            text, refused = compare_revision(arguments.rev, arguments.metrics)
+        sys.stdout.write(text)
     return 1 if refused else 0
 
 

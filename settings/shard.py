@@ -12,7 +12,7 @@ from shards.making.sources import Kind
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section
-from workspace.stores.opening import WEB, is_url, local_path, refuse_wrong, scheme_of
+from workspace.stores.addresses import is_url, local_path, refuse_unwritable, refuse_wrong
 
 
 class ShardSettings(Section):
@@ -94,11 +94,7 @@ def _check_home(setting: str, home: str, source: Path) -> None:
             f"{setting} is {home!r}; expected a folder in one line, or null: the tars beside their manifest"
         )
     if is_url(home):
-        refuse_wrong(home, setting)
-        if scheme_of(home) in WEB:
-            raise UserError(
-                f"{setting} is {home}, where nothing can be written; expected a folder, or a store such as s3://"
-            )
+        refuse_unwritable(home, setting)
         if local_path(home) is not None:
             raise UserError(f"{setting} is {home}; expected its path, {local_path(home)}")
         return

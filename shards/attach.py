@@ -15,7 +15,8 @@ from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.homes import HOME, HOMED, beside
 from workspace.exact.manifest import MOST_JSON_BYTES, NAME, Manifest, read_sealed, validated
 from workspace.progress import say, track
-from workspace.stores.opening import entry_of, fetch, is_url, read, refuse_wrong
+from workspace.stores.addresses import is_url, refuse_wrong
+from workspace.stores.opening import entry_of, fetch, read
 
 
 def attach(url: str, out: Path) -> ImageShards:

@@ -28,10 +28,10 @@ from shards.layouts.walking import files_of
 from shards.making.duplicates import tallied, told_duplicates, twins_of
 from shards.making.sources import PLAIN, Kind, checked, guessed, list_source
 from shards.making.splits import with_splits
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import hashed_unit, seed_argument
 from workspace.progress import say
-from workspace.stores.opening import is_url, local_path
+from workspace.stores.addresses import is_url, local_path
 
 SAMPLED = 200
 """Number of images whose header is read to learn their sizes."""
@@ -235,12 +235,13 @@ def main() -> None:
     )
     given = parser.parse_args()
     say(f"looking at {given.source}: names first, then some headers")
-    try:
-        lines = inspected(_asked(given))
-    except UserError as error:
-        seen = folders_of(given.source) if Path(given.source).exists() else []
-        sys.exit("\n".join([str(error), *(["there are:", *seen] if seen else [])]))
-    sys.stdout.write("".join(f"{shown_name(line)}\n" for line in lines))
+    with mistakes_in_one_line():
+        try:
+            lines = inspected(_asked(given))
+        except UserError as error:
+            seen = folders_of(given.source) if Path(given.source).exists() else []
+            raise UserError("\n".join([str(error), *(["there are:", *seen] if seen else [])])) from error
+        sys.stdout.write("".join(f"{shown_name(line)}\n" for line in lines))
 
 
 if __name__ == "__main__":

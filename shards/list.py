@@ -19,7 +19,7 @@ from shards.making.sources import list_source
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 from workspace.progress import say
-from workspace.stores.opening import is_url, local_path
+from workspace.stores.addresses import is_url, local_path
 
 
 def write_listing(folder: Path, out: Path) -> int:
@@ -30,6 +30,7 @@ def write_listing(folder: Path, out: Path) -> int:
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; expected a folder of images")
+    _check_out(out)
     root = folder.resolve()
     files = walk(root)
     names = files.names
@@ -47,6 +48,7 @@ def write_url_listing(url: str, out: Path) -> int:
     Raises:
         UserError: a wrong URL, nothing is there, or the store fails.
     """
+    _check_out(out)
     remote = remote_of(url)
     assert remote is not None, url
     if remote.query:
@@ -65,6 +67,18 @@ def listing_made(url: str) -> str:
     listing = listing_for(url)
     say(f"{listing}: {write_url_listing(url, Path(listing)):,} files of {url}")
     return listing
+
+
+def _check_out(out: Path) -> None:
+    """UserError where something else than a listing would be replaced."""
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; expected a file, such as {out / 'images.listing'}")
+    if out.is_file():
+        with out.open("rb") as file:
+            if file.read(len(ROOT)) != ROOT.encode():
+                raise UserError(
+                    f"--out {out} was not written by this command, and would be replaced; expected a new file, as data/x.listing"
+                )
 
 
 def _write(out: Path, root: str, stamps: Mapping[str, str]) -> None:

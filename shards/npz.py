@@ -10,7 +10,6 @@ features. No array that would need pickle is read.
 import argparse
 import math
 import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 
 from shards.images import SPLITS, ImageShards
 from shards.samples import SampleFacts, read_samples, sample_shards
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path, facts_of, kind_of, read_manifest
 from workspace.exact.mapped import NO_HEADER
 from workspace.progress import Progress, say
@@ -175,11 +174,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("file", type=Path, help="what to write, FILE.npz")
     parser.add_argument("--split", choices=SPLITS, default="val", help="of image shards (val)")
     asked = parser.parse_args(words)
-    try:
+    with mistakes_in_one_line():
         count = export(asked.artifact, asked.split, asked.file)
-    except UserError as error:
-        say(str(error))
-        sys.exit(1)
     say(f"{count:,} images → {asked.file}")
 
 

@@ -12,7 +12,7 @@ from shards.images import ImageShards
 from shards.making.pushing import push
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.progress import say
-from workspace.stores.opening import WEB, is_url, refuse_wrong, scheme_of
+from workspace.stores.addresses import is_url, refuse_unwritable
 
 
 def pushed(folder: Path, url: str, again: bool = False) -> str:
@@ -23,9 +23,7 @@ def pushed(folder: Path, url: str, again: bool = False) -> str:
     """
     if not is_url(url):
         raise UserError(f"{url} is not a URL; expected one such as s3://bucket/shards (a folder: shard.home)")
-    refuse_wrong(url, "the URL")
-    if scheme_of(url) in WEB:
-        raise UserError(f"nothing can be put at {url}; expected a store such as s3://bucket/shards")
+    refuse_unwritable(url, "the URL")
     shards = ImageShards.open(folder)
     return push(folder, shards.manifest, url, shards.home.tar, again)
 

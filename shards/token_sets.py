@@ -8,7 +8,6 @@ source names, by which you can join tokens with your own tables.
 import argparse
 import csv
 import io
-import os
 import shutil
 import sys
 from collections import Counter
@@ -303,11 +302,7 @@ def print_table(folder: Path) -> None:
     """Print that table to standard output in UTF-8, separated by tabs."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")
-    try:
-        csv.writer(sys.stdout, "excel-tab", lineterminator="\n").writerows(table_of(folder))
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has closed the pipe; nobody reads the rest
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    csv.writer(sys.stdout, "excel-tab", lineterminator="\n").writerows(table_of(folder))
 
 
 def main() -> None:

@@ -54,6 +54,7 @@ SAYS = {
     "python -m shards.pack_tokens --help": "usage: python -m shards.pack_tokens",
     "python -m stages.evaluate --images artifacts/samples --out scores": "[evaluate] → scores",
     "python -m workspace.dvc_lock": "is whole, or there is none",
+    "python -m shards.list --help": "usage: python -m shards.list",
     "python -m shards.home --help": "usage: python -m shards.home",
     "python -m shards.npz artifacts/samples samples.npz": "images → samples.npz",
     "python -m shards.npz artifacts/shards real.npz --split val": "images → real.npz",

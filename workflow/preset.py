@@ -13,10 +13,8 @@ import argparse
 import io
 import json
 import re
-import shlex
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -24,21 +22,16 @@ from typing import Any
 
 import yaml
 
+from workflow.lacking import WEIGHTS, folder_and_pattern, missing, weights_in
 from workspace.bases import BASE, whole
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 from workspace.settings import read_tree
-from workspace.stores.opening import is_url
+from workspace.stores.addresses import is_url
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
 WHOLE = "shapes.yaml"
 """The preset with every setting, equal to the committed params.yaml."""
-MADE_HERE = "artifacts/"
-WEIGHTS = (".safetensors", ".pt")
-PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
-"""A glob or braces of tars: the folder, and the pattern below it."""
-ELSEWHERE = re.compile(r"^\w+:")
-"""A URL, which only the stage can check."""
 PARSED = lru_cache(maxsize=32)(lambda text: _yaml().load(text))  # reading the common base takes 0.1 s
 
 
@@ -210,65 +203,6 @@ def _place_of(source: str) -> dict[str, str]:
     return {"source": source} if parts is None else {"source": parts[0], "tars": parts[1]}
 
 
-def folder_and_pattern(source: str) -> tuple[str, str] | None:
-    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`, because DVC watches folders only; None without a pattern."""
-    found = None if is_url(source) else PATTERN.fullmatch(source)
-    return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
-
-
-def missing(text: str, file: str, preset: str) -> str:
-    """One line with the missing data of a params file, and the command to type; or "".
-
-    Args:
-        text: the params file.
-        file: the file's name.
-        preset: `PRESET=NAME `, or "" for params.yaml itself.
-    """
-    tree = yaml.safe_load(text)
-    if isinstance(tree, dict) and BASE in tree:
-        return f"{file} holds only its differences from {tree[BASE]}: `make preset PRESET=NAME` writes a preset out in full"
-    section = tree.get("shard") if isinstance(tree, dict) else None
-    source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
-    if is_url(source):
-        from shards.layouts.remote import listing_for
-
-        listing = listing_for(source)
-        return (
-            f"{file}: shard.source is {source}, but DVC watches files: type `python -m shards.list {shlex.quote(source)} --out "
-            f"{listing}`, and write `source: {listing}` there"
-        )
-    if parts := folder_and_pattern(source):
-        return (
-            f"{file}: shard.source is {source}, but DVC watches folders, not patterns: write `source: {parts[0]}` and "
-            f"`tars: '{parts[1]}'` there"
-        )
-    named = sorted(path for path in set(_weights(tree)) if not Path(path).is_file())
-    lacks_images = (
-        not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
-    )
-    lacking = ([f"images in {source}"] if lacks_images else []) + [f"weights in {path}" for path in named]
-    if not lacking:
-        return ""
-    options = (" SOURCE=/path/to/images" if lacks_images else "") + (
-        " WEIGHTS=/path/to/weights" if named else ""
-    )
-    what = f"{file} reads {' and '.join(lacking)}, which {'does' if len(lacking) == 1 else 'do'} not exist"
-    if not preset:
-        return f"{what}: set the paths in params.yaml (docs/data.md)"
-    return (
-        f"{what}: type `make repro {preset.strip()}{options}` with the folders that have them (docs/data.md)"
-    )
-
-
-def _weights(value: Any) -> Iterator[str]:
-    """The paths of all weights files in a params file."""
-    if isinstance(value, dict):
-        for inner in value.values():
-            yield from _weights(inner)
-    elif isinstance(value, str) and value.endswith(WEIGHTS):
-        yield value
-
-
 def _is_a_preset(text: str) -> bool:
     """Whether a params file is what `take` writes for some preset, with data from any folder."""
     try:
@@ -276,7 +210,7 @@ def _is_a_preset(text: str) -> bool:
         source = "/".join(str(tree["shard"][key]) for key in ("source", "tars") if tree["shard"].get(key))
     except (yaml.YAMLError, KeyError, TypeError):
         return False
-    folders = {str(Path(path).parent) for path in _weights(tree)}
+    folders = {str(Path(path).parent) for path in weights_in(tree)}
     given = source, folders.pop() if len(folders) == 1 else None
     for path in PRESETS.glob("*.yaml"):
         first = _first_comment(path.read_text(encoding="utf-8"))[0]
@@ -310,7 +244,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.save and asked.name is None:
         parser.error("--save needs the NAME of the preset to write")
-    try:
+    with mistakes_in_one_line():
         if asked.source is not None and is_url(asked.source):
             from shards.list import listing_made  # imports the readers of sources
 
@@ -324,10 +258,6 @@ def main() -> None:
             asked.out.write_text(validated(asked.name, asked.source, asked.weights), encoding="utf-8")
         else:
             take(asked.name, asked.source, asked.weights)
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"{error.filename}: {error.strerror}")
 
 
 def _look(*options: object) -> None:

@@ -1,7 +1,6 @@
 """The `main()` that every stage shares: arguments → validated settings → a run folder → `run` → published outputs."""
 
 import argparse
-import errno
 import os
 import re
 import shutil
@@ -26,10 +25,11 @@ from workflow.command_line import (
     usual_paths,
 )
 from workflow.origin import origin_of
+from workflow.places import check_places
 from workflow.stage import I, S, Stage, stage_named
 from workspace import garbage
 from workspace.code import result_files
-from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.errors import UserError, is_out_of_memory, told_in_a_line
 from workspace.exact.manifest import NAME, address_of, read_json, sha256_file, write_json
 from workspace.fingerprints import content_fingerprint, input_fingerprint
 from workspace.forced import UNDER_DVC, is_forced
@@ -66,29 +66,8 @@ def run_stage(name: str) -> None:
         sys.exit(1)
 
 
-MACHINE = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EMFILE,
-    errno.ENAMETOOLONG,
-)
-"""File system errors that are the user's or the machine's fault, not a bug."""
-
-
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """What a path makes of the beginning of a URL."""
-
-
-def told_in_a_line(error: Exception) -> str | None:
-    """The message for an error that is not a bug in the program; None if it may be one."""
-    if isinstance(error, UserError):
-        return str(error)
-    if is_out_of_space(error):
-        return str(out_of_space(error))
-    if isinstance(error, OSError) and error.errno in MACHINE:
-        return f"{error.filename2 or error.filename or 'a file'}: {(error.strerror or '').lower()}; what is finished is kept"
-    return None
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:
@@ -141,8 +120,8 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     if metrics is None and any(asked.values()) and stage.options.metrics:
         metrics = out / "metrics"
     inputs = {key: given[key] for key in inputs_of(stage)}
-    for key, path in {**inputs, "out": out}.items():
-        if path is None or path == Path():
+    for key, path in {**inputs, "out": arguments.out or usual.get("out")}.items():
+        if path is None:
             raise UserError(f"{option_of(key)} is missing, and dvc.yaml has no stage {name} to take it from")
     for key, path in inputs.items():
         if URL.match(str(path)):
@@ -150,6 +129,7 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
                 f"{option_of(key)} {path} is a URL; expected a folder: `python -m shards.attach URL --out FOLDER` makes one of "
                 "image shards at a URL"
             )
+    check_places(name, out, metrics, inputs, usual)
     inputs = stage.options.inputs(asked, inputs) if any(asked.values()) else inputs
     if changes or ad_hoc:
         settings, compute = _own_sections(stage, arguments.params, changes)
@@ -219,6 +199,7 @@ def _own_sections(stage: Stage[S, I], path: Path, changes: Sequence[str]) -> tup
     """The sections that a run by hand reads; mistakes in other sections, or between two, do not concern it."""
     settings, compute = read_section(path, stage.settings, changes), read_section(path, Compute, changes)
     settings.check(f"{path}: {stage.settings.SECTION}", compute)
+    compute.check(f"{path}: {compute.SECTION}", compute)
     return settings, compute
 
 

@@ -16,12 +16,12 @@ import argparse
 import ast
 import io
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.progress import say
 from workspace.settings import STAGES, read_tree
 
@@ -252,12 +252,18 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="rewrite them")
     write = parser.parse_args().write
+    with mistakes_in_one_line():
+        _look(write)
+
+
+def _look(write: bool) -> None:
+    """Compare, or rewrite; UserError for a params file that cannot be read."""
     mqvae = read_tree(ROOT / "params.yaml").get("mqvae") or {}
     for name in PIPELINES:
         own = mqvae if name == PIPELINES[0] else NO_SETTINGS
         text, changed = rewritten((ROOT / name).read_text(encoding="utf-8"), own)
         if changed and not write:
-            sys.exit(
+            raise UserError(
                 f"{name}: the deps of {', '.join(changed)} are not its imports and sets: run `make deps`"
             )
         if changed:

@@ -22,7 +22,7 @@ from workspace.exact.manifest import (
     validated,
     write_json,
 )
-from workspace.stores.opening import is_url
+from workspace.stores.addresses import is_url
 
 CARD = "README.md"
 """A model's card, which its manifest does not list: it is prose, and no fingerprint changes with it."""

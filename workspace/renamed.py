@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from workspace.errors import UserError
+from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 
 RENAMED = {
@@ -156,17 +156,23 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="+", type=Path, help="params.yaml, or a preset")
-    try:
-        for path in parser.parse_args().files:
-            text = path.read_text(encoding="utf-8")
+    files = parser.parse_args().files
+    with mistakes_in_one_line():
+        for path in files:
+            text = _text_of(path)
             changed = with_new_names(text, str(path))
-            with atomic_path(path) as temporary:  # a user's own file: whole at every moment
-                temporary.write_text(changed, encoding="utf-8")
+            with atomic_path(
+                path
+            ) as temporary:  # a user's own file: whole at every moment, line ends as they are
+                temporary.write_bytes(changed.encode())
             sys.stdout.write(f"{path}: {'new names written' if changed != text else 'no old names'}\n")
-    except (OSError, UnicodeDecodeError) as error:
-        sys.exit(f"{error}")
-    except UserError as error:
-        sys.exit(str(error))
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}") from error
 
 
 if __name__ == "__main__":

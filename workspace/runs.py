@@ -34,6 +34,9 @@ from workspace.exact.manifest import (
     write_json,
 )
 from workspace.links import link_or_copy
+from workspace.progress import say
+from workspace.stores.opening import StoreError
+from workspace.stores.opening import remove as remove_url
 
 RUNS = Path(".runs")
 LINES = "lines.json"
@@ -152,15 +155,12 @@ class RunFolder:
     def _forget_mirror(self) -> None:
         url = self.state().get("mirror") if (self.root / "run.json").is_file() else None
         if url is not None:
-            from fsspec.core import url_to_fs
-
-            files, path = url_to_fs(url)
-            if files.exists(path):
-                for state in files.glob(
-                    f"{path}/*/{STATE}"
-                ):  # first, so that no part looks like a whole checkpoint
-                    files.rm_file(state)
-                files.rm(path, recursive=True)
+            try:
+                remove_url(url, first=STATE)  # so that no part looks like a whole checkpoint
+            except (
+                StoreError
+            ) as error:  # of an older run perhaps, with other credentials: no reason to stop this one
+                say(f"the checkpoints at {url} stay there: {error}")
 
     def earlier(self) -> list["RunFolder"]:
         """Finished runs of the same stage with the same code, newest first, whose results may be reused."""

@@ -4,18 +4,14 @@ form `workflow.params.Params`.
 Errors name the first mistake in one line, with the nearest valid key; unknown keys come before all other mistakes.
 """
 
-import copy
 import difflib
 import json
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -27,8 +23,10 @@ from pydantic import (
 )
 
 from workspace.bases import whole
+from workspace.careful_yaml import careful_yaml
 from workspace.errors import UserError
 from workspace.renamed import refuse_renamed_changes
+from workspace.stores.addresses import is_url, refuse_unwritable
 from workspace.stores.cache import FOLDER, MOST_BYTES, Cache
 
 STAGES = (
@@ -94,7 +92,7 @@ class Compute(Section):
     )
     checkpoints: str | None = Field(
         default=None,  # defaults here and below keep older params files valid
-        description="where to copy checkpoints: a path, or a URL for fsspec (s3://…); null copies nowhere",
+        description="where to copy checkpoints: a path, or a URL of a store (s3://…); null copies nowhere",
     )
     cache_folder: str | None = Field(
         default=None,
@@ -113,6 +111,19 @@ class Compute(Section):
         description="what trainings write beside their curves: tensorboard, event files in .runs/STAGE/RUN/events",
     )
 
+    def check(self, where: str, compute: "Compute") -> None:
+        """Check that checkpoints can be copied, and that the cache is on a disk."""
+        if self.checkpoints is not None and not self.checkpoints.strip():
+            raise UserError(
+                f"{where}.checkpoints is {self.checkpoints!r}; expected a path or URL, or null: they are not copied"
+            )
+        if self.checkpoints is not None and is_url(self.checkpoints):
+            refuse_unwritable(self.checkpoints, f"{where}.checkpoints")
+        if self.cache_folder is not None and is_url(self.cache_folder):
+            raise UserError(
+                f"{where}.cache_folder is {self.cache_folder}; expected a folder on a disk of each node"
+            )
+
     @property
     def cache(self) -> Cache:
         """Where a node keeps files of a URL."""
@@ -130,8 +141,8 @@ class Compute(Section):
 
 
 S = TypeVar("S", bound=Section)
-MOST_FILE_BYTES, MOST_VALUES, MOST_NESTING = 1 << 18, 100_000, 32
-"""Bounds for a params file: bytes, values, nesting levels."""
+MOST_FILE_BYTES = 1 << 18
+"""Bound for a params file."""
 
 
 def read_section(path: Path, kind: type[S], overrides: Sequence[str] = ()) -> S:
@@ -168,7 +179,7 @@ def _file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} does not exist: take one with `cp presets/shapes.yaml {path}`")
     if path.stat().st_size > MOST_FILE_BYTES:
         raise UserError(f"{path} has {path.stat().st_size:,} bytes, expected at most {MOST_FILE_BYTES:,}")
-    tree = _plain(path.read_bytes(), str(path))
+    tree = careful_yaml(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise UserError(f"{path} holds no sections; expected a mapping like presets/shapes.yaml")
     return tree
@@ -189,52 +200,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
             )
         if depth < len(parents):
             node = node[key]
-    node[last] = _plain(value.encode(), f"--set {text}")
-
-
-class _Loader(yaml.SafeLoader):
-    """Numbers as in YAML 1.2 and DVC: `dvc exp run -S …=1e-5` writes 1e-05, which PyYAML alone reads as text."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
-    [*"-+.0123456789"],
-)
-
-
-@lru_cache(maxsize=16)  # a stage reads its file once per section, and 400 lines take 0.03 s
-def _parsed(text: bytes) -> Any:
-    return _Loader(text).get_single_data()
-
-
-def _plain(text: bytes, where: str) -> Any:
-    """YAML → values, with bounded size and no cycles (aliases can expand beyond any memory).
-
-    Raises:
-        UserError: not YAML, or too large.
-    """
-    try:
-        tree = copy.deepcopy(_parsed(text))
-    except RecursionError:
-        raise UserError(f"{where} is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())[:300]}") from error
-    level, count = [tree], 0
-    for _ in range(MOST_NESTING):
-        count += len(level)
-        level = [inner for outer in level for inner in _inner(outer)] if count <= MOST_VALUES else level
-        if not level:
-            return tree
-    raise UserError(
-        f"{where} holds more than {MOST_VALUES:,} values, or nests them deeper than {MOST_NESTING}"
-    )
-
-
-def _inner(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, (list, set, tuple)) else ()
+    node[last] = careful_yaml(value.encode(), f"--set {text}")
 
 
 def check_names(path: Path, found: Iterable[str], sections: Sequence[str]) -> None:
@@ -287,7 +253,7 @@ def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
         text = f"{name}: {first['ctx']['error']}"
     else:
         message = first["msg"].replace("Input should be", "expected")
-        text = f"{name} is {json.dumps(at)}: {message[0].lower()}{message[1:]}{_hint(at)}"
+        text = f"{name} is {json.dumps(at)}: {message[0].lower()}{message[1:]}{_hint(at, first['type'])}"
     others = len(problems) - 1
     return text + (f" (and {others} more to fix)" if others else "")
 
@@ -295,8 +261,10 @@ def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
-def _hint(value: Any) -> str:
-    """A hint for a number in quotes, which YAML reads as text."""
+def _hint(value: Any, mistake: str) -> str:
+    """A hint for a number in quotes, which YAML reads as text, and for a whole one that is written as another."""
+    if isinstance(value, float) and value.is_integer() and mistake.startswith("int"):
+        return f" (write {value:.0f})"
     try:
         return f" (without quotes: {float(value):g})" if isinstance(value, str) else ""
     except ValueError:

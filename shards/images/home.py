@@ -22,8 +22,8 @@ from shards.images.index import REMAKE
 from workspace.errors import UserError
 from workspace.exact.homes import HOME, HOMED
 from workspace.exact.manifest import NAME, FileEntry, Manifest, read_manifest, sha256_file
+from workspace.stores.addresses import is_url, refuse_wrong
 from workspace.stores.cache import USUAL, Cache, Wanted
-from workspace.stores.opening import is_url, refuse_wrong
 
 MAKE_AGAIN = "make them again with `dvc repro --force --single-item shard`"
 """DVC does not look at tars in a home, so it runs the stage only if it is made to."""

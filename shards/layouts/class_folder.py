@@ -13,7 +13,7 @@ from shards.layouts.beside import Beside, read_beside
 from shards.layouts.flat_labels import find_labels
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.listed import Source, SourceImage, shown_name
+from shards.layouts.listed import ImageList, Source, SourceImage, shown_name
 from shards.layouts.names import PARTS, begins_like_split, counted, ending_like_splits, split_of
 from shards.layouts.reading import (
     FOLDER,
@@ -98,7 +98,7 @@ def _source(files: Files, found: Found, classes: Sequence[str], source: str) -> 
         for name, (split, cls) in sorted(found.rows.items())
     ]
     return Source(
-        images,
+        ImageList(images),
         tuple(classes),
         passed_over=found.passed_over,
         read=tuple(dict.fromkeys(found.read)),

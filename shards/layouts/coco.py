@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from shards.layouts.folder import keep_apart
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.image_table import SPLIT_NAMES, Codes, Growing, ImageTable, Texts, in_order
-from shards.layouts.listed import Source, clean_caption
+from shards.layouts.image_table import Growing, ImageTable, Texts, in_order
+from shards.layouts.listed import SPLIT_NAMES, Codes, Source, clean_caption
 from shards.layouts.names import split_of
 from shards.layouts.reading import SKIPPED_BY_ROLE, Part, Reading, check_roles
 from shards.layouts.streams import EMPTY, chunks_of, elements

@@ -7,7 +7,7 @@ from dataclasses import replace
 from shards.layouts.cells import label_text
 from shards.layouts.folder import list_folder
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.listed import Source, SourceImage, shown_name
+from shards.layouts.listed import ImageList, Source, SourceImage, shown_name
 from shards.layouts.metadata import class_names, list_metadata
 from shards.layouts.name_labels import SEEN, labels_in_names
 from shards.layouts.names import counted
@@ -88,7 +88,7 @@ def _divided(base: Source, find: Callable[[str], str | None] | None, reading: Re
     passed_over = dict(base.passed_over)
     splits, notes = by_table([image.name for image in base.images], found, reading, source, passed_over)
     images = [replace(image, split=splits[image.name]) for image in base.images if image.name in splits]
-    return replace(base, images=images, passed_over=passed_over, notes=(*base.notes, *notes))
+    return replace(base, images=ImageList(images), passed_over=passed_over, notes=(*base.notes, *notes))
 
 
 def _labels(
@@ -127,7 +127,9 @@ def _labelled(base: Source, labels: Mapping[str, str]) -> Source:
     note = (
         f"labels are from file names ({shown_name(shown.name)}: {label}); shard.kind: folder leaves them out"
     )
-    return replace(base, images=images, classes=classes, passed_over=passed_over, notes=(*base.notes, note))
+    return replace(
+        base, images=ImageList(images), classes=classes, passed_over=passed_over, notes=(*base.notes, note)
+    )
 
 
 def _some(images: Sequence[SourceImage]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.listed import Source, SourceImage
+from shards.layouts.listed import ImageList, Source, SourceImage
 from shards.layouts.names import counted
 from shards.layouts.reading import (
     KEPT_APART,
@@ -34,7 +34,7 @@ def list_folder(files: Files, reading: Reading, source: str) -> Source:
     images.sort(key=lambda image: image.name)
     read = (files.listing,) if files.listing else ()
     return Source(
-        images,
+        ImageList(images),
         passed_over=passed_over,
         read=read,
         notes=(*entered(parts, names), *keep_apart(parts, passed_over)),

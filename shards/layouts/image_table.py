@@ -3,41 +3,15 @@
 A listed image costs some 700 bytes of Python objects; here the bytes of its name and captions, and 21 more.
 """
 
-from abc import abstractmethod
 from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.layouts.listed import Location, SourceImage
-
-SPLIT_NAMES = ("train", "val")
-"""A split's code is its place here, -1 if it is null."""
-
-
-T = TypeVar("T")
-
-
-class LazySequence(Sequence[T]):
-    """A sequence whose items are made where they are asked for."""
-
-    @abstractmethod
-    def at(self, place: int) -> T:
-        """The item at a place, 0 … len - 1."""
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[T]: ...
-
-    def __getitem__(self, index: int | slice) -> T | list[T]:
-        """An item, or some."""
-        places = range(len(self))[index]
-        return self.at(places) if isinstance(places, int) else list(map(self.at, places))
+from shards.layouts.listed import SPLIT_NAMES, Codes, Images, LazySequence, Location, SourceImage
 
 
 class Texts(LazySequence[str]):
@@ -120,38 +94,21 @@ def _words(texts: Texts, begins: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 @dataclass(frozen=True)
-class Codes:
-    """Splits and classes of images, as numbers.
-
-    Attributes:
-        splits: int8 [count], a place in `SPLIT_NAMES`; -1 is none.
-        classes: int32 [count]; -1 is none.
-    """
-
-    splits: NDArray[np.int8]
-    classes: NDArray[np.int32]
-
-    def chosen(self, rows: NDArray[Any]) -> "Codes":
-        """The codes of some images, by their numbers or a mask."""
-        return Codes(self.splits[rows], self.classes[rows])
-
-
-@dataclass(frozen=True)
-class ImageTable(LazySequence[SourceImage]):
+class ImageTable(Images):
     """Images that lie in files below one folder; an object is made of one where it is asked for.
 
     Attributes:
         names: all names that were listed.
         captions: the captions of each name, each with a line end after it.
         rows: int64 [count], the place of each image in `names`.
-        codes: split and class of each image.
+        numbers: split and class of each image.
         locate: a name → the location of its bytes.
     """
 
     names: Texts
     captions: Texts | None
     rows: NDArray[np.int64]
-    codes: Codes
+    numbers: Codes
     locate: Callable[[str], Location]
 
     def __len__(self) -> int:
@@ -160,11 +117,24 @@ class ImageTable(LazySequence[SourceImage]):
 
     def at(self, place: int) -> SourceImage:
         """An image."""
-        row, split = int(self.rows[place]), int(self.codes.splits[place])
-        cls, name = int(self.codes.classes[place]), self.names[row]
+        row, split = int(self.rows[place]), int(self.numbers.splits[place])
+        cls, name = int(self.numbers.classes[place]), self.names[row]
         texts = () if self.captions is None else tuple(self.captions[row].split("\n")[:-1])
         named = None if split < 0 else SPLIT_NAMES[split]
         return SourceImage(name, self.locate(name), named, None if cls < 0 else cls, texts)
+
+    @property
+    def codes(self) -> Codes:
+        """Splits and classes of the images."""
+        return self.numbers
+
+    def recoded(self, codes: Codes) -> "ImageTable":
+        """The same images with these splits and classes."""
+        return replace(self, numbers=codes)
+
+    def only(self, kept: NDArray[np.bool_]) -> "ImageTable":
+        """The images that a mask keeps."""
+        return replace(self, rows=self.rows[kept], numbers=self.numbers.chosen(kept))
 
     @property
     def captioned(self) -> bool:
@@ -173,6 +143,11 @@ class ImageTable(LazySequence[SourceImage]):
             return False
         lengths = np.diff(self.captions.ends, prepend=0)
         return bool(lengths[self.rows].any())
+
+    @property
+    def masked(self) -> bool:
+        """No list and no captions file names masks."""
+        return False
 
 
 class Chosen(LazySequence[SourceImage]):
@@ -197,41 +172,3 @@ class Chosen(LazySequence[SourceImage]):
     def __reduce__(self) -> tuple[type[tuple[Any, ...]], tuple[list[SourceImage]]]:
         """The images alone, not those that they were chosen from."""
         return tuple, (self[:],)
-
-
-def codes_of(images: Sequence[SourceImage]) -> Codes:
-    """Splits and classes of images."""
-    if isinstance(images, ImageTable):
-        return images.codes
-    place = {name: code for code, name in enumerate(SPLIT_NAMES)}
-    splits = (place.get(image.split or "", -1) for image in images)
-    classes = (-1 if image.cls is None else image.cls for image in images)
-    return Codes(np.fromiter(splits, np.int8, len(images)), np.fromiter(classes, np.int32, len(images)))
-
-
-def recoded(images: Sequence[SourceImage], codes: Codes) -> Sequence[SourceImage]:
-    """The same images with these splits and classes."""
-    if isinstance(images, ImageTable):
-        return replace(images, codes=codes)
-    named = ((SPLIT_NAMES[split] if split >= 0 else None) for split in codes.splits.tolist())
-    classes = ((cls if cls >= 0 else None) for cls in codes.classes.tolist())
-    return [
-        replace(image, split=split, cls=cls) for image, split, cls in zip(images, named, classes, strict=True)
-    ]
-
-
-def only(images: Sequence[SourceImage], kept: NDArray[np.bool_]) -> Sequence[SourceImage]:
-    """The images that a mask keeps."""
-    if isinstance(images, ImageTable):
-        return replace(images, rows=images.rows[kept], codes=images.codes.chosen(kept))
-    return [image for image, keeps in zip(images, kept.tolist(), strict=True) if keeps]
-
-
-def are_captioned(images: Sequence[SourceImage]) -> bool:
-    """Whether any image has a caption."""
-    return images.captioned if isinstance(images, ImageTable) else any(image.captions for image in images)
-
-
-def are_masked(images: Sequence[SourceImage]) -> bool:
-    """Whether each image has a mask."""
-    return not isinstance(images, ImageTable) and all(image.mask is not None for image in images)

@@ -6,11 +6,19 @@ import re
 import stat
 import unicodedata
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from workspace.stores.opening import MissingError, read, read_whole
 
+T = TypeVar("T")
+SPLIT_NAMES = ("train", "val")
+"""A split's code is its place here, -1 if it is null."""
 ESCAPED = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as `surrogateescape` represents them."""
 MOST_FILE_BYTES = 1 << 29
@@ -126,6 +134,117 @@ class SourceImage:
     mask: Location | None = None
 
 
+class LazySequence(Sequence[T]):
+    """A sequence whose items are made where they are asked for."""
+
+    @abstractmethod
+    def at(self, place: int) -> T:
+        """The item at a place, 0 … len - 1."""
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        """An item, or some."""
+        places = range(len(self))[index]
+        return self.at(places) if isinstance(places, int) else list(map(self.at, places))
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Splits and classes of images, as numbers.
+
+    Attributes:
+        splits: int8 [count], a place in `SPLIT_NAMES`; -1 is none.
+        classes: int32 [count]; -1 is none.
+    """
+
+    splits: NDArray[np.int8]
+    classes: NDArray[np.int32]
+
+    def chosen(self, rows: NDArray[Any]) -> "Codes":
+        """The codes of some images, by their numbers or a mask."""
+        return Codes(self.splits[rows], self.classes[rows])
+
+
+class Images(LazySequence[SourceImage]):
+    """The images of a source, in order: an object for each (`ImageList`), or columns of numbers (`image_table.ImageTable`)."""
+
+    @property
+    @abstractmethod
+    def codes(self) -> Codes:
+        """Splits and classes of the images."""
+
+    @abstractmethod
+    def recoded(self, codes: Codes) -> "Images":
+        """The same images with these splits and classes."""
+
+    @abstractmethod
+    def only(self, kept: NDArray[np.bool_]) -> "Images":
+        """The images that a mask, [count], keeps."""
+
+    @property
+    @abstractmethod
+    def captioned(self) -> bool:
+        """Whether any image has a caption."""
+
+    @property
+    @abstractmethod
+    def masked(self) -> bool:
+        """Whether each image has a mask."""
+
+
+@dataclass(frozen=True)
+class ImageList(Images):
+    """Images with an object for each."""
+
+    members: Sequence[SourceImage] = ()
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.members)
+
+    def __iter__(self) -> Iterator[SourceImage]:
+        """Faster than one place after the other."""
+        return iter(self.members)
+
+    def at(self, place: int) -> SourceImage:
+        """An image."""
+        return self.members[place]
+
+    @property
+    def codes(self) -> Codes:
+        """Splits and classes of the images."""
+        place = {name: code for code, name in enumerate(SPLIT_NAMES)}
+        splits = (place.get(image.split or "", -1) for image in self.members)
+        classes = (-1 if image.cls is None else image.cls for image in self.members)
+        return Codes(np.fromiter(splits, np.int8, len(self)), np.fromiter(classes, np.int32, len(self)))
+
+    def recoded(self, codes: Codes) -> "ImageList":
+        """The same images with these splits and classes."""
+        named = ((SPLIT_NAMES[split] if split >= 0 else None) for split in codes.splits.tolist())
+        classes = ((cls if cls >= 0 else None) for cls in codes.classes.tolist())
+        changed = zip(self.members, named, classes, strict=True)
+        return ImageList([replace(image, split=split, cls=cls) for image, split, cls in changed])
+
+    def only(self, kept: NDArray[np.bool_]) -> "ImageList":
+        """The images that a mask keeps."""
+        return ImageList([image for image, keeps in zip(self.members, kept.tolist(), strict=True) if keeps])
+
+    @property
+    def captioned(self) -> bool:
+        """Whether any image has a caption."""
+        return any(image.captions for image in self.members)
+
+    @property
+    def masked(self) -> bool:
+        """Whether each image has a mask."""
+        return all(image.mask is not None for image in self.members)
+
+
 @dataclass(frozen=True)
 class Source:
     """A listed source.
@@ -141,7 +260,7 @@ class Source:
         notes: what to know before training on it, one line each.
     """
 
-    images: Sequence[SourceImage]
+    images: Images
     classes: tuple[str, ...] | None = None
     attributes: Mapping[str, tuple[str, ...]] | None = None
     made_from: Mapping[str, str] = field(default_factory=dict)

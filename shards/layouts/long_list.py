@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from shards.layouts.cells import captions_of, label_text
 from shards.layouts.columns import SPOKEN_OF, uses_of
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.image_table import Codes, Growing, ImageTable, Texts, in_order
-from shards.layouts.listed import Location, Source
+from shards.layouts.image_table import Growing, ImageTable, Texts, in_order
+from shards.layouts.listed import Codes, Location, Source
 from shards.layouts.long_rows import tables_of
 from shards.layouts.long_splits import LongImages, splits_of
 from shards.layouts.metadata import NO_CAPTION, NO_LABEL, class_names
@@ -31,7 +31,7 @@ from shards.layouts.split_lists import split_text
 from shards.layouts.tables import SUFFIXES, Table
 from shards.layouts.walking import ROOT, check_inside
 from workspace.errors import UserError
-from workspace.stores.opening import is_url
+from workspace.stores.addresses import is_url
 
 LONG = 1 << 25
 """Size in bytes from which on a list is read in parts."""

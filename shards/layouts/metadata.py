@@ -10,7 +10,7 @@ from shards.layouts.beside import Beside, read_beside
 from shards.layouts.columns import SPOKEN_OF
 from shards.layouts.folder import entered, keep_apart
 from shards.layouts.formats import PassedOver, add
-from shards.layouts.listed import Source, SourceImage
+from shards.layouts.listed import ImageList, Source, SourceImage
 from shards.layouts.matlab import read_matlab
 from shards.layouts.names import counted
 from shards.layouts.reading import (
@@ -49,7 +49,7 @@ def list_metadata(files: Files, reading: Reading, source: str) -> Source:
             f"{len(beside.missing):,} rows name images that do not exist: {counted(beside.missing, 3)}"
         )
     return Source(
-        _images(files, kept, splits, beside, classes),
+        ImageList(_images(files, kept, splits, beside, classes)),
         classes or None,
         passed_over=passed_over,
         read=tuple(dict.fromkeys(beside.read)),

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from shards.layouts.formats import PICTURES
 
@@ -88,7 +88,10 @@ class NameIndex:
 
 def _address(text: str) -> str:
     """A web address's decoded path, without the part after `?` or `#`; any other text unchanged."""
-    return unquote(urlsplit(text).path) if WEB.fullmatch(text) else text
+    if not WEB.fullmatch(text):
+        return text
+    _, slash, path = re.split("[?#]", text.partition("://")[2])[0].partition("/")
+    return unquote(slash + path)
 
 
 def _put(found: Found, key: str, name: str) -> None:

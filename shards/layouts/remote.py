@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from shards.layouts.formats import PassedOver
 from shards.layouts.listed import Location
@@ -26,19 +25,9 @@ from shards.layouts.walking import ROOT, Files, check_inside, sorted_by_kind
 from shards.layouts.zipped import files_of_zip
 from workspace.errors import UserError
 from workspace.progress import track
+from workspace.stores.addresses import WEB, is_url, local_path, refuse_wrong, scheme_of
 from workspace.stores.cache import Cache, Wanted
-from workspace.stores.opening import (
-    WEB,
-    Entry,
-    StoreError,
-    entry_of,
-    is_url,
-    listed,
-    local_path,
-    matching,
-    refuse_wrong,
-    scheme_of,
-)
+from workspace.stores.opening import Entry, StoreError, entry_of, listed, matching
 
 WHAT = "shard.source"
 ASKERS = 16
@@ -121,8 +110,9 @@ def at_home(source: str) -> str:
 
 
 def listing_for(url: str) -> str:
-    """Where the listing of a URL goes, for commands that name it: DVC watches files."""
-    return f"data/{re.sub('[^A-Za-z0-9]+', '-', url.partition('://')[2]).strip('-')[-60:]}.listing"
+    """Where the listing of a URL goes, for commands that name it (DVC watches files): its end, and a hash of all of it."""
+    end = re.sub("[^A-Za-z0-9]+", "-", url.partition("://")[2]).strip("-")[-60:]
+    return f"data/{end}-{hashlib.sha256(url.encode(errors='surrogateescape')).hexdigest()[:8]}.listing"
 
 
 def remote_of(source: str) -> Remote | None:
@@ -155,7 +145,7 @@ def _listed(source: str) -> Remote:
     web = scheme_of(source) in WEB
     if any(sign in source for sign in _signs(source)):
         return _named(_matches(source))
-    query = urlsplit(source).query if web else ""
+    query = source.partition("?")[2].partition("#")[0] if web else ""
     plain = source.partition("?")[0] if web else source
     found = listed(source)
     if "" not in found:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from shards.layouts.listed import Location, Source, SourceImage
+from shards.layouts.listed import ImageList, Location, Source, SourceImage
 from shards.layouts.tars import tar_samples
 from shards.shapes import ShapesFacts
 from workspace.errors import UserError
@@ -28,7 +28,7 @@ def list_shapes(source: str) -> Source:
         for key, members in tar_samples(root / name).items():
             images.append(_image(key, members, facts, f"{root / name}: {key}"))
     images.sort(key=lambda image: image.name)
-    return Source(images, facts.classes, facts.attributes, {"shapes": manifest.fingerprint})
+    return Source(ImageList(images), facts.classes, facts.attributes, {"shapes": manifest.fingerprint})
 
 
 def _image(key: str, members: Mapping[str, Location], facts: ShapesFacts, where: str) -> SourceImage:

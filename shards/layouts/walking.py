@@ -10,8 +10,8 @@ from shards.layouts.formats import PassedOver, add, why_no_picture
 from shards.layouts.listed import Location
 from shards.layouts.names import is_hidden
 from workspace.errors import UserError
+from workspace.stores.addresses import PACKAGES, is_url
 from workspace.stores.cache import USUAL, Cache
-from workspace.stores.opening import PACKAGES, is_url
 
 ROOT = "# root: "
 HIDDEN_FILE = "hidden file"

@@ -12,7 +12,7 @@ from typing import Any
 from shards.images import MOST_CLASSES
 from shards.layouts.class_names import names_of
 from shards.layouts.formats import OTHERS, PassedOver, add, is_picture, why_no_picture
-from shards.layouts.listed import Location, Source, SourceImage, clean_caption
+from shards.layouts.listed import ImageList, Location, Source, SourceImage, clean_caption
 from shards.layouts.members import (
     NAME,
     Roles,
@@ -81,7 +81,7 @@ def list_webdataset(source: str, reading: Reading = Reading(), cache: Cache = US
             f"shard.source {source}: shard.columns says label: {roles.label}, but no sample has a single label there"
         )
     notes = [*_notes(samples, roles, read, labelled=classes is not None), *_unread(read)]
-    return Source(images, classes, passed_over=read.passed_over, notes=tuple(notes))
+    return Source(ImageList(images), classes, passed_over=read.passed_over, notes=tuple(notes))
 
 
 Samples = Mapping[str, Mapping[str, Mapping[str, Location]]]

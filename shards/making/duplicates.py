@@ -17,8 +17,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.layouts.image_table import only
-from shards.layouts.listed import SourceImage, shown_name
+from shards.layouts.listed import Images, SourceImage, shown_name
 
 Duplicates = Literal["keep", "drop"]
 Mark = tuple[int, int]
@@ -134,8 +133,8 @@ def twins_of(images: Sequence[SourceImage]) -> Iterator[list[Twin]]:
 
 
 def without_duplicates(
-    images: Sequence[SourceImage],
-) -> tuple[Sequence[SourceImage], list[dict[str, str]]]:
+    images: Images,
+) -> tuple[Images, list[dict[str, str]]]:
     """The images without duplicates, and a row of skipped.jsonl for each that was left out.
 
     The copy in the source's own validation set is kept, because scores must stay comparable; else the first by name.
@@ -150,7 +149,7 @@ def without_duplicates(
     ]
     kept = np.ones(len(images), np.bool_)
     kept[list(dropped)] = False
-    return only(images, kept), rows
+    return images.only(kept), rows
 
 
 def duplicates_of(

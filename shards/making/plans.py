@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from shards.images import SPLITS, shard_path
-from shards.layouts.image_table import Chosen, codes_of
-from shards.layouts.listed import Location, Source, SourceImage
+from shards.layouts.image_table import Chosen
+from shards.layouts.listed import Images, Location, Source, SourceImage
 from shards.making.splits import with_splits
 from workspace.errors import UserError
 from workspace.exact.manifest import atomic_path
@@ -42,7 +42,7 @@ class ShardPlan:
         return shard_path(work, self.split, self.number)
 
 
-def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, size: int) -> list[ShardPlan]:
+def plan_shards(images: Images, val_fraction: float, seed: int, size: int) -> list[ShardPlan]:
     """Order images by hash of the name and cut them into shards of `size`; `with_splits` decides missing splits.
 
     What it holds is 16 bytes per image.
@@ -50,10 +50,10 @@ def plan_shards(images: Sequence[SourceImage], val_fraction: float, seed: int, s
     Raises:
         UserError: a split would be empty.
     """
-    splits = codes_of(images).splits
+    splits = images.codes.splits
     if (splits < 0).any():
         images = with_splits(Source(images), val_fraction, seed).images
-        splits = codes_of(images).splits
+        splits = images.codes.splits
     rank = np.fromiter((hashed_unit(seed, "order", image.name) for image in images), np.float64, len(images))
     plans = []
     for code, split in enumerate(SPLITS):

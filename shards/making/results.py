@@ -4,7 +4,6 @@ from pathlib import Path
 
 from shards.images import SKIPPED, ImageFacts
 from shards.layouts.formats import told_passed_over
-from shards.layouts.image_table import are_captioned, are_masked
 from shards.layouts.listed import Source
 from shards.layouts.names import counted
 from shards.making.duplicates import Tally, told_duplicates
@@ -46,9 +45,9 @@ def image_facts(source: Source, written: Written, image_size: int, form: str) ->
         image_size=image_size,
         format=form,
         classes=source.classes,
-        captions=are_captioned(source.images),
+        captions=source.images.captioned,
         attributes=source.attributes,
-        masks=are_masked(source.images),
+        masks=source.images.masked,
         counts={split: sum(own) for split, own in sizes.items()},
         shards=sizes,
     )

@@ -11,7 +11,7 @@ from workspace.exact.homes import HOME, STREAMED
 from workspace.exact.manifest import NAME, Manifest, atomic_path
 from workspace.links import link_or_copy
 from workspace.progress import track
-from workspace.stores.opening import is_url
+from workspace.stores.addresses import is_url
 
 MOST_TRACKED = 64 << 30
 """Bytes of tars beside a manifest from which `shard` names `shard.home`: DVC hashes them in a minute or more at each change."""

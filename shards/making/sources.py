@@ -29,8 +29,8 @@ from shards.layouts.unread import unread
 from shards.layouts.walking import Files, files_of
 from shards.layouts.webdataset import list_webdataset, names_beside
 from workspace.errors import UserError
+from workspace.stores.addresses import is_url, local_path
 from workspace.stores.cache import USUAL, Cache
-from workspace.stores.opening import is_url, local_path
 
 Kind = Literal["auto", "folder", "class_folder", "file_names", "metadata", "coco", "shapes", "webdataset"]
 BY_FILES = {

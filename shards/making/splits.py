@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.layouts.formats import add
-from shards.layouts.image_table import SPLIT_NAMES, Codes, codes_of, only, recoded
-from shards.layouts.listed import Source
+from shards.layouts.listed import SPLIT_NAMES, Codes, Source
 from shards.layouts.names import counted
 from workspace.exact.seeds import hashed_unit
 
@@ -28,11 +27,11 @@ def with_splits(source: Source, val_fraction: float, seed: int) -> Source:
 
     Validation images of such classes are skipped and counted, because a class without training images cannot be sampled.
     """
-    codes = codes_of(source.images)
+    codes = source.images.codes
     held = _held_out(source, codes, val_fraction, seed)
     codes = replace(codes, splits=held.astype(np.int8))
     if source.classes is None:
-        return replace(source, images=recoded(source.images, codes))
+        return replace(source, images=source.images.recoded(codes))
     labelled = codes.classes >= 0
     counts = [
         np.bincount(codes.classes[labelled & (codes.splits == code)], minlength=len(source.classes))
@@ -48,7 +47,7 @@ def with_splits(source: Source, val_fraction: float, seed: int) -> Source:
     codes = replace(codes.chosen(kept), classes=number[codes.classes[kept]])
     return replace(
         source,
-        images=recoded(only(source.images, kept), codes),
+        images=source.images.only(kept).recoded(codes),
         classes=tuple(source.classes[old] for old in trained.tolist()),
         passed_over=passed_over,
         notes=(*source.notes, *_absent(source.classes, *(count.tolist() for count in counts))),

@@ -26,10 +26,15 @@ class MixedIndex:
         """Samples of all sets."""
         return int(self.starts[-1])
 
+    def place(self, index: int) -> tuple[int, int]:
+        """Which set a sample, 0 … len - 1, is of, and its number there."""
+        number = int(np.searchsorted(self.starts, index, "right")) - 1
+        return number, index - int(self.starts[number])
+
     def read(self, index: int) -> ImageSample:
         """The sample with this number, 0 … len - 1; UserError as `ImageIndex.read`."""
-        number = int(np.searchsorted(self.starts, index, "right")) - 1
-        return self.indices[number].read(index - int(self.starts[number]))
+        number, own = self.place(index)
+        return self.indices[number].read(own)
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,9 @@ class Mixture:
         known = found == [own.manifest.fingerprint]
         return {} if known else {f"sources.{number}": one for number, one in enumerate(found)}
 
-    def index(self) -> ImageIndex | MixedIndex:
+    def index(self) -> MixedIndex:
         """The training images, as one sequence."""
-        indices = [one.index("train") for one in self.sets]
-        return indices[0] if len(indices) == 1 else MixedIndex(indices)
+        return MixedIndex([one.index("train") for one in self.sets])
 
     def order(self, seed: int, group: int) -> DataOrder | MixedOrder:
         """Their order; one set has the order that it has alone, whatever its weight."""

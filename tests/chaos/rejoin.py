@@ -6,6 +6,7 @@ have the bits of an undisturbed run in one process: a step has two micro-batches
 its weights to 1e-5, as in the other runs: the order of its sums depends on the number of workers.
 """
 
+import argparse
 import json
 import os
 import random
@@ -115,6 +116,11 @@ class Rejoining(Disturbed):
 
 def main() -> None:
     """The command line."""
+    argparse.ArgumentParser(
+        prog="python -m tests.chaos.rejoin",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     earlier = json.loads(RESULT.read_text())["each"] if RESULT.exists() else []
     command = " ".join(["python -m tests.chaos.rejoin", *sys.argv[1:]])
     outcomes, left = list[Rejoined](), list[int]()

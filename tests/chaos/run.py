@@ -1,7 +1,7 @@
 """`make chaos`: kill -9 at random moments on a real Ray of two nodes; every run must end as if nothing had happened.
 
-    python -m tests.chaos.run --kills 40 --minutes 35      writes docs/results/chaos.json as it goes
-    python -m tests.chaos.run --images 20000 --add         adds one run: shard of so many images, on both nodes
+    python -m tests.chaos.run --kills 40 --minutes 35 --replace      writes docs/results/chaos.json as it goes
+    python -m tests.chaos.run --images 20000 --add                   adds one run: shard of so many images, on both nodes
 
 A run is one stage's own command in a small project, disturbed by a list of kills: of a training worker, of an actor of a
 fan-out stage, of the second node's raylet, of the driver (whose command is then repeated). Its artifact is compared with
@@ -317,18 +317,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=40, help="at least so many")
     parser.add_argument("--minutes", type=float, default=60, help="start no new run after so many")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument(
-        "--base", type=Path, help="a folder to keep the undisturbed project in, or to take it from"
-    )
-    parser.add_argument("--add", action="store_true", help="to the runs that the result already holds")
-    parser.add_argument(
-        "--images",
-        type=int,
-        default=0,
-        help="one run of shard alone, of so many images, with every kind of kill twice",
-    )
+    parser.add_argument("--base", type=Path, help="where the undisturbed project is, or is to be kept")
+    kept = parser.add_mutually_exclusive_group()
+    kept.add_argument("--add", action="store_true", help="to the runs that the result already holds")
+    kept.add_argument("--replace", action="store_true", help="the runs that the result already holds")
+    parser.add_argument("--images", type=int, default=0, help="one run of shard, each kind of kill twice")
     given = parser.parse_args()
-    earlier = json.loads(RESULT.read_text())["each"] if given.add else []
+    held = json.loads(RESULT.read_text())["each"] if RESULT.is_file() else []
+    if held and not (given.add or given.replace):
+        parser.error(f"{RESULT} holds {len(held)} runs: --add keeps them, --replace starts with none")
+    earlier = held if given.add else []
     command = " ".join(["python -m tests.chaos.run", *sys.argv[1:]])
     runs = plan(10 * given.kills, random.Random(given.seed))
     settings, stages = LARGER, STAGES

@@ -1,9 +1,10 @@
-"""A store is down for 20 s while MQ-VAE is trained from it: `python -m tests.chaos.store`, a minute → docs/results/store.json.
+"""A store is down for a while as MQ-VAE is trained from it: `python -m tests.chaos.store`, a minute → docs/results/store.json.
 
 A set of the smallest size is put into an S3-compatible store on loopback and trained from; the store is stopped when the first
 tar was fetched, and started again. The published weights must be those of the training from the disk.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -64,7 +65,19 @@ def trained_through(world: World, store: S3, seconds: float) -> dict[str, object
 def main() -> None:
     """The command line."""
     logging.disable(logging.WARNING)
-    seconds = float(sys.argv[1]) if sys.argv[1:] else DOWN
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.store", description=__doc__)
+    parser.add_argument(
+        "seconds",
+        type=float,
+        nargs="?",
+        default=DOWN,
+        help=f"for which the store is down; {DOWN:g} unless given",
+    )
+    seconds = parser.parse_args().seconds
+    if not 0 < seconds < opening.PATIENCE:
+        parser.error(
+            f"seconds is {seconds:g}; expected 0 < seconds < {opening.PATIENCE:g}, for which a store is asked again"
+        )
     folder, result = Path(tempfile.mkdtemp(prefix="store-")), RESULT.absolute()
     store = S3()
     store.start()
@@ -75,7 +88,6 @@ def main() -> None:
         store.stop()
         shutil.rmtree(folder, ignore_errors=True)
     result.write_text(f"{json.dumps(found, indent=2)}\n", encoding="utf-8")
-    assert seconds < opening.PATIENCE
     sys.exit(0 if found["same bytes as from the disk"] and found["told"] == "done" else 1)
 
 

@@ -16,7 +16,7 @@ from tests.field.place import Place, pictures
 from tests.field.table import Field, Row
 from tests.hostile.table import World
 from tests.stores import S3, Web, environment_of, one_store
-from workflow.preset import missing
+from workflow.lacking import missing
 from workspace.stores import opening
 from workspace.stores.cache import Cache
 
@@ -158,7 +158,7 @@ ROWS = (
     Row("pictures on a web server need a crawler", AREA, "a list of paths beside them", "class_folder: 4 images", served("/paths.txt", paths_txt="photos/cat/000.png\nphotos/cat/001.png\nphotos/dog/010.png\nphotos/dog/011.png\n")),
     Row("a list on a server makes this machine fetch from other hosts", AREA, "a list with https://other/…", "paths must be relative to", served("/paths.txt", "folder", paths_txt="https://other.example/a.png\nhttps://other.example/b.png\n")),
     Row("a list on a server reads this machine's files", AREA, "a list with ../../a.png", "which is outside it: refused", served("/paths.txt", "folder", paths_txt="../../a.png\n../../b.png\n")),
-    Row("DVC ends with its own error for a URL in params.yaml", AREA, "shard.source s3://…, make repro", "python -m shards.list s3://listed-by-make --out data/listed-by-make.listing`, and write `source: data/listed-by-make.listing` there; 4 listed, 4 encoded", listed),
+    Row("DVC ends with its own error for a URL in params.yaml", AREA, "shard.source s3://…, make repro", "python -m shards.list s3://listed-by-make --out data/listed-by-make-39f03e63.listing`, and write `source: data/listed-by-make-39f03e63.listing` there; 4 listed, 4 encoded", listed),
     Row("a cache smaller than a tar is filled for ever", AREA, "compute.cache_bytes 1000", "compute.cache_bytes is 1,000, and s3://small-cache/", far),
     Row("a URL without a set gives a half-made folder", AREA, "shards.attach s3://BUCKET/shards", "s3://no-set/shards/manifest.json does not exist", no_set),
 )  # fmt: skip

@@ -310,7 +310,7 @@ def cases() -> list[Case]:
         Case("two `shard` at once", group, "two processes, one output", "the same artifact", two_stages),
         Case("Ctrl-C twice", group, "SIGINT, SIGINT", f"status 130, [train_mqvae] {stopped}", ctrl_c(signal.SIGINT, 2)),
         Case("SIGTERM in a training", group, "as a scheduler sends it", f"status 130, [train_mqvae] {stopped}", ctrl_c(signal.SIGTERM, 1)),
-        Case("a read-only artifacts folder", group, "another user's", "permission denied; what is finished is kept", closed_folder),
+        Case("a read-only artifacts folder", group, "another user's", "nothing can be written to", closed_folder),
         Case("a file that cannot grow", group, "RLIMIT_FSIZE 4 kB", "OSError File too large False", full_disk),
         Case("a full disk", group, "ENOSPC", "no space is left on the disk for artifacts/shards", no_space),
         Case("a clock that jumps", group, "back an hour a look; files of 1969 and 2106", "the same bytes", clock_jumps),

@@ -116,6 +116,7 @@ def test_every_page_has_the_script_that_stops_links_and_nothing_else_is_changed(
         ({"Origin": "http://127.0.0.1:4322"}, 403),
         ({"Host": "evil.example:4321", "Origin": "http://evil.example:4321"}, 403),
         ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "[::1"}, 403),
         ({"Host": ""}, 403),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from shards.images import SKIPPED, SPLITS, ImageFacts, ImageShards
-from shards.layouts.listed import Location, SourceImage
+from shards.layouts.listed import ImageList, Location, SourceImage
 from shards.making import gathering
 from shards.making.indexing import IndexWriter, Row, records_of
 from shards.making.pictures import Encoding
@@ -74,7 +74,7 @@ def make_shards(
 ) -> ImageShards:
     """Image shards of labelled images, as the stage makes them."""
     encoding = Encoding(size, "png", 95)
-    plans = plan_shards(images, 0.25, 0, samples_per_shard)
+    plans = plan_shards(ImageList(images), 0.25, 0, samples_per_shard)
     written = gathering.write_shards(plans, encoding, folder, 0.0, 1, folder.with_suffix(".progress.json"))
     for split in SPLITS:
         gathering.write_index(folder, split, written)

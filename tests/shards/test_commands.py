@@ -138,6 +138,11 @@ def test_listing_mistakes_are_told(tmp_path: Path, command: Run) -> None:
         listing.write_listing(tmp_path, tmp_path / "l")
     assert command(listing, tmp_path / "nowhere", "--out", tmp_path / "l") == 1
     assert not (tmp_path / "l").exists()
+    (tmp_path / "mine").write_text("# roots and wings\n")
+    with pytest.raises(UserError, match="mine was not written by this command, and would be replaced"):
+        listing.write_listing(tmp_path, tmp_path / "mine")
+    assert command(listing, tmp_path, "--out", tmp_path) == 1
+    assert command(listing, tmp_path, "--out", "/proc/listing") == 1  # no traceback
 
 
 def test_whole_shards_are_told_to_be_whole(labelled: ImageShards, tmp_path: Path, command: Run) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from settings.mqvae import MQVAESettings
 from shards.attach import attach
+from shards.home import clean, sets_in
 from shards.images import SPLITS, ImageShards
 from shards.images.home import set_name
 from shards.push import pushed
@@ -97,10 +98,34 @@ def test_a_push_that_was_stopped_continues_and_the_set_is_attached_elsewhere(
     assert pixels(shards) == pixels(ImageShards.open(here))
 
 
+def test_the_sets_of_a_home_at_a_url_are_listed_and_those_that_nothing_names_are_removed(
+    here: Path, source: Path, s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, repository = f"{s3.bucket('cleaned')}/sets", tmp_path / "repository"
+    pushed(here, url)
+    forgotten = sharded(source, tmp_path / "other", seed=1).folder.out
+    pushed(forgotten, url)
+    shutil.copytree(here, repository / "artifacts" / "shards")
+    s3.files().pipe_file("cleaned/sets/0123456789abcdef/train/000000.tar", b"half")
+    s3.files().pipe_file("cleaned/sets/notes.txt", b"mine")
+    found = {one.name: one for one in sets_in(url, [repository])}
+    assert {name for name, one in found.items() if not one.named} == {set_name(forgotten)}
+    assert found["0123456789abcdef"].named == "being made"
+    mine = found[set_name(here)]
+    assert (mine.tars, mine.size) == (5, sum(path.stat().st_size for path in here.rglob("*.tar")))
+    assert clean(list(found.values())) == 1
+    monkeypatch.setattr("shards.home.BEING_MADE_SECONDS", 0.0)
+    assert clean(sets_in(url, [repository])) == 1
+    left = {name.split("/")[2] for name in s3.files().find("cleaned/sets")}
+    assert left == {set_name(here), "notes.txt"}
+    with pytest.raises(UserError, match="nothing can be put there"):
+        sets_in("https://host/sets", [])
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
-        ("https://host/shards", "nothing can be put at https://host/shards"),
+        ("https://host/shards", "the URL https://host/shards: nothing can be put there"),
         ("artifacts/elsewhere", "is not a URL; expected one such as s3://bucket/shards"),
         ("s3:/bucket", "is not a URL"),
         ("se3://bucket", "Did you mean s3://"),

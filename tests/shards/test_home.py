@@ -172,7 +172,7 @@ def test_a_home_keeps_the_sets_that_a_manifest_names_and_no_others(source: Path,
     (home / "mine").mkdir()  # and this is no set
     names = {set_name(folder): name for name, folder in made.items()} | {"0123456789abcdef": "now"}
     keep = [repository, tmp_path / "another"]
-    found = {names[one.folder.name]: one.named for one in sets_in(home, keep)}
+    found = {names[one.name]: one.named for one in sets_in(home, keep)}
     assert {name for name, named in found.items() if not named} == {"forgotten"}
     assert found["commit"] == "another commit, in DVC's cache" and found["now"] == "being made"
     assert clean(sets_in(home, keep)) == 1 and clean(sets_in(home, keep)) == 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shards.layouts.image_table import ImageTable
-from shards.layouts.listed import Source
+from shards.layouts.listed import ImageList, Source
 from shards.layouts.reading import Reading
 from shards.making.sources import Kind, list_source
 from workspace.errors import UserError
@@ -89,7 +89,7 @@ def test_a_list_read_in_parts_is_the_list_read_whole(
     whole, parts = both(monkeypatch, kind, path, Reading())
     assert isinstance(whole, Source) and isinstance(parts, Source), (whole, parts)
     assert list(parts.images) == list(whole.images)
-    assert replace(parts, images=[], notes=()) == replace(whole, images=[], notes=())
+    assert replace(parts, images=ImageList(), notes=()) == replace(whole, images=ImageList(), notes=())
     assert len(parts.images) > 20 and set(parts.notes) >= {
         note for note in whole.notes if "kept apart" in note
     }
@@ -112,7 +112,7 @@ def test_folders_of_a_list_read_in_parts_are_its_splits(
     whole, parts = both(monkeypatch, "folder", tmp_path / name, Reading(roles=roles))
     assert isinstance(whole, Source) and isinstance(parts, Source), (whole, parts)
     assert list(parts.images) == list(whole.images)
-    assert replace(parts, images=[]) == replace(whole, images=[])
+    assert replace(parts, images=ImageList()) == replace(whole, images=ImageList())
 
 
 def test_folders_are_classes_where_the_user_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

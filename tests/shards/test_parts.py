@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.layouts.image_table import Codes, ImageTable, Texts
-from shards.layouts.listed import Location, Source, SourceImage
+from shards.layouts.image_table import ImageTable, Texts
+from shards.layouts.listed import Codes, ImageList, Location, Source, SourceImage
 from shards.making import writing
 from shards.making.duplicates import equal, groups
 from shards.making.gathering import TRIES, write_shards
@@ -68,12 +68,13 @@ def test_a_table_is_split_and_cut_as_a_list_is(
         SourceImage(f"é{i}.png", Location(f"é{i}.png"), split, None if cls < 0 else cls, ("a b",) * (cls + 1))
         for i, (split, cls) in enumerate(facts)
     ]
-    source = Source(images, ("a", "b", "c", "d") if labelled else None)
+    source = Source(ImageList(images), ("a", "b", "c", "d") if labelled else None)
     one, other = (
-        with_splits(replace(source, images=found), fraction, 0) for found in (images, table_of(images))
+        with_splits(replace(source, images=found), fraction, 0)
+        for found in (ImageList(images), table_of(images))
     )
     assert list(one.images) == list(other.images)
-    assert replace(one, images=[]) == replace(other, images=[])
+    assert replace(one, images=ImageList()) == replace(other, images=ImageList())
     told = []
     for found in (one, other):
         try:
@@ -95,7 +96,7 @@ def test_equal_keys_are_grouped_in_the_order_of_their_first_ones(keys: list[int]
 def test_a_process_that_dies_is_replaced_and_named_after_three_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, always: bool
 ) -> None:
-    plans = plan_shards(labelled_images(tmp_path / "raw", 16), 0.25, 0, 3)
+    plans = plan_shards(ImageList(labelled_images(tmp_path / "raw", 16)), 0.25, 0, 3)
     whole = write_shards(plans, PNG, tmp_path / "whole", 0.0, 1, tmp_path / "progress.json")
     killer, encode, died = plans[2].images[1], writing.members_of, tmp_path / "died"
 

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards.layouts.listed import Location, Source, SourceImage
+from shards.layouts.listed import ImageList, Location, Source, SourceImage
 from shards.making.splits import UNTRAINED, with_splits
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=8)
@@ -17,7 +17,7 @@ def source(sizes: list[int], split: str | None = None) -> Source:
         for cls, size in enumerate(sizes)
         for number in range(size)
     ]
-    return Source(images, tuple(f"c{cls}" for cls in range(len(sizes))))
+    return Source(ImageList(images), tuple(f"c{cls}" for cls in range(len(sizes))))
 
 
 def splits_of(found: Source) -> dict[str, str | None]:
@@ -53,7 +53,7 @@ def test_the_order_of_the_listing_and_a_train_folder_change_nothing(
     sizes: list[int], fraction: float, seed: int, data: st.DataObject
 ) -> None:
     one = source(sizes)
-    mixed = Source(data.draw(st.permutations(one.images)), one.classes)
+    mixed = Source(ImageList(data.draw(st.permutations(one.images))), one.classes)
     splits = splits_of(with_splits(one, fraction, seed))
     assert splits == splits_of(with_splits(mixed, fraction, seed))
     assert splits == splits_of(with_splits(source(sizes, "train"), fraction, seed))
@@ -76,7 +76,7 @@ def test_a_validation_set_of_the_source_is_kept_and_classes_that_only_it_has_are
         SourceImage(f"{n}.png", Location("nowhere"), "train" if n < 4 else "val", n % 3 if n < 4 else 3)
         for n in range(6)
     ]
-    found = with_splits(Source(images, ("a", "b", "c", "d")), 0.5, 0)
+    found = with_splits(Source(ImageList(images), ("a", "b", "c", "d")), 0.5, 0)
     assert found.classes == ("a", "b", "c") and dict(found.passed_over) == {UNTRAINED: 2}
     assert splits_of(found) == {f"{n}.png": "train" for n in range(4)}
     assert found.notes[0].startswith(

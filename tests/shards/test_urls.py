@@ -20,7 +20,7 @@ from tests.stores import S3, Web, away
 from tests.stores import s3 as s3
 from tests.stores import web as web
 from workspace.errors import UserError
-from workspace.stores import opening
+from workspace.stores import addresses, opening
 from workspace.stores.cache import Cache, Wanted
 
 PETS = ("cat", "dog")
@@ -210,10 +210,17 @@ def test_an_object_that_was_changed_since_it_was_listed_is_named_at_once(
 
 
 def test_a_container_of_azure_is_an_address_and_a_password_never_is() -> None:
-    opening.refuse_wrong("abfs://photos@account.dfs.core.windows.net/pets", "shard.source")
+    addresses.refuse_wrong("abfs://photos@account.dfs.core.windows.net/pets", "shard.source")
     for url in ("abfs://user:secret@account/pets", "s3://key@bucket/pets", "https://user:secret@host/a.tar"):
         with pytest.raises(UserError, match="holds credentials"):
-            opening.refuse_wrong(url, "shard.source")
+            addresses.refuse_wrong(url, "shard.source")
+
+
+def test_brackets_in_a_url_are_no_address_of_version_six() -> None:
+    for url in ("s3://bucket/[a]", "s3://[a/b", "https://host]/x"):
+        addresses.refuse_wrong(url, "shard.source")
+        with pytest.raises(UserError, match=r"is a pattern \(|nothing can be put there"):
+            addresses.refuse_unwritable(url, "shard.home")
 
 
 def test_a_store_that_stays_away_is_named_in_one_line(

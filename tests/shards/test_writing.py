@@ -11,7 +11,7 @@ from PIL import Image
 
 from settings.shard import ShardSettings
 from shards.images import SKIPPED, ImageShards, shard_path
-from shards.layouts.listed import Location, SourceImage
+from shards.layouts.listed import ImageList, Location, SourceImage
 from shards.making import writing
 from shards.making.gathering import Written, write_shards
 from shards.making.pictures import Encoding, encode_image, encode_mask
@@ -113,7 +113,7 @@ def test_the_same_source_gives_the_same_bytes_twice(tmp_path: Path) -> None:
 
 
 def test_two_processes_give_the_bytes_of_one(tmp_path: Path) -> None:
-    plans = plan_shards(labelled_images(tmp_path / "raw", 8), 0.25, 0, 3)
+    plans = plan_shards(ImageList(labelled_images(tmp_path / "raw", 8)), 0.25, 0, 3)
     made = [write_shards(plans, PNG, tmp_path / str(n), 0.0, n, tmp_path / f"{n}.json") for n in (1, 2)]
     assert made[0].sizes == made[1].sizes
     tars = [{k: v for k, v in files_of(tmp_path / str(n)).items() if k.endswith(".tar")} for n in (1, 2)]

@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
+from tests.field.place import write
 from tests.training import test_mqvae_training as images
 from training.loop.checkpoints import list_checkpoints
 from training.loop.train import TrainingFolder, train
 from training.mirror import pull, push
 from workspace.errors import UserError
 from workspace.runs import STATE
+from workspace.settings import Compute
+from workspace.stores import opening
 
 LOOP = images.TRAINING.replaced(steps=8, checkpoint_every=2, validate_every=8)
 
@@ -49,13 +52,46 @@ def test_the_mirror_keeps_the_newest_two_and_a_torn_one_is_no_checkpoint(tmp_pat
     assert [path.name for path in list_checkpoints(tmp_path / "run" / "work")][-1] == "step-000000008"
 
 
-def test_a_url_that_nothing_here_can_open_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="compute.checkpoints is nowhere://x: Protocol not known"):
-        push(tmp_path, "nowhere://x")
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("nowhere://x", "compute.checkpoints nowhere://x: nowhere:// is not opened; expected s3://"),
+        ("s4://bucket", "Did you mean s3://"),
+        ("s3://key:secret@bucket/x", "holds credentials"),
+        ("simplecache::s3://bucket", "is a chain of file systems"),
+        ("https://host/x", "nothing can be put there; expected a store"),
+        (" ", "expected a path or URL, or null"),
+    ],
+)
+def test_where_no_checkpoint_can_be_put_is_told_before_any_work(url: str, told: str) -> None:
+    compute = Compute(
+        device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local", checkpoints=url
+    )
+    with pytest.raises(UserError, match=told):
+        compute.check("compute", compute)
 
 
-class Torn(Exception):
-    """What ends a copy in the middle."""
+def test_a_store_that_fails_for_a_while_gets_the_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, failed = LocalFileSystem.put_file, list[str]()
+
+    def fails_twice(self: LocalFileSystem, source: str, *more: Any, **named: Any) -> None:
+        if len(failed) < 2:
+            failed.append(source)
+            raise ConnectionError("reset by peer")
+        copy(self, source, *more, **named)
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", fails_twice)
+    monkeypatch.setattr(opening, "FIRST_PAUSE", 0.01)
+    made = write(tmp_path / "step-000000001" / STATE, b"{}").parent
+    push(made, f"file://{tmp_path}/there")
+    pull(f"file://{tmp_path}/there", tmp_path / "here")
+    assert len(failed) == 2 and (tmp_path / "here" / made.name / STATE).read_bytes() == b"{}"
+
+
+class Torn(BaseException):
+    """What ends a copy in the middle, as a kill does."""
 
 
 def test_no_part_of_a_checkpoint_that_is_replaced_or_removed_looks_whole(

@@ -11,7 +11,8 @@ from pipelines.params import with_value
 from tests import presets
 from tests.committed import ROOT
 from workflow import preset
-from workflow.preset import missing, rendered, save, take
+from workflow.lacking import missing
+from workflow.preset import rendered, save, take
 from workspace.errors import UserError
 from workspace.settings import read_tree
 
@@ -195,7 +196,7 @@ def test_a_params_file_that_cannot_be_read_is_one_line_before_any_work(settings:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("shapes --out .", r"^\.: Is a directory$"),
+        ("shapes --out .", r"^\.: is a directory$"),
         ("flower", "^there is no preset flower; expected one of coco"),
         ("--source x", "^SOURCE and WEIGHTS go with a preset"),
     ],
@@ -253,9 +254,16 @@ def test_data_from_elsewhere_is_written_where_the_preset_has_its_own(settings: P
 def test_params_that_read_what_is_not_there_are_told_before_any_work(settings: Path) -> None:
     flowers = rendered("flowers")
     assert "params.yaml reads images in data/flowers" in missing(flowers, "params.yaml", "")
-    assert "`python -m shards.list s3://bucket/x --out data/bucket-x.listing`" in missing(
+    assert "`python -m shards.list s3://bucket/x --out data/bucket-x-8092328c.listing`" in missing(
         "shard: {source: 's3://bucket/x'}", "params.yaml", ""
     )
+    lost = "shard: {source: data/x.listing}"
+    assert missing(lost, "params.yaml", "").endswith(
+        "type `python -m shards.list FOLDER-OR-URL --out data/x.listing`"
+    )
+    Path("data").mkdir()
+    Path("data/x.listing.dvc").touch()
+    assert missing(lost, "params.yaml", "").endswith("does not exist: type `dvc pull data/x.listing`")
     for source in ("artifacts/shapes", "presets"):
         assert missing(f"shard: {{source: {source!r}}}", "params.yaml", "") == ""
 

@@ -139,6 +139,16 @@ def test_a_mirror_is_kept_by_adoption_and_forgotten_with_its_run(tmp_path: Path)
     assert not other.root.exists() and not (tmp_path / "there" / "stage" / "0123").exists()
 
 
+def test_a_run_is_forgotten_though_its_checkpoints_elsewhere_cannot_be_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = RunFolder(tmp_path / "stage" / "0123")
+    url = "nowhere://x/stage/0123"
+    write_json(folder.root / "run.json", {"identity": {}, "seconds": 0.0, "adopted": [], "mirror": url})
+    folder.forget()
+    assert not folder.root.exists() and f"the checkpoints at {url} stay there" in capsys.readouterr().err
+
+
 def test_a_run_that_is_forgotten_while_another_process_opens_it_is_refused_there(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "stage" / "0123")
     folder.work.mkdir(parents=True)

@@ -9,6 +9,7 @@ import yaml
 from tests import committed, presets
 from workflow.params import load_params
 from workspace.errors import UserError
+from workspace.settings import read_tree
 
 
 @pytest.fixture
@@ -42,6 +43,27 @@ def test_a_number_is_read_as_dvc_writes_it(tree: dict[str, Any], tmp_path: Path,
     assert load_params(path).stackformer.learning_rate == 1e-5
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("010", 10), ("08", 8), ("+3", 3), ("1_000", 1000), ("0x10", 16), ("0", 0)]
+)
+def test_a_whole_number_is_a_decimal_one(root: Path, text: str, value: int) -> None:
+    assert load_params(root / "presets" / "shapes.yaml", [f"sample.seed={text}"]).sample.seed == value
+
+
+def test_a_section_that_is_there_twice_is_named_with_its_lines(root: Path, tmp_path: Path) -> None:
+    text = (root / "presets" / "shapes.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(f"{text}\nsample:\n  seed: 3\n", encoding="utf-8")
+    first, last = (1 + text.split("\n").index("sample:"), text.count("\n") + 2)
+    with pytest.raises(
+        UserError, match=f"params.yaml: sample is there twice, in lines {first} and {last}: remove one"
+    ):
+        load_params(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text(
+        "a: &a {x: 1, y: 2}\nb: &b {<<: *a, x: 3}\nc: {<<: *b, y: 4}\n", encoding="utf-8"
+    )
+    assert read_tree(tmp_path / "params.yaml")["c"] == {"x": 3, "y": 4}  # YAML's own merges are no duplicates
+
+
 def test_the_committed_settings_are_the_shapes_preset() -> None:
     preset = "presets/shapes.yaml"
     commits = committed.commits_that_may_agree(preset)
@@ -72,6 +94,12 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
         (
             "mqvae.learning_rate='1e-3'",
             'mqvae.learning_rate is "1e-3": expected a valid number (without quotes: 0.001)',
+        ),
+        ("mqvae.steps=1e3", "mqvae.steps is 1000.0: expected a valid integer (write 1000)"),
+        ("mqvae.steps=12:30", 'mqvae.steps is "12:30": expected a valid integer'),
+        (
+            "mqvae={steps: 3, steps: 4}",
+            "--set mqvae={steps: 3, steps: 4}: steps is there twice, in lines 1 and 1: remove one",
         ),
         ("mqvae.model.mask_ratio=0.999", "keeps N = 0 of L = 64 cells; expected N ≥ 1"),
         ("mqvae.model.image_size=30", "image_size 30 is not divisible by the down-sampling 4"),

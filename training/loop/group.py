@@ -22,7 +22,7 @@ def _peers() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # gloo raises no class of its own
-        raise PeerLostError(str(error)) from error
+        raise PeerLostError.of(error) from error
 
 
 def reducer(size: int) -> Callable[[Tensor], Tensor]:

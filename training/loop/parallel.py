@@ -112,5 +112,5 @@ def summing() -> Iterator[None]:
         yield
     except RuntimeError as error:
         if "gloo/" in str(error):
-            raise PeerLostError(str(error)) from error
+            raise PeerLostError.of(error) from error
         raise

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from settings.mqvae import MQVAESettings
-from shards.images import ImageIndex, ImageShards
+from shards.images import ImageShards
 from shards.images.pixels import to_float
 from shards.mixture.images import MixedIndex, Mixture
 from training.loop.train import Workers
@@ -40,7 +40,7 @@ def held_out(shards: ImageShards, count: int) -> Tensor:
 class _MicroBatches(Dataset[ImageBatch]):
     """Map-style data set: a list of requests → the micro-batch; each item of the sampler is a whole micro-batch."""
 
-    def __init__(self, index: ImageIndex | MixedIndex, seed: int, flip: bool) -> None:
+    def __init__(self, index: MixedIndex, seed: int, flip: bool) -> None:
         self.index, self.seed, self.flip = index, seed, flip
 
     def __getitem__(self, request: tuple[int, list[tuple[int, int]]]) -> ImageBatch:
@@ -76,12 +76,11 @@ class ImageBatches:
         index = images.index()
         self.data = _MicroBatches(index, settings.seed, settings.flip)
         self._stream: Iterator[ImageBatch] | None = None
-        sets = index.indices if isinstance(index, MixedIndex) else (index,)
         # an order of its own, because each remembers the epochs that it was asked for last
         order = images.order(settings.seed, GROUP)
-        far = any(one.home.is_far for one in sets)
+        far = any(one.home.is_far for one in index.indices)
         self.ahead = (
-            Prefetch(sets, order.batch, GROUP, settings.global_batch, settings.steps) if far else None
+            Prefetch(index, order.batch, GROUP, settings.global_batch, settings.steps) if far else None
         )
 
     def _requests(self, start: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:

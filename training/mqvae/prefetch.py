@@ -2,11 +2,10 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import numpy as np
-
-from shards.images import ImageIndex, tar_name
+from shards.images import tar_name
+from shards.mixture.images import MixedIndex
 from workspace.errors import UserError
 
 
@@ -17,8 +16,8 @@ class Prefetch:
     push out what is being read.
 
     Args:
-        sets: the training images; those with a home at a URL are fetched.
-        batch: step, images per step → the (epoch, index) of each sample, the sets' samples numbered on.
+        images: the training images; tars of sets with a home at a URL are fetched.
+        batch: step, images per step → the (epoch, index) of each sample, as `images` numbers them.
         group: number of tars whose samples are mixed.
         global_batch: images per step, of all workers: those of a node share its cache.
         steps: the last step + 1.
@@ -26,20 +25,14 @@ class Prefetch:
 
     def __init__(
         self,
-        sets: Sequence[ImageIndex],
+        images: MixedIndex,
         batch: Callable[[int, int], list[tuple[int, int]]],
         group: int,
         global_batch: int,
         steps: int,
     ) -> None:
-        self.sets, self.batch, self.group, self.global_batch, self.steps = (
-            sets,
-            batch,
-            group,
-            global_batch,
-            steps,
-        )
-        self.starts = np.cumsum([0, *map(len, sets)])
+        self.images, self.batch, self.group = images, batch, group
+        self.global_batch, self.steps = global_batch, steps
         self._now = 0
         self._moved = threading.Condition()
         self._last: OrderedDict[tuple[int, int], int] = OrderedDict()
@@ -58,7 +51,7 @@ class Prefetch:
     def _run(self, first: int) -> None:
         for step in range(first, self.steps):
             for number, tar in self._new_tars(step):
-                index = self.sets[number]
+                index = self.images.indices[number]
                 wanted = index.home.wanted(tar_name(index.split, tar))
                 most = index.home.cache.most_bytes // 2
                 with self._moved:
@@ -75,11 +68,12 @@ class Prefetch:
     def _new_tars(self, step: int) -> list[tuple[int, int]]:
         """The far tars of a step's samples that were not fetched lately, each with its set, in the order of the samples."""
         found = dict.fromkeys(self._tar_of(index) for _, index in self.batch(step, self.global_batch))
-        return [place for place in found if place not in self._last and self.sets[place[0]].home.is_far]
+        new = (place for place in found if place not in self._last)
+        return [place for place in new if self.images.indices[place[0]].home.is_far]
 
     def _tar_of(self, index: int) -> tuple[int, int]:
-        number = int(np.searchsorted(self.starts, index, "right")) - 1
-        return number, self.sets[number].table.tar_of(index - int(self.starts[number]))
+        number, own = self.images.place(index)
+        return number, self.images.indices[number].table.tar_of(own)
 
     def _has_room(self, size: int, most: int) -> bool:
         """Whether another tar may be fetched: fewer than a group were first needed after the present step."""

@@ -95,7 +95,10 @@ class Cache:
         if not _is_at(file, path):  # removed meanwhile
             file.close()
             return None
-        os.utime(path, ns=(time.time_ns(), 0))  # the first is when it was used; the second says nothing
+        with suppress(
+            PermissionError
+        ):  # another user's, in a cache that a group shares: it leaves by the time of its fetch
+            os.utime(path, ns=(time.time_ns(), 0))  # the first is when it was used; the second says nothing
         return file
 
     def _fetched(self, wanted: Wanted) -> BinaryIO | None:

@@ -1,54 +1,29 @@
 """Opens files at a URL through fsspec: an object store, a hub, a web server. They are listed, read by range, fetched and put.
 
-Credentials come from the environment alone, as each store's own client reads them. Nothing is executed: a scheme is one of
-`PACKAGES`, without chains (`::`). A store that fails is tried again with growing pauses, for `PATIENCE` seconds in a row; then
-the error names the URL and the reason in one line. What is wrong for good (no such object, no permission) is not tried again.
+Credentials come from the environment alone, as each store's own client reads them. A store that fails is tried again with
+growing pauses, for `PATIENCE` seconds in a row; then the error names the URL and the reason in one line. What is wrong for good
+(no such object, no permission) is not tried again.
 """
 
-import difflib
 import errno
-import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from workspace.errors import UserError, is_out_of_space
 from workspace.progress import say
+from workspace.stores.addresses import CREDENTIALS, PACKAGES, WEB, scheme_of
 
-PACKAGES = {
-    "s3": "s3fs",
-    "s3a": "s3fs",
-    "gs": "gcsfs",
-    "gcs": "gcsfs",
-    "az": "adlfs",
-    "abfs": "adlfs",
-    "abfss": "adlfs",
-    "hf": "huggingface_hub",
-    "http": "aiohttp",
-    "https": "aiohttp",
-    "file": "fsspec",
-}
-"""Scheme → the package that opens it."""
-WEB = ("http", "https")
-"""Schemes that cannot list."""
-CONTAINERS = ("az", "abfs", "abfss")
-"""Schemes in which CONTAINER@ACCOUNT is an address."""
-SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-CREDENTIALS = {
-    "s3fs": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3='{\"anon\": true}' for a public bucket",
-    "gcsfs": 'GOOGLE_APPLICATION_CREDENTIALS, or FSSPEC_GS=\'{"token": "anon"}\' for a public bucket',
-    "adlfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-    "huggingface_hub": "HF_TOKEN",
-}
-"""Package → the variables that its client reads."""
 PATIENCE, FIRST_PAUSE, LONGEST_PAUSE = 120.0, 0.25, 8.0
 """Seconds: how long a store may fail in a row, and the pauses between tries. A restart or a lost route takes a minute or two."""
 STAMPS = ("ETag", "etag", "md5Hash", "content_md5", "Content-MD5", "blob_id", "oid", "generation", "Last-Modified",
           "LastModified", "last_modified", "mtime")  # fmt: skip
 """What stores call the sign that a file has not changed, the best first."""
+TIMES = ("LastModified", "last_modified", "updated", "mtime")
+"""What stores call the time of a file's last change: a `datetime`, or seconds."""
 PASSING = (408, 425, 429)
 """Answers of 400 and above, below 500, after which another try may succeed."""
 
@@ -70,47 +45,12 @@ class Entry:
     Attributes:
         size: in bytes.
         stamp: changes with its bytes, as the store gives it (an ETag, a time); "" where it gives none.
+        written: when, in seconds since 1970; 0 where the store does not say it.
     """
 
     size: int
     stamp: str
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is a URL (`s3://…`), and no path."""
-    return SCHEME.match(text) is not None
-
-
-def refuse_wrong(url: str, what: str) -> None:
-    """Look at a URL's form, without the network.
-
-    Args:
-        url: a text for which `is_url` holds.
-        what: the setting, for errors.
-
-    Raises:
-        UserError: a scheme that is not opened, a chain, or credentials within the URL.
-    """
-    scheme = url.partition("://")[0].lower()
-    if "::" in url:
-        raise UserError(f"{what} {url} is a chain of file systems (::), which is refused; expected one URL")
-    if scheme not in PACKAGES:
-        near = difflib.get_close_matches(scheme, PACKAGES, 1, cutoff=0.5)
-        hint = f". Did you mean {near[0]}://?" if near else ""
-        raise UserError(
-            f"{what} {url}: {scheme}:// is not opened; expected {', '.join(f'{name}://' for name in PACKAGES)}{hint}"
-        )
-    user, at, _ = urlsplit(url).netloc.rpartition("@")
-    if at and not (scheme in CONTAINERS and ":" not in user):
-        raise UserError(
-            f"{what} {url.partition('://')[0]}://…@{urlsplit(url).netloc.rpartition('@')[2]} holds credentials, which would "
-            f"be kept in params.yaml and logs: take them out, and set {CREDENTIALS.get(PACKAGES[scheme], 'none')}"
-        )
-
-
-def local_path(url: str) -> Path | None:
-    """The path of a file:// URL; None of others."""
-    return Path(url.partition("://")[2]) if url.lower().startswith("file://") else None
+    written: float = 0.0
 
 
 def listed(url: str) -> dict[str, Entry]:
@@ -125,7 +65,7 @@ def listed(url: str) -> dict[str, Entry]:
     _, root = _file_system(url)
     root = root.rstrip("/")
     files = {
-        name.removeprefix(root).lstrip("/"): Entry(int(facts["size"] or 0), _stamp(facts))
+        name.removeprefix(root).lstrip("/"): _entry(facts)
         for name, facts in found.items()
         if facts["type"] == "file" and not name.endswith("/")
     }
@@ -141,7 +81,7 @@ def entry_of(url: str) -> Entry:
         raise MissingError(f"{url} is a folder; expected a file")
     if facts.get("size") is None:
         raise StoreError(f"{url}: the server does not say how many bytes it has (Content-Length)")
-    return Entry(int(facts["size"]), _stamp(facts))
+    return _entry(facts)
 
 
 def matching(url: str) -> list[str]:
@@ -222,9 +162,19 @@ def put(source: Path, url: str) -> None:
     _patiently(url, copy)
 
 
-def scheme_of(url: str) -> str:
-    """The scheme of a URL, in lower case."""
-    return url.partition("://")[0].lower()
+def remove(url: str, first: str = "") -> None:
+    """Remove the file or folder at a URL, if it is there; files called `first` go before all others. StoreError as of `put`."""
+
+    def away(files: Any, path: str) -> None:
+        if not files.exists(path):
+            return
+        for name in files.find(path):
+            if name.rpartition("/")[2] == first:
+                files.rm_file(name)
+        with suppress(FileNotFoundError):  # an object store has no folder without files
+            files.rm(path, recursive=True)
+
+    _patiently(url, away)
 
 
 def _file_system(url: str) -> tuple[Any, str]:
@@ -308,6 +258,13 @@ def _status(error: Exception) -> int | None:
 def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split())[:200]
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _entry(facts: dict[str, Any]) -> Entry:
+    """What a store says of a file."""
+    time_ = next((facts[name] for name in TIMES if facts.get(name)), 0.0)
+    written = time_.timestamp() if hasattr(time_, "timestamp") else time_ if isinstance(time_, float) else 0.0
+    return Entry(int(facts["size"] or 0), _stamp(facts), written)
 
 
 def _stamp(facts: dict[str, Any]) -> str:

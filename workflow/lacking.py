@@ -1,0 +1,93 @@
+"""What a params file reads that is not there: found before any work, with the command that brings it."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workspace.bases import BASE
+from workspace.stores.addresses import is_url
+
+MADE_HERE = "artifacts/"
+WEIGHTS = (".safetensors", ".pt")
+LISTING = ".listing"
+"""How a listing by `shards.list` is called."""
+PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
+"""A glob or braces of tars: the folder, and the pattern below it."""
+ELSEWHERE = re.compile(r"^\w+:")
+"""A URL, which only the stage can check."""
+
+
+def folder_and_pattern(source: str) -> tuple[str, str] | None:
+    """`tars/{000..099}.tar` → `tars` and `{000..099}.tar`, because DVC watches folders only; None without a pattern."""
+    found = None if is_url(source) else PATTERN.fullmatch(source)
+    return None if found is None or Path(source).exists() else (found[1].rstrip("/") or ".", found[2])
+
+
+def missing(text: str, file: str, preset: str) -> str:
+    """One line with the missing data of a params file, and the command to type; or "".
+
+    Args:
+        text: the params file.
+        file: the file's name.
+        preset: `PRESET=NAME `, or "" for params.yaml itself.
+    """
+    tree = yaml.safe_load(text)
+    if isinstance(tree, dict) and BASE in tree:
+        return f"{file} holds only its differences from {tree[BASE]}: `make preset PRESET=NAME` writes a preset out in full"
+    section = tree.get("shard") if isinstance(tree, dict) else None
+    source = str(section["source"]) if isinstance(section, dict) and "source" in section else MADE_HERE
+    if is_url(source):
+        from shards.layouts.remote import listing_for
+
+        listing = listing_for(source)
+        return (
+            f"{file}: shard.source is {source}, but DVC watches files: type `python -m shards.list {shlex.quote(source)} --out "
+            f"{listing}`, and write `source: {listing}` there"
+        )
+    if parts := folder_and_pattern(source):
+        return (
+            f"{file}: shard.source is {source}, but DVC watches folders, not patterns: write `source: {parts[0]}` and "
+            f"`tars: '{parts[1]}'` there"
+        )
+    named = sorted(path for path in set(weights_in(tree)) if not Path(path).is_file())
+    lacks_images = (
+        not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
+    )
+    lacking = ([f"images in {source}"] if lacks_images else []) + [f"weights in {path}" for path in named]
+    if not lacking:
+        return ""
+    options = (" SOURCE=/path/to/images" if lacks_images else "") + (
+        " WEIGHTS=/path/to/weights" if named else ""
+    )
+    brought = [_brought(source)] if lacks_images else []
+    brought += [_brought(path) for path in named if Path(f"{path}.dvc").is_file()]
+    what = f"{file} reads {' and '.join(lacking)}, which {'does' if len(lacking) == 1 else 'do'} not exist"
+    if any(brought):
+        return f"{what}: type {' and '.join(filter(None, brought))}"
+    if not preset:
+        return f"{what}: set the paths in params.yaml (docs/data.md)"
+    return (
+        f"{what}: type `make repro {preset.strip()}{options}` with the folders that have them (docs/data.md)"
+    )
+
+
+def _brought(path: str) -> str:
+    """The command that brings a file or folder that is not there; "" where only its user knows."""
+    if Path(f"{path}.dvc").is_file():
+        return f"`dvc pull {shlex.quote(path)}`"
+    return (
+        f"`python -m shards.list FOLDER-OR-URL --out {shlex.quote(path)}`" if path.endswith(LISTING) else ""
+    )
+
+
+def weights_in(value: Any) -> Iterator[str]:
+    """The paths of all weights files in a params file."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from weights_in(inner)
+    elif isinstance(value, str) and value.endswith(WEIGHTS):
+        yield value
