@@ -93,7 +93,7 @@ def _check_home(setting: str, home: str, source: Path) -> None:
         raise UserError(
             f"{setting} is {home!r}; expected a folder in one line, or null: the tars beside their manifest"
         )
-    if is_url(home):
+    if is_url(home) or "::" in home:  # fsspec takes the latter for a chain
         refuse_unwritable(home, setting)
         if local_path(home) is not None:
             raise UserError(f"{setting} is {home}; expected its path, {local_path(home)}")

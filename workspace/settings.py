@@ -117,7 +117,7 @@ class Compute(Section):
             raise UserError(
                 f"{where}.checkpoints is {self.checkpoints!r}; expected a path or URL, or null: they are not copied"
             )
-        if self.checkpoints is not None and is_url(self.checkpoints):
+        if self.checkpoints is not None and (is_url(self.checkpoints) or "::" in self.checkpoints):
             refuse_unwritable(self.checkpoints, f"{where}.checkpoints")
         if self.cache_folder is not None and is_url(self.cache_folder):
             raise UserError(
