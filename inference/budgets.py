@@ -1,10 +1,10 @@
 """How many cells each image is given: a quality that it must reach, or what the next cell must be worth.
 
 An image is encoded once, and reconstructed from its n best cells at a ladder of n, not at all L. Between rungs PSNR is taken for
-a smooth function of log n that never falls.
+a smooth function of log n that never falls; LPIPS, a perceptual distance, likewise for one that never rises.
 
-    quality  N = the least n with PSNR(n) ≥ the goal, or L
-    rate     N = argmin over n of D(n) + λ n, D the mean squared error, or -PSNR
+    quality  N = the least n with PSNR(n) ≥ the goal, or LPIPS(n) ≤ the goal; or L
+    rate     N = argmin over n of D(n) + λ n, D the mean squared error, -PSNR or LPIPS
 
 The argmin is where the next cell no longer lowers D by λ. One λ holds for all images; it is found on training images so that
 the mean of N equals the requested one.
@@ -34,6 +34,8 @@ from workspace.errors import UserError
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import track
 
+Distance = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Pairs of images [B, 3, H, W] in [-1, 1] → the distance of each, [B], ≥ 0: LPIPS."""
 LEAST_ERROR = 1e-10
 """Smallest mean squared error of [0, 1] images: 100 dB."""
 BISECTIONS = 60
@@ -46,13 +48,13 @@ class RaggedArrays(NamedTuple):
         codes: int64 [ΣN] in 0 … K-1, one image after the other.
         positions: int64 [ΣN] in 0 … L-1, ascending in each image.
         lengths: int64 [B], N of each image.
-        psnr: float64 [B], what its reconstruction is estimated at, in decibels.
+        quality: float64 [B], what its reconstruction is estimated at: PSNR in decibels, or minus LPIPS, so that higher is better.
     """
 
     codes: NDArray[np.int64]
     positions: NDArray[np.int64]
     lengths: NDArray[np.int64]
-    psnr: NDArray[np.float64]
+    quality: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -94,35 +96,51 @@ def ladder_of(num_positions: int, rungs: int) -> list[int]:
     return sorted({round(first * ratio**rung) for rung in range(rungs)})
 
 
+def mean_squared(a_BCHW: torch.Tensor, b_BCHW: torch.Tensor) -> torch.Tensor:
+    """Mean squared errors, of [0, 1] images, of pairs of images in [-1, 1], [B]."""
+    return ((a_BCHW - b_BCHW) / 2).square().mean(dim=(1, 2, 3))
+
+
 def errors_at(
-    model: MQVAE, images: NDArray[np.uint8], cells: OrderedCells, ladder: Sequence[int]
+    model: MQVAE,
+    images: NDArray[np.uint8],
+    cells: OrderedCells,
+    ladder: Sequence[int],
+    distance: Distance = mean_squared,
 ) -> NDArray[np.float64]:
-    """Mean squared errors, of [0, 1] images, of reconstructions from the n best cells, [B, R].
+    """Distances of images from their reconstructions from the n best cells, [B, R].
 
     Args:
         model: on the device of `cells`.
         images: uint8 [B, H, W, 3].
         cells: of these images.
         ladder: the n.
+        distance: on the same device.
     """
     image_BCHW = to_tensor(images, cells.codes_BL.device)
     errors = []
     for count in ladder:
         tokens = cells.first(count)
         made_BCHW = model.decode_tokens(tokens.codes_BN, tokens.positions_BN).float().clamp(-1, 1)
-        errors.append(((made_BCHW - image_BCHW) / 2).square().mean(dim=(1, 2, 3)))
+        errors.append(distance(made_BCHW, image_BCHW))
     return torch.stack(errors, dim=1).double().cpu().numpy()
 
 
-def psnr_at_all(
-    errors: NDArray[np.float64], ladder: Sequence[int], num_positions: int
+def decibels(errors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """PSNR of mean squared errors of [0, 1] images."""
+    found: NDArray[np.float64] = -10 * np.log10(np.maximum(errors, LEAST_ERROR))
+    return found
+
+
+def quality_at_all(
+    quality: NDArray[np.float64], ladder: Sequence[int], num_positions: int
 ) -> NDArray[np.float64]:
-    """PSNR in decibels at n = 1 … L, [B, L], from the errors at a ladder [B, R]; -inf below the first rung."""
+    """Quality at n = 1 … L, [B, L], the higher the better, from that of a ladder, [B, R]; -inf below its first rung."""
     from scipy.interpolate import (
         PchipInterpolator,
     )  # a quarter of a second, which a fixed number of codes need not wait for
 
-    at_rungs = np.maximum.accumulate(-10 * np.log10(np.maximum(errors, LEAST_ERROR)), axis=1)
+    at_rungs = np.maximum.accumulate(quality, axis=1)
     asked = np.log(np.arange(1, num_positions + 1))
     rungs = np.log(np.asarray(ladder))
     # a cubic that is monotone where the rungs are: with straight pieces N would fall on a rung, where they bend
@@ -134,24 +152,26 @@ def psnr_at_all(
     return np.where(asked < rungs[0], -math.inf, curve)
 
 
-def chosen(plan: Plan, psnr: NDArray[np.float64]) -> NDArray[np.int64]:
-    """N of each image, [B], from its PSNR at n = 1 … L, [B, L]."""
-    length = psnr.shape[1]
-    if plan.budget.kind == "quality":
-        reached = psnr >= plan.budget.psnr
+def chosen(plan: Plan, quality: NDArray[np.float64]) -> NDArray[np.int64]:
+    """N of each image, [B], from its quality at n = 1 … L, [B, L]."""
+    length, budget = quality.shape[1], plan.budget
+    allowed = np.isin(np.arange(1, length + 1), budget.allowed(length))
+    quality = np.where(allowed, quality, -math.inf)
+    if budget.kind == "quality":
+        reached = quality >= budget.goal
         found: NDArray[np.int64] = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, length)
         return found
-    cost = -psnr if plan.budget.gain == "psnr" else np.power(10.0, -psnr / 10)
+    cost = np.power(10.0, -quality / 10) if budget.by == "mse" else -quality
     least: NDArray[np.int64] = (cost + plan.multiplier * np.arange(1, length + 1)).argmin(axis=1) + 1
     return least
 
 
-def multiplier_for(budget: Budget, psnr: NDArray[np.float64], mean: float) -> float:
+def multiplier_for(budget: Budget, quality: NDArray[np.float64], mean: float) -> float:
     """The least λ found at which these images keep at most `mean` cells on the mean; by bisection of its logarithm."""
     low, high = -40.0, 40.0
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        too_many = chosen(Plan(budget, math.exp(middle)), psnr).mean() > mean
+        too_many = chosen(Plan(budget, math.exp(middle)), quality).mean() > mean
         low, high = (middle, high) if too_many else (low, middle)
     return math.exp(high)
 
@@ -162,23 +182,30 @@ def estimated(
     budget: Budget,
     precision: Precision = "fp32",
     tokenize_all: Callable[..., OrderedCells] | None = None,
+    lpips: Distance | None = None,
 ) -> tuple[OrderedCells, NDArray[np.float64]]:
-    """All cells of a batch, and its PSNR at n = 1 … L, [B, L]; one way through the encoder, one through the decoder a rung.
+    """All cells of a batch, and its quality at n = 1 … L, [B, L]; one way through the encoder, one through the decoder a rung.
 
     Args:
         model: on any device.
         batch: images and keys.
-        budget: its ladder.
+        budget: its ladder, and what it judges by.
         precision: of both ways.
         tokenize_all: the model's method of that name, compiled; None takes it as it is.
+        lpips: the perceptual distance on the model's device, for a budget that judges by it.
     """
     weight, length = next(model.parameters()), model.config.num_positions
     ladder = ladder_of(length, budget.rungs)
+    distance = mean_squared
+    if budget.by == "lpips":
+        assert lpips is not None
+        distance = lpips
     with autocast(precision, weight.device), torch.no_grad():
         image_BCHW = to_tensor(batch.images, weight.device).to(weight.dtype)
         cells = (tokenize_all or model.tokenize_all)(image_BCHW, rankings(model, batch))
-        errors = errors_at(model, batch.images, cells, ladder)
-    return cells, psnr_at_all(errors, ladder, length)
+        errors = errors_at(model, batch.images, cells, ladder, distance)
+    quality = -errors if budget.by == "lpips" else decibels(errors)
+    return cells, quality_at_all(quality, ladder, length)
 
 
 def encode_within(
@@ -187,19 +214,25 @@ def encode_within(
     plan: Plan,
     precision: Precision = "fp32",
     tokenize_all: Callable[..., OrderedCells] | None = None,
+    lpips: Distance | None = None,
 ) -> RaggedArrays:
     """Codes and positions of as many cells of each image as the plan gives it; arguments as of `estimated`."""
-    cells, psnr = estimated(model, batch, plan.budget, precision, tokenize_all)
-    lengths = chosen(plan, psnr)
+    cells, quality = estimated(model, batch, plan.budget, precision, tokenize_all, lpips)
+    lengths = chosen(plan, quality)
     order, codes = cells.order_BL.cpu().numpy(), cells.codes_BL.cpu().numpy()
     kept = np.zeros(codes.shape, np.bool_)
     np.put_along_axis(kept, order, np.arange(codes.shape[1]) < lengths[:, None], axis=1)
-    reached = np.take_along_axis(psnr, lengths[:, None] - 1, axis=1)[:, 0]
+    reached = np.take_along_axis(quality, lengths[:, None] - 1, axis=1)[:, 0]
     return RaggedArrays(codes[kept], np.nonzero(kept)[1], lengths, reached)
 
 
 def planned(
-    settings: TokenizeSettings, shards: ImageShards, model: MQVAE, device: torch.device, path: Path
+    settings: TokenizeSettings,
+    shards: ImageShards,
+    model: MQVAE,
+    device: torch.device,
+    path: Path,
+    lpips: Distance | None = None,
 ) -> Plan | None:
     """How many cells an image is given; None where all are given as many.
 
@@ -209,6 +242,7 @@ def planned(
         model: the MQ-VAE.
         device: where to compute.
         path: a file that holds λ, once found, for a resumed run.
+        lpips: on that device, for a budget that judges by it.
     """
     budget = settings.budget
     if budget.kind == "fixed":
@@ -223,7 +257,7 @@ def planned(
         batches = [rows[first : first + settings.batch] for first in range(0, count, settings.batch)]
         for batch in track(batches, "λ", "batches"):
             images = KeyedImages.of([index.read(row) for row in batch], settings.seed)
-            found.append(estimated(model, images, budget, settings.precision)[1])
+            found.append(estimated(model, images, budget, settings.precision, lpips=lpips)[1])
         mean = budget.mean_kept(model.config.mask_ratio, model.config.num_positions)
         multiplier = multiplier_for(budget, np.concatenate(found), mean)
         write_json(path, {"multiplier": multiplier})

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.budgets import Plan, RaggedArrays, encode_within
+from inference.budgets import Distance, Plan, RaggedArrays, encode_within
 from inference.encode import KeyedImages, TokenArrays, encode
 from models.mqvae import MQVAE, MQVAEConfig
 from settings.tokenize import Augmentation, TokenizeSettings
@@ -86,7 +86,8 @@ class BlockMaker:
         captions: how captions are stored; None stores none.
         kept: N of all images; None takes the model's, or what `plan` gives each.
         plan: how many cells an image is given, where that differs.
-        psnr: what the reconstructions of the last call of `blocks` are estimated at, in decibels; where there is a plan.
+        lpips: the perceptual distance, where the plan judges by it.
+        quality: what the reconstructions of the last call of `blocks` are estimated at (`RaggedArrays`); where there is a plan.
     """
 
     model: MQVAE
@@ -95,7 +96,8 @@ class BlockMaker:
     captions: Captions | None
     kept: int | None = None
     plan: Plan | None = None
-    psnr: list[float] = field(default_factory=list)
+    lpips: Distance | None = None
+    quality: list[float] = field(default_factory=list)
 
     @cached_property
     def _compiled(self) -> Callable[..., Any] | None:
@@ -116,7 +118,7 @@ class BlockMaker:
         sources: dict[str, str],
     ) -> Iterator[TokenBlock]:
         """Blocks of the images, one per version, encoded batch by batch as images arrive."""
-        self.psnr.clear()  # a shard that failed may have left some
+        self.quality.clear()  # a shard that failed may have left some
         while True:
             taken: list[ImageSample] = []
             tokens: list[list[TokenArrays | RaggedArrays]] = [[] for _ in augmentations]
@@ -141,8 +143,8 @@ class BlockMaker:
         precision = self.settings.precision
         if self.plan is None:
             return encode(self.model, batch, precision, self._compiled, self.kept)
-        tokens = encode_within(self.model, batch, self.plan, precision, self._compiled)
-        self.psnr.extend(tokens.psnr.tolist())
+        tokens = encode_within(self.model, batch, self.plan, precision, self._compiled, self.lpips)
+        self.quality.extend(tokens.quality.tolist())
         return tokens
 
     def _block(

@@ -1,10 +1,12 @@
 """Section `tokenize`: encoding images as codes and positions."""
 
 import math
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from evaluation.perceptual.lpips import LPIPSConfig
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
 from workspace.settings import Compute, Section, Settings
@@ -24,7 +26,8 @@ class Budget(Settings):
 
     kind: Literal["fixed", "quality", "rate"] = Field(
         default="fixed",
-        description="fixed: N cells of every image; quality: as few as reach a PSNR; rate: as many as are worth their codes",
+        description="fixed: N cells of every image; quality: as few as reach a PSNR or a distance; rate: as many as are "
+        "worth their codes",
     )
     mask_ratio: NonNegativeFloat | None = Field(
         default=None,
@@ -35,22 +38,51 @@ class Budget(Settings):
     psnr: PositiveFloat = Field(
         default=25.0, le=100, description="of quality: decibels that a reconstruction is to reach"
     )
-    gain: Literal["mse", "psnr"] = Field(
-        default="mse", description="of rate: what the next cell must lower by λ (mse), or raise by it (psnr)"
+    distance: PositiveFloat | None = Field(
+        default=None,
+        le=2,
+        description="of quality, instead of psnr: the LPIPS that a reconstruction may have at most, by tokenize.lpips; "
+        "null leaves it to psnr",
+    )
+    gain: Literal["mse", "psnr", "lpips"] = Field(
+        default="mse",
+        description="of rate: what the next cell must lower by λ (mse; lpips, by tokenize.lpips), or raise by it (psnr)",
     )
     rungs: PositiveInt = Field(
         default=6,
         ge=3,
         description="of quality and rate: numbers of cells at which each image is reconstructed to decide",
     )
+    multiple_of: PositiveInt = Field(
+        default=1,
+        description="of quality and rate: N is a multiple of it, or all cells; fewer lengths cost a Stackformer fewer nats",
+    )
     estimate_images: PositiveInt = Field(
         default=2048, description="of rate: training images, at most, on which λ is found"
     )
+
+    @property
+    def by(self) -> Literal["mse", "psnr", "lpips"]:
+        """What reconstructions are judged by."""
+        if self.kind == "quality":
+            return "psnr" if self.distance is None else "lpips"
+        return self.gain if self.kind == "rate" else "mse"
+
+    @property
+    def goal(self) -> float:
+        """The quality to reach, the higher the better: decibels, or minus LPIPS."""
+        return self.psnr if self.distance is None else -self.distance
 
     def mean_kept(self, mask_ratio: float, num_positions: int) -> float:
         """The requested mean of N; where it is left to the MQ-VAE, by the MQ-VAE's `mask_ratio`."""
         ratio = mask_ratio if self.mask_ratio is None else self.mask_ratio
         return (1 - ratio) * num_positions
+
+    def allowed(self, num_positions: int) -> list[int]:
+        """The numbers of cells that an image can be given, of kind quality or rate, ascending; the last is L."""
+        first, step = fewest_cells(num_positions), self.multiple_of
+        multiples = range(-(-first // step) * step, num_positions, step)
+        return [*multiples, num_positions]
 
     def check_cells(self, where: str, mask_ratio: float, num_positions: int) -> None:
         """Check that images can be given so few cells.
@@ -71,7 +103,7 @@ class Budget(Settings):
             raise UserError(
                 f"{where}.mask_ratio {ratio} keeps N = {kept} of L = {num_positions} cells; expected N ≥ 1"
             )
-        fewest = fewest_cells(num_positions)
+        fewest = self.allowed(num_positions)[0]
         if self.kind == "rate" and mean < fewest:
             most = math.floor(1000 * (1 - fewest / num_positions)) / 1000
             raise UserError(
@@ -107,10 +139,15 @@ class TokenizeSettings(Section):
     )
     text_length: NonNegativeInt = Field(description="BPE codes per caption; longer captions are cut")
     budget: Budget = Budget()
+    lpips: LPIPSConfig = LPIPSConfig("none", None, None)
     seed: Seed = Field(description="seed of random masks (mqvae.model.mask: random)")
 
+    def weights(self) -> list[Path]:
+        """The weights of LPIPS."""
+        return self.lpips.files()
+
     def check(self, where: str, compute: Compute) -> None:
-        """The first version is the image itself; captions need a length."""
+        """The first version is the image itself; captions need a length, and a perceptual budget a network."""
         if self.augmentations[0].flip:
             raise UserError(
                 f"{where}.augmentations starts with a flipped version; expected {{flip: false}} first"
@@ -118,4 +155,9 @@ class TokenizeSettings(Section):
         if bool(self.text_vocab) != bool(self.text_length):
             raise UserError(
                 f"{where}.text_vocab is {self.text_vocab} and text_length {self.text_length}; expected both 0 or both > 0"
+            )
+        if self.budget.by == "lpips" and self.lpips.network == "none":
+            asked = "gain is lpips" if self.budget.kind == "rate" else f"distance is {self.budget.distance}"
+            raise UserError(
+                f"{where}.budget.{asked} and {where}.lpips.network none; expected squeezenet or vgg, which measure it"
             )

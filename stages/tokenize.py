@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cluster.devices import device_of
 from cluster.overlap import made_ahead
 from cluster.shard_map import ShardJob, jobs_of, map_shards
 from evaluation.codes.tokens import missed, scores_of_budget, token_scores
+from evaluation.perceptual.lpips import load_lpips
 from evaluation.protocol import Provenance, counted
-from inference.budgets import Plan, kept_by_all, planned
+from inference.budgets import Distance, Plan, kept_by_all, planned
 from inference.encode import encoder_on
 from inference.token_shards import BlockMaker, Captions, learn_captions, token_facts
 from models.mqvae import MQVAE
@@ -56,9 +58,12 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     work = folder.work.absolute()
     captions = learn_captions(settings, shards, work / TEXT_TOKENIZER) if settings.text_vocab else None
     paths = Inputs(inputs.shards.absolute(), inputs.mqvae.absolute())
-    plan = planned(settings, shards, model, device_of(compute.device), work / "multiplier.json")
+    device = device_of(compute.device)
+    lpips = distance_of(settings, device)  # fail before any work if a file is missing
+    plan = planned(settings, shards, model, device, work / "multiplier.json", lpips)
+    own = settings.replaced(lpips=settings.lpips.absolute())  # a worker may start in another folder
     make = partial(
-        encoder, paths, settings, captions, compute.device, compute.loader_workers, kept, plan, compute.cache
+        encoder, paths, own, captions, compute.device, compute.loader_workers, kept, plan, compute.cache
     )
     tars = [path for split in SPLITS for path in shards.paths(split)]
     jobs = jobs_of(tars, lambda path: work / "tars" / f"{path.parent.name}-{path.name}")
@@ -74,11 +79,9 @@ def run(settings: TokenizeSettings, compute: Compute, inputs: Inputs, folder: Ru
     write_token_manifest(folder.out, facts, made_from)
     scores = token_scores(facts, records, min(max(1, compute.workers), len(jobs)))
     if plan is not None:
-        budget = plan.budget
-        goal = budget.psnr if budget.kind == "quality" else None
-        price = (plan.multiplier, budget.gain) if budget.kind == "rate" else None
-        scores |= scores_of_budget(records, goal, price)
-        for line in missed(records, goal, config.num_positions):
+        by, goal = plan.budget.by, abs(plan.budget.goal) if plan.budget.kind == "quality" else None
+        scores |= scores_of_budget(records, by, goal, plan.multiplier or None)
+        for line in missed(records, by, goal, config.num_positions):
             folder.say_when_published(line)
     provenance = Provenance(facts.counts["train"], settings.model_dump(mode="json"), settings.seed, made_from)
     counted(scores, made_from["shards"], "train", provenance, folder.metrics)
@@ -97,7 +100,8 @@ def encoder(
     """Called once per worker; returns the function that turns an image shard into a token shard."""
     shards = ImageShards.open(paths.shards, cache)
     model = encoder_on(MQVAE.from_pretrained(paths.mqvae), device_of(device))
-    maker = BlockMaker(model, settings, shards.facts.classes is not None, captions, kept, plan)
+    lpips = distance_of(settings, device_of(device))
+    maker = BlockMaker(model, settings, shards.facts.classes is not None, captions, kept, plan, lpips)
     sources = SourceNames(shards)
 
     def one(job: ShardJob) -> dict[str, Any]:
@@ -123,14 +127,22 @@ def encoder(
         }
         if plan is not None:
             record["lengths"] = np.concatenate([block.lengths for block in blocks]).tolist()
-            record["psnr"] = float(np.mean(maker.psnr))
-            record["missed"] = sum(value < plan.budget.psnr for value in maker.psnr)
+            record["quality"] = float(np.mean(maker.quality))
+            record["missed"] = sum(value < plan.budget.goal for value in maker.quality)
         return record
 
     return one
 
 
-STAGE = Stage("tokenize", __doc__, TokenizeSettings, Inputs, run)
+def distance_of(settings: TokenizeSettings, device: torch.device) -> Distance | None:
+    """LPIPS, if the budget judges by it."""
+    if settings.budget.by != "lpips":
+        return None
+    network = load_lpips(settings.lpips, "tokenize.lpips")
+    return None if network is None else network.to(device).distances
+
+
+STAGE = Stage("tokenize", __doc__, TokenizeSettings, Inputs, run, weights=TokenizeSettings.weights)
 
 if __name__ == "__main__":
     run_stage("tokenize")

@@ -30,7 +30,17 @@ ARROWS = {
     "reporting": frozenset({"reporting", "evaluation", "models", "shards", "workspace"}),
     "stages": EVERYONE - {"stages"},
     "experiments": frozenset(
-        {"experiments", "inference", "models", "reporting", "settings", "shards", "workflow", "workspace"}
+        {
+            "experiments",
+            "evaluation",
+            "inference",
+            "models",
+            "reporting",
+            "settings",
+            "shards",
+            "workflow",
+            "workspace",
+        }
     ),
     "pipelines": frozenset({"pipelines"}),
 }

@@ -1,7 +1,7 @@
 """What a token set is like: how many images, how its codes are used, what it costs in bits.
 
 A record is what a worker reports of one shard: split, images, bytes, seconds, code_counts, and where images have different
-numbers of codes their lengths, the mean of the estimated PSNR, and how many missed the quality that was asked for.
+numbers of codes their lengths, the mean of the estimated quality, and how many missed the one that was asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,11 @@ from evaluation.protocol import Score
 from shards.tokens import TokenFacts
 
 Records = Sequence[Mapping[str, Any]]
+GOALS = {
+    "psnr": ("tokenize.budget.psnr", "{:g} dB", "lower"),
+    "lpips": ("tokenize.budget.distance", "LPIPS {:g}", "raise"),
+}
+"""What was asked for → its setting, how it is written, what makes it easier."""
 
 
 def token_scores(facts: TokenFacts, records: Records, workers: int) -> dict[str, Score]:
@@ -39,38 +44,47 @@ def token_scores(facts: TokenFacts, records: Records, workers: int) -> dict[str,
 
 
 def scores_of_budget(
-    records: Records, goal: float | None, price: tuple[float, str] | None
+    records: Records, by: str, goal: float | None, multiplier: float | None
 ) -> dict[str, Score]:
     """How many codes the training images were given, and what for.
 
     Args:
         records: of each shard.
-        goal: decibels that each image was to reach, if it was.
-        price: λ and what it is the price of, if there is one.
+        by: what reconstructions are judged by: mse, psnr, lpips.
+        goal: decibels or LPIPS that each image was to reach, if it was.
+        multiplier: λ, if there is one.
     """
     train = [job for job in records if job["split"] == "train"]
     lengths = np.concatenate([job["lengths"] for job in train])
     images = [job["images"] for job in train]
-    psnr = np.average([job["psnr"] for job in train], weights=images)
+    quality = float(np.average([job["quality"] for job in train], weights=images))
+    between = "interpolated between the rungs, mean of the same"
     values = {
         "codes_per_image": (lengths.mean(), "mean N, training images"),
         "codes_per_image_deviation": (lengths.std(), "standard deviation of N, the same"),
-        "psnr_estimated": (psnr, "decibels, interpolated between the rungs, mean of the same"),
     }
+    if by == "lpips":
+        values["lpips_estimated"] = (-quality, f"LPIPS, {between}")
+    else:
+        values["psnr_estimated"] = (quality, f"decibels, {between}")
     if goal is not None:
         share = sum(job["missed"] for job in train) / sum(images)
-        values["quality_missed"] = (share, f"share of the same that all cells do not bring to {goal:g} dB")
-    if price is not None:
-        values["rate_multiplier"] = (price[0], f"λ, {price[1]} per cell")
+        values["quality_missed"] = (
+            share,
+            f"share of the same that all cells do not bring to {GOALS[by][1].format(goal)}",
+        )
+    if multiplier is not None:
+        values["rate_multiplier"] = (multiplier, f"λ, {by} per cell")
     return {name: Score(float(value), words) for name, (value, words) in values.items()}
 
 
-def missed(records: Records, goal: float | None, num_positions: int) -> list[str]:
+def missed(records: Records, by: str, goal: float | None, num_positions: int) -> list[str]:
     """Lines to print where images do not reach the quality that was asked for; both splits."""
     short, images = sum(job.get("missed", 0) for job in records), sum(job["images"] for job in records)
     if goal is None or not short:
         return []
+    setting, _, easier = GOALS[by]
     return [
-        f"{short:,} of {images:,} images do not reach tokenize.budget.psnr {goal:g}, and keep all {num_positions} cells: "
-        "lower it, or train the MQ-VAE for longer"
+        f"{short:,} of {images:,} images do not reach {setting} {goal:g}, and keep all {num_positions} cells: "
+        f"{easier} it, or train the MQ-VAE for longer"
     ]

@@ -4,16 +4,29 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cluster.shard_map import ShardJob
-from inference.budgets import Plan, chosen, errors_at, kept_by_all, ladder_of, multiplier_for, psnr_at_all
+from inference.budgets import (
+    Plan,
+    chosen,
+    decibels,
+    encode_within,
+    errors_at,
+    kept_by_all,
+    ladder_of,
+    multiplier_for,
+    quality_at_all,
+)
+from inference.encode import KeyedImages
 from models.mqvae.model import OrderedCells
 from settings.tokenize import Budget
 from shards.images import ImageShards
@@ -26,6 +39,7 @@ from workspace.errors import UserError
 from workspace.exact.manifest import read_json
 
 ANY = replace(CONFIG, kept="any")
+SQUEEZENET = {"network": "squeezenet", "backbone": None, "heads": None}
 LENGTH = ANY.num_positions
 
 
@@ -41,7 +55,7 @@ def curves(seed: int = 0, images: int = 200) -> NDArray[np.float64]:
     """PSNR at n = 1 … L of images that differ in how hard they are."""
     generator = np.random.default_rng(seed)
     errors = np.sort(10 ** generator.uniform(-4, -1, size=(images, 3)), axis=1)[:, ::-1]
-    return psnr_at_all(errors, [1, 4, LENGTH], LENGTH)
+    return quality_at_all(decibels(errors), [1, 4, LENGTH], LENGTH)
 
 
 def test_each_image_is_stored_with_the_cells_that_it_was_given(world: World) -> None:
@@ -90,6 +104,21 @@ def test_the_multiplier_keeps_the_mean_that_was_asked_for(gain: str, mean: float
     assert mean - 0.25 <= lengths.mean() <= mean and lengths.std() > 0
 
 
+@given(of=st.integers(1, 2 * LENGTH), kind=st.sampled_from(["quality", "rate"]), goal=st.floats(5, 60))
+def test_lengths_are_multiples_and_the_best_of_these(
+    of: int, kind: Literal["quality", "rate"], goal: float
+) -> None:
+    psnr = curves(images=20)
+    budget = Budget(kind=kind, multiple_of=of, psnr=goal)
+    lengths = chosen(Plan(budget, 10**-goal / 10), psnr)
+    assert all(count % of == 0 or count == LENGTH for count in lengths)
+    free = chosen(Plan(Budget(kind=kind, psnr=goal), 10**-goal / 10), psnr)
+    if kind == "quality":
+        np.testing.assert_array_equal(lengths, np.minimum(-(-free // of) * of, LENGTH))
+    else:
+        assert (lengths[free % of == 0] == free[free % of == 0]).all()
+
+
 def test_no_other_lengths_of_the_same_mean_have_a_lower_error() -> None:
     budget, psnr = Budget(kind="rate"), curves()
     lengths = chosen(Plan(budget, multiplier_for(budget, psnr, 6.0)), psnr)
@@ -111,9 +140,48 @@ def test_a_quality_is_reached_with_as_few_cells_as_can(goal: float) -> None:
         assert count == (reached[0] + 1 if len(reached) else LENGTH)
 
 
+class Absolute:
+    """A distance that needs no weights."""
+
+    def to(self, device: torch.device) -> "Absolute":
+        """Itself."""
+        return self
+
+    def distances(self, a_BCHW: Tensor, b_BCHW: Tensor) -> Tensor:
+        """Of each pair."""
+        return (a_BCHW - b_BCHW).abs().mean(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize("budget", [{"kind": "quality", "distance": 0.4}, {"kind": "rate", "gain": "lpips"}])
+def test_a_budget_by_a_perceptual_distance_keeps_what_that_distance_asks_for(
+    world: World, budget: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenize, "load_lpips", lambda config, section: Absolute())
+    asked = budget | {"mask_ratio": 0.5, "rungs": 3}
+    made = world.run(str(budget["kind"]) + "-lpips", budget=asked, lpips=SQUEEZENET)
+    block = made.load("train")
+    stated = read_json(world.root / f"{budget['kind']}-lpips" / "metrics" / "metrics.json")
+    plan = Plan(Budget.model_validate(asked), stated.get("rate_multiplier", 0.0))
+    batch = KeyedImages.of(world.samples("train"), 0)
+    alone = encode_within(world.model, batch, plan, lpips=Absolute().distances)
+    np.testing.assert_array_equal(block.lengths, alone.lengths)
+    assert (
+        stated["lpips_estimated"] == pytest.approx(-alone.quality.mean()) and "psnr_estimated" not in stated
+    )
+
+
+@given(goal=st.floats(0.001, 1))
+def test_a_distance_is_reached_with_as_few_cells_as_can(goal: float) -> None:
+    distance = 10 ** (-curves() / 20)
+    lengths = chosen(Plan(Budget(kind="quality", distance=goal)), -distance)
+    for row, count in zip(distance, lengths, strict=True):
+        reached = np.flatnonzero(row <= goal)
+        assert count == (reached[0] + 1 if len(reached) else LENGTH)
+
+
 def test_the_curve_meets_the_rungs_and_never_falls() -> None:
     errors = np.array([[1e-1, 1e-2, 2e-2]])
-    psnr = psnr_at_all(errors, [2, 4, 16], 16)
+    psnr = quality_at_all(decibels(errors), [2, 4, 16], 16)
     assert psnr[0, 0] == -np.inf and psnr[0, [1, 3]] == pytest.approx([10.0, 20.0])
     assert (np.diff(psnr[0, 1:]) >= 0).all() and psnr[0, 15] == pytest.approx(20.0)
 
@@ -151,13 +219,15 @@ def test_a_budget_that_no_image_can_keep_is_refused_before_the_work(
         kept_by_all(Budget.model_validate(budget), world.model)
 
 
-@given(length=st.integers(1, 1024), ratio=st.floats(0, 0.999), rungs=st.integers(3, 9))
-def test_a_mean_is_refused_just_where_no_multiplier_keeps_it(length: int, ratio: float, rungs: int) -> None:
+@given(length=st.integers(1, 1024), ratio=st.floats(0, 0.999), rungs=st.integers(3, 9), of=st.integers(1, 40))
+def test_a_mean_is_refused_just_where_no_multiplier_keeps_it(
+    length: int, ratio: float, rungs: int, of: int
+) -> None:
     """And the ratio that the error names is not refused."""
-    budget = Budget(kind="rate", mask_ratio=ratio, rungs=rungs)
+    budget = Budget(kind="rate", mask_ratio=ratio, rungs=rungs, multiple_of=of)
     ladder = ladder_of(length, rungs)
     errors = 1 / np.arange(1.0, len(ladder) + 1)[None]
-    psnr, mean = psnr_at_all(errors, ladder, length), (1 - ratio) * length
+    psnr, mean = quality_at_all(decibels(errors), ladder, length), (1 - ratio) * length
     can = chosen(Plan(budget, multiplier_for(budget, psnr, mean)), psnr).mean() <= mean
     config = SimpleNamespace(num_positions=length, mask_ratio=0.5, kept="any", num_kept=1)
     refused = ""
@@ -167,7 +237,7 @@ def test_a_mean_is_refused_just_where_no_multiplier_keeps_it(length: int, ratio:
         refused = str(error)
     assert bool(refused) != can
     if refused:
-        named = Budget(kind="rate", mask_ratio=float(refused.rpartition(" ")[2]), rungs=rungs)
+        named = Budget(kind="rate", mask_ratio=float(refused.rpartition(" ")[2]), rungs=rungs, multiple_of=of)
         kept_by_all(named, SimpleNamespace(config=config))  # type: ignore[arg-type]
 
 

@@ -114,6 +114,7 @@ def test_a_missing_key_is_named(tree: dict[str, Any], tmp_path: Path) -> None:
         ("tokenize.budget.kind=rate", "tokenize.budget.kind is rate, and mqvae.model.kept is fixed"),
         ("tokenize.budget.mask_ratio=0.25", "expected mqvae.model.kept any"),
         ("tokenize.budget.kind=quallity", "tokenize.budget.kind"),
+        ("tokenize.budget.distance=3", "tokenize.budget.distance"),
     ],
 )
 def test_impossible_values_and_combinations_are_refused(

@@ -21,6 +21,8 @@ NAMED = {
     "mqvae.perceptual.heads": "train_mqvae",
     "reconstruct.lpips.backbone": "reconstruct",
     "reconstruct.lpips.heads": "reconstruct",
+    "tokenize.lpips.backbone": "tokenize",
+    "tokenize.lpips.heads": "tokenize",
     "stackformer.init_from": "train_stackformer",
 }
 
@@ -60,7 +62,7 @@ def test_weights_of_every_setting_are_dependencies_and_null_is_none(tmp_path: Pa
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(lines))
     before = hashes(tmp_path)
     assert {stage: len(found) for stage, found in before.items() if found} == {
-        "reference": 1, "train_mqvae": 3, "reconstruct": 2, "train_stackformer": 1,
+        "reference": 1, "train_mqvae": 3, "reconstruct": 2, "tokenize": 2, "train_stackformer": 1,
     }  # fmt: skip
     (tmp_path / "nets" / "mqvae.perceptual.heads").write_text("2")
     (tmp_path / "nets" / "stackformer.init_from").write_text("2")
@@ -92,6 +94,7 @@ def test_weights_are_known_by_their_bytes_alone(tmp_path: Path) -> None:
         ("reference", ("weights",)),
         ("train_mqvae", ("init_from", "perceptual.backbone", "perceptual.heads")),
         ("reconstruct", ("lpips.backbone", "lpips.heads")),
+        ("tokenize", ("lpips.backbone", "lpips.heads")),
         ("train_stackformer", ("init_from",)),
     ],
 )

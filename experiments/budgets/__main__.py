@@ -1,0 +1,128 @@
+"""Budgets per image: `python -m experiments.budgets --work FOLDER`, about half an hour of CPU time with one thread.
+
+    ways      one MQ-VAE for any N against those for one N (25, 50, 75 % of L) at equal steps, and what was tried to come closer
+    gains     lengths by λ against one N at equal mean N: errors, distances, what lengths go with; drawn shapes and photographs
+    samples   Stackformers on tokens of one N and of lengths by λ: nats per image, distance, as-asked, lengths
+
+A killed run is resumed by the same command. Writes docs/results/budgets.json, part by part, and docs/pictures/budgets.png.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiments.budgets.gains import Judge, compared, curve
+from experiments.budgets.made import Made, Training
+from experiments.budgets.picture import draw
+from experiments.budgets.samples import sampled
+from workspace.exact.manifest import read_json, write_json
+from workspace.progress import say
+
+STEPS, LONGER = 400, 1200
+COUNTS = (2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64)
+FEW = (16, 32, 48, 64)
+SHARES = (0.25, 0.5)
+TRIED: dict[str, tuple[str, ...]] = {}
+"""Ways to train one model for any N that were tried alone: changes to the settings."""
+BUDGETS: tuple[dict[str, Any], ...] = (
+    {"gain": "mse"},
+    {"gain": "psnr"},
+    {"gain": "lpips"},
+    {"gain": "mse", "multiple_of": 8},
+)
+PARTS = ("ways", "gains", "samples")
+RESULT, PICTURE = Path("docs/results/budgets.json"), Path("docs/pictures/budgets.png")
+
+
+def ways(made: Made, seed: int) -> dict[str, Any]:
+    """PSNR at each number of cells, of each way to train."""
+    judge = Judge.of(made, "shapes")
+    one_n = {
+        f"fixed {share:.0%}": Training("shapes", "fixed", 1 - share, STEPS, seed)
+        for share in (0.25, 0.5, 0.75)
+    }
+    any_n = {name: Training("shapes", "any", 0.5, STEPS, seed, changes) for name, changes in TRIED.items()}
+    any_n = {"any": Training("shapes", "any", 0.5, STEPS, seed), **any_n}
+    found = {}
+    for name, training in {**any_n, **one_n}.items():
+        found[name] = {"psnr_at": curve(judge, made.mqvae(training), COUNTS if name == "any" else FEW)}
+        found[name] |= {"changes": list(training.changes)} if training.changes else {}
+    return found
+
+
+def gains(made: Made, data: str, steps: int, seed: int) -> dict[str, Any]:
+    """By λ against one N, of a data set."""
+    judge, training = Judge.of(made, data), Training(data, "any", 0.5, steps, seed)
+    model = made.mqvae(training)
+    rows = compared(judge, model, SHARES, BUDGETS)
+    return {
+        "steps": steps,
+        "images": len(judge.samples),
+        "psnr_at": curve(judge, model, COUNTS),
+        "budgets": rows,
+    }
+
+
+def samples(made: Made, steps: int, seed: int) -> dict[str, Any]:
+    """By λ against one N, after a Stackformer."""
+    training = Training("shapes", "any", 0.5, steps, seed)
+    rate = {"kind": "rate", "mask_ratio": 0.75}
+    arms = {
+        "one N": {"kind": "fixed", "mask_ratio": 0.75},
+        "by rate": rate,
+        "by rate, multiples of 8": rate | {"multiple_of": 8},
+    }
+    return {
+        name: sampled(made, training, "".join(filter(str.isalnum, name)), budget, seed)
+        for name, budget in arms.items()
+    }
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.budgets",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--work", type=Path, required=True, help="folder of the data and the models")
+    parser.add_argument("--photographs", type=Path, default=Path("data"), help="folder of flowers and faces")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("weights"),
+        help="folder of SqueezeNet's weights and LPIPS's heads",
+    )
+    parser.add_argument(
+        "--data", nargs="+", default=["shapes", "flowers"], choices=("shapes", "flowers", "faces")
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of training")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which of the three")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    made = Made(given.work, given.photographs.absolute(), given.weights.absolute())
+    result = read_json(RESULT) if RESULT.is_file() else {}
+    for part in given.parts:
+        for seed in given.seeds:
+            for data in given.data if part == "gains" else ["shapes"]:
+                key = f"{part}, {data}, seed {seed}"
+                say(key)
+                if part == "ways":
+                    result[key] = ways(made, seed)
+                elif part == "gains":
+                    result[key] = gains(made, data, LONGER if data == "shapes" else STEPS, seed)
+                else:
+                    result[key] = samples(made, LONGER, seed)
+                write_json(RESULT, result)
+    if "gains" in given.parts and "shapes" in given.data:
+        draw(
+            Judge.of(made, "shapes"),
+            made.mqvae(Training("shapes", "any", 0.5, LONGER, given.seeds[0])),
+            PICTURE,
+        )
+
+
+if __name__ == "__main__":
+    main()
