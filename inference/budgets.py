@@ -196,7 +196,7 @@ def estimated(
     """
     weight, length = next(model.parameters()), model.config.num_positions
     ladder = ladder_of(length, budget.rungs)
-    distance = mean_squared
+    distance: Distance = mean_squared
     if budget.by == "lpips":
         assert lpips is not None
         distance = lpips

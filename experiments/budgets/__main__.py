@@ -45,7 +45,7 @@ def ways(made: Made, seed: int) -> dict[str, Any]:
     }
     any_n = {name: Training("shapes", "any", 0.5, STEPS, seed, changes) for name, changes in TRIED.items()}
     any_n = {"any": Training("shapes", "any", 0.5, STEPS, seed), **any_n}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, training in {**any_n, **one_n}.items():
         found[name] = {"psnr_at": curve(judge, made.mqvae(training), COUNTS if name == "any" else FEW)}
         found[name] |= {"changes": list(training.changes)} if training.changes else {}
