@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from evaluation.perceptual.lpips import LPIPSConfig
 from models.base.precision import ChannelsLast
@@ -149,6 +149,12 @@ class MQVAESettings(TrainingSettings):
     )
     quantize_start: NonNegativeInt = Field(
         description="first step with quantisation; before it, features pass through unquantised"
+    )
+    kept_power: NonNegativeFloat = Field(
+        default=1.0,
+        le=16,
+        description="of model.kept any: N is drawn in proportion to N to this power; 0 is uniform, and few cells, whose errors "
+        "are large, then decide what codes learn",
     )
     publish_discriminator: bool = Field(
         default=False,

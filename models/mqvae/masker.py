@@ -56,6 +56,11 @@ def num_kept(mask_ratio: float, num_positions: int) -> int:
     return round((1 - mask_ratio) * num_positions)
 
 
+def drawn_count(unit: float, num_positions: int, power: float) -> int:
+    """A number of cells in 1 … L, from a uniform number in [0, 1]: N / L has a density in proportion to (N / L)^power."""
+    return min(1 + int(num_positions * unit ** (1 / (1 + power))), num_positions)
+
+
 def random_ranking(seeds: Sequence[int], num_positions: int) -> Tensor:
     """Standard normal numbers [B, L], float32; row b depends only on `seeds[b]` (0 ≤ seed < 2⁶³)."""
     rows = [torch.randn(num_positions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from models.mqvae import MQVAE
+from models.mqvae.masker import drawn_count
 from models.mqvae.quantizer import CodebookBatch, Quantizer
 from tests.training.test_mqvae_training import CONFIG
 
@@ -94,3 +97,14 @@ def test_a_model_of_fixed_n_keeps_its_config_and_one_for_any_number_says_so(tmp_
 def test_where_all_cells_are_kept_their_number_is_not_drawn() -> None:
     with pytest.raises(ValueError, match="kept is any and mask is none; expected kept fixed"):
         dataclasses.replace(ANY, mask="none", mask_ratio=0.0)
+
+
+@given(length=st.integers(1, 200), power=st.floats(0, 16))
+def test_numbers_of_cells_are_drawn_in_proportion_to_a_power_of_themselves(length: int, power: float) -> None:
+    units = [(number + 0.5) / 500 for number in range(500)]
+    counts = [drawn_count(unit, length, power) for unit in units]
+    assert counts == sorted(counts) and counts[0] >= 1 and counts[-1] <= length
+    assert drawn_count(0.0, length, power) == 1 and drawn_count(1.0, length, power) == length
+    for most in (1, length // 2 + 1, length):
+        share = sum(count <= most for count in counts) / len(counts)
+        assert share == pytest.approx((most / length) ** (1 + power), abs=2 / len(counts))

@@ -56,7 +56,7 @@ def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
 ) -> None:
     """With exploration, perceptual and hinge loss, commitment, first codes and restarts of dead ones."""
     monkeypatch.setattr("training.mqvae.module.adaptive_weight", constant_weight)
-    picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.5)
+    picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.9)
     config = dataclasses.replace(images.CONFIG, quantizer=picky, kept=kept)
     loss = dataclasses.replace(images.LOSS, perceptual=0.2)
     settings = images.TRAINING.replaced(loss=loss)

@@ -16,7 +16,7 @@ from models.base.moving import sent
 from models.base.precision import autocast, kernels, memory_format, weight_dtype
 from models.mqvae import MQVAE, MQVAEOutput
 from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
-from models.mqvae.masker import random_ranking
+from models.mqvae.masker import drawn_count, random_ranking
 from models.mqvae.quantizer import CodebookBatch, Reduce
 from models.mqvae.relaxed import gumbel_ranking
 from models.mqvae.scorers import ScoreNorm
@@ -41,7 +41,7 @@ from training.mqvae.distillation import distillation
 from training.mqvae.outputs import joined
 from training.mqvae.reconstruction import Perceptual, reconstruction_terms
 from workspace.exact.optimizers import Adam
-from workspace.exact.seeds import hashed, step_seed
+from workspace.exact.seeds import hashed_unit, step_seed
 
 NOTHING = Start()
 CODEBOOK = "quantizer.codebook_KD"
@@ -201,11 +201,12 @@ class MQVAETrainingModule:
         return None
 
     def _kept(self, seeds: Sequence[int]) -> Tensor | None:
-        """How many cells each image keeps, uniform in 1 … L, int64 [B]; None where all keep N."""
+        """How many cells each image keeps, drawn from 1 … L, int64 [B]; None where all keep N."""
         config = self.model.config
         if config.kept == "fixed":
             return None
-        counts = [1 + hashed(seed, "kept") % config.num_positions for seed in seeds]
+        units = [hashed_unit(seed, "kept") for seed in seeds]
+        counts = [drawn_count(unit, config.num_positions, self.settings.kept_power) for unit in units]
         return sent(torch.tensor(counts), self.device)
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
