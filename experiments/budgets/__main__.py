@@ -4,7 +4,7 @@
     gains     lengths by λ against one N at equal mean N: errors, distances, what lengths go with; drawn shapes and photographs
     samples   Stackformers on tokens of one N and of lengths by λ: nats per image, distance, as-asked, lengths
 
-A killed run is resumed by the same command. Writes docs/results/budgets.json, part by part, and docs/pictures/budgets.png.
+A killed run is resumed by the same command. Writes docs/results/budgets.json, part by part.
 """
 
 import argparse
@@ -20,11 +20,10 @@ from experiments.budgets.samples import sampled
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
-STEPS, LONGER = 400, 1200
 COUNTS = (2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64)
 FEW = (16, 32, 48, 64)
 SHARES = (0.25, 0.5)
-TRIED: dict[str, tuple[str, ...]] = {}
+TRIED: dict[str, tuple[str, ...]] = {"uniform": ("mqvae.kept_power=0",)}
 """Ways to train one model for any N that were tried alone: changes to the settings."""
 BUDGETS: tuple[dict[str, Any], ...] = (
     {"gain": "mse"},
@@ -36,15 +35,15 @@ PARTS = ("ways", "gains", "samples")
 RESULT, PICTURE = Path("docs/results/budgets.json"), Path("docs/pictures/budgets.png")
 
 
-def ways(made: Made, seed: int) -> dict[str, Any]:
+def ways(made: Made, steps: int, seed: int) -> dict[str, Any]:
     """PSNR at each number of cells, of each way to train."""
     judge = Judge.of(made, "shapes")
     one_n = {
-        f"fixed {share:.0%}": Training("shapes", "fixed", 1 - share, STEPS, seed)
+        f"fixed {share:.0%}": Training("shapes", "fixed", 1 - share, steps, seed)
         for share in (0.25, 0.5, 0.75)
     }
-    any_n = {name: Training("shapes", "any", 0.5, STEPS, seed, changes) for name, changes in TRIED.items()}
-    any_n = {"any": Training("shapes", "any", 0.5, STEPS, seed), **any_n}
+    any_n = {name: Training("shapes", "any", 0.5, steps, seed, changes) for name, changes in TRIED.items()}
+    any_n = {"any": Training("shapes", "any", 0.5, steps, seed), **any_n}
     found: dict[str, dict[str, Any]] = {}
     for name, training in {**any_n, **one_n}.items():
         found[name] = {"psnr_at": curve(judge, made.mqvae(training), COUNTS if name == "any" else FEW)}
@@ -98,6 +97,8 @@ def main() -> None:
     parser.add_argument(
         "--data", nargs="+", default=["shapes", "flowers"], choices=("shapes", "flowers", "faces")
     )
+    parser.add_argument("--steps", type=int, default=400, help="of each MQ-VAE; the demo has 1,200")
+    parser.add_argument("--picture", action="store_true", help="draw docs/pictures/budgets.png too")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of training")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS, help="which of the three")
     given = parser.parse_args()
@@ -107,19 +108,19 @@ def main() -> None:
     for part in given.parts:
         for seed in given.seeds:
             for data in given.data if part == "gains" else ["shapes"]:
-                key = f"{part}, {data}, seed {seed}"
+                key = f"{part}, {data}, {given.steps} steps, seed {seed}"
                 say(key)
                 if part == "ways":
-                    result[key] = ways(made, seed)
+                    result[key] = ways(made, given.steps, seed)
                 elif part == "gains":
-                    result[key] = gains(made, data, LONGER if data == "shapes" else STEPS, seed)
+                    result[key] = gains(made, data, given.steps, seed)
                 else:
-                    result[key] = samples(made, LONGER, seed)
+                    result[key] = samples(made, given.steps, seed)
                 write_json(RESULT, result)
-    if "gains" in given.parts and "shapes" in given.data:
+    if given.picture:
         draw(
             Judge.of(made, "shapes"),
-            made.mqvae(Training("shapes", "any", 0.5, LONGER, given.seeds[0])),
+            made.mqvae(Training("shapes", "any", 0.5, given.steps, given.seeds[0])),
             PICTURE,
         )
 
