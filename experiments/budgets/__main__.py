@@ -27,7 +27,6 @@ TRIED: dict[str, tuple[str, ...]] = {"uniform": ("mqvae.kept_power=0",)}
 """Ways to train one model for any N that were tried alone: changes to the settings."""
 BUDGETS: tuple[dict[str, Any], ...] = (
     {"gain": "mse"},
-    {"gain": "psnr"},
     {"gain": "lpips"},
     {"gain": "mse", "multiple_of": 8},
 )

@@ -90,25 +90,28 @@ class Judge:
 
     def scores(self, model: MQVAE, cells: Sequence[OrderedCells], lengths: Lengths) -> dict[str, float]:
         """PSNR (mean over images, and of the mean error), mean LPIPS, and the Fréchet distance from the originals."""
-        pairs = list(zip(batches_of(self.samples), cells, strict=True))
-        images = [to_uint8(remade(model, part, lengths[rows]).numpy()) for (rows, _), part in pairs]
-        lpips = [
-            self.lpips.of_images(batch.images, made)
-            for ((_, batch), _), made in zip(pairs, images, strict=True)
-        ]
+        parts = list(zip(batches_of(self.samples), cells, strict=True))
+        made = [(rows, batch.images, remade(model, part, lengths[rows])) for (rows, batch), part in parts]
+        images = [(rows, real, to_uint8(made_BCHW.numpy())) for rows, real, made_BCHW in made]
+        lpips = [self.lpips.of_images(real, image) for _, real, image in images]
         extractor = load_extractor(self.reference.folder, CPU)
         labelled = [
-            label_images([_with(sample, image) for sample, image in zip(self.samples[rows], made, strict=True)],
-                         extractor.heads, self.reference.facts.classes)
-            for ((rows, _), _), made in zip(pairs, images, strict=True)
-        ]  # fmt: skip
-        rows = extract(extractor, labelled, keep_logits=False)
-        errors = self.errors(model, cells, lengths)
+            label_images(
+                [replace(sample, image=one) for sample, one in zip(self.samples[rows], image, strict=True)],
+                extractor.heads,
+                self.reference.facts.classes,
+            )
+            for rows, _, image in images
+        ]
+        found = extract(extractor, labelled, keep_logits=False)
+        errors = np.concatenate(
+            [mean_squared(out, to_tensor(real, CPU)).double().numpy() for _, real, out in made]
+        )
         return {
             "psnr": round(float(decibels(errors).mean()), 3),
             "psnr_of_mean_error": round(float(-10 * np.log10(errors.mean())), 3),
             "lpips": round(float(np.concatenate(lpips).mean()), 5),
-            "rfd": round(frechet_distance(self.reference.moments("val"), moments(rows.features)), 3),
+            "rfd": round(frechet_distance(self.reference.moments("val"), moments(found.features)), 3),
         }
 
     def quality(self, model: MQVAE, budget: Budget) -> NDArray[np.float64]:
@@ -123,11 +126,6 @@ class Judge:
         return {"jpeg_bytes": [jpeg_bytes(sample) for sample in self.samples]} | (
             {"object_area": areas} if len(areas) == len(self.samples) else {}
         )
-
-
-def _with(sample: ImageSample, image: NDArray[np.uint8]) -> ImageSample:
-    """The same labels, another image."""
-    return replace(sample, image=image)
 
 
 def jpeg_bytes(sample: ImageSample) -> float:
