@@ -159,5 +159,5 @@ class TokenizeSettings(Section):
         if self.budget.by == "lpips" and self.lpips.network == "none":
             asked = "gain is lpips" if self.budget.kind == "rate" else f"distance is {self.budget.distance}"
             raise UserError(
-                f"{where}.budget.{asked} and {where}.lpips.network none; expected squeezenet or vgg, which measure it"
+                f"{where}.budget.{asked} and tokenize.lpips.network none; expected squeezenet or vgg, which measure it"
             )
