@@ -127,6 +127,13 @@ def compare_revision(revision: str, metrics: Path) -> tuple[str, list[str]]:
 
 def _stages_at(revision: str, metrics: Path) -> list[str]:
     """Names of the stages with numbers in a revision."""
+    _git("rev-parse", "--git-dir")  # says so outside of a repository
+    known = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    if subprocess.run(known, capture_output=True, check=False).returncode:
+        raise UserError(
+            f"{revision} is not a revision of this repository; expected a commit, tag or branch (in a shallow clone, "
+            "`git fetch --unshallow` first)"
+        )
     names = _git(
         "ls-tree", "-r", "--name-only", "-z", "--end-of-options", revision, f"{metrics.as_posix()}/"
     ).split("\0")

@@ -1,5 +1,6 @@
 """A stage's output for the user: lines, bars, and the progress file that a dashboard reads."""
 
+import re
 import time
 from collections.abc import Iterable, Iterator, Sized
 from pathlib import Path
@@ -18,8 +19,13 @@ LINE_EVERY_SECONDS = 15.0
 _console = Console(stderr=True)
 
 
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What breaks a line, moves the cursor or turns the direction of text: a folder's name may have it."""
+
+
 def say(text: str) -> None:
-    """Print one line for the user (to stderr, like the bars)."""
+    r"""Print one line for the user (to stderr, like the bars); control characters of names are written as `\n`."""
+    text = CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
     _console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

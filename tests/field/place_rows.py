@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
-from tests.field.place import picture_bytes, write
+from tests.field.place import Place, picture_bytes, pictures, write
 from tests.field.table import Field, Row
 from tests.hostile.table import World, plain
 from tests.typed import typed
@@ -60,6 +60,14 @@ def renamed_in_place(field: Field, folder: Path) -> str:
     return f"{typed(folder, 'python', '-m', 'workspace.renamed', 'params.yaml').strip()}; {'the same bytes' if path.read_bytes() == data else 'OTHER BYTES'}"
 
 
+def named_oddly(field: Field, folder: Path) -> str:
+    """What `shard` says of class folders whose names break a line and colour a terminal."""
+    for name in ("line\nbreak", "\x1b[31mred"):
+        pictures(folder / "data" / name, 3)
+    place = Place.of(folder / "place", folder / "data", kind="class_folder", val_fraction=0.1)
+    return place.run().line("no validation image")
+
+
 ROWS: tuple[Row, ...] = (
     Row("a folder of photographs is replaced by a stage's result", AREA, "`stages.sample --out photos`, a folder that holds photographs",
         "holds other files (me.png), and is replaced as a whole; expected a new folder, or an earlier result of sample; the photograph is there",
@@ -85,6 +93,7 @@ ROWS: tuple[Row, ...] = (
     Row("a place where nothing can be written is noticed after the work", AREA, "`--out /proc/samples`", "nothing can be written to /proc", at("--out", "/proc/samples")),
     Row("a mounted folder cannot be replaced", AREA, "`--out /dev/shm`, as a container has /out", "is a mount point, which cannot be replaced; expected a folder in it", at("--out", "/dev/shm")),
     Row("a result is made again in its folder", AREA, "`--out FOLDER/out --metrics FOLDER/out/numbers`, another seed, the same places", "done, done; 1 picture", twice),
+    Row("a class folder's name breaks a line, or colours the terminal", AREA, "line\\nbreak/, \\x1b[31mred/", "line\\nbreak", named_oddly),
     Row("a section pasted at the end of params.yaml counts alone, and the first one is edited in vain", PARAMS, "sample: twice",
         "sample is there twice, in lines ", written(lambda text: f"{text}\nsample: {{seed: 3}}\n")),
     Row("a setting written twice takes the last value", PARAMS, "sample.seed twice", "seed is there twice, in lines ",

@@ -131,7 +131,7 @@ def test_a_revision_that_git_does_not_know_is_one_line(tmp_path, capsys, monkeyp
     for revision in ("nowhere", "--output=oops"):
         code, _, err = run(capsys, f"--rev={revision}")
         assert code == 1
-        assert err.startswith("git ls-tree failed")
+        assert err.startswith(f"{revision} is not a revision of this repository")
     assert not (tmp_path / "oops").exists()
 
 
