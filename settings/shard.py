@@ -11,7 +11,7 @@ from shards.making.pictures import Format
 from shards.making.sources import Kind
 from workspace.errors import UserError
 from workspace.exact.seeds import Seed
-from workspace.settings import Compute, Section
+from workspace.settings import Compute, Section, refuse_tilde
 from workspace.stores.addresses import is_url, local_path, refuse_unwritable, refuse_wrong
 
 
@@ -76,6 +76,8 @@ class ShardSettings(Section):
         """Check that the source is given and does not contain this repository, and where the tars may be."""
         if not self.source.strip():
             raise UserError(f"{where}.source is empty; expected a folder of images, a list, a zip, or tars")
+        refuse_tilde(f"{where}.source", self.source)
+        refuse_tilde(f"{where}.home", self.home)
         here = Path.cwd()
         if is_url(self.source):
             refuse_wrong(self.source, f"{where}.source")

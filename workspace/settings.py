@@ -57,6 +57,12 @@ class Settings(BaseModel):
         return type(self).model_validate(dict(self) | changes)
 
 
+def refuse_tilde(setting: str, path: str | None) -> None:
+    """UserError for a path from `~` on, which only a shell expands: here and for DVC it would be a folder of that name."""
+    if path is not None and path.startswith("~"):
+        raise UserError(f"{setting} is {path}; expected the path in full: only a shell reads ~ as your home")
+
+
 class Section(Settings):
     """Base of a section of params.yaml."""
 
@@ -113,6 +119,8 @@ class Compute(Section):
 
     def check(self, where: str, compute: "Compute") -> None:
         """Check that checkpoints can be copied, and that the cache is on a disk."""
+        refuse_tilde(f"{where}.checkpoints", self.checkpoints)
+        refuse_tilde(f"{where}.cache_folder", self.cache_folder)
         if self.checkpoints is not None and not self.checkpoints.strip():
             raise UserError(
                 f"{where}.checkpoints is {self.checkpoints!r}; expected a path or URL, or null: they are not copied"

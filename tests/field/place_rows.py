@@ -112,5 +112,8 @@ ROWS: tuple[Row, ...] = (
     Row("checkpoints for a web server are noticed at the first one", STORES, "compute.checkpoints https://host/x", "nothing can be put there; expected a store", set_to("compute.checkpoints=https://host/x")),
     Row("a secret in the URL of checkpoints", STORES, "compute.checkpoints s3://KEY:SECRET@bucket", "s3://…@bucket holds credentials", set_to("compute.checkpoints=s3://KEY:SECRET@bucket")),
     Row("a cache at a URL is a folder called s3:", STORES, "compute.cache_folder s3://bucket", "compute.cache_folder is s3://bucket; expected a folder on a disk of each node", set_to("compute.cache_folder=s3://bucket")),
+    Row("a cache below ~ is a folder of that name", STORES, "compute.cache_folder ~/cache", "compute.cache_folder is ~/cache; expected the path in full", set_to("compute.cache_folder=~/cache")),
+    Row("tars below ~ go to a folder of that name", STORES, "shard.home ~/tars", "shard.home is ~/tars; expected the path in full: only a shell reads ~ as your home",
+        lambda field, folder: Place.of(folder, pictures(folder / "data", 3), home="~/tars").run().said),
     Row("a lone bracket in a URL is a traceback", STORES, "compute.checkpoints s3://[bucket", "s3://[bucket is a pattern (*, ?, [); expected the URL of one folder", set_to("compute.checkpoints='s3://[bucket'")),
 )  # fmt: skip
