@@ -32,7 +32,7 @@ from workspace.exact.manifest import write_json
 from workspace.progress import say
 
 TABLE = Path("experiments/court/params.yaml")
-ROUNDS, SAMPLED = 5, 32
+ROUNDS, SAMPLED = 3, 32
 CPU = torch.device("cpu")
 Timed = tuple[int, Callable[[], object]]
 """How many images a call handles, and the call."""

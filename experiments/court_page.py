@@ -53,9 +53,9 @@ def markdown(
             parts += [f"Against: {titles[against]}.\n", _against(part, list(table["margins"]), titles)]
     if costs:
         rows = [
-            [titles[arm], *(f"{cost[name]:.3g}" for name in COSTS)]
-            for arm, cost in costs.items()
-            if arm in titles
+            [title, *(f"{costs[arm][name]:.3g}" for name in COSTS)]
+            for arm, title in titles.items()
+            if arm in costs
         ]
         parts.append(_table(["images per second", *COSTS.values()], rows))
     return "\n".join(parts)

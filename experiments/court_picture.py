@@ -23,6 +23,8 @@ from workspace.exact.manifest import atomic_path, read_manifest
 
 TABLE = Path("experiments/court/params.yaml")
 SHOWN, SAMPLED, SCALE = 8, 16, 2
+NO_NAMES = [""] * 65536
+"""Names of classes, which the picture does not show."""
 Pixels = NDArray[np.uint8]
 
 
@@ -35,7 +37,7 @@ def pixels(uri: str) -> Pixels:
 def examples_of(run: Path) -> list[Example]:
     """The first examples of a run's reconstructions."""
     folder = run / "reconstructions"
-    return read_examples(folder, read_manifest(folder, "reconstructions"), [], SHOWN)
+    return read_examples(folder, read_manifest(folder, "reconstructions"), NO_NAMES, SHOWN)
 
 
 def samples_of(run: Path) -> Pixels:
@@ -79,7 +81,7 @@ def rows_of(runs: Sequence[Path], names: Sequence[str]) -> list[tuple[str, Pixel
 def page_of(rows: Sequence[tuple[str, Pixels]]) -> Image.Image:
     """Rows below each other, each with its title."""
     grids = [image_grid(images, SHOWN, SCALE, None) for _, images in rows]
-    head = TEXT + GAP
+    head = TEXT + 2 * GAP
     page = Image.new("RGB", (grids[0].width, sum(grid.height + head for grid in grids)), PAPER)
     draw, y = ImageDraw.Draw(page), 0
     for (title, _), grid in zip(rows, grids, strict=True):

@@ -54,7 +54,7 @@ def test_the_loss_is_that_of_each_pair_and_wants_the_dearer_cell_on_top() -> Non
         for a, b in combinations(range(4), 2)
     ]
     loss = ranking_loss(logits_BM, worth_BM)
-    assert float(loss) == pytest.approx(sum(terms) / len(terms))
+    assert float(loss.detach()) == pytest.approx(sum(terms) / len(terms))
     (gradient_BM,) = torch.autograd.grad(loss, logits_BM)
     assert gradient_BM[1, 0] < 0 < gradient_BM[1, 3], "the dearest is to rise and the cheapest to fall"
 
