@@ -48,13 +48,15 @@ def test_worth_is_the_error_without_the_cell() -> None:
 def test_the_loss_is_that_of_each_pair_and_wants_the_dearer_cell_on_top() -> None:
     logits_BM = torch.randn(2, 4, dtype=torch.float64).requires_grad_()
     worth_BM = torch.tensor([[0.1, 0.4, 0.2, 0.4], [3.0, 1.0, 2.0, 0.0]], dtype=torch.float64)
-    terms = [
-        math.log1p(math.exp(-float((worths[a] - worths[b]).sign() * (logits[a] - logits[b]))))
-        for logits, worths in zip(logits_BM.detach(), worth_BM, strict=True)
-        for a, b in combinations(range(4), 2)
-    ]
+    expected = 0.0
+    for logits, worths in zip(logits_BM.tolist(), worth_BM.tolist(), strict=True):
+        pairs = [sorted((a, b), key=lambda cell: worths[cell]) for a, b in combinations(range(4), 2)]
+        weights = [worths[dearer] - worths[cheaper] for cheaper, dearer in pairs]
+        terms = [math.log1p(math.exp(logits[cheaper] - logits[dearer])) for cheaper, dearer in pairs]
+        expected += sum(w * term for w, term in zip(weights, terms, strict=True)) / sum(weights) / 2
     loss = ranking_loss(logits_BM, worth_BM)
-    assert float(loss.detach()) == pytest.approx(sum(terms) / len(terms))
+    assert float(loss.detach()) == pytest.approx(expected)
+    assert float(ranking_loss(logits_BM, torch.ones_like(worth_BM)).detach()) == 0
     (gradient_BM,) = torch.autograd.grad(loss, logits_BM)
     assert gradient_BM[1, 0] < 0 < gradient_BM[1, 3], "the dearest is to rise and the cheapest to fall"
 

@@ -1,9 +1,12 @@
 """A scorer that learns what leaving a cell out costs (not in the paper: Eq. 3 alone never asks).
 
 Of each image some kept cells are left out, one at a time, and it is decoded without: its squared error then is the cell's worth.
-Of two cells the one that is worth more is to have the higher logit (RankNet, Burges et al. 2005):
+Of two cells the one that is worth more is to have the higher logit (RankNet, Burges et al. 2005), the more so the more it is
+worth, because most cells' worth is hardly above the noise of which others are kept (docs/log.md):
 
-    loss = mean over pairs of  log(1 + exp(-sign(worth_a - worth_b) · (logit_a - logit_b)))
+    loss = Σ |worth_a - worth_b| · log(1 + exp(-sign(worth_a - worth_b) · (logit_a - logit_b)))  /  Σ |worth_a - worth_b|
+
+with sums over an image's pairs, and the mean over images.
 
 The decoder must know images without these cells: it does while cells are chosen at random (`exploration`).
 
@@ -55,10 +58,12 @@ def worth(
 
 
 def ranking_loss(logits_BM: Tensor, worth_BM: Tensor) -> Tensor:
-    """RankNet's loss over all pairs of an image's cells, a scalar; pairs of equal worth teach nothing."""
+    """The loss of B images' cells, a scalar; pairs of equal worth teach nothing."""
     first, second = torch.triu_indices(logits_BM.shape[1], logits_BM.shape[1], 1, device=logits_BM.device)
-    sign_BP = (worth_BM[:, first] - worth_BM[:, second]).sign().to(logits_BM.dtype)
-    return F.softplus(-sign_BP * (logits_BM[:, first] - logits_BM[:, second])).mean()
+    more_BP = (worth_BM[:, first] - worth_BM[:, second]).to(logits_BM.dtype)
+    weight_BP = more_BP.abs() / more_BP.abs().sum(-1, keepdim=True).clamp_min(1e-12)
+    wrong_BP = F.softplus(-more_BP.sign() * (logits_BM[:, first] - logits_BM[:, second]))
+    return (weight_BP * wrong_BP).sum(-1).mean()
 
 
 def distillation(
