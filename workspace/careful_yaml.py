@@ -28,10 +28,10 @@ class _Loader(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 line = key.start_mark.line + 1
-                if line != lines.setdefault(key.value, line):
-                    raise UserError(
-                        f"{key.value} is there twice, in lines {lines[key.value]} and {line}: remove one"
-                    )
+                if key.value in lines:
+                    where = f"in lines {lines[key.value]} and {line}"
+                    raise UserError(f"{key.value} is there twice, {where}: remove one")
+                lines[key.value] = line
         return node
 
 
