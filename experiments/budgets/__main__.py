@@ -30,8 +30,20 @@ BUDGETS: tuple[dict[str, Any], ...] = (
     {"gain": "lpips"},
     {"gain": "mse", "multiple_of": 8},
 )
+RATE = {"kind": "rate", "mask_ratio": 0.75}
+SAMPLED: dict[str, dict[str, Any]] = {
+    "one N": {"kind": "fixed", "mask_ratio": 0.75},
+    "by rate, multiples of 8": RATE | {"multiple_of": 8},
+    "by rate": RATE,
+}
+"""Tokens on which Stackformers are compared: `tokenize.budget`."""
 PARTS = ("ways", "gains", "samples")
 RESULT, PICTURE = Path("docs/results/budgets.json"), Path("docs/pictures/budgets.png")
+
+
+def folder_of(name: str) -> str:
+    """A name without what paths do not hold."""
+    return "".join(filter(str.isalnum, name))
 
 
 def ways(made: Made, steps: int, seed: int) -> dict[str, Any]:
@@ -60,21 +72,6 @@ def gains(made: Made, data: str, steps: int, seed: int) -> dict[str, Any]:
         "images": len(judge.samples),
         "psnr_at": curve(judge, model, COUNTS),
         "budgets": rows,
-    }
-
-
-def samples(made: Made, steps: int, seed: int) -> dict[str, Any]:
-    """By λ against one N, after a Stackformer."""
-    training = Training("shapes", "any", 0.5, steps, seed)
-    rate = {"kind": "rate", "mask_ratio": 0.75}
-    arms = {
-        "one N": {"kind": "fixed", "mask_ratio": 0.75},
-        "by rate": rate,
-        "by rate, multiples of 8": rate | {"multiple_of": 8},
-    }
-    return {
-        name: sampled(made, training, "".join(filter(str.isalnum, name)), budget, seed)
-        for name, budget in arms.items()
     }
 
 
@@ -114,7 +111,11 @@ def main() -> None:
                 elif part == "gains":
                     result[key] = gains(made, data, given.steps, seed)
                 else:
-                    result[key] = samples(made, given.steps, seed)
+                    training = Training("shapes", "any", 0.5, given.steps, seed)
+                    result.setdefault(key, {})
+                    for name, budget in SAMPLED.items():
+                        result[key][name] = sampled(made, training, folder_of(name), budget, seed)
+                        write_json(RESULT, result)
                 write_json(RESULT, result)
     if given.picture:
         draw(
