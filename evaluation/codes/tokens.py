@@ -19,7 +19,7 @@ GOALS = {
     "psnr": ("tokenize.budget.psnr", "{:g} dB", "lower"),
     "lpips": ("tokenize.budget.distance", "LPIPS {:g}", "raise"),
 }
-"""What was asked for → its setting, how it is written, what makes it easier."""
+"""Kind of goal → its setting, how it is written, what makes it easier."""
 
 
 def token_scores(facts: TokenFacts, records: Records, workers: int) -> dict[str, Score]:

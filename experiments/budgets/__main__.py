@@ -1,6 +1,6 @@
 """Budgets per image: `python -m experiments.budgets --work FOLDER`, about half an hour of CPU time with one thread.
 
-    ways      one MQ-VAE for any N against those for one N (25, 50, 75 % of L) at equal steps, and what was tried to come closer
+    ways      one MQ-VAE for any N against those for one N (25, 50, 75 % of L) at equal steps, and other ways to train it
     gains     lengths by λ against one N at equal mean N: errors, distances, what lengths go with; drawn shapes and photographs
     samples   Stackformers on tokens of one N and of lengths by λ: nats per image, distance, as-asked, lengths
 

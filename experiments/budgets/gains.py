@@ -65,7 +65,7 @@ class Judge:
 
     @classmethod
     def of(cls, made: Made, data: str) -> "Judge":
-        """Of a data set."""
+        """The held-out images of a data set, and the networks."""
         shards = ImageShards.open(made.shards(data))
         files = (
             made.weights / name for name in ("squeezenet1_1.safetensors", "lpips_squeeze_v0.1.safetensors")
