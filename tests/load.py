@@ -5,7 +5,8 @@ python -m tests.load --times 3 tests/pipelines/test_view.py      some, fewer tim
 python -m tests.load --at-once 5                          five copies of a file together, which are most of the load
 python -m tests.load "tests/a.py tests/b.py"              two files in one pytest
 
-What all tests only read (the finished repository, the small world) is made once, in a folder that the copies share.
+What all tests only read (the finished repository, the small world) is made once, in a folder that the copies share; with
+--shared FOLDER also for later calls, as long as the code stays the same.
 """
 
 import argparse
@@ -141,11 +142,16 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="copies of a file that run together")
     parser.add_argument("--load", type=int, default=8, help="busy processes, the copies among them")
     parser.add_argument("--seconds", type=float, default=1800.0, help="that they live at most")
+    parser.add_argument(
+        "--shared", type=Path, help="a folder for what tests only read; none: it goes at the end"
+    )
     parser.add_argument("files", nargs="*", help="none means all that watch other processes")
     asked = parser.parse_args()
     files = asked.files or watching()
     with TemporaryDirectory(prefix="load-") as folder:
-        os.environ[SHARED] = folder
+        shared = asked.shared or Path(folder)
+        shared.mkdir(parents=True, exist_ok=True)
+        os.environ[SHARED] = str(shared.resolve())
         counts = tried(files, asked.times, asked.at_once, asked.load, asked.seconds)
     for file, count in counts.items():
         say(f"{count:3d} of {asked.times}  {file}")
