@@ -106,3 +106,22 @@ def test_a_picture_is_of_what_was_asked_when_it_began(page, show):
     assert tab.locator("#draw-shell").text_content() == command
     assert drawn(tab) != expected and "sample.seed=8" in tab.locator("#draw-shell").text_content()
     assert complaints == []
+
+
+HELD = (
+    "HTMLImageElement.prototype.decode = () => new Promise((done) => { (window.held ??= []).push(done); });"
+)
+
+
+def test_a_code_that_is_chosen_before_the_pictures_are_decoded_stays_chosen(page, show):
+    tab, complaints, _ = show(page, script=HELD)
+    tab.locator("#scatter").focus()
+    for _ in range(3):
+        tab.keyboard.press("ArrowRight")
+    words = tab.locator("#code-text").text_content()
+    assert words.startswith("code ")
+    tab.evaluate("async () => { held.forEach((done) => done()); await new Promise(setTimeout); }")
+    assert tab.locator("#code-text").text_content() == words
+    assert tab.locator(".dot.chosen").count() == 1
+    tab.keyboard.press("ArrowLeft")
+    assert tab.locator("#code-text").text_content() != words and complaints == []

@@ -280,25 +280,6 @@ def test_a_code_shows_the_cells_that_were_written_as_it(page, show):
     assert complaints == []
 
 
-HELD = (
-    "HTMLImageElement.prototype.decode = () => new Promise((done) => { (window.held ??= []).push(done); });"
-)
-
-
-def test_a_code_that_is_chosen_before_the_pictures_are_decoded_stays_chosen(page, show):
-    tab, complaints, _ = show(page, script=HELD)
-    tab.locator("#scatter").focus()
-    for _ in range(3):
-        tab.keyboard.press("ArrowRight")
-    words = tab.locator("#code-text").text_content()
-    assert words.startswith("code ")
-    tab.evaluate("async () => { held.forEach((done) => done()); await new Promise(setTimeout); }")
-    assert tab.locator("#code-text").text_content() == words
-    assert tab.locator(".dot.chosen").count() == 1
-    tab.keyboard.press("ArrowLeft")
-    assert tab.locator("#code-text").text_content() != words and complaints == []
-
-
 BRIGHTNESS = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number).reduce((a, b) => a + b)"
 
 
