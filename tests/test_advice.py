@@ -3,7 +3,9 @@
 import ast
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +45,7 @@ ROWS: dict[str, list[str]] = {
     "dvc repro {step.address}": repro(*map(address_of, STAGES)),
     "dvc repro {stage}": repro(*METRICS),
     "dvc repro --force --single-item shard": repro("--force --single-item shard"),
+    "dvc pull {shlex.quote(path)}": ["dvc pull data/x.listing"],
     "python -m workspace.dvc_lock": ["python -m workspace.dvc_lock"],
     "python -m workspace.renamed {path}": ["python -m workspace.renamed params.yaml"],
     "python -m workspace.runs list": ["python -m workspace.runs list"],
@@ -54,6 +57,9 @@ ROWS: dict[str, list[str]] = {
     ],
     "python -m shards.list {shlex.quote(asked.source)} --out {source}": ["python -m shards.list --help"],
     "python -m shards.list {shlex.quote(source)} --out {listing}": ["python -m shards.list --help"],
+    "python -m shards.list FOLDER-OR-URL --out {shlex.quote(path)}": [
+        "python -m shards.list images --out x.listing"
+    ],
     "python -m shards.list {root} --out {path}": ["python -m shards.list --help"],
     "python -m shards.attach URL --out FOLDER": ["python -m shards.attach --help"],
     "python -m shards.push FOLDER URL --again": ["python -m shards.push --help"],
@@ -84,6 +90,7 @@ ROWS: dict[str, list[str]] = {
     "make preset PRESET=NAME": ["make preset PRESET=faces"],
     "git diff --no-index {PRESETS}/{WHOLE} {PARAMS}": ["git diff --no-index presets/shapes.yaml params.yaml"],
     "git diff params.yaml": ["git diff params.yaml"],
+    "git fetch --unshallow": ["git fetch --unshallow"],
     **{
         f"make {target}": [f"make {target}"]
         for target in ("table6", "figure6", "court", "text", "deps", "dashboard")
@@ -157,9 +164,37 @@ def test_dvc_finds_each_stage_that_is_named(repository: Path, monkeypatch: pytes
     repo = pytest.importorskip("dvc.repo", reason="DVC is not installed").Repo
     monkeypatch.chdir(repository)
     with repo(str(repository)) as opened:
-        for command in of("dvc"):
+        for command in of("dvc repro"):
             (stage,) = opened.stage.collect(command.split()[-1])
             assert stage.cmd.split()[2] == f"stages.{command.split()[-1].rpartition(':')[2]}"
+
+
+def test_dvc_pull_brings_what_is_not_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    repo = pytest.importorskip("dvc.repo", reason="DVC is not installed").Repo
+    monkeypatch.chdir(tmp_path)
+    listing = tmp_path / "data" / "x.listing"
+    listing.parent.mkdir()
+    listing.write_text("a listing")
+    with repo.init(no_scm=True) as opened:
+        with opened.config.edit("local") as config:
+            config["remote"] = {"far": {"url": str(tmp_path / "far")}}
+            config["core"] = {"remote": "far"}
+        opened.add(str(listing))
+        opened.push()
+        shutil.rmtree(opened.cache.local.path)
+    listing.unlink()
+    for command in of("dvc pull"):
+        subprocess.run([sys.executable, "-m", *shlex.split(command)], check=True, capture_output=True)
+    assert listing.read_text() == "a listing"
+
+
+def test_git_fetch_brings_the_revisions_of_a_shallow_clone(repository: Path, tmp_path: Path) -> None:
+    run(repository, "git", "commit", "-q", "--allow-empty", "-m", "one more")
+    run(tmp_path, "git", "clone", "-q", "--depth=1", repository.as_uri(), "shallow")
+    assert run(tmp_path / "shallow", "git", "rev-list", "--count", "HEAD").strip() == "1"
+    (command,) = of("git fetch")
+    run(tmp_path / "shallow", *shlex.split(command))
+    assert int(run(tmp_path / "shallow", "git", "rev-list", "--count", "HEAD")) >= 2
 
 
 @pytest.mark.parametrize("command", of("make"))
