@@ -70,7 +70,7 @@ def processor_time(model: str) -> Result:
         against="one flat all-reduce after the backward pass",
         bar=at_least(0.97),
     )
-    figures = trained(model, 40, ())
+    figures = trained(model, 120, ())
     return measured(claim, pairs_of(figures, 1), {"workers": WORKERS, "threads": 1}, note_of(figures))
 
 
