@@ -3,9 +3,11 @@
 import functools
 import http.server
 import logging
+import os
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,18 @@ from typing import Any
 import pytest
 
 from tests.waiting import until
+
+_SERVERS: weakref.WeakSet[Any] = weakref.WeakSet()
+"""Servers of this process. A loader's worker that is forked has their sockets too: it would take connections to a store that was
+stopped and never answer them, and the store could not be started again."""
+
+
+def _leave_to_parent() -> None:
+    for server in list(_SERVERS):
+        server.socket.close()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -67,6 +81,7 @@ class Web:
         self.server.socket.close()
         self.server.socket = listening(self.port)
         self.port = self.server.socket.getsockname()[1]
+        _SERVERS.add(self.server)
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -101,6 +116,7 @@ class S3:
             fd=listener.fileno(),
         )
         listener.close()  # the server has its own copy; this one would go on taking connections
+        _SERVERS.add(self.server)
         threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
