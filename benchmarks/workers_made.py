@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,15 +87,16 @@ def demo_stackformer() -> Made:
     return stackformer(demo.model, demo.micro_batch, demo.global_batch, demo.optimizer)
 
 
-def large_stackformer() -> Made:
-    """The model that is trained over a limited network: one micro-batch of 16 images per worker."""
-    return stackformer(LARGE, 16, 16 * WORKERS, "adamw")
+def large_stackformer(images: int) -> Made:
+    """The model that is trained over a limited network: one micro-batch of `images` per worker."""
+    return stackformer(LARGE, images, images * WORKERS, "adamw")
 
 
 MODELS: dict[str, Callable[[], Made]] = {
     "demo_mqvae": demo_mqvae,
     "demo_stackformer": demo_stackformer,
-    "large_stackformer": large_stackformer,
+    "large_stackformer_16": partial(large_stackformer, 16),
+    "large_stackformer_60": partial(large_stackformer, 60),
 }
 
 
