@@ -55,7 +55,7 @@ class Budget(Settings):
     )
     multiple_of: PositiveInt = Field(
         default=1,
-        description="of quality and rate: N is a multiple of it, or all cells; fewer lengths cost a Stackformer fewer nats",
+        description="of quality and rate: N is a multiple of it, or all cells: fewer lengths for a Stackformer to tell apart",
     )
     estimate_images: PositiveInt = Field(
         default=2048, description="of rate: training images, at most, on which λ is found"
