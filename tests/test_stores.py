@@ -18,10 +18,13 @@ def test_a_stopped_store_is_gone_and_comes_back_though_a_process_was_forked_mean
         pytest.importorskip("moto", reason="moto is not installed")
     store = Web(tmp_path) if kind == "web" else S3()
     store.start()
+    ready, told = os.pipe()
     child = os.fork()
     if child == 0:
+        os.write(told, b"1")  # only now has it given up what it has of the store
         signal.pause()
     try:
+        assert os.read(ready, 1)
         store.stop()
         with pytest.raises(ConnectionRefusedError, match="refused"):
             socket.create_connection(("127.0.0.1", store.port), timeout=5)

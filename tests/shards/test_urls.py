@@ -170,6 +170,16 @@ def _while_down(store: S3 | Web, run: Callable[[], Any], monkeypatch: pytest.Mon
     return ran
 
 
+def test_a_web_server_that_is_down_is_not_taken_for_one_without_the_file(web: Web) -> None:
+    """fsspec's client says of both that the file is not there."""
+    (web.folder / "here.tar").write_bytes(b"a tar")
+    back = away(web, 0.5)
+    assert opening.entry_of(f"{web.url}/here.tar").size == 5
+    back.join()
+    with pytest.raises(opening.MissingError, match=r"nowhere\.tar does not exist"):
+        opening.entry_of(f"{web.url}/nowhere.tar")
+
+
 def test_what_changes_at_a_url_is_another_run_and_what_does_not_is_the_same(s3: S3, tmp_path: Path) -> None:
     folder = lay(tmp_path / "all")
     url = s3.bucket("changes", folder / "photos")

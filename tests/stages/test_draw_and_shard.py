@@ -1,6 +1,6 @@
 """Laws of the stages draw_shapes and shard: the same bytes each time, and mistakes told before any work."""
 
-import tarfile
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,8 @@ def test_drawn_tars_unpack_to_a_folder_a_class(tmp_path: Path) -> None:
         "train/000000.tar",
         "val/000000.tar",
     ]
-    with tarfile.open(drawn / "val" / "000000.tar") as tar:
-        tar.extractall(tmp_path / "looked-at", filter="data")
+    (tmp_path / "looked-at").mkdir()
+    subprocess.run(["tar", "-xf", drawn / "val" / "000000.tar", "-C", tmp_path / "looked-at"], check=True)
     found = sorted(
         path.relative_to(tmp_path / "looked-at").as_posix() for path in tmp_path.glob("looked-at/*/*/*.png")
     )

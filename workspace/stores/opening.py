@@ -208,7 +208,8 @@ def _patiently(url: str, work: Callable[[Any, str], T]) -> T:
             return work(*_file_system(url))
         except (StoreError, MemoryError):
             raise
-        except Exception as error:
+        except Exception as found:
+            error = _what_failed(url, found)
             if is_out_of_space(error):
                 raise
             reason = _reason(error)
@@ -224,6 +225,13 @@ def _patiently(url: str, work: Callable[[Any, str], T]) -> T:
                 say(f"{url}: {reason}; tried again for up to {PATIENCE:g} s")
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _what_failed(url: str, error: Exception) -> Exception:
+    """The error behind one; fsspec's web client says of every failure that the file is not there."""
+    cause = error.__cause__
+    hides = scheme_of(url) in WEB and isinstance(error, FileNotFoundError)
+    return cause if hides and isinstance(cause, Exception) else error
 
 
 def _for_good(url: str, error: Exception, reason: str) -> StoreError | None:
