@@ -8,7 +8,6 @@ counts. Weights are new, because none of this depends on them; settings and batc
 Shapes: B images, N kept codes.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +27,7 @@ from training.mqvae.module import ImageBatch, MQVAETrainingModule
 from training.stackformer.batches import TokenBatch
 from training.stackformer.module import StackformerTrainingModule
 from workflow.params import Params, load_params
+from workspace.commands import parser_of
 from workspace.exact.manifest import write_json
 from workspace.progress import say
 
@@ -104,11 +104,7 @@ def ways_of(base: str, arm: str, params_file: Path) -> dict[str, Timed]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.court",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.court", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="what the arms change")
     arguments = parser.parse_args()

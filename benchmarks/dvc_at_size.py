@@ -4,7 +4,6 @@ A repository of two stages, one that wrote the set and one that reads it, both c
 have nothing to do, are run under `strace`, and without it for their processor time. Prints one JSON object.
 """
 
-import argparse
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from benchmarks.large_sets import make_large_set
 from shards.images import ImageShards
 from shards.making.settling import settle
+from workspace.commands import parser_of
 
 STAGES = """stages:
   shard: {cmd: 'true', outs: [artifacts/shards]}
@@ -75,7 +75,7 @@ def _looked(folder: Path, *words: str) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.dvc_at_size", description=__doc__)
+    parser = parser_of("benchmarks.dvc_at_size", __doc__)
     parser.add_argument("--tars", type=int, default=80_000)
     tars, found = parser.parse_args().tars, {}
     for name in ("home", "beside"):

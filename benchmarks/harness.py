@@ -16,7 +16,6 @@ Both sides run in one process tree, in turn, a few times after a warm-up of each
 its spread is the lowest and the highest ratio of a pair.
 """
 
-import argparse
 import inspect
 import os
 import platform
@@ -29,6 +28,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from workspace.commands import parser_of
 from workspace.exact.manifest import write_json
 from workspace.progress import say
 from workspace.versions import OF_SPEED, versions
@@ -265,11 +265,7 @@ def main(measure: Callable[[], Iterable[Result]]) -> None:
     """The command line of a row's module: measure, write a JSON file a result, tell each in a line."""
     module = Path(inspect.getfile(measure)).stem
     doc = sys.modules[measure.__module__].__doc__
-    parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{module}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of(f"benchmarks.{module}", doc)
     parser.add_argument(
         "--out", type=Path, default=RESULTS, help="folder of the JSON files (benchmarks/results)"
     )

@@ -4,7 +4,6 @@ The list is made in a temporary folder and its images do not exist: `shard` look
 bytes of the list, the peak resident memory of a fresh process, and its processor time.
 """
 
-import argparse
 import json
 import resource
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from shards.making.plans import plan_shards
 from shards.making.sources import list_source
 from shards.making.splits import with_splits
+from workspace.commands import parser_of
 from workspace.progress import say
 
 WORDS = [
@@ -110,7 +110,7 @@ def plan(kind: str, source: str) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.large_listing", description=__doc__)
+    parser = parser_of("benchmarks.large_listing", __doc__)
     parser.add_argument("name", choices=[*LISTS, "plan"])
     parser.add_argument(
         "arguments", nargs="+", help="the number of images; after `plan`, the kind and the source"

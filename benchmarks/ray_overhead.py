@@ -22,6 +22,7 @@ from cluster import crew
 from cluster.head import start, stop
 from cluster.shard_map import ShardJob, map_shards
 from cluster.training import WorkerGroup, fit
+from workspace.commands import parser_of
 from workspace.exact.manifest import atomic_path
 from workspace.settings import Compute
 
@@ -96,7 +97,7 @@ def measure(counts: tuple[int, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_overhead", description=__doc__)
+    parser = parser_of("benchmarks.ray_overhead", __doc__)
     parser.add_argument("--shards", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -4,12 +4,12 @@ python -m benchmarks.run                 all rows
 python -m benchmarks.run --only 1 4      these rows
 """
 
-import argparse
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from workspace.commands import parser_of
 from workspace.progress import say
 
 HERE = Path(__file__).resolve().parent
@@ -23,9 +23,7 @@ def row_modules(only: list[int]) -> list[str]:
 
 def main() -> None:
     """Exit status 1 where a row's process failed; a missed bar is not a failure, the tables tell it."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("benchmarks.run", __doc__)
     parser.add_argument("--only", type=int, nargs="+", default=[], help="numbers of the rows to run")
     failed, began = [], time.monotonic()
     for name in row_modules(parser.parse_args().only):

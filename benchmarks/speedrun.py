@@ -27,6 +27,7 @@ import yaml
 
 from benchmarks import speedrun_rules as rules
 from benchmarks.harness import ROOT
+from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, write_json
 from workspace.exact.seeds import require_seed
@@ -154,11 +155,7 @@ def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speedrun",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.speedrun", __doc__)
     parser.add_argument("--track", choices=sorted(rules.TRACKS), default="first", help="which race (first)")
     parser.add_argument(
         "--seeds", default="0,1,2", help="of the trainings and the sampling, a run each (0,1,2)"

@@ -8,7 +8,6 @@ second would find the first's arms in DVC's cache. An arm uses one core. What is
 its start included, against a Prefect server that is up already.
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.tiny import copy_of_the_repository
+from workspace.commands import parser_of
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
@@ -127,11 +127,7 @@ def overhead(folder: Path, api: str, rounds: int = 3) -> dict[str, float]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.sweep",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.sweep", __doc__)
     parser.add_argument("--steps", type=int, default=1500, help="of Stackformer, in each arm (1500)")
     parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes")
     given = parser.parse_args(words)

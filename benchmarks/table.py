@@ -4,7 +4,6 @@ python -m benchmarks.table           write both
 python -m benchmarks.table --check   exit status 1 where either is out of step with the JSON files
 """
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from benchmarks.harness import RESULTS, ROOT
 from reporting.curves import HEIGHT, WIDTH
 from reporting.line_chart import Curve, chart, side_by_side
+from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json
 from workspace.progress import say
@@ -182,9 +182,7 @@ def rendered(root: Path = ROOT) -> dict[Path, str]:
 
 def main() -> None:
     """Write, or check."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("benchmarks.table", __doc__)
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit status 1 where a table is out of step"
     )

@@ -8,7 +8,6 @@ No dashboard, a small object store, stopped by its own process id (never by `ray
 requests the loopback address, but Ray uses the machine's external address if it has one; a token then protects the head.
 """
 
-import argparse
 import os
 import secrets
 import signal
@@ -20,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from cluster.leftovers import place, remove_dead
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
@@ -154,9 +154,7 @@ def wanted(params: Path) -> bool:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m cluster.head", description="One Ray head for all stages."
-    )
+    parser = parser_of("cluster.head", "One Ray head for all stages.")
     parser.add_argument("command", choices=("start", "stop", "status", "clean"))
     parser.add_argument("--params", type=Path, help="start one only if this file's compute section wants it")
     arguments = parser.parse_args()

@@ -17,6 +17,7 @@ import yaml
 
 from workflow.running import run_stage
 from workspace import garbage
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import seed_argument
 from workspace.outputs import put_back
@@ -67,11 +68,7 @@ def main() -> None:
     """The command line."""
     garbage.collect()  # experiments/__init__.py put it off
     atexit.register(put_back, sys.orig_argv)
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.arm",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.arm", __doc__)
     parser.add_argument("--base", required=True, help="of experiments/arms.yaml, bases")
     parser.add_argument("--arm", required=True, help="of experiments/arms.yaml, arms")
     parser.add_argument(

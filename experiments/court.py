@@ -14,7 +14,6 @@ difference would not matter (the table's `margins`):
 Beside it is what it says at equal codes, and at equal bits of codes and positions: nothing, where the winner used more.
 """
 
-import argparse
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ import yaml
 from experiments.court_page import markdown
 from experiments.table import COLUMNS, Column, commit_of, numbers_of, place
 from experiments.verdicts import Verdict, judged, seeds_needed, within
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
@@ -155,11 +155,7 @@ def render(table_path: Path, runs: Path, out: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.court",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.court", __doc__)
     parser.add_argument("--table", type=Path, required=True, help="its rows and margins")
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")

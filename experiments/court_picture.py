@@ -3,7 +3,6 @@
 python -m experiments.court_picture --runs artifacts/court --seed 0 --out docs/pictures/court.png adaptive-75-f2 vqgan
 """
 
-import argparse
 import base64
 import io
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from reporting.figures import GAP, INK, MARGIN, PAPER, TEXT, image_grid, kept_cells
 from reporting.gallery import Example, read_examples
 from shards.samples import read_samples, sample_shards
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path, read_manifest
 
@@ -93,11 +93,7 @@ def page_of(rows: Sequence[tuple[str, Pixels]]) -> Image.Image:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.court_picture",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.court_picture", __doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED")
     parser.add_argument("--seed", default="0", help="which run of each arm")
     parser.add_argument("--out", type=Path, required=True, help="a PNG")

@@ -4,7 +4,6 @@ python -m experiments.figures codes --runs artifacts/arms --out docs/results    
 python -m experiments.figures curves --runs artifacts/arms --long artifacts/figure6 --out docs/results    Figure 6
 """
 
-import argparse
 import sys
 from dataclasses import asdict
 from html import escape
@@ -20,6 +19,7 @@ from reporting.codes import SIDE, read_scatter
 from reporting.curves import HEIGHT, WIDTH, read_table
 from reporting.figures import GAP, MARGIN, PANEL, TEXT
 from reporting.line_chart import Curve, chart, side_by_side
+from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, read_manifest, write_json
 from workspace.progress import say
@@ -154,11 +154,7 @@ def draw_curves(runs: Path, long: Path, seed: int, out: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.figures",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.figures", __doc__)
     parser.add_argument("what", choices=("codes", "curves"))
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED of the tables")
     parser.add_argument("--long", type=Path, help="folder with ARM of Figure 6's longer Stackformers")

@@ -10,7 +10,6 @@ times. A better set may exist, so the oracle's gain is the least that there is t
 Shapes: B images, C = 3 channels, H and W pixels, L cells of the grid, N kept, D features.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ from models.mqvae.choosers import FIXED, fixed_ranking
 from models.mqvae.masker import random_ranking, top_positions
 from shards.images import ImageShards
 from shards.images.pixels import to_tensor
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import write_json
 from workspace.progress import Progress
@@ -101,11 +101,7 @@ def images_of(folder: Path, count: int) -> Tensor:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.oracle",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.oracle", __doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED of the court")
     parser.add_argument("--seed", type=int, default=0, help="whose runs; of random cells and swaps too")
     parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="images")

@@ -7,7 +7,6 @@ seed by seed (equal data order, equal seed): it held, or did not, where the mean
 Student's t over the seeds, one-sided; else it is not resolved.
 """
 
-import argparse
 import math
 import re
 import statistics
@@ -21,6 +20,7 @@ import yaml
 from scipy.special import stdtrit
 
 from experiments.arm import ARMS
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path, read_json, write_json
 from workspace.progress import say
@@ -297,11 +297,7 @@ def counted(judged: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.table",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.table", __doc__)
     parser.add_argument(
         "--table", type=Path, required=True, help="its rows, the paper's numbers, the orderings"
     )

@@ -3,7 +3,6 @@
 python -m experiments.text --runs artifacts/text --out docs/results/text
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import yaml
 
 from experiments.table import commit_of, place
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
@@ -60,11 +60,7 @@ def verdicts(found: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.text",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.text", __doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder with guidance-G/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")
     arguments = parser.parse_args()

@@ -19,6 +19,7 @@ from pathlib import Path
 from evaluation.protocol import NAME as PROTOCOL
 from evaluation.protocol import Protocol
 from reporting.numbers import meaning, read_values, shown, with_interval, within_interval, without_ends
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 
 METRICS = Path("metrics")
@@ -173,11 +174,7 @@ def _git(*arguments: str) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reporting.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("reporting.compare", __doc__)
     parser.add_argument("files", type=Path, nargs="*", metavar="FILE", help="two metrics.json files")
     parser.add_argument("--rev", help="compare metrics/ of this git revision with the current ones")
     parser.add_argument(

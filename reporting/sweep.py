@@ -5,7 +5,6 @@
 writes table.txt (80 columns, the most important numbers), table.md and index.html (all numbers that say which is better).
 """
 
-import argparse
 import html
 import re
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reporting.numbers import by_meaning, interval_of, meaning, shown
+from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import atomic_path, read_json
 from workspace.progress import say
@@ -208,9 +208,7 @@ def _html_row(table: SweepTable, row: ArmRow) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m reporting.sweep", description="The table of a sweep: text, Markdown and a page."
-    )
+    parser = parser_of("reporting.sweep", "The table of a sweep: text, Markdown and a page.")
     parser.add_argument("results", type=Path, help=".runs/sweep/results.json")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the three files go")
     asked = parser.parse_args()

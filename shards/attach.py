@@ -4,13 +4,13 @@ Fetches manifest and index, and no tar: stages that read the folder fetch tars w
 (compute.cache_bytes). The folder has the fingerprint of the set itself, so results are those of the set on a disk.
 """
 
-import argparse
 import shutil
 import tempfile
 from pathlib import Path
 
 from shards.images import ImageShards
 from shards.images.home import set_name
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.homes import HOME, HOMED, beside
 from workspace.exact.manifest import MOST_JSON_BYTES, NAME, Manifest, read_sealed, validated
@@ -59,11 +59,7 @@ def attach(url: str, out: Path) -> ImageShards:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.attach",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shards.attach", __doc__)
     parser.add_argument("url", help="of the set, as shards.push printed it")
     parser.add_argument("--out", type=Path, required=True, help="the folder to make: artifacts/shards")
     asked = parser.parse_args()

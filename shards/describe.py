@@ -3,7 +3,6 @@
 Prints any artifact's kind, facts, files and inputs; for token shards also one image as it is stored.
 """
 
-import argparse
 import io
 import sys
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import Any
 from shards.text import TextTokenizer
 from shards.tokens import TokenFacts, TokenShards, check_block
 from shards.tokens.blocks import TokenBlock, flat_positions, read_token_shard
+from workspace.commands import parser_of
 from workspace.errors import mistakes_in_one_line
 from workspace.exact.manifest import Manifest, kind_of, read_manifest
 
@@ -97,7 +97,7 @@ def grid_of(block: TokenBlock, facts: TokenFacts, image: int) -> list[str]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m shards.describe", description=__doc__)
+    parser = parser_of("shards.describe", __doc__)
     parser.add_argument("folder", type=Path, help="an artifact, such as artifacts/tokens")
     with mistakes_in_one_line():
         if isinstance(sys.stdout, io.TextIOWrapper):

@@ -9,7 +9,6 @@ repository too: give each one that shares the home.
     python -m shards.home clean --yes     remove it
 """
 
-import argparse
 import hashlib
 import re
 import subprocess
@@ -20,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shards.images.home import set_name
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import NAME
 from workspace.progress import say
@@ -156,11 +156,7 @@ def clean(sets: Sequence[KeptSet]) -> int:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.home",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shards.home", __doc__)
     parser.add_argument("work", choices=("list", "clean"))
     parser.add_argument("home", nargs="?", help="a folder or URL; shard.home of params.yaml unless given")
     parser.add_argument(

@@ -28,6 +28,7 @@ from shards.layouts.walking import files_of
 from shards.making.duplicates import tallied, told_duplicates, twins_of
 from shards.making.sources import PLAIN, Kind, checked, guessed, list_source
 from shards.making.splits import with_splits
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import hashed_unit, seed_argument
 from workspace.progress import say
@@ -209,7 +210,7 @@ def _asked(given: argparse.Namespace) -> Asked:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m shards.inspect", description=__doc__)
+    parser = parser_of("shards.inspect", __doc__)
     parser.add_argument(
         "source", help="a folder, zip, list of paths, listing, or glob of tars; a path or a URL"
     )

@@ -8,7 +8,6 @@ Of a URL (s3://bucket/photos, https://host/{000..099}.tar) the listing holds eve
 store gives (an ETag) in place of the time. A listing that finds nothing new is not written again.
 """
 
-import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from shards.layouts.formats import told_passed_over
 from shards.layouts.remote import listing_for, remote_of
 from shards.layouts.walking import ROOT, walk
 from shards.making.sources import list_source
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 from workspace.progress import say
@@ -105,7 +105,7 @@ def _stamp(path: Path) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m shards.list", description=__doc__)
+    parser = parser_of("shards.list", __doc__)
     parser.add_argument("folder", help="the images' folder, or a URL: s3://bucket/photos")
     parser.add_argument("--out", type=Path, required=True, help="the listing to write")
     asked = parser.parse_args()

@@ -7,7 +7,6 @@ features. No array that would need pickle is read.
     python -m shards.npz SHARDS FILE.npz --split val       the real images of artifacts/shards
 """
 
-import argparse
 import math
 import struct
 import zipfile
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from shards.images import SPLITS, ImageShards
 from shards.samples import SampleFacts, read_samples, sample_shards
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path, facts_of, kind_of, read_manifest
 from workspace.exact.mapped import NO_HEADER
@@ -167,9 +167,7 @@ def _watched(pairs: Iterator[Labelled], count: int) -> Iterator[Labelled]:
 
 def main(words: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.npz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("shards.npz", __doc__)
     parser.add_argument("artifact", type=Path, help="a folder of samples or of image shards")
     parser.add_argument("file", type=Path, help="what to write, FILE.npz")
     parser.add_argument("--split", choices=SPLITS, default="val", help="of image shards (val)")

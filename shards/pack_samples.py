@@ -8,7 +8,6 @@ converted as `shard` does, and counted. Nothing is resized: that would be part o
 folder, or its number in `arr_1`, where all images have one among the given classes.
 """
 
-import argparse
 import io
 import os
 import shutil
@@ -33,6 +32,7 @@ from shards.making.writing import reason
 from shards.npz import arrays_in, images_in
 from shards.samples import SampleFacts, SampleRecord, write_encoded
 from shards.token_sets import lines_of
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import write_manifest
 from workspace.fingerprints import input_fingerprint
@@ -250,11 +250,7 @@ def _encoded(image: NDArray[np.uint8]) -> bytes:
 
 def main(words: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.pack_samples",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shards.pack_samples", __doc__)
     parser.add_argument("images", type=Path, help=ACCEPTED)
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
     parser.add_argument(

@@ -16,7 +16,6 @@ CAPTIONS.txt   one caption per line, empty where an image has none; CAPTIONS.jso
                become BPE codes, learned on the training captions or taken from --text-tokenizer, another set's tokenizer
 """
 
-import argparse
 import hashlib
 import tempfile
 from collections import Counter
@@ -34,6 +33,7 @@ from shards.token_making.packed import block_of, tokens_of, whole_numbers
 from shards.token_sets import lines_of, taken, write_set
 from shards.tokens import TEXT_TOKENIZER, TokenFacts
 from shards.tokens.blocks import TokenBlock
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import parsed, sha256_file
 from workspace.exact.seeds import hashed_unit
@@ -235,11 +235,7 @@ def _write(
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.pack_tokens",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shards.pack_tokens", __doc__)
     parser.add_argument("codes", type=Path, help="CODES.npy")
     parser.add_argument("positions", type=Path, help="POSITIONS.npy")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")

@@ -5,11 +5,11 @@ small folder of it that every stage reads. A push that was stopped continues wit
 environment. `shard.home: s3://bucket/shards` does the same within the stage, and keeps no tars beside the manifest.
 """
 
-import argparse
 from pathlib import Path
 
 from shards.images import ImageShards
 from shards.making.pushing import push
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.progress import say
 from workspace.stores.addresses import is_url, refuse_unwritable
@@ -30,11 +30,7 @@ def pushed(folder: Path, url: str, again: bool = False) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.push",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shards.push", __doc__)
     parser.add_argument("folder", type=Path, help="image shards, such as artifacts/shards")
     parser.add_argument("url", help="where to: s3://bucket/shards")
     parser.add_argument(

@@ -5,7 +5,6 @@ The result is an artifact like any other: blocks in tars, a README, a sealed man
 source names, by which you can join tokens with your own tables.
 """
 
-import argparse
 import csv
 import io
 import shutil
@@ -24,6 +23,7 @@ from shards.token_making.writing import write_token_manifest, write_token_shard
 from shards.tokens import TEXT_TOKENIZER, TokenFacts, TokenShards, TokenSplit, check_block, sources_of
 from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets
 from shards.verify import verify_tokens
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import hashed_unit
 from workspace.progress import say
@@ -307,11 +307,7 @@ def print_table(folder: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shards.token_sets",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("shards.token_sets", __doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     merging = commands.add_parser("merge", help="merge several sets into one")
     merging.add_argument("folders", type=Path, nargs="+", help="token sets by the same MQ-VAE")

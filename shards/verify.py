@@ -5,7 +5,6 @@ positions and fingerprints. `--mqvae FOLDER` also checks that this MQ-VAE made t
 Prints one line: exit status 0 if all is well, else 1 with what is wrong.
 """
 
-import argparse
 import hashlib
 import re
 import tempfile
@@ -19,6 +18,7 @@ from shards.images import REMAKE, SPLITS, ImageFacts, ImageIndex, ImageSample, I
 from shards.tokens import TokenFacts, TokenShards
 from shards.tokens.blocks import TokenBlock, flat_positions, read_token_shard
 from shards.tokens.reading import check_count, check_tar_count
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import kind_of, read_manifest, verify_files
 from workspace.exact.tar import read_samples
@@ -251,7 +251,7 @@ def _counts(counts: Iterable[tuple[str, int]]) -> str:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m shards.verify", description=__doc__)
+    parser = parser_of("shards.verify", __doc__)
     parser.add_argument("folder", type=Path, help="an artifact: artifacts/shards, artifacts/tokens")
     parser.add_argument("--mqvae", type=Path, help="for tokens: check that they were made by this MQ-VAE")
     given = parser.parse_args()

@@ -7,7 +7,6 @@ python -m workflow.card mqvae --out FOLDER        copy a published model with a 
 python -m workflow.card stackformer --out FOLDER  revision, the date, and the line that makes it again
 """
 
-import argparse
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ import yaml
 
 from workflow.command_line import usual_paths
 from workflow.origin import nearest_preset
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import Manifest, atomic_path, read_json, read_manifest
 from workspace.fingerprints import CARD
@@ -222,9 +222,9 @@ def copied(kind: str, out: Path) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.card",
-        description="Copy a published model with a card that holds every score, its revision, date and how to make it again.",
+    parser = parser_of(
+        "workflow.card",
+        "Copy a published model with a card that holds every score, its revision, date and how to make it again.",
     )
     parser.add_argument("model", choices=tuple(LATER), help="which of the two")
     parser.add_argument(

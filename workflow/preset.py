@@ -9,7 +9,6 @@ A preset holds its differences from a base (workspace/bases.py). It is written i
 diff of params.yaml shows only the settings that changed.
 """
 
-import argparse
 import io
 import json
 import re
@@ -24,6 +23,7 @@ import yaml
 
 from workflow.lacking import WEIGHTS, folder_and_pattern, missing, weights_in
 from workspace.bases import BASE, whole
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 from workspace.settings import read_tree
@@ -229,11 +229,7 @@ def _edited() -> bool:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.preset",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("workflow.preset", __doc__)
     parser.add_argument("name", nargs="?", help="stem of a file in presets/")
     parser.add_argument(
         "--source", help="where the images are, a path or a URL, instead of the preset's shard.source"

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from settings.schedule import schedule_change
 from workflow.running import present_identity
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import address_of, read_json
 from workspace.holding import HeldError, held, locked
@@ -128,9 +129,7 @@ def drop(run: RunFolder) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m workspace.runs", description="Runs of the stages, finished or not."
-    )
+    made = parser_of("workspace.runs", "Runs of the stages, finished or not.")
     commands = made.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="every run: stage/fingerprint, state, progress, seconds, size, age")
     dropping = commands.add_parser("drop", help="forget runs and their checkpoints; artifacts stay")

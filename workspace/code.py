@@ -12,7 +12,6 @@ python -m workspace.code           check that dvc.yaml names them
 python -m workspace.code --write   rewrite the code part of each stage's deps in dvc.yaml (`make deps`)
 """
 
-import argparse
 import ast
 import io
 import re
@@ -21,6 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.progress import say
 from workspace.settings import STAGES, read_tree
@@ -247,9 +247,7 @@ def rewritten(text: str, mqvae: Mapping[str, Any] = NO_SETTINGS) -> tuple[str, l
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workspace.code", description="Code dependencies in dvc.yaml."
-    )
+    parser = parser_of("workspace.code", "Code dependencies in dvc.yaml.")
     parser.add_argument("--write", action="store_true", help="rewrite them")
     write = parser.parse_args().write
     with mistakes_in_one_line():

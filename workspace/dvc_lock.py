@@ -6,11 +6,11 @@ and every later command of DVC ends with "JSON structure is corrupted".
 python -m workspace.dvc_lock      `make repro` and `make flow` do so when they start and when they end
 """
 
-import argparse
 import fcntl
 import json
 from pathlib import Path
 
+from workspace.commands import parser_of
 from workspace.progress import say
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -45,11 +45,7 @@ def _is_torn(rwlock: Path) -> bool:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workspace.dvc_lock",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("workspace.dvc_lock", __doc__)
     parser.add_argument("--quiet", action="store_true", help="say nothing where nothing is torn")
     quiet = parser.parse_args().quiet
     if not mend() and not quiet:

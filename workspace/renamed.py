@@ -3,7 +3,6 @@
 python -m workspace.renamed FILE …     write the new names into params files or presets; comments and all else are kept
 """
 
-import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path
 
@@ -150,11 +150,7 @@ def _scalars(node: yaml.Node | None, place: str) -> Iterator[tuple[str, yaml.Nod
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m workspace.renamed",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("workspace.renamed", __doc__)
     parser.add_argument("files", nargs="+", type=Path, help="params.yaml, or a preset")
     files = parser.parse_args().files
     with mistakes_in_one_line():

@@ -18,6 +18,7 @@ from pathlib import Path
 from benchmarks.gpu.bundle import bundle
 from benchmarks.gpu.notes import keep_json, tell
 from benchmarks.gpu.watching import Kit, Phase
+from workspace.commands import parser_of
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTIL = {"machine": 0.035, "correctness": 0.155, "speed": 0.36, "science": 0.74, "showcase": 1.0}
@@ -36,11 +37,7 @@ ENVIRONMENT = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    made = parser_of("benchmarks.gpu", __doc__)
     made.add_argument("--minutes", type=float, default=12.0, help="time limit of the whole run (12)")
     made.add_argument(
         "--out", type=Path, help="folder of the results (a new one below the system's temporary folder)"

@@ -2,7 +2,6 @@
 packages that a machine with torch may lack. There `bash DIR/run.sh MINUTES OUT` is all that is typed (docs/gpu.md).
 """
 
-import argparse
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 from benchmarks.gpu.notes import commit
 from benchmarks.gpu.stages import facts_of
 from workspace.code import PACKAGES
+from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.progress import say
 
@@ -71,11 +71,7 @@ class Images:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu.pack",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("benchmarks.gpu.pack", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="the folder to make; it must not be there")
     parser.add_argument(
         "--images",

@@ -1,6 +1,5 @@
 """One phase of the kit: its items one after the other, each noted as soon as it is over (started by `benchmarks.gpu`)."""
 
-import argparse
 import importlib
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 from benchmarks.gpu.notes import Notes, tell
 from benchmarks.gpu.watching import AGAIN
+from workspace.commands import parser_of
 
 PATIENCE = 10.0
 """How many times as long items may take in a rehearsal, whose machine may be busy with other things."""
@@ -88,7 +88,7 @@ def run_items(items: Sequence[Item], place: Place, notes: Notes, fail: bool) -> 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.phase", description=__doc__)
+    parser = parser_of("benchmarks.gpu.phase", __doc__)
     parser.add_argument(
         "name",
         help="machine, correctness, speed, science, showcase; warm-0 … warm-2 fill the compiler's cache",

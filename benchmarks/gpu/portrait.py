@@ -3,7 +3,6 @@
 Runs the stages' own `run` in this process. How many steps each training gets follows from a short trial of it.
 """
 
-import argparse
 import shutil
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from benchmarks.gpu.science import plain_numbers, rate_of
 from benchmarks.gpu.stages import PRESETS, TINY, facts_of, machine_sets, perception_sets, shards_for
 from workflow.params import Params, load_params
 from workflow.stage import stage_named
+from workspace.commands import parser_of
 from workspace.runs import RunFolder
 
 TRIAL_STEPS = 40
@@ -172,7 +172,7 @@ def sit(sitting: Sitting) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.portrait", description=__doc__)
+    parser = parser_of("benchmarks.gpu.portrait", __doc__)
     parser.add_argument("name", choices=list(PORTRAITS), help="which one")
     parser.add_argument("--out", type=Path, required=True, help="folder of its files")
     parser.add_argument("--device", choices=["cuda", "cpu"], required=True, help="where to compute")

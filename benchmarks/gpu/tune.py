@@ -4,7 +4,6 @@ Each product runs with its weights on twenty buffers in turn, more than a cache 
 compiled by several processes first, which is most of the time.
 """
 
-import argparse
 import itertools
 import json
 import multiprocessing
@@ -26,6 +25,7 @@ from benchmarks.gpu.speed import sampling
 from models.sampling import Truncation, draw, kernels
 from models.sampling.draw_kernels import FusedDraw
 from models.sampling.kernels import Cuts, FusedLinear, Tiles, attend
+from workspace.commands import parser_of
 
 SHAPES = {
     "qkv": (1024, 3072, True, False),
@@ -208,7 +208,7 @@ def take_best(found: dict[str, Any]) -> None:
 
 def main() -> None:
     """Compile, then time."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.tune", description=__doc__)
+    parser = parser_of("benchmarks.gpu.tune", __doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 64], help="rows that come at once (1 64)")
     parser.add_argument("--out", help="a JSON file for the findings")
     given = parser.parse_args()

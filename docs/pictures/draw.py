@@ -4,7 +4,6 @@ Above, one image on its way: the cells that are kept, their codes and positions,
 class: its first held-out image, and the first new images that were drawn of it. Nothing is picked by hand.
 """
 
-import argparse
 import colorsys
 import io
 import json
@@ -20,6 +19,7 @@ from models.mqvae import MQVAE, MQVAEOutput
 from reporting.figures import INK, PAPER, importance, kept_cells
 from shards.images import ImageSample, ImageShards
 from shards.images.pixels import to_tensor, to_uint8
+from workspace.commands import parser_of
 from workspace.exact.tar import iterate_tar
 
 COLUMNS, CELL, GAP, BETWEEN, MARGIN = 8, 96, 5, 28, 14
@@ -171,9 +171,7 @@ def enlarged(image: Pixels, scale: int) -> Image.Image:
 
 def main() -> None:
     """Write the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("docs.pictures.draw", __doc__)
     parser.add_argument(
         "--artifacts", type=Path, default=Path("artifacts"), help="of a finished run (artifacts)"
     )

@@ -4,7 +4,6 @@ A row for each kind of edit of the first held-out star: the picture, what stays 
 by hand.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from models.stackformer import Stackformer
 from reporting.figures import INK, PAPER, image_grid, kept_cells
 from settings.sample import SampleSettings
 from shards.images import ImageShards
+from workspace.commands import parser_of
 from workspace.exact.manifest import facts_of, read_manifest
 from workspace.settings import read_section
 
@@ -84,7 +84,7 @@ def page_of(artifacts: Path, params: Path, work: Path) -> Image.Image:
 
 def main() -> None:
     """Draw and write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of("docs.pictures.edit", __doc__)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="of a finished run")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="its settings")
     parser.add_argument("--work", type=Path, default=Path(".runs"), help="a folder for the picture edited")

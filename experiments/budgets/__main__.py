@@ -7,7 +7,6 @@
 A killed run is resumed by the same command. Writes docs/results/budgets.json, part by part.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from experiments.budgets.gains import Judge, compared, curve
 from experiments.budgets.made import Made, Training
 from experiments.budgets.picture import draw
 from experiments.budgets.samples import sampled
+from workspace.commands import parser_of
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import say
 
@@ -77,11 +77,7 @@ def gains(made: Made, data: str, steps: int, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.budgets",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("experiments.budgets", __doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder of the data and the models")
     parser.add_argument("--photographs", type=Path, default=Path("data"), help="folder of flowers and faces")
     parser.add_argument(
