@@ -119,11 +119,11 @@ def _command_lines() -> list[bytes | None]:
     deadline = time.monotonic() + STARTING_SECONDS
     for process in PROCESSES.glob("[0-9]*"):
         with suppress(OSError):  # it has ended, or belongs to another user
-            found.append(_command_line(process, deadline))
+            found.append(command_line(process, deadline))
     return found
 
 
-def _command_line(process: Path, deadline: float) -> bytes | None:
+def command_line(process: Path, deadline: float) -> bytes | None:
     """A process's command line; None if it is still empty at the deadline.
 
     It is empty for a moment within execve, when its parent already continues: Linux closes inherited files before it records

@@ -26,6 +26,7 @@ import yaml
 from experiments.court_page import markdown
 from experiments.table import COLUMNS, Column, commit_of, numbers_of, place
 from experiments.verdicts import Verdict, judged, seeds_needed, within
+from shards.tokens.reading import SAME_PLACES
 from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
@@ -47,8 +48,6 @@ TAKEN: dict[str, Column] = {
     "mqvae_parameters": Column("train_mqvae", ("parameters",), -1, 0),
     "stackformer_parameters": Column("train_stackformer", ("parameters",), -1, 0),
 }
-SAME_PLACES = ("none", "checkerboard")
-"""Masks with the same cells in every image, whose positions need no bits."""
 
 
 def numbers_of_run(folder: Path) -> dict[str, Any] | None:
@@ -66,6 +65,7 @@ def _spent(folder: Path, values: Mapping[str, float]) -> dict[str, float]:
     if not path.is_file():
         return {}
     model = read_json(path)["settings"]["model"]
+    # runs of before the token set said so have log₂ (L choose N) bits of positions that are the same in every image
     positions = 0.0 if model["mask"] in SAME_PLACES else values["position_bits"]
     codes = round(values["code_bits"] / math.log2(model["num_codes"]))
     return {"codes": codes, "position_bits": positions, "bits": values["code_bits"] + positions}

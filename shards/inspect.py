@@ -18,7 +18,7 @@ from typing import get_args
 import yaml
 
 from shards.images.opening import NO_IMAGE, opened
-from shards.layouts.formats import told_passed_over
+from shards.layouts.formats import LINK_TO_NOTHING, leads_nowhere, told_passed_over
 from shards.layouts.guess import Guess
 from shards.layouts.listed import Source, SourceImage, shown_name
 from shards.layouts.reading import ColumnUse, Reading, Role, level
@@ -28,6 +28,7 @@ from shards.layouts.walking import files_of
 from shards.making.duplicates import tallied, told_duplicates, twins_of
 from shards.making.sources import PLAIN, Kind, checked, guessed, list_source
 from shards.making.splits import with_splits
+from shards.making.writing import reason
 from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.seeds import hashed_unit, seed_argument
@@ -102,21 +103,21 @@ def _images(images: Sequence[SourceImage], seed: int) -> list[str]:
     kinds = Counter(PurePosixPath(image.name).suffix.lower() or "no extension" for image in images)
     told = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
     sample = sorted(images, key=lambda image: hashed_unit(seed, image.name))[:SAMPLED]
-    sizes, bad = [], []
+    sizes, bad = list[tuple[int, int]](), dict[str, list[str]]()
     for image in sample:
         try:
             sizes.append(opened(image.data.read()).size)
-        except NO_IMAGE:
-            bad.append(shown_name(image.name))
+        except NO_IMAGE as error:
+            why = LINK_TO_NOTHING if leads_nowhere(Path(image.data.path)) else reason(error)
+            bad.setdefault(why, []).append(shown_name(image.name))
     lines = [f"{len(images):,} images: {told}"]
     if sizes:
         short = sorted(min(size) for size in sizes)
         lines.append(
             f"sizes of {len(sizes):,} of them: short side {short[0]:,} to {short[-1]:,} px, median {median_low(short):,}"
         )
-    if bad:
-        lines.append(f"not a picture: {len(bad):,} of the {len(sample):,} files looked at, such as {bad[0]}")
-    return lines
+    of = f"of the {len(sample):,} files looked at"
+    return [*lines, *(f"{why}: {len(names):,} {of}, such as {names[0]}" for why, names in bad.items())]
 
 
 def _classes(found: Source) -> list[str]:

@@ -78,7 +78,8 @@ def run(settings: StackformerSettings, compute: Compute, inputs: Inputs, folder:
     scores = {name: Score(value, NATS) for name, value in final.items()}
     held = np.arange(min(settings.validate_images, tokens.facts.counts["val"]))
     lengths = tokens.split("val").lengths_of(held).tolist() if config.stops else [config.num_kept]
-    scores |= bits_per_image(final, lengths, config.num_codes, config.num_positions)
+    sizes = config.num_codes, config.num_positions
+    scores |= bits_per_image(final, lengths, *sizes, tokens.facts.same_places)
     scores["parameters"] = Score(parameters, "weights that are learned")
     count = min(settings.validate_images, tokens.facts.counts["val"])
     provenance = Provenance(

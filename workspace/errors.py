@@ -4,8 +4,10 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -20,6 +22,7 @@ MACHINE = (
     errno.EPERM,
     errno.EROFS,
     errno.EMFILE,
+    errno.ENFILE,
     errno.ENAMETOOLONG,
     errno.ENOTDIR,
     errno.EISDIR,
@@ -28,8 +31,24 @@ MACHINE = (
     errno.EIO,
     errno.ESTALE,
     errno.ENOTCONN,
+    errno.EFBIG,
+    errno.ENXIO,
+    errno.ENOLCK,
+    errno.EOPNOTSUPP,
 )
 """File system errors that are the user's or the machine's fault, not a bug."""
+NETWORK = (
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+    errno.EADDRINUSE,
+    errno.EADDRNOTAVAIL,
+)
+"""Errors of a command that talks to another program."""
+OF_A_NAME = (errno.ENOENT, errno.EEXIST, errno.ENOTEMPTY)
+"""Errors that are the user's fault if the user named the file, and else a bug."""
 
 
 def told_in_a_line(error: Exception) -> str | None:
@@ -45,15 +64,17 @@ def told_in_a_line(error: Exception) -> str | None:
 
 def _of_file(error: OSError) -> str:
     """What failed with which file; of two, the one that was to be written."""
-    return f"{error.filename2 or error.filename or 'a file'}: {(error.strerror or str(error)).lower()}"
+    where = error.filename2 or error.filename or ("the network" if error.errno in NETWORK else "a file")
+    return f"{os.fsdecode(where)}: {(error.strerror or str(error)).lower()}"
 
 
 @contextmanager
 def mistakes_in_one_line() -> Iterator[None]:
-    """Within the block of a command a user's mistake, or a file that is not as it should be, ends the process in one line.
+    """Within the block of a command a user's mistake, or a fault of the machine, ends the process in one line.
 
-    It is written to standard error without a traceback. The exit status is 1, after Ctrl-C 130. A reader of the output that
-    leaves before its end (`| head`) ends it without a word.
+    It is written to standard error without a traceback, which a bug keeps: a bad descriptor, or a missing file that nobody
+    named. The exit status is 1, after Ctrl-C 130. A reader of the output that leaves before its end (`| head`) ends it without
+    a word.
     """
     try:
         yield
@@ -69,9 +90,38 @@ def mistakes_in_one_line() -> Iterator[None]:
     except UserError as error:
         sys.exit(str(error))
     except OSError as error:
-        if error.errno is None:
+        if is_out_of_space(error):
+            sys.exit(str(out_of_space(error)))
+        named = error.errno in OF_A_NAME and is_named(error, sys.argv[1:])
+        if error.errno not in (*MACHINE, *NETWORK) and not named:
             raise
-        sys.exit(str(out_of_space(error)) if is_out_of_space(error) else _of_file(error))
+        sys.exit(_of_file(error))
+
+
+def is_named(error: OSError, words: Sequence[str]) -> bool:
+    """Whether an error is of a file that the user knows: at a path on the command line, or a visible one that others may name.
+
+    Settings, listings and a home name files anywhere; hidden and temporary files and those of Python are the program's own.
+
+    Args:
+        error: with the file's name, if it has one.
+        words: the command line; a path may follow `=`.
+    """
+    given = [Path(part).absolute() for word in words for part in (word, word.rpartition("=")[2]) if part]
+    own = [Path(place) for place in (tempfile.gettempdir(), sys.prefix, "/proc", "/dev")]
+    for name in (error.filename, error.filename2):
+        if not isinstance(name, (str, bytes)):
+            continue
+        here = Path.cwd()
+        path = here / os.fsdecode(name)
+        if any(path.is_relative_to(one) for one in given):
+            return True
+        inside = path.is_relative_to(here)
+        parts = (path.relative_to(here) if inside else path).parts
+        hidden = any(part.startswith(".") and part != ".." for part in parts)
+        if not hidden and (inside or not any(path.is_relative_to(place) for place in own)):
+            return True
+    return False
 
 
 FULL = "No space left on device"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.codes.codebook import perplexity, usage
-from evaluation.codes.rate import raw_code_bits, raw_position_bits
+from evaluation.codes.rate import PLACES, raw_code_bits, raw_position_bits
 from evaluation.protocol import Score
 from shards.tokens import TokenFacts
 
@@ -29,7 +29,8 @@ def token_scores(facts: TokenFacts, records: Records, workers: int) -> dict[str,
     rate = images * workers / sum(job["seconds"] for job in records)
     cells = facts.grid[0] * facts.grid[1]
     lengths = [number for job in records for number in job.get("lengths", [])] or [facts.num_kept]
-    kept, places = sum(lengths) / len(lengths), [raw_position_bits(number, cells) for number in lengths]
+    kept = sum(lengths) / len(lengths)
+    places = [raw_position_bits(number, cells, facts.same_places) for number in lengths]
     values = {
         "images": (images, "copies included"),
         **{f"images_{split}": (count, "copies included") for split, count in facts.counts.items()},
@@ -38,7 +39,7 @@ def token_scores(facts: TokenFacts, records: Records, workers: int) -> dict[str,
         "codebook_perplexity": (perplexity(counts), "exp entropy of the codes' frequencies, training images"),
         "bytes_per_image": (stored / images, "size of the tars, images of both splits"),
         "code_bits_per_image_raw": (raw_code_bits(kept, facts.num_codes), "N log₂ K"),
-        "position_bits_per_image_raw": (sum(places) / len(places), "log₂ (L choose N)"),
+        "position_bits_per_image_raw": (sum(places) / len(places), PLACES[facts.same_places]),
     }
     return {name: Score(float(value), words) for name, (value, words) in values.items()}
 

@@ -170,9 +170,7 @@ class Masker(nn.Module):
         cells_BLD: Tensor,
     ) -> Relaxed:
         """The choice for the backward pass, of cells whose scores are left alone by it."""
-        y_BL = logits_BL / _spread(logits_BL)
-        if ranking_BL is not None:
-            y_BL = y_BL + exploration * ranking_BL
+        y_BL = _explored(logits_BL, ranking_BL, exploration)
         return Relaxed(relaxed_choice(y_BL, kept_BL.sum(-1)), self.to_code(cells_BLD).detach())
 
     def _keep(
@@ -198,13 +196,19 @@ class Masker(nn.Module):
             return self._given(ranking_BL)
         if ranking_BL is None or exploration == 0.0:
             return logits_BL
-        return logits_BL / _spread(logits_BL) + exploration * ranking_BL
+        return _explored(logits_BL, ranking_BL, exploration)
 
     def _keep_all(self, z_BLD: Tensor) -> Masked:
         batch, length = z_BLD.shape[:2]
         positions_BN = torch.arange(length, device=z_BLD.device).expand(batch, -1)
         ones_BL = z_BLD.new_ones(batch, length)
         return Masked(self.to_code(z_BLD), positions_BN, ones_BL, ones_BL.bool(), ones_BL)
+
+
+def _explored(logits_BL: Tensor, noise_BL: Tensor | None, exploration: float) -> Tensor:
+    """The logits in units of their standard deviation, with noise of this weight if there is any: what ranks the cells."""
+    standard_BL = logits_BL / _spread(logits_BL)
+    return standard_BL if noise_BL is None else standard_BL + exploration * noise_BL
 
 
 def _spread(logits_BL: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ MAGIC = (
 BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
 """Brands of files that begin with an `ftyp` box: AVIF and HEIC."""
 NO_PICTURE = "not a picture"
+LINK_TO_NOTHING = "a link to a file that is missing"
 PassedOver = dict[str, int]
 """Reason for skipping → number of files."""
 
@@ -69,7 +70,14 @@ def why_no_picture(folder: str | None, name: str) -> str | None:
     shown = extension if 1 < len(extension) <= 12 and extension.isprintable() else "no extension"
     if folder is not None and extension not in OTHERS and is_picture(_head(Path(folder, name))):
         return None
+    if folder is not None and leads_nowhere(Path(folder, name)):
+        return LINK_TO_NOTHING
     return f"{shown}: {NO_PICTURE}"
+
+
+def leads_nowhere(path: Path) -> bool:
+    """Whether a path is a link whose file or folder is missing."""
+    return path.is_symlink() and not os.path.exists(path)
 
 
 def _head(path: Path) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from shards.layouts.formats import PassedOver, add, why_no_picture
+from shards.layouts.formats import LINK_TO_NOTHING, PassedOver, add, why_no_picture
 from shards.layouts.listed import Location
 from shards.layouts.names import is_hidden
 from workspace.errors import UserError
@@ -96,7 +96,10 @@ def walk(root: Path) -> Files:
             elif is_hidden(entry.name):
                 add(hidden, HIDDEN_FILE)
             elif why := why_no_picture(folder, entry.name):
-                others[prefix + entry.name] = why
+                if why == LINK_TO_NOTHING:
+                    add(hidden, why)  # not among those that are read for labels and captions
+                else:
+                    others[prefix + entry.name] = why
             else:
                 names.append(prefix + entry.name)
     return Files(root, sorted(names), dict(sorted(others.items())), hidden, empty=tuple(sorted(empty)))

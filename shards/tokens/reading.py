@@ -21,6 +21,8 @@ from workspace.exact.manifest import Manifest, read_manifest, validated, verify_
 from workspace.exact.order import MOST_IN_MEMORY
 
 TEXT_TOKENIZER = "text_tokenizer.json"
+SAME_PLACES = ("none", "checkerboard")
+"""Masks under which N alone decides which cells an image keeps."""
 MOST_CODES = 1 << 16
 """Codes are stored as uint16."""
 
@@ -73,6 +75,11 @@ class TokenFacts:
     def num_positions(self) -> int:
         """L."""
         return self.grid[0] * self.grid[1]
+
+    @property
+    def same_places(self) -> bool:
+        """Whether all images of N codes have them at the same positions, which then need no bits."""
+        return self.mask in SAME_PLACES
 
     @property
     def kept_words(self) -> str:

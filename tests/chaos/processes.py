@@ -8,13 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from cluster.leftovers import PROCESSES, STARTING_SECONDS, command_line
+
 T = TypeVar("T")
 
 
 def title(pid: int) -> str:
-    """What a process calls itself; "" where it is gone or a zombie."""
+    """What a process calls itself, also if it is just being started; "" where it is gone or a zombie."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        line = command_line(PROCESSES / str(pid), time.monotonic() + STARTING_SECONDS)
+        return (line or b"").replace(b"\0", b" ").decode(errors="replace").strip()
     return ""
 
 

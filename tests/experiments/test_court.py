@@ -12,9 +12,10 @@ import yaml
 from scipy.stats import t as student
 
 from experiments.arm import ARMS
-from experiments.court import SAME_PLACES, collected, numbers_of_run, render, verdicts
+from experiments.court import collected, numbers_of_run, render, verdicts
 from experiments.court_page import markdown
 from experiments.verdicts import judged, seeds_needed, within
+from shards.tokens.reading import SAME_PLACES
 from tests.committed import ROOT
 from workspace.errors import UserError
 

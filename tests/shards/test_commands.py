@@ -112,6 +112,23 @@ def test_inspect_shows_what_is_there_where_it_cannot_say_what_it_is(
     assert str(ended.value).splitlines()[1:] == ["there are:", "  extra/ 2 images", "  train/ 1 images"]
 
 
+def test_inspect_says_why_files_are_not_read(
+    tmp_path: Path, command: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link to nothing is not called a file of another kind: of a picture, of a text, of a folder of pictures."""
+    write_pictures(tmp_path / "raw", ["a/1.png", "b/2.png"])
+    for name in ("a/3.png", "a/4.png", "b/5.txt", "c", "c.d"):
+        (tmp_path / "raw" / name).symlink_to(tmp_path / "gone" / name)
+    (tmp_path / "raw" / "a" / "6.png").write_bytes(b"words")
+    (tmp_path / "raw" / "b" / "7.txt").write_bytes(b"words")
+    (tmp_path / "raw" / "b" / "8.png").write_bytes((tmp_path / "raw" / "b" / "2.png").read_bytes()[:-40])
+    assert command(inspect, tmp_path / "raw") == 0
+    said = capsys.readouterr().out
+    assert "a link to a file that is missing: 2 of the 6 files looked at, such as a/" in said
+    assert "not an image: 1 of the 6 files looked at, such as a/6.png" in said
+    assert "4 passed over: 3 a link to a file that is missing, 1 .txt: not a picture" in said
+
+
 @pytest.mark.parametrize(("option", "text"), [("--role", "test=valid"), ("--column", "lable=Smiling")])
 def test_inspect_names_the_choices_of_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, text: str

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import socket
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -244,6 +245,45 @@ def test_a_store_that_stays_away_is_named_in_one_line(
         found.images[0].data.read()
     assert "\n" not in str(told.value) and web.url in str(told.value)
     web.start()
+
+
+@pytest.mark.parametrize(
+    "url", ["https://typo.invalid/a.tar", "s3://bucket/a.tar", "hf://datasets/a/b/c.txt"]
+)
+@pytest.mark.parametrize(
+    ("number", "known", "told"),
+    [
+        (socket.EAI_NONAME, False, r"its host is not known \(.*\); check its spelling"),
+        (socket.EAI_AGAIN, False, r"tried for 0\.3 s"),
+        (socket.EAI_NONAME, True, r"tried for 0\.3 s"),
+    ],
+    ids=["no such host", "no answer now", "a host that has answered"],
+)
+def test_a_host_that_does_not_exist_is_told_at_once(
+    url: str, number: int, known: bool, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever client asks; and a name server that is away for a moment is waited for."""
+    asked: list[object] = []
+
+    def unknown(host: object, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(number, "no address")
+
+    away = {"endpoint_url": "http://typo.invalid:1", "key": "a", "secret": "b"}
+    monkeypatch.setitem(opening.OPTIONS, "s3", opening.OPTIONS["s3"] | away)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(opening, "PATIENCE", 0.3)
+    monkeypatch.setattr(opening, "_ANSWERED", {"https://typo.invalid", "s3", "hf"} if known else set())
+    with pytest.raises(opening.StoreError, match=rf"^{url} cannot be reached.*{told}") as error:
+        opening.read(url)
+    assert asked and "\n" not in str(error.value)
+
+
+def test_a_store_that_answered_is_known(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_ANSWERED", set())
+    write(web.folder / "a.tar", b"0123456789")
+    assert opening.read(f"{web.url}/a.tar", 2, 3) == b"234"
+    assert set(opening._ANSWERED) == {web.url}
 
 
 def test_wrong_bytes_and_files_larger_than_the_cache_are_refused(web: Web, tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 Credentials come from the environment alone, as each store's own client reads them. A store that fails is tried again with
 growing pauses, for `PATIENCE` seconds in a row; then the error names the URL and the reason in one line. What is wrong for good
-(no such object, no permission) is not tried again.
+(no such object, no permission, no such host) is not tried again. A host that has answered once exists: if its name is unknown
+later, a network or a name server is gone.
 """
 
 import errno
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,11 @@ TIMES = ("LastModified", "last_modified", "updated", "mtime")
 """What stores call the time of a file's last change: a `datetime`, or seconds."""
 PASSING = (408, 425, 429)
 """Answers of 400 and above, below 500, after which another try may succeed."""
+
+NO_SUCH_NAME = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
+"""Answers of a resolver that knows that a host does not exist, or has no address; after others another try may succeed."""
+_ANSWERED: set[str] = set()
+"""Schemes and hosts of the stores that have answered this process."""
 
 T = TypeVar("T")
 
@@ -205,11 +212,13 @@ def _patiently(url: str, work: Callable[[Any, str], T]) -> T:
     until, pause = 0.0, FIRST_PAUSE
     while True:
         try:
-            return work(*_file_system(url))
+            found = work(*_file_system(url))
+            _ANSWERED.add(_host(url))
+            return found
         except (StoreError, MemoryError):
             raise
-        except Exception as found:
-            error = _what_failed(url, found)
+        except Exception as failed:
+            error = _what_failed(url, failed)
             if is_out_of_space(error):
                 raise
             reason = _reason(error)
@@ -240,6 +249,10 @@ def _for_good(url: str, error: Exception, reason: str) -> StoreError | None:
     package = PACKAGES.get(scheme_of(url), "")
     if "Credential" in type(error).__name__ or "credentials" in str(error).lower():
         return StoreError(f"{url}: no credentials; set {CREDENTIALS.get(package, 'them in the environment')}")
+    if _host(url) not in _ANSWERED and any(_is_unknown_host(one) for one in _chain(error)):
+        return StoreError(
+            f"{url} cannot be reached: its host is not known ({reason}); check its spelling and the network"
+        )
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return MissingError(f"{url} does not exist")
     if isinstance(error, PermissionError) or status in (401, 403):
@@ -251,6 +264,31 @@ def _for_good(url: str, error: Exception, reason: str) -> StoreError | None:
     if local or isinstance(error, (TypeError, ValueError, NotImplementedError, AttributeError)):
         return StoreError(f"{url} cannot be used ({reason})")
     return None
+
+
+def _host(url: str) -> str:
+    """Scheme and host of a web server's URL; the scheme of other stores, whose buckets have one host."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if scheme in WEB else scheme
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and those behind it: what it was raised from, or carries, as clients wrap a resolver's answer."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        behind = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
+        waiting += [part for part in behind if isinstance(part, BaseException)]
+
+
+def _is_unknown_host(error: BaseException) -> bool:
+    """Whether a resolver says that there is no such host; aiohttp's errors have its number too."""
+    names = isinstance(error, socket.gaierror) or "DNS" in type(error).__name__
+    return names and getattr(error, "errno", None) in NO_SUCH_NAME
 
 
 def _status(error: Exception) -> int | None:
