@@ -33,7 +33,7 @@ HEAD = """# The library
 
 Rendered by `make docs` from the docstrings. Every stage is made of such calls, and so are the
 [lines of Python](../README.md#two-commands) in README. The letters at the end of a tensor's name are its dimensions:
-B images, C channels, H × W pixels, L cells, N kept cells, D features, K codes. Paths are `pathlib.Path`.
+B images, C channels, H × W pixels, L cells, N kept cells, D features, K codes. A folder is a `str` or a `pathlib.Path`.
 """
 Function = ast.FunctionDef
 

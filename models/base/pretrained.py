@@ -3,7 +3,8 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from models.base.later import written
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+LFS = b"version https://git-lfs"
+"""How a pointer of Git LFS begins."""
 
 
 RENAMED = {"stem": "patch_size", "multipliers": "channel_multipliers"}
@@ -65,8 +68,9 @@ def _restore(hint: Any, value: Any) -> Any:
     return value
 
 
-def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:
+def save_pretrained(model: torch.nn.Module, config: Any, folder: str | Path) -> None:
     """Write a model's weights (without metadata, so that equal weights give equal bytes) and its config into `folder`."""
+    folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
@@ -74,25 +78,31 @@ def save_pretrained(model: torch.nn.Module, config: Any, folder: Path) -> None:
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
-def load_pretrained(kind: Callable[[Any], M], config_kind: Any, folder: Path) -> M:
+def load_pretrained(kind: Callable[[Any], M], config_kind: Any, folder: str | Path) -> M:
     """Rebuild the model that `kind` makes of a config from a folder written by `save_pretrained`, in eval mode, on the CPU.
+
+    A notebook's default dtype and device change nothing: weights are fp32, or float64 if those of the folder are.
 
     Raises:
         ValueError: files missing, an unknown config key, or weights that do not fit the config.
     """
+    folder = Path(folder).expanduser()
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise ValueError(f"{folder / name} does not exist; a model folder holds {WEIGHTS} and {CONFIG}")
     try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8-sig"))
         weights = load_file(folder / WEIGHTS)
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(f"{folder} holds a damaged model: {error}") from error
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{folder} holds a damaged model: {_pointer(folder) or error}") from error
     try:
         config = config_from_json(config_kind, values)
     except (TypeError, AttributeError) as error:  # another program's JSON
         raise ValueError(f"{folder / CONFIG} is not a {config_kind.__name__}: {error}") from error
-    model: M = kind(config)
+    except ValueError as error:
+        raise ValueError(f"{folder / CONFIG}: {error}") from error
+    with torch.device("cpu"), _default_dtype(torch.float32):
+        model: M = kind(config)
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if torch.float64 in dtypes:
         model.double()
@@ -103,3 +113,23 @@ def load_pretrained(kind: Callable[[Any], M], config_kind: Any, folder: Path) ->
             f"{folder / WEIGHTS} does not fit {CONFIG}: {' '.join(str(error).split())}"
         ) from error
     return model.eval()
+
+
+def _pointer(folder: Path) -> str:
+    """What is there instead, if a clone without Git LFS left its pointer; else ""."""
+    for name in (WEIGHTS, CONFIG):
+        with (folder / name).open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                return f"{name} is a pointer of Git LFS, not the file: run `git lfs pull` where it was cloned"
+    return ""
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """What torch makes without a dtype has this one; afterwards the caller's."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

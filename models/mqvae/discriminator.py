@@ -47,11 +47,11 @@ class PatchDiscriminator(nn.Sequential):
         super().__init__(*modules, nn.Conv2d(before, 1, 4, padding=1))
         self.sizes = DiscriminatorConfig(channels, layers)
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors and config.json."""
         save_pretrained(self, self.sizes, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
+    def from_pretrained(cls, folder: str | Path) -> Self:
         """Load such a folder, in eval mode, on the CPU; ValueError if the files do not fit each other."""
         return load_pretrained(lambda sizes: cls(sizes.channels, sizes.layers), DiscriminatorConfig, folder)

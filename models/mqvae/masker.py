@@ -11,7 +11,7 @@ Shapes: B images, L cells of the grid, N kept cells (or slots, if images keep di
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,10 @@ def drawn_count(unit: float, num_positions: int, power: float) -> int:
 
 def random_ranking(seeds: Sequence[int], num_positions: int) -> Tensor:
     """Standard normal numbers [B, L], float32; row b depends only on `seeds[b]` (0 ≤ seed < 2⁶³)."""
-    rows = [torch.randn(num_positions, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    form: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
+    rows = [
+        torch.randn(num_positions, generator=torch.Generator().manual_seed(seed), **form) for seed in seeds
+    ]
     return torch.stack(rows)
 
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_weight
 
+from models.base.given import as_tokens, require_images
 from models.base.later import LEFT_OUT_AT_DEFAULT
 from models.base.pretrained import load_pretrained, save_pretrained
 from models.mqvae.autoencoder import Decoder, Encoder
@@ -303,7 +304,12 @@ class MQVAE(nn.Module):
     def tokenize(
         self, image_BCHW: Tensor, ranking_BL: Tensor | None = None, kept: int | Tensor | None = None
     ) -> Tokens:
-        """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order; see `Masker.forward` for `kept`."""
+        """Images [B, 3, H, W] in [-1, 1] → codes and positions in raster order; see `Masker.forward` for `kept`.
+
+        Raises:
+            ValueError: other images than the model's (see `require_images`).
+        """
+        require_images(image_BCHW, self.config.image_size)
         ranking_BL = self._ranking(image_BCHW, ranking_BL)
         masked = self.masker(self.encode(image_BCHW), ranking_BL, kept=kept)
         return Tokens(self.quantizer(masked.features_BND).codes_BN, masked.positions_BN)
@@ -311,6 +317,7 @@ class MQVAE(nn.Module):
     @torch.no_grad()
     def tokenize_all(self, image_BCHW: Tensor, ranking_BL: Tensor | None = None) -> OrderedCells:
         """Images [B, 3, H, W] in [-1, 1] → the codes of all their cells, and the order in which they are kept."""
+        require_images(image_BCHW, self.config.image_size)
         ranking_BL = self._ranking(image_BCHW, ranking_BL)
         masked = self.masker(self.encode(image_BCHW), ranking_BL, kept=self.config.num_positions)
         order_BL = masked.ranks_BL.argsort(dim=-1, descending=True, stable=True)
@@ -318,17 +325,23 @@ class MQVAE(nn.Module):
 
     @torch.no_grad()
     def decode_tokens(self, codes_BN: Tensor, positions_BN: Tensor) -> Tensor:
-        """Codes and positions [B, N] int64, in any order → images [B, 3, H, W], not clamped.
+        """Codes and positions [B, N], in any order → images [B, 3, H, W], not clamped.
 
         A model trained for any number of cells also accepts empty slots, at position L.
+
+        Raises:
+            ValueError: a code not in 0 … K-1, a position not in 0 … L-1, or one twice in a row.
         """
+        empty = self.config.kept == "any"
+        sizes = self.config.num_codes, self.config.num_positions
+        codes_BN, positions_BN = as_tokens(codes_BN, positions_BN, *sizes, empty)
         return self.decode(self.quantizer.lookup(codes_BN), positions_BN)
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors and config.json."""
         save_pretrained(self, self.config, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
+    def from_pretrained(cls, folder: str | Path) -> Self:
         """Load a folder written by `save_pretrained`, in eval mode, on the CPU; ValueError if its files do not fit together."""
         return load_pretrained(cls, MQVAEConfig, folder)

@@ -9,10 +9,12 @@ Shapes: B images, V entries of some vocabulary (K or L).
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from models.base.given import whole_numbers
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Truncation:
             raise ValueError(
                 f"temperature is {self.temperature}, expected > 0 (top_k: 1 takes the likeliest)"
             )
+        if math.isinf(self.temperature):
+            raise ValueError("temperature is inf, expected a finite number")
         if self.top_k < 0:
             raise ValueError(f"top_k is {self.top_k}, expected ≥ 0 (0 keeps all)")
         if not 0 < self.top_p <= 1:
@@ -43,10 +47,15 @@ class Truncation:
 
 
 def draw_uniform(seeds: Sequence[int], steps: int, numbers: int = 2) -> Tensor:
-    """Uniform float64 in [0, 1), [B, steps, numbers] (code, position); row b depends only on `seeds[b]`."""
+    """Uniform float64 in [0, 1), [B, steps, numbers] (code, position), on the CPU; row b depends only on `seeds[b]`.
+
+    Raises:
+        ValueError: no seed, or one that has more than 64 bits or is not a whole number.
+    """
+    form: dict[str, Any] = {"dtype": torch.float64, "device": "cpu"}
     rows = [
-        torch.rand(steps, numbers, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-        for seed in seeds
+        torch.rand(steps, numbers, generator=torch.Generator().manual_seed(seed), **form)
+        for seed in whole_numbers(seeds)
     ]
     return torch.stack(rows)
 

@@ -3,6 +3,7 @@
 Shapes: B images, N codes.
 """
 
+import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -23,6 +24,10 @@ class SamplingSettings:
     guidance_scale: float
     code: Truncation
     position: Truncation
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.guidance_scale):
+            raise ValueError(f"guidance_scale is {self.guidance_scale}, expected a finite number")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from models.base.given import require_conditions, whole_numbers
 from models.sampling.capture import StepGraphs
 from models.sampling.choice import draw, draw_uniform
 from models.sampling.sampled import Sampled, SamplingSettings
@@ -175,7 +176,13 @@ class Sampler:
 def sample(
     model: Stackformer, condition_BC: Tensor, seeds: Sequence[int], settings: SamplingSettings
 ) -> Sampled:
-    """Sample one batch with a new sampler, whose arguments these are."""
+    """Sample one batch with a new sampler, whose arguments these are.
+
+    Raises:
+        ValueError: a condition or a seed that the model cannot take, or numbers of them that differ.
+    """
+    seeds = whole_numbers(seeds)
+    require_conditions(condition_BC, model.config.condition_length, model.config.null_code)
     if model.config.stops:
         return StoppingSampler(model, len(seeds), settings)(condition_BC, seeds)
     return Sampler(model, len(seeds), settings)(condition_BC, seeds)

@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+from models.base.given import require_conditions
 from models.sampling.decoding import can_fuse, decoding_transformer, head
 from models.stackformer.config import StackformerConfig
 from models.stackformer.model import Stackformer, at_least_fp32
@@ -70,7 +71,9 @@ class CachedStackformer:
         self._all = self._h_c_RD, self._place_R1
 
     def start(self, condition_BC: Tensor) -> None:
-        """Begin new sequences from conditions, int64 [B, N_c]."""
+        """Begin new sequences from conditions, int64 [B, N_c]; ValueError if one is not in 0 … null code."""
+        config = self.model.config
+        require_conditions(condition_BC, config.condition_length, config.null_code)
         if self.guided:
             condition_BC = torch.cat([condition_BC, self.model.null_condition(len(condition_BC))])
         self.step = 0

@@ -213,12 +213,12 @@ class Stackformer(nn.Module):
         nats_BN = position_BN.where(held_BN, 0.0) + stop_BN.where(free_BN, 0.0)
         return StackformerLoss(code_BN.where(held_BN, 0.0), nats_BN, self.config.num_kept)
 
-    def save_pretrained(self, folder: Path) -> None:
+    def save_pretrained(self, folder: str | Path) -> None:
         """Write model.safetensors and config.json."""
         save_pretrained(self, self.config, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: Path) -> Self:
+    def from_pretrained(cls, folder: str | Path) -> Self:
         """Load a folder written by `save_pretrained`, in eval mode, on the CPU; ValueError if its files do not fit together."""
         return load_pretrained(cls, StackformerConfig, folder)
 

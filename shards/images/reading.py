@@ -9,14 +9,15 @@
 Shapes: H and W pixels.
 """
 
+import operator
 import os
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +25,12 @@ from numpy.typing import NDArray
 from shards.images.home import Home
 from shards.images.index import REMAKE, IndexRow, IndexTable, index_files
 from shards.images.opening import NO_IMAGE, opened
+from shards.split_names import SPLITS, known_split
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, parsed, read_manifest, validated, verify_file
 from workspace.exact.tar import read_samples
 from workspace.stores.cache import USUAL, Cache
 
-SPLITS = ("train", "val")
 SKIPPED = "skipped.jsonl"
 MOST_CLASSES = 1 << 16
 """Class numbers are stored as uint16."""
@@ -156,8 +157,10 @@ class _OpenTar:
         return data
 
 
-class ImageIndex:
+class ImageIndex(Sequence[ImageSample]):
     """A split as a sequence: samples are read by offset, in any order, from any process or thread.
+
+    It is a map-style data set for torch's DataLoader too; `collate_fn` says what of a sample it wants.
 
     Its memory does not grow with the number of samples: the index is mapped, and only the last tars stay open.
     """
@@ -176,6 +179,17 @@ class ImageIndex:
         """Opened again where it arrives."""
         return ImageIndex, (self.home, self.split, self.shard_sizes)
 
+    @overload
+    def __getitem__(self, index: int) -> ImageSample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageSample]: ...
+    def __getitem__(self, index: int | slice) -> ImageSample | list[ImageSample]:
+        """As of a list: `read`, counted from the end if negative, several by a slice."""
+        if isinstance(index, slice):
+            return [self.read(number) for number in range(*index.indices(len(self)))]
+        number = operator.index(index)
+        return self.read(number + len(self) if number < 0 else number)
+
     def indices_of(self, tar: Path) -> range:
         """Which samples lie in this tar."""
         return self.table.range_of(int(tar.stem))
@@ -189,8 +203,11 @@ class ImageIndex:
         """The sample with this number, 0 … len - 1.
 
         Raises:
+            IndexError: there is no such number.
             UserError: its tar is missing, shorter than the index says, or holds other bytes than were written.
         """
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {self.split}, which has 0 … {len(self) - 1}")
         number = self.table.tar_of(index)
         key, places = self.table.at(index, number)
         tar = self._tar(number)
@@ -234,11 +251,12 @@ class ImageShards:
     cache: Cache = USUAL
 
     @classmethod
-    def open(cls, folder: Path, cache: Cache = USUAL) -> "ImageShards":
+    def open(cls, folder: str | Path, cache: Cache = USUAL) -> "ImageShards":
         """Read and check the manifest and the indices; UserError where something is missing or was changed.
 
         The tars and a large index are checked where they are read: tars whole by `samples`, sample by sample by an index.
         """
+        folder = Path(folder).expanduser()
         manifest = read_manifest(folder, "image-shards")
         try:
             facts = ImageFacts.from_json(manifest.facts)
@@ -259,15 +277,19 @@ class ImageShards:
 
     def paths(self, split: str) -> list[Path]:
         """The split's tars, in order, as if beside the manifest: `tar` says where one is."""
-        return [shard_path(self.folder, split, number) for number in range(len(self.facts.shards[split]))]
+        return [shard_path(self.folder, split, number) for number in range(len(self._sizes(split)))]
 
     def count(self, split: str) -> int:
         """Samples of a split."""
-        return self.facts.counts[split]
+        return sum(self._sizes(split))
 
     def index(self, split: str) -> ImageIndex:
-        """The split as a list."""
-        return ImageIndex(self.home, split, self.facts.shards[split])
+        """The split as a list; UserError unless it is train or val."""
+        return ImageIndex(self.home, split, self._sizes(split))
+
+    def _sizes(self, split: str) -> tuple[int, ...]:
+        """Samples in each tar of a split."""
+        return self.facts.shards[known_split(split)]
 
     def samples(self, path: Path) -> Iterator[ImageSample]:
         """Every sample of one of its tars, in order, its checksum verified.

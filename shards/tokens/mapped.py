@@ -37,6 +37,20 @@ class TokenRows:
     caption_count: NDArray[np.uint8] | None
 
 
+def row_numbers(rows_B: Any, count: int) -> NDArray[np.int64]:
+    """Numbers of images as an array.
+
+    Raises:
+        IndexError: one is not in 0 … count - 1, or not a whole number.
+    """
+    found = np.asarray(rows_B)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise IndexError(f"rows are {found.dtype} {list(found.shape)}, expected numbers of images [B]")
+    if len(found) and not 0 <= found.min() <= found.max() < count:
+        raise IndexError(f"rows {found.min()} … {found.max()}; expected 0 … {count - 1}")
+    return found.astype(np.int64)
+
+
 @dataclass(frozen=True)
 class _MappedTar:
     """The blocks of a tar, views of the mapped file, and the row at which each begins."""
@@ -52,7 +66,7 @@ class MappedTokens:
     Attributes:
         folder: of the artifact.
         manifest: what it says of itself.
-        check: raises a UserError where a block does not fit the facts; takes the block and where it is.
+        check: raises a UserError where a block does not fit the facts; takes the block, and `where` it is.
         split: train or val.
         shard_sizes: images in each tar.
     """
@@ -75,8 +89,12 @@ class MappedTokens:
         """The images with these numbers, 0 … len - 1, copied.
 
         Raises:
+            IndexError: there is no such number.
             UserError: a tar that is missing, was changed or does not fit the facts.
         """
+        rows_B = row_numbers(rows_B, len(self))
+        if not len(rows_B):
+            return self._none()
         tars_B = np.searchsorted(self._starts, rows_B, "right") - 1
         order_B = np.argsort(tars_B, kind="stable")
         parts = []
@@ -86,6 +104,16 @@ class MappedTokens:
         back_B = np.empty_like(order_B)
         back_B[order_B] = np.arange(len(order_B))
         return TokenRows(**{name: _gathered(parts, name, back_B) for name in ARRAYS})  # type: ignore[arg-type]
+
+    def _none(self) -> TokenRows:
+        """No image, in arrays of the dtypes and the other sizes of some."""
+        first = self.rows(np.zeros(1, np.int64))
+        arrays: dict[str, Any] = {name: getattr(first, name) for name in ARRAYS}
+        return TokenRows(**{name: None if array is None else array[:0] for name, array in arrays.items()})  # type: ignore[arg-type]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the mapped tars, so that a spawned worker can take it: it maps its own."""
+        return self.__dict__ | {"_tars": {}}
 
     def lengths_of(self, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of codes of the images with these numbers, [B]; UserError as `rows`."""
@@ -112,7 +140,7 @@ class MappedTokens:
             )
         blocks = tuple(_blocks(path, mapped))
         for place, block in enumerate(blocks):
-            self.check(block, f"{path}, block {place}")
+            self.check(block, where=f"{path}, block {place}")
         sizes = [len(block.keys) for block in blocks]
         if sum(sizes) != self.shard_sizes[number]:
             stated = f"its manifest says {self.shard_sizes[number]:,}"

@@ -8,14 +8,16 @@ README.md, manifest.json  description of the blocks, for readers without this co
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.split_names import known_split
 from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets, read_token_shard
-from shards.tokens.mapped import MappedTokens, TokenRows
+from shards.tokens.mapped import MappedTokens, TokenRows, row_numbers
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, read_manifest, validated, verify_file
 from workspace.exact.order import MOST_IN_MEMORY
@@ -109,7 +111,8 @@ class TokenSplit(TokenBlock):
         return (self.offsets[rows_B + 1] - self.offsets[rows_B]).astype(np.int64)
 
     def rows(self, rows_B: NDArray[np.int64]) -> TokenRows:
-        """The images with these numbers, 0 … len - 1, copied."""
+        """The images with these numbers, 0 … len - 1, copied; IndexError if there is no such number."""
+        rows_B = row_numbers(rows_B, len(self))
         arrays = {name: getattr(self, name) for name in ARRAYS if name != "codes"}
         found = {name: None if array is None else array[rows_B] for name, array in arrays.items()}
         return TokenRows(codes=self.codes_at(rows_B)[0], **found)  # type: ignore[arg-type]
@@ -211,8 +214,9 @@ class TokenShards:
     facts: TokenFacts
 
     @classmethod
-    def open(cls, folder: Path) -> "TokenShards":
+    def open(cls, folder: str | Path) -> "TokenShards":
         """Read and check the manifest; UserError if something is missing."""
+        folder = Path(folder).expanduser()
         manifest = read_manifest(folder, "token-shards")
         try:
             facts = TokenFacts.from_json(manifest.facts)
@@ -223,7 +227,8 @@ class TokenShards:
         return cls(folder, manifest, facts)
 
     def paths(self, split: str) -> list[Path]:
-        """The split's tars, in order."""
+        """The split's tars, in order; UserError unless it is train or val."""
+        known_split(split)
         names = sorted(self.manifest.files)
         return [
             self.folder / name for name in names if name.startswith(f"{split}/") and name.endswith(".tar")
@@ -242,21 +247,21 @@ class TokenShards:
         Raises:
             UserError: as `load`, or as `MappedTokens` when a row is asked for.
         """
-        sizes = (self.facts.shards or {}).get(split)
+        sizes = (self.facts.shards or {}).get(known_split(split))
         if sizes is None or sum(sizes) <= MOST_IN_MEMORY:
             return self.load(split)
         return self.mapped(split)
 
     def mapped(self, split: str) -> MappedTokens:
         """A split in place; the set must say how many images each tar has."""
-        assert self.facts.shards is not None
+        if self.facts.shards is None:
+            raise UserError(f"{self.folder} was made by an earlier version, and is read whole: take `load`")
+        known_split(split)
         found, stated = sum(self.facts.shards[split]), self.facts.counts.get(split, 0)
         where = f"{self.folder}, split {split}"
         expect(found == stated, where, f"{found:,} images in its tars, but its manifest says {stated:,}")
 
-        def check(block: TokenBlock, where: str) -> None:
-            check_block(block, self.facts, where)
-
+        check = partial(check_block, facts=self.facts)  # not a closure: a spawned worker takes it too
         return MappedTokens(self.folder, self.manifest, check, split, self.facts.shards[split])
 
     def blocks(self, path: Path) -> Iterator[TokenBlock]:

@@ -10,6 +10,7 @@ from tests.field import (
     format_rows,
     label_rows,
     layout_rows,
+    library_rows,
     name_rows,
     outsider_rows,
     parallel_rows,
@@ -49,6 +50,7 @@ ROWS: tuple[Row, ...] = (
     *url_rows.ROWS,
     *token_rows.ROWS,
     *score_rows.ROWS,
+    *library_rows.ROWS,
     *set_rows.ROWS,
     *budget_rows.ROWS,
 )
