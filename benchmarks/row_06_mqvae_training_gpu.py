@@ -37,9 +37,8 @@ def measure() -> Iterable[Result]:
     fast, plain = (
         one_step(training_module_of(FULL, how, BATCH, device), image_BCHW.to(device)) for how in (FAST, PLAIN)
     )
-    pairs = alternate(
-        lambda: seconds(fast), lambda: seconds(plain), PAIRS
-    )  # reading the terms waits for the GPU
+    # reading the terms waits for the GPU
+    pairs = alternate(lambda: seconds(fast), lambda: seconds(plain), PAIRS)
     losses = [(fast()["loss"], plain()["loss"]) for _ in range(STEPS)]
     gap = statistics.median(abs(mine - theirs) for mine, theirs in losses[-100:])
     scatter = statistics.stdev(theirs for _, theirs in losses[-100:])

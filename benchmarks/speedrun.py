@@ -57,9 +57,8 @@ def run_seed(entry: Entry, seed: int, home: Path) -> dict[str, Any]:
     folder = home / f"seed-{seed}"
     _run(ROOT, "git", "clone", "-q", "--no-hardlinks", str(ROOT), str(folder))
     (folder / ".venv").symlink_to(BIN.parent)
-    (folder / ".dvc" / "config.local").write_text(
-        "[cache]\n    dir = cache\n", "utf-8"
-    )  # not one that users share
+    # its own, not a cache that users share
+    (folder / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", "utf-8")
     (folder / "params.yaml").write_text(seeded(read_tree(entry.params), seed), "utf-8")
     rules.check_fresh(folder)
     began = time.monotonic()

@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.harness import RESULTS, ROOT
 from reporting.curves import HEIGHT, WIDTH
 from reporting.line_chart import Curve, chart, side_by_side
+from reporting.markdown import table
 from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json
@@ -72,21 +73,14 @@ def shown(results: Sequence[Read]) -> list[Read]:
 
 def short_table(results: Sequence[Read]) -> str:
     """The rows that have a bar and were measured."""
-    rows = ["| | ours | instead of | ratio (spread) | bar | |", "|---|---|---|---|---|---|"]
+    rows = []
     for result in results:
         if result["bar"] is None or result["ours"] is None:
             continue
         instead = f"{_figure(result, 'reference')}, {result['against']}" if result["against"] else "–"
-        cells = (
-            result["title"],
-            _figure(result, "ours"),
-            instead,
-            _ratio(result),
-            result["bar"],
-            verdict(result),
-        )
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        ours, ratio = _figure(result, "ours"), _ratio(result)
+        rows.append((result["title"], ours, instead, ratio, result["bar"], verdict(result)))
+    return table(["", "ours", "instead of", "ratio (spread)", "bar", ""], rows).removesuffix("\n")
 
 
 def charts(results: Sequence[Read]) -> dict[str, str]:
@@ -113,22 +107,20 @@ def full_text(results: Sequence[Read], pictures: Sequence[str] = ()) -> str:
         "Rendered by `python -m benchmarks.table` from the JSON files beside it; `make bench` makes those.",
         "",
     ]
-    lines += [
-        "| row | | ours | reference | ratio (spread) | floor | bar | |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        cells = (
+    rows = [
+        (
             f"{result['row']}",
             result["title"],
-            _figure(result, "ours"),
-            _figure(result, "reference"),
+            *(_figure(result, name) for name in ("ours", "reference")),
             _ratio(result),
             _figure(result, "floor"),
             result["bar"] or "",
             verdict(result),
         )
-        lines.append("| " + " | ".join(cells) + " |")
+        for result in results
+    ]
+    heads = ["row", "", "ours", "reference", "ratio (spread)", "floor", "bar", ""]
+    lines.append(table(heads, rows).removesuffix("\n"))
     for name in pictures:
         lines += ["", f"![{name.removesuffix('.svg')}]({name})"]
     for result in results:

@@ -203,9 +203,8 @@ def gpu_answers() -> dict[str, str]:
 
 def ask_torch(_: str) -> dict[str, str]:
     """Runs on a GPU node: why torch cannot compute on its GPU, or ""."""
-    if not os.environ.get(
-        "CUDA_VISIBLE_DEVICES", "all"
-    ):  # Ray hides the GPUs from a task that requested none
+    # Ray hides the GPUs from a task that requested none
+    if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
         del os.environ["CUDA_VISIBLE_DEVICES"]
     return {"why": gpu_trouble()}
 
@@ -254,9 +253,8 @@ def answering_nodes(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(
-        question
-    )  # max_calls ends the process, which releases the GPU
+    # max_calls ends the process, which releases the GPU
+    ask = ray.remote(num_cpus=0, max_retries=0, max_calls=1)(question)
     asked = {}
     for node in ray.nodes():
         if node["Alive"] and (only is None or node["NodeID"] in only):

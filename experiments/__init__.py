@@ -2,9 +2,8 @@
 
 import sys
 
-if (
-    sys.argv[:1] == ["-m"] and "experiments.arm" in sys.orig_argv
-):  # the one that starts stages; not for importers
+# only for the command that starts stages, not for importers
+if sys.argv[:1] == ["-m"] and "experiments.arm" in sys.orig_argv:
     from workspace import garbage
 
     garbage.wait()  # until its `main`

@@ -6,6 +6,7 @@ from typing import Any
 
 from experiments.table import cell
 from experiments.verdicts import Verdict
+from reporting.markdown import table as table_of
 
 Seeds = Sequence[Mapping[str, Any]]
 """One arm's numbers, seed by seed."""
@@ -43,7 +44,7 @@ def markdown(
         for arm, title in titles.items()
         if runs.get(arm)
     ]
-    parts = [_table(heads, rows)]
+    parts = [table_of(heads, rows)]
     missing = [title for arm, title in titles.items() if not runs.get(arm)]
     if missing:
         parts.append(f"Not run yet: {'; '.join(missing)}.\n")
@@ -57,13 +58,8 @@ def markdown(
             for arm, title in titles.items()
             if arm in costs
         ]
-        parts.append(_table(["images per second", *COSTS.values()], rows))
+        parts.append(table_of(["images per second", *COSTS.values()], rows))
     return "\n".join(parts)
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _numbers(seeds: Seeds) -> list[str]:
@@ -88,7 +84,7 @@ def _against(found: Sequence[Verdict], columns: Sequence[str], titles: Mapping[s
         by_column = {one.column: one for one in found if one.arm == arm}
         seeds = next(iter(by_column.values())).seeds
         rows.append([titles[arm], str(seeds), *(_verdict(by_column[column]) for column in columns)])
-    return _table(["chooser", "seeds", *columns], rows)
+    return table_of(["chooser", "seeds", *columns], rows)
 
 
 def _verdict(one: Verdict) -> str:

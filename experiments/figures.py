@@ -19,6 +19,7 @@ from reporting.codes import SIDE, read_scatter
 from reporting.curves import HEIGHT, WIDTH, read_table
 from reporting.figures import GAP, MARGIN, PANEL, TEXT
 from reporting.line_chart import Curve, chart, side_by_side
+from reporting.markdown import table
 from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, read_manifest, write_json
@@ -71,16 +72,10 @@ def draw_codes(runs: Path, seed: int, out: Path) -> None:
         first_rows(runs / arm / str(seed) / "reconstructions" / "figure4.png", out / f"figure4-{arm}.png")
     value = {"command": "make figures", "commit": commit_of(runs), "seed": seed, "codebooks": numbers}
     write_json(out / "figure5.json", value)
-    lines = [
-        "| codebook | codes | in two components | usage | perplexity | effective rank |",
-        "|---|---|---|---|---|---|",
-    ]
-    for arm, found in numbers.items():
-        lines.append(
-            f"| {CODES[arm]} | {found['codes']} | {found['first_two_components']:.0%} | {found['usage']:.1%} "
-            f"| {found['perplexity']:.1f} | {found['effective_rank']:.1f} |"
-        )
-    place("\n".join(lines) + "\n", "figure5", DOCUMENT)
+    heads = ["codebook", "codes", "in two components", "usage", "perplexity", "effective rank"]
+    shown = "{codes}|{first_two_components:.0%}|{usage:.1%}|{perplexity:.1f}|{effective_rank:.1f}"
+    rows = [[CODES[arm], *shown.format(**found).split("|")] for arm, found in numbers.items()]
+    place(table(heads, rows), "figure5", DOCUMENT)
 
 
 def likelihoods(arm: str, seed: int, runs: Path, long: Path) -> tuple[list[Curve], dict[str, Any]]:
@@ -132,24 +127,23 @@ def draw_curves(runs: Path, long: Path, seed: int, out: Path) -> None:
     }
     write_json(out / "figure6.json", value)
     whole = speeds["vqgan"]
-    lines = [
-        "| mask ratio | N | images/s, cached | against VQGAN | images/s, uncached |",
-        "|---|---|---|---|---|",
+    speed_rows = [
+        [
+            f"{ratio} %",
+            str(speeds[arm].num_kept),
+            f"{speeds[arm].cached:.0f}",
+            f"{speeds[arm].cached / whole.cached - 1:+.0%}",
+            f"{speeds[arm].uncached:.0f}",
+        ]
+        for arm, ratio in SPEEDS.items()
     ]
-    for arm, ratio in SPEEDS.items():
-        one = speeds[arm]
-        gain = f"{one.cached / whole.cached - 1:+.0%}"
-        lines.append(f"| {ratio} % | {one.num_kept} | {one.cached:.0f} | {gain} | {one.uncached:.0f} |")
-    lines += [
-        "",
-        "| Stackformer on | training | validation | gap, nats a code | best validation at step |",
-        "|---|---|---|---|---|",
-    ]
-    for arm, found in told.items():
-        lines.append(
-            f"| {arm} | {found['train']:.3f} | {found['validation']:.3f} | {found['gap']:+.3f} | {found['best_validation_at']} |"
-        )
-    place("\n".join(lines) + "\n", "figure6", DOCUMENT)
+    by_speed = table(
+        ["mask ratio", "N", "images/s, cached", "against VQGAN", "images/s, uncached"], speed_rows
+    )
+    heads = ["Stackformer on", "training", "validation", "gap, nats a code", "best validation at step"]
+    shown = "{train:.3f}|{validation:.3f}|{gap:+.3f}|{best_validation_at}"
+    by_loss = table(heads, [[arm, *shown.format(**found).split("|")] for arm, found in told.items()])
+    place(f"{by_speed}\n{by_loss}", "figure6", DOCUMENT)
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ import yaml
 from scipy.special import stdtrit
 
 from experiments.arm import ARMS
+from reporting.markdown import table as table_of
 from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import atomic_path, read_json, write_json
@@ -199,7 +200,7 @@ def markdown(
         )
     ]
     heads += ["parameters"] * any(arm.params for arm in arms)
-    lines = ["| arm | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    rows = []
     for arm in arms:
         cells = []
         for name in columns:
@@ -207,15 +208,21 @@ def markdown(
             if name in printed:
                 cells.append(str(arm.paper.get(name, "–")))
         sizes = " + ".join(f"{count / 1e6:.2f} M" for count in arm.params.values())
-        lines.append(f"| {arm.title} | " + " | ".join([*cells, sizes][: len(heads)]) + " |")
+        rows.append([arm.title, *[*cells, sizes][: len(heads)]])
+    numbers = table_of(["arm", *heads], rows)
     if not held:
-        return "\n".join(lines) + "\n"
-    lines += ["", "| expected | verdict | difference by seed | in the paper |", "|---|---|---|---|"]
+        return numbers
     paper = {True: "so", False: "the other way", None: "–"}
-    for one in held:
-        by_seed = ", ".join(f"{value:+.3g}" for value in one.differences)
-        lines.append(f"| {one.text} | **{one.verdict}** | {by_seed} | {paper[one.paper]} |")
-    return "\n".join(lines) + "\n"
+    verdicts = [
+        (
+            one.text,
+            f"**{one.verdict}**",
+            ", ".join(f"{value:+.3g}" for value in one.differences),
+            paper[one.paper],
+        )
+        for one in held
+    ]
+    return f"{numbers}\n{table_of(['expected', 'verdict', 'difference by seed', 'in the paper'], verdicts)}"
 
 
 PAPER = {"rfd": "rFID", "fd": "FID", "codebook_usage": "usage"}

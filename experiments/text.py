@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from experiments.table import commit_of, place
+from reporting.markdown import table
 from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
 from workspace.exact.manifest import read_json, write_json
@@ -68,15 +69,19 @@ def main() -> None:
         scales = yaml.safe_load(LIST.read_text(encoding="utf-8"))["guidance"]
         arms = [{"guidance": scale, "values": numbers_of(arguments.runs, scale)} for scale in scales]
     judged = verdicts(arms)
-    lines = ["| guidance | " + " | ".join(COLUMNS.values()) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
-    for arm in arms:
-        cells = [f"{arm['values'][name]:.1%}" if name in arm["values"] else "–" for name in COLUMNS]
-        lines.append(f"| {arm['guidance']:g} | " + " | ".join(cells) + " |")
-    lines += ["", *(f"- {one['text']}: **{one['verdict']}**" for one in judged)]
+    rows = [
+        [
+            f"{arm['guidance']:g}",
+            *(f"{arm['values'][name]:.1%}" if name in arm["values"] else "–" for name in COLUMNS),
+        ]
+        for arm in arms
+    ]
+    told = "".join(f"- {one['text']}: **{one['verdict']}**\n" for one in judged)
+    text = f"{table(['guidance', *COLUMNS.values()], rows)}\n{told}"
     value = {"command": "make text", "commit": commit_of(arguments.runs), "arms": arms, "orderings": judged}
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(arguments.out.with_suffix(".json"), value)
-    place("\n".join(lines) + "\n", arguments.out.name, DOCUMENT)
+    place(text, arguments.out.name, DOCUMENT)
     say(
         f"{arguments.out}.json: {judged[0]['text']}: {judged[0]['verdict']}; {judged[1]['text']}: {judged[1]['verdict']}"
     )

@@ -136,9 +136,8 @@ def quality_at_all(
     quality: NDArray[np.float64], ladder: Sequence[int], num_positions: int
 ) -> NDArray[np.float64]:
     """Quality at n = 1 … L, [B, L], the higher the better, from that of a ladder, [B, R]; -inf below its first rung."""
-    from scipy.interpolate import (
-        PchipInterpolator,
-    )  # a quarter of a second, which a fixed number of codes need not wait for
+    # a quarter of a second, which a fixed number of codes need not wait for
+    from scipy.interpolate import PchipInterpolator
 
     at_rungs = np.maximum.accumulate(quality, axis=1)
     asked = np.log(np.arange(1, num_positions + 1))

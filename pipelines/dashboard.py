@@ -143,9 +143,8 @@ class Dashboard:
                 say(
                     f"the worker ended with status {status}: its runs are marked as crashed, a new one starts"
                 )
-                lost = running(
-                    self.api
-                )  # query first, because a run being ended may still report its own state
+                # before they are ended, because a run being ended may still report its own state
+                lost = running(self.api)
                 end_tree(self.worker_mark)
                 restore(self.root)
                 mark_crashed(self.api, lost)

@@ -83,12 +83,10 @@ def end_tree(mark: str, leader: int | None = None) -> None:
 def main() -> None:
     """Run the command and exit with its status, or 143 if stdin was closed first."""
     mark, *command = sys.argv[1:]
-    signal.signal(
-        signal.SIGINT, signal.SIG_DFL
-    )  # because a shell's background jobs ignore it, and their children inherit that
-    signal.signal(
-        signal.SIGTERM, lambda number, frame: None
-    )  # the guard itself ends only when stdin is closed or the child has ended
+    # because a shell's background jobs ignore it, and their children inherit that
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # the guard itself ends only when stdin is closed or the child has ended
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     marks = ":".join(filter(None, [os.environ.get(MARK), mark]))
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=os.environ | {MARK: marks})
     ending = threading.Lock()

@@ -14,12 +14,12 @@ from reporting.curves import Training
 from reporting.gallery import Example, Sample
 from reporting.numbers import StageNumbers, duration, flat, read_all
 from reporting.origin import Origin, read_origin
-from reporting.summary import Group, Stage1Facts, Stage2Facts, groups, lede, where_from
+from reporting.summary import Group, groups, lede, where_from
 from reporting.workflow import Drawing, Stage
 from shards.images import ImageShards
 from shards.samples import SampleFacts
 from workspace.errors import UserError
-from workspace.exact.manifest import Manifest, facts_of, read_json, read_manifest
+from workspace.exact.manifest import Manifest, facts_of, read_manifest
 
 TRAININGS = ("train_mqvae", "train_stackformer")
 
@@ -136,7 +136,7 @@ def read_report(
     numbers = read_all(sources.numbers)
     shards = ImageShards.open(sources.shards)
     data = shards.facts
-    one, two = _stage1(manifests.mqvae, sources.mqvae), _stage2(manifests.stackformer)
+    one, two = facts_of(MQVAEFacts, manifests.mqvae), facts_of(StackformerFacts, manifests.stackformer)
     drawn = facts_of(SampleFacts, manifests.samples)
     found = [curves.read_training(sources.numbers / stage) for stage in TRAININGS]
     trainings = [training for training in found if training is not None]
@@ -150,11 +150,17 @@ def read_report(
     rows_shown = [*chosen, *near.closest, *ends.rows()]
     pictures = gallery.read_samples(sources.samples, manifests.samples, classes, rows_shown)
     by_row = {picture.row: picture for picture in pictures}
+    carried = read_carried(
+        sources.stackformer, sources.mqvae, drawn.settings, _asked_for(two, drawn), draw_megabytes
+    )
     colours = codes.read_colours(sources.reconstructions, manifests.reconstructions)
     return Report(
         title=title,
         lede=lede(data, one, two),
-        summary=[*groups(data, one, two, numbers, trainings), *where_from(origin)],
+        summary=[
+            *groups(data, one, two, carried.mqvae["mask_ratio"], numbers, trainings),
+            *where_from(origin),
+        ],
         image_size=data.image_size,
         examples=gallery.read_examples(sources.reconstructions, manifests.reconstructions, classes, examples),
         samples=pictures[: len(chosen)],
@@ -171,32 +177,13 @@ def read_report(
         scatter=codes.read_scatter(sources.mqvae, colours),
         numbers=[numbers[name] for name in _in_order(list(numbers), stages) if numbers[name].values],
         origin=origin,
-        carried=read_carried(
-            sources.stackformer, sources.mqvae, drawn.settings, _asked_for(manifests, drawn), draw_megabytes
-        ),
+        carried=carried,
     )
 
 
-def _asked_for(manifests: Manifests, drawn: SampleFacts) -> list[str]:
+def _asked_for(learned: StackformerFacts, drawn: SampleFacts) -> list[str]:
     """What the Stackformer can be asked to draw: its classes; or the captions of the samples."""
-    learned = facts_of(StackformerFacts, manifests.stackformer)
     return list(learned.classes or drawn.settings.get("prompts") or ())
-
-
-def _stage1(manifest: Manifest, folder: Path) -> Stage1Facts:
-    facts = facts_of(MQVAEFacts, manifest)
-    return Stage1Facts(
-        grid=facts.grid,
-        num_kept=facts.num_kept,
-        num_codes=facts.num_codes,
-        mask_ratio=read_json(folder / "config.json")["mask_ratio"],
-        parameters=facts.parameters,
-    )
-
-
-def _stage2(manifest: Manifest) -> Stage2Facts:
-    facts = facts_of(StackformerFacts, manifest)
-    return Stage2Facts(facts.condition, facts.parameters)
 
 
 def _stage_rows(stages: Sequence[Stage], numbers: dict[str, StageNumbers]) -> dict[str, StageRow]:

@@ -1,10 +1,12 @@
 """The report's summary: the model, the data, how much is kept, how good it is."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from evaluation.protocol import Protocol
+from models.base.published import MQVAEFacts, StackformerFacts
 from reporting.curves import Training
 from reporting.numbers import StageNumbers, meaning, shown, with_interval
 from reporting.origin import Origin
@@ -13,30 +15,6 @@ from shards.images import ImageFacts
 HEADLINES = {"reconstruct": (r"psnr", r"(.*_)?r(fd|fid)"), "evaluate": (r"(.*_)?(fd|fid)", r"proxy_accuracy")}
 """Stage → names of its headline scores."""
 DRAWN = "images_per_second_of_a_worker"
-
-
-@dataclass(frozen=True)
-class Stage1Facts:
-    """Facts of the MQ-VAE artifact: grid (h, w), N, K, share of cells not kept, parameters."""
-
-    grid: tuple[int, int]
-    num_kept: int
-    num_codes: int
-    mask_ratio: float
-    parameters: int
-
-    @property
-    def num_positions(self) -> int:
-        """L."""
-        return self.grid[0] * self.grid[1]
-
-
-@dataclass(frozen=True)
-class Stage2Facts:
-    """Facts of the Stackformer artifact: its condition (none, class, text) and parameters."""
-
-    condition: str
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -59,8 +37,9 @@ class Group:
 
 def groups(
     data: ImageFacts,
-    one: Stage1Facts,
-    two: Stage2Facts,
+    one: MQVAEFacts,
+    two: StackformerFacts,
+    mask_ratio: float,
     numbers: Mapping[str, StageNumbers],
     trainings: list[Training],
 ) -> list[Group]:
@@ -89,8 +68,8 @@ def groups(
         Group(
             "MQ-VAE",
             [
-                Fact("cells kept", f"{one.num_kept} of {one.num_positions}", "N of L"),
-                Fact("mask ratio", f"{100 * one.mask_ratio:g} %", "share of the cells that is not quantised"),
+                Fact("cells kept", f"{one.num_kept} of {math.prod(one.grid)}", "N of L"),
+                Fact("mask ratio", f"{100 * mask_ratio:g} %", "share of the cells that is not quantised"),
                 Fact("codes K", f"{one.num_codes:,}", "entries of the codebook"),
                 Fact("parameters", millions(one.parameters), f"{one.parameters:,}"),
                 *_rate("trained, images/s", rates.get("train_mqvae")),
@@ -127,10 +106,12 @@ def where_from(origin: Origin | None) -> Iterator[Group]:
     )
 
 
-def lede(data: ImageFacts, one: Stage1Facts, two: Stage2Facts) -> str:
+def lede(data: ImageFacts, one: MQVAEFacts, two: StackformerFacts) -> str:
     """The page's first paragraph, for readers who do not know the paper."""
     classes = f" of {len(data.classes):,} classes" if data.classes else ""
-    keeps = f"keeps the {one.num_kept:,} that matter most and" if one.num_kept < one.num_positions else "and"
+    keeps = (
+        f"keeps the {one.num_kept:,} that matter most and" if one.num_kept < math.prod(one.grid) else "and"
+    )
     told = {"none": "random numbers", "class": "the name of a class", "text": "a sentence"}[two.condition]
     return (
         f"A picture generator in two stages, trained on {data.counts['train']:,} images{classes}. The first, "

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reporting.markdown import table as table_of
 from reporting.numbers import by_meaning, interval_of, meaning, shown
 from workspace.commands import parser_of
 from workspace.errors import UserError
@@ -152,16 +153,12 @@ def shell(table: SweepTable, whole: Path) -> str:
 def markdown(table: SweepTable) -> str:
     """The whole table in Markdown."""
 
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(_escaped(cell) for cell in cells)} |"
-
     heads = [*table.keys, *(table.names or [STATE])]
     lines = [
-        line(heads),
-        f"|{'---|' * len(heads)}",
-        *(line(table.cells(row, table.names)) for row in table.rows),
+        [_escaped(cell) for cell in cells]
+        for cells in (heads, *(table.cells(row, table.names) for row in table.rows))
     ]
-    return "\n".join([*lines, "", f"`{BEST}` best, `{NEAR}` within the best one's 95 % interval."]) + "\n"
+    return f"{table_of(lines[0], lines[1:])}\n`{BEST}` best, `{NEAR}` within the best one's 95 % interval.\n"
 
 
 def _escaped(text: str) -> str:

@@ -11,9 +11,7 @@ if sys.argv[:1] == ["-m"]:  # only for `python -m stages.NAME`, not for importer
 
     garbage.wait()  # until `run_stage`
 
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # effective during imports too; the default handler would skip `put_back`
-    atexit.register(
-        put_back, sys.orig_argv
-    )  # runs however the process ends, even after an unexpected exception
+    # effective during imports too; the default handler would skip `put_back`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # runs however the process ends, even after an unexpected exception
+    atexit.register(put_back, sys.orig_argv)

@@ -73,9 +73,8 @@ def as_samples(images: Path, reference: Path) -> Path:
     size, classes = facts["image_size"], facts["classes"]
     if not images.exists():
         pack(images, PACKED / "nothing", size, classes)
-    code = [
-        sha256_file(Path(module.__file__ or "")) for module in (pack_samples, pictures)
-    ]  # other code, other pixels
+    # other code may give other pixels
+    code = [sha256_file(Path(module.__file__ or "")) for module in (pack_samples, pictures)]
     name = hashlib.sha256(f"{images.absolute()} {input_fingerprint(images)} {size} {classes} {code}".encode())
     folder = PACKED / name.hexdigest()[:16]
     if not (folder / NAME).is_file():

@@ -217,9 +217,8 @@ def rewrite(tree: dict[str, Any], mqvae: Mapping[str, Any] = NO_SETTINGS) -> lis
         code = (manifests_of(mqvae, deps) if sets else []) + code
         ours = [is_code(dep) or (sets and is_manifest(dep)) for dep in deps]
         if [dep for dep, one in zip(deps, ours, strict=True) if one] != code:
-            for index in reversed(
-                range(len(deps))
-            ):  # in place, so that the other entries keep their comments
+            # in place, so that the other entries keep their comments
+            for index in reversed(range(len(deps))):
                 if ours[index]:
                     del deps[index]
             deps.extend(code)
@@ -240,9 +239,8 @@ def rewritten(text: str, mqvae: Mapping[str, Any] = NO_SETTINGS) -> tuple[str, l
         return text, []
     out = io.StringIO()
     yaml.dump(tree, out)
-    return re.sub(
-        r" +$", "", out.getvalue(), flags=re.MULTILINE
-    ), changed  # ruamel leaves one where it breaks a line
+    # ruamel leaves a space where it breaks a line
+    return re.sub(r" +$", "", out.getvalue(), flags=re.MULTILINE), changed
 
 
 def main() -> None:

@@ -157,9 +157,8 @@ def main() -> None:
         for path in files:
             text = _text_of(path)
             changed = with_new_names(text, str(path))
-            with atomic_path(
-                path
-            ) as temporary:  # a user's own file: whole at every moment, line ends as they are
+            # a user's own file: never half written, and its line ends stay
+            with atomic_path(path) as temporary:
                 temporary.write_bytes(changed.encode())
             sys.stdout.write(f"{path}: {'new names written' if changed != text else 'no old names'}\n")
 

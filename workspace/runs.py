@@ -157,9 +157,8 @@ class RunFolder:
         if url is not None:
             try:
                 remove_url(url, first=STATE)  # so that no part looks like a whole checkpoint
-            except (
-                StoreError
-            ) as error:  # of an older run perhaps, with other credentials: no reason to stop this one
+            except StoreError as error:
+                # perhaps of an older run, with other credentials: no reason to stop this one
                 say(f"the checkpoints at {url} stay there: {error}")
 
     def earlier(self) -> list["RunFolder"]:
@@ -175,9 +174,8 @@ class RunFolder:
         """Forget the work done here, also checkpoints elsewhere; the run itself and its lock remain."""
         self._forget_mirror()
         going = [self.work, self.out, self.metrics]
-        aside = [
-            path.with_name(f".{path.name}.{os.getpid()}") for path in going
-        ]  # `sweep` removes it if this process is killed
+        # `sweep` removes it if this process is killed
+        aside = [path.with_name(f".{path.name}.{os.getpid()}") for path in going]
         self.work.rename(aside[0])  # before the done mark, because an unfinished run would resume from it
         (self.root / "done.json").unlink()
         for path, old in zip(going, aside, strict=True):

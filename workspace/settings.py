@@ -295,9 +295,8 @@ def _fields_at(kind: Any, location: Sequence[str]) -> dict[str, str]:
     for part in location:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
             kind = kind.model_fields[part].annotation
-        elif (
-            is_dataclass(kind) and not part.isdigit()
-        ):  # a number is a place in a list, whose elements have one class
+        elif is_dataclass(kind) and not part.isdigit():
+            # a number is a place in a list, whose elements have one class
             kind = next(field.type for field in fields(kind) if field.name == part)
         while get_args(kind):
             kind = get_args(kind)[0]

@@ -44,9 +44,8 @@ Step = tuple[dict[str, float], dict[str, Tensor]]
 def items(place: Place) -> list[Item]:
     """The cheap ones first."""
     allow_tf32(convolutions=False, products=False)
-    os.environ.setdefault(
-        "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-    )  # as `deterministic` does before cuBLAS's first call
+    # as `deterministic` does before cuBLAS's first call
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     return [
         Item("mqvae_fp32_as_on_the_cpu", mqvae_fp32, 30),
         Item("stackformer_fp32_as_on_the_cpu", stackformer_fp32, 30),

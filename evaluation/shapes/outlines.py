@@ -51,9 +51,8 @@ def outline_of(inside: Inside) -> Outline:
     x, y = np.meshgrid(line, line)
     covered = inside(x, y)
     distance = distance_transform_edt(covered) - distance_transform_edt(~covered)
-    distance -= np.where(
-        covered, 0.5, -0.5
-    )  # measure to the border between two points, not to the next point
+    # measure to the border between two points, not to the next point
+    distance -= np.where(covered, 0.5, -0.5)
     count = covered.sum()
     period = 2 * math.pi / _fold(inside, covered, x, y)
     steps = max(1, math.ceil(period / ANGLE_STEP - 1e-6))

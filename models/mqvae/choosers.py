@@ -73,9 +73,8 @@ def cell_entropy(image_BCHW: Tensor, side: int) -> Tensor:
     border = max(0, -(-(WINDOW - cell) // 2))
     bins_BHW = (_luma(image_BCHW) * LEVELS).long().clamp_(0, LEVELS - 1)
     entropy_BHW: Tensor | None = None
-    for level in range(
-        LEVELS
-    ):  # level by level, because a one-hot image of all levels would take LEVELS times the memory
+    # level by level, because a one-hot image of all levels would take LEVELS times the memory
+    for level in range(LEVELS):
         hit_BHW = (bins_BHW == level).to(image_BCHW.dtype)
         share_BHW = F.avg_pool2d(hit_BHW, cell + 2 * border, cell, border, count_include_pad=False)
         part_BHW = -torch.xlogy(share_BHW, share_BHW)

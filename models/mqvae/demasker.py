@@ -51,9 +51,8 @@ class DirectionConstrainedAttention(nn.Module):
             q_B1LD, k_B1LD, v_B1LD = q_BLD[:, None], k_BLD[:, None], v_BLD[:, None]
             return F.scaled_dot_product_attention(q_B1LD, k_B1LD, v_B1LD, attn_mask=bias_B11L)[:, 0]
         heard_BLD = trust_BL[..., None].to(v_BLD.dtype) * v_BLD
-        return F.scaled_dot_product_attention(q_BLD[:, None], k_BLD[:, None], heard_BLD[:, None])[
-            :, 0
-        ]  # (6), (7)
+        # (6), (7)
+        return F.scaled_dot_product_attention(q_BLD[:, None], k_BLD[:, None], heard_BLD[:, None])[:, 0]
 
     def forward(self, z_BDHW: Tensor, trust_BL: Tensor) -> Tensor:
         """Grid [B, D, H, W] and trust per cell, [B, L] in (0, 1] → grid."""

@@ -260,9 +260,8 @@ class MQVAE(nn.Module):
             hidden_BCHW: the last convolution's input.
             gradient_BCHW: the loss's gradient at the image, which determines the dtype.
         """
-        last_at = (
-            1 if self.config.refine else self.config.patch_size
-        )  # pixels of a cell of the last convolution
+        # pixels of a cell of the last convolution
+        last_at = 1 if self.config.refine else self.config.patch_size
         at_output_BCHW = F.pixel_unshuffle(gradient_BCHW, last_at)
         shape = self.decoder.last_weight.shape
         hidden_BCHW = hidden_BCHW.to(gradient_BCHW.dtype)

@@ -140,9 +140,8 @@ class Quantizer(nn.Module):
         if config.kind == "gradient":
             self.codebook_KD = nn.Parameter(start_KD)
             return
-        if (
-            config.kind == "simvq"
-        ):  # SimVQ: only a linear map of fixed random codes learns, so every code moves
+        # SimVQ: only a linear map of fixed random codes learns, so every code moves
+        if config.kind == "simvq":
             self.register_buffer("start_KD", torch.randn(num_codes, dim) / math.sqrt(dim))
             self.to_codes = nn.Linear(dim, dim, bias=False)
             self.register_buffer("codebook_KD", self.to_codes(self.start_KD).detach())

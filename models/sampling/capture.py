@@ -67,9 +67,8 @@ class StepGraphs:
             with torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
                 step()
         except RuntimeError as error:
-            torch.cuda.set_stream(
-                before
-            )  # torch leaves the capturing stream current if ending a capture fails
+            # torch leaves the capturing stream current if ending a capture fails
+            torch.cuda.set_stream(before)
             self._give_up(error)
             return None
         return graph

@@ -224,9 +224,8 @@ class DecodingTransformer:
             reach: S, the number of places that attention reads: up to the last of `time_M`, or farther with a mask.
             mask_S: bool, which of those places are attended to, [S], or [M, S] where tokens differ; None means all.
         """
-        if (
-            mask_S is not None
-        ):  # once per step, because each block's attention would convert a bool mask itself
+        # once per step, because each block's attention would convert a bool mask itself
+        if mask_S is not None:
             zeros_S = torch.zeros(reach, dtype=self.kept_as, device=u_RMD.device)
             mask_S = zeros_S.masked_fill(~mask_S, -math.inf)
         if isinstance(self.transformer, Transformer):

@@ -45,9 +45,8 @@ class CachedStackformer:
     ) -> None:
         self.model, self.guidance_scale, self.step = model, guidance_scale, 0
         self.fused = can_fuse(transformers_of(model), kept_as) if fused is None else fused
-        self.bucket = (
-            model.config.length if self.fused else bucket
-        )  # fused attention stops at the current place
+        # fused attention stops at the current place
+        self.bucket = model.config.length if self.fused else bucket
         self.guided = guidance_scale != 1 and model.config.condition != "none"
         config, rows = model.config, 2 * batch if self.guided else batch
         self._first = config.condition_length

@@ -179,9 +179,8 @@ class ModernTransformer(_Stack):
         self.width, self.heads, self.checkpointing = width, heads, False
         self.blocks = nn.ModuleList(ModernBlock(width, heads, dropout) for _ in range(layers))
         turns = place_turns(num_positions, width // heads // 2)
-        self.register_buffer(
-            "cos_LP", turns.cos, persistent=False
-        )  # in the weights' dtype, like the features they rotate
+        # in the weights' dtype, like the features they rotate
+        self.register_buffer("cos_LP", turns.cos, persistent=False)
         self.register_buffer("sin_LP", turns.sin, persistent=False)
         for name, weight in self.named_parameters():
             if name.endswith(("to_out.weight", "narrow.weight")):

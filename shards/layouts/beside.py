@@ -103,9 +103,8 @@ def _without_torn_lists(found: Beside, asked: bool, source: str) -> Beside:
 
 
 def _is_name(text: str, index: NameIndex) -> bool:
-    return (
-        is_path(text) or index.find(text) is not None
-    )  # a line of Flickr's, NAME#0 and a caption, is not an image's name
+    # a line of Flickr's, NAME#0 and a caption, is not an image's name
+    return is_path(text) or index.find(text) is not None
 
 
 def tables_of(files: Files, texts: Mapping[str, str], reading: Reading, source: str) -> list[str]:

@@ -74,9 +74,8 @@ def in_order(texts: Texts) -> NDArray[np.int64]:
     starts = np.concatenate([[0], texts.ends[:-1]]).astype(np.int64)
     order = np.arange(len(texts))
     longest = int((texts.ends - starts).max(initial=0))
-    for first in reversed(
-        range(0, longest, WORD)
-    ):  # a radix sort whose digits are eight bytes: the last ones first
+    # a radix sort whose digits are eight bytes: the last ones first
+    for first in reversed(range(0, longest, WORD)):
         order = order[np.argsort(_words(texts, starts + first)[order], kind="stable")]
     return order
 

@@ -117,8 +117,7 @@ def _by_folder(
     for part in divided(sorted(stay), reading, source, classes=False):
         held = [place[name] for name in part.names]
         codes[held] = -1 if part.split is None else MEANING[part.split]
-        number = cast(
-            "Sequence[str]", range(int(counts[held].sum()))
-        )  # of the names only their number is used
+        # only the number of names is used
+        number = cast("Sequence[str]", range(int(counts[held].sum())))
         parts.append(Part(part.prefix, part.split, number, part.cls))
     return codes[images.folders], [*entered(parts, examples), *keep_apart(parts, passed_over)]

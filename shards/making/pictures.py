@@ -84,9 +84,8 @@ def encode_image(data: bytes, encoding: Encoding, notes: set[str] | None = None)
     if getattr(image, "is_animated", False):
         notes.add("animated or of several pages, the first taken")
     image.load()
-    turned = image.getexif().get(
-        ORIENTATION, 1
-    )  # after decoding, because Pillow turns a TIFF itself and drops the tag
+    # after decoding, because Pillow turns a TIFF itself and drops the tag
+    turned = image.getexif().get(ORIENTATION, 1)
     extent = image.size if drafted is None else drafted[1][2:]
     smaller = min(extent) > size
     rgb = to_srgb(image, data, notes)
@@ -110,9 +109,8 @@ def _is_made(image: Image.Image, data: bytes, encoding: Encoding) -> bool:
     else:
         plain = image.format == "JPEG" and image.info.keys() <= PLAIN_JPEG and data.endswith(END_OF_JPEG)
     if plain:
-        image.draft(
-            "L", (1, 1)
-        )  # decode a JPEG's grey at 1/8: still reads every coefficient, in half the time
+        # decode a JPEG's grey at 1/8: still reads every coefficient, in half the time
+        image.draft("L", (1, 1))
         image.load()  # a truncated picture must fail here, or it would fail in every later reader
     return plain
 

@@ -95,9 +95,8 @@ def write_shard(
             return told
     told = _write_tar(plan, encoding, made, stamps, known_pictures(earlier, encoding))
     told |= {"recipe": recipe, "encoding": asdict(encoding)}
-    write_lines(
-        side, [told]
-    )  # not canonical JSON: its indented form uses Python's encoder, which is ten times slower
+    # not canonical JSON: its indented form uses Python's encoder, which is ten times slower
+    write_lines(side, [told])
     return told
 
 

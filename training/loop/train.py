@@ -305,9 +305,8 @@ def step_once(
             terms = training_module.micro_step(batch, step, share)
         for name, value in terms.items():
             sums[name] = sums.get(name, torch.zeros_like(value)) + share * value.detach()
-    if is_split(
-        training_module.modules
-    ):  # each worker takes part in the others' passes: all have equally many
+    # each worker takes part in the others' passes: all have equally many
+    if is_split(training_module.modules):
         for _ in range(-(-settings.micro_batches // workers.size) - len(mine)):
             with summing():
                 training_module.micro_step(batches[-1], step, 0.0)

@@ -259,9 +259,8 @@ class MQVAETrainingModule:
     ) -> Mapping[str, Tensor | float]:
         """Clip, optimiser steps, codebook, EMA; see `training.loop.train.TrainingModule`."""
         rate = set_learning_rates(self.optimizers, self.settings, step)
-        if (
-            "discriminator" in self.optimizers
-        ):  # at the generator's share of its peak: at a constant rate it wins
+        # at the generator's share of its peak: at a constant rate it wins
+        if "discriminator" in self.optimizers:
             share = rate / self.settings.learning_rate
             set_learning_rate(
                 self.optimizers["discriminator"], share * self.settings.loss.discriminator_learning_rate

@@ -114,9 +114,8 @@ class StackformerTrainingModule:
             self.model.parameters(), self.settings.max_grad_norm or float("inf"), norm
         )
         for optimizer in self.optimizers.values():
-            step_if(
-                optimizer, fine
-            )  # not `if fine:`, which would make the host wait for the GPU in every step
+            # not `if fine:`, which would make the host wait for the GPU in every step
+            step_if(optimizer, fine)
         update_scale(self.scaler, self.optimizers.values())
         self.ema.update(step)
         return {"gradient_norm": norm, "learning_rate": rate, **scale}

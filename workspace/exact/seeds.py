@@ -23,9 +23,8 @@ def require_seed(seed: int) -> int:
     Raises:
         ValueError: not a whole number, or not in [0, 2⁶³).
     """
-    if (
-        type(seed) is not int or not 0 <= seed < END
-    ):  # `type(…) is`, because True is an int in Python but not a seed
+    # `type(…) is`, because True is an int in Python but not a seed
+    if type(seed) is not int or not 0 <= seed < END:
         raise ValueError(f"seed is {seed!r}; expected a whole number, 0 ≤ seed < 2⁶³")
     return seed
 

@@ -95,9 +95,8 @@ class Cache:
         if not _is_at(file, path):  # removed meanwhile
             file.close()
             return None
-        with suppress(
-            PermissionError
-        ):  # another user's, in a cache that a group shares: it leaves by the time of its fetch
+        # another user's, in a cache that a group shares: it leaves by the time of its fetch
+        with suppress(PermissionError):
             os.utime(path, ns=(time.time_ns(), 0))  # the first is when it was used; the second says nothing
         return file
 
