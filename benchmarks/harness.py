@@ -206,7 +206,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     told = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "load": round(os.getloadavg()[0], 2),
@@ -214,7 +214,8 @@ def machine() -> dict[str, Any]:
     return told | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Its name, where the system tells it."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -21,22 +21,8 @@ from workspace.commands import parser_of
 from workspace.progress import say
 
 WORDS = [
-    "a",
-    "photograph",
-    "of",
-    "some",
-    "thing",
-    "on",
-    "the",
-    "table",
-    "beside",
-    "a",
-    "window",
-    "in",
-    "the",
-    "morning",
-    "light",
-]
+    "a", "photograph", "of", "some", "thing", "on", "the", "table", "beside", "a", "window", "in", "the", "morning", "light",
+]  # fmt: skip
 LINES = 10_000
 """Lines that are written at a time."""
 

@@ -18,12 +18,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness import commit
 from cluster import crew
 from cluster.head import start, stop
 from cluster.shard_map import ShardJob, map_shards
 from cluster.training import WorkerGroup, fit
 from workspace.commands import parser_of
-from workspace.exact.manifest import atomic_path
+from workspace.exact.manifest import atomic_path, write_json
 from workspace.settings import Compute
 
 RESULT = Path("benchmarks/results/ray_overhead.json")
@@ -107,10 +108,7 @@ def main() -> None:
         sys.stdout.write(f"{json.dumps(found)}\n")
         return
     told = measure(tuple(given.shards))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    told |= {"commit": commit.stdout.strip(), "command": "python -m benchmarks.ray_overhead"}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(told, indent=2) + "\n")
+    write_json(RESULT, told | {"commit": commit(), "command": "python -m benchmarks.ray_overhead"})
     sys.stdout.write(RESULT.read_text())
 
 

@@ -6,8 +6,6 @@ FLOPs (a multiply-add is two) are counted by torch on fake tensors, so nothing i
 for the perceptual loss, are the published 15.5 G multiply-adds at 224 px, scaled to 256.
 """
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,12 +14,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.harness import commit
 from models.mqvae import MQVAE, MQVAEConfig
 from models.mqvae.discriminator import PatchDiscriminator
 from models.stackformer import Stackformer, StackformerConfig
 from settings.mqvae import MQVAESettings
 from settings.stackformer import StackformerSettings
 from workflow.params import load_params
+from workspace.exact.manifest import write_json
 
 RESULT = Path("benchmarks/results/scale.json")
 PRESETS = {"imagenet": (1, 1000), "coco": (32, 16_384)}
@@ -107,10 +107,7 @@ def main() -> None:
         cells = mqvae.model.num_positions
         found[name]["token_bytes"] = 2 * mqvae.model.num_kept + -(-cells // 8)
     found["jpeg_bytes_at_256_px"] = bytes_an_image(Path("data/flowers"))
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
-    found |= {"commit": commit.stdout.strip(), "command": "python -m benchmarks.scale"}
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(found, indent=2) + "\n")
+    write_json(RESULT, found | {"commit": commit(), "command": "python -m benchmarks.scale"})
     sys.stdout.write(RESULT.read_text())
 
 

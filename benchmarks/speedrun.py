@@ -26,7 +26,7 @@ import numpy as np
 import yaml
 
 from benchmarks import speedrun_rules as rules
-from benchmarks.harness import ROOT
+from benchmarks.harness import ROOT, processor
 from workspace.commands import parser_of
 from workspace.errors import UserError
 from workspace.exact.manifest import read_json, write_json
@@ -138,7 +138,7 @@ def race(entry: Entry, commit: str, broken: Sequence[str], keep: Path | None = N
         "commit": commit,
         "params": read_tree(entry.params),
         "judges": rules.judges_fingerprint(ROOT),
-        "machine": {"cores": cores, "processor": rules.processor(), "versions": versions(OF_SCORES)},
+        "machine": {"cores": cores, "processor": processor(), "versions": versions(OF_SCORES)},
         "mean": mean,
         "runs": runs,
         "rules_broken": list(broken),

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,16 +192,6 @@ def judges_fingerprint(root: Path) -> str:
     for path in sorted(path for pattern in JUDGES for path in root.glob(pattern)):
         digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def processor() -> str:
-    """Its name, where the system tells it."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor()
-    names = [row.partition(":")[2].strip() for row in text.splitlines() if row.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def line(found: Mapping[str, Any]) -> str:

@@ -56,22 +56,20 @@ def set_params(root: Path, changes: Sequence[str]) -> None:
     Raises:
         RefusedError: a key that is not in the file.
     """
-    text = read(root) if changes else ""
-    for change in changes:
-        text, _, _ = with_value(text, change)
     if changes:
-        write(root, text)
+        write(root, with_changes(root, changes))
 
 
-def check(root: Path, changes: Sequence[str]) -> None:
-    """Check that params.yaml has these settings.
+def with_changes(root: Path, changes: Sequence[str]) -> str:
+    """The text of params.yaml with these settings.
 
     Raises:
-        RefusedError: it has no such key.
+        RefusedError: a key that is not in the file.
     """
-    text = read(root) if changes else ""
+    text = read(root)
     for change in changes:
         text, _, _ = with_value(text, change)
+    return text
 
 
 def with_value(text: str, change: str) -> tuple[str, str, str]:

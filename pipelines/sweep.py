@@ -92,7 +92,7 @@ def sweep(
     try:
         made = arms_of(grid, arms, common)
         for arm in made:
-            params.check(root, arm.changes)
+            params.with_changes(root, arm.changes)  # refuses an unknown setting before any work
         with RUNNING.all_ended(), obeyed():
             with workspace_slot(root):
                 steps = read_dag(root, targets)

@@ -63,7 +63,9 @@ def _lay(changes: Mapping[str, Any], over: dict[str, Any], root: Mapping[str, An
     for name, value in changes.items():
         if name not in root:
             what = "section" if place.endswith(": ") else "setting"
-            raise UserError(f"{place}{name} is not a {what}.{_nearest(str(name), root)}")
+            raise UserError(
+                f"{place}{name} is not a {what}.{nearest(str(name), dict.fromkeys(map(str, root)))}"
+            )
         inner = root[name]
         if not (isinstance(inner, Mapping) and inner):
             over[name] = value
@@ -76,7 +78,11 @@ def _lay(changes: Mapping[str, Any], over: dict[str, Any], root: Mapping[str, An
             )
 
 
-def _nearest(name: str, valid: Mapping[str, Any]) -> str:
-    """' Did you mean …?' with the closest valid name, or a list of all."""
-    close = difflib.get_close_matches(name, [str(key) for key in valid], n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else f" Expected one of: {', '.join(map(str, valid))}"
+def nearest(name: str, valid: Mapping[str, Any]) -> str:
+    """' Did you mean …?' with the closest valid key, or a list of all."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    if not close:
+        return f" Expected one of: {', '.join(valid)}"
+    described = valid[close[0]]
+    about = f" ({described})" if isinstance(described, str) and described else ""
+    return f" Did you mean {close[0]}{about}?"

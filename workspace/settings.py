@@ -4,10 +4,9 @@ form `workflow.params.Params`.
 Errors name the first mistake in one line, with the nearest valid key; unknown keys come before all other mistakes.
 """
 
-import difflib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
@@ -22,7 +21,7 @@ from pydantic import (
     ValidationError,
 )
 
-from workspace.bases import whole
+from workspace.bases import nearest, whole
 from workspace.careful_yaml import careful_yaml
 from workspace.errors import UserError
 from workspace.renamed import refuse_renamed_changes
@@ -202,7 +201,7 @@ def _override(tree: dict[str, Any], text: str) -> None:
     node: Any = tree
     for depth, key in enumerate([*parents, last]):
         if not isinstance(node, dict) or key not in node:
-            near = _nearest(key, node) if isinstance(node, dict) else ""
+            near = nearest(key, node) if isinstance(node, dict) else ""
             raise UserError(
                 f"--set {text}: {'.'.join([*parents, last][: depth + 1])} is not a setting.{near}"
             )
@@ -220,7 +219,7 @@ def check_names(path: Path, found: Iterable[str], sections: Sequence[str]) -> No
     names = list(found)
     for name in names:
         if name not in sections:
-            raise UserError(f"{path}: {name} is not a section.{_nearest(str(name), dict.fromkeys(sections))}")
+            raise UserError(f"{path}: {name} is not a section.{nearest(str(name), dict.fromkeys(sections))}")
     for name in sections:
         if name not in names:
             raise UserError(f"{path}: the section {name} is missing; presets/shapes.yaml has one to copy")
@@ -254,7 +253,7 @@ def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
     location, at = _locate(value, first["loc"])
     name = ".".join([kind.SECTION, *location])
     if first["type"] in UNKNOWN:
-        text = f"{name} is not a setting.{_nearest(location[-1], _fields_at(kind, location[:-1]))}"
+        text = f"{name} is not a setting.{nearest(location[-1], _fields_at(kind, location[:-1]))}"
     elif first["type"] == "missing":
         text = f"{kind.SECTION}.{'.'.join(str(part) for part in first['loc'])} is missing"
     elif first["type"] == "value_error":
@@ -303,13 +302,3 @@ def _fields_at(kind: Any, location: Sequence[str]) -> dict[str, str]:
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return {name: field.description or "" for name, field in kind.model_fields.items()}
     return {field.name: "" for field in fields(kind)} if is_dataclass(kind) else {}
-
-
-def _nearest(name: str, valid: Mapping[str, Any]) -> str:
-    """' Did you mean …?' with the closest valid key, or a list of all."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    if not close:
-        return f" Expected one of: {', '.join(valid)}"
-    described = valid[close[0]]
-    about = f" ({described})" if isinstance(described, str) and described else ""
-    return f" Did you mean {close[0]}{about}?"

@@ -168,9 +168,9 @@ def _with_header(
     """The rows, with a leading comment as header if it has as many cells: `#Image CLASS-ID SPECIES`."""
     if not comment or not rows or not any(map(is_image, rows[0])):
         return rows
-    cut = [row for cells, _ in [_cut([comment, *[""]], suffix, is_image)] for row in cells][:1]
-    headers = [*cut, comment.split()]
-    return [*[header for header in headers if len(header) == len(rows[0]) > 1][:1], *rows]
+    cut = next(iter(_cut([comment, ""], suffix, is_image)[0]))
+    header = next((cells for cells in (cut, comment.split()) if len(cells) == len(rows[0]) > 1), None)
+    return rows if header is None else [header, *rows]
 
 
 def _fitted(row: Sequence[str], width: int) -> tuple[str | None, ...]:

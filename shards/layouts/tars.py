@@ -41,21 +41,9 @@ PACKED: Mapping[bytes, Callable[..., Any]] = {
 """First bytes of a compressed tar → the function that opens it."""
 TORN = (OSError, EOFError, lzma.LZMAError, zlib.error)
 MASK_WORDS = ("mask", "seg", "segmentation", "labelmap", "semantic", "instance", "alpha")
-WORDS = frozenset(
-    [
-        *MASK_WORDS,
-        "attributes",
-        "depth",
-        "edge",
-        "image",
-        "input",
-        "left",
-        "right",
-        "meta",
-        "caption",
-        "label",
-    ]
-)
+WORDS = frozenset({
+    *MASK_WORDS, "attributes", "depth", "edge", "image", "input", "left", "right", "meta", "caption", "label",
+})  # fmt: skip
 """Words that belong to the extension, not to the key."""
 MOST_FILES = 1_000_000
 UNPACKED = Path(".runs/unpacked")

@@ -11,20 +11,8 @@ from shards.layouts.names import counted
 from shards.layouts.walking import Files
 
 TEXTS = (
-    ".json",
-    ".jsonl",
-    ".ndjson",
-    ".csv",
-    ".tsv",
-    ".txt",
-    ".lst",
-    ".xml",
-    ".yaml",
-    ".yml",
-    ".toml",
-    ".md",
-    ".data",
-)
+    ".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".lst", ".xml", ".yaml", ".yml", ".toml", ".md", ".data",
+)  # fmt: skip
 SHEETS = (".xlsx", ".xls", ".ods", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".sqlite3", ".feather",
           ".arrow", ".rds", ".mat", ".pt", ".pth")  # fmt: skip
 """Extensions of tables and arrays that are not opened."""

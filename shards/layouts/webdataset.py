@@ -213,7 +213,7 @@ def _read(name: str, members: Mapping[str, Location], split: str | None, roles: 
         add(read.passed_over, f"samples without an image ({shown})")
         return
     fields = json_of(members["json"], name) if "json" in members and wants_json(roles) else {}
-    texts = _texts(roles.caption, members, fields)
+    texts = texts_of(_value(roles.caption, members, fields))
     used = {image, roles.label, roles.caption, roles.mask, "json" if wants_json(roles) else None}
     read.unread.update(extension for extension in members if extension not in used)
     read.labels.append(_label(roles.label, name, members, fields))
@@ -228,10 +228,6 @@ def _value(role: str | None, members: Mapping[str, Location], fields: Mapping[st
     if role.startswith("json."):
         return field_of(fields, role)
     return members[role].read().decode("utf-8-sig", "surrogateescape") if role in members else None
-
-
-def _texts(role: str | None, members: Mapping[str, Location], fields: Mapping[str, Any]) -> tuple[str, ...]:
-    return texts_of(_value(role, members, fields))
 
 
 def _label(
