@@ -15,7 +15,7 @@ MEND := python -m workspace.dvc_lock --quiet
 WITH_RAY = trap '$(MEND); python -m cluster.head stop' EXIT; $(MEND) && python -m cluster.head start --params params.yaml &&
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court figure6 figures real text longer tuning chaos bench speedrun
+.PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court court_photographs figure6 figures real text longer tuning chaos bench speedrun
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,15 @@ court: $(STAMP)  ## who should choose the cells: every rule against the paper's 
 	@for seed in $(SEEDS); do for arm in $(ONLY); do \
 		$(VIEW) dvc repro --glob "experiments/court/dvc.yaml:*@$$arm-$$seed" || exit 1; done; done
 	@python -m experiments.court --table experiments/court/params.yaml --runs artifacts/court --out docs/results/court
+
+SETS = faces flowers
+court_photographs: TABLE = court_photographs
+court_photographs: ONLY = $(shell python -c 'import yaml; print(*yaml.safe_load(open("experiments/court_photographs/params.yaml"))["trained"])')
+court_photographs: $(STAMP)  ## the same on data/faces and data/flowers, by two extractors (SETS=faces SEEDS=0 ONLY=random-75)
+	@for seed in $(SEEDS); do for set in $(SETS); do for arm in $(ONLY); do \
+		$(VIEW) dvc repro --glob "experiments/court_photographs/dvc.yaml:arm@$$set-$$arm-$$seed" || exit 1; done; done; done
+	@for set in $(SETS); do python -m experiments.court --table experiments/court_photographs/$$set.yaml \
+		--runs artifacts/court_$$set --out docs/results/court_$$set || exit 1; done
 
 figure6: $(STAMP)  ## curves and speed of Stackformers on Table 6's tokens: docs/results/figure6.svg
 	@$(VIEW) dvc repro experiments/figure6/dvc.yaml

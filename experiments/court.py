@@ -39,6 +39,8 @@ TAKEN: dict[str, Column] = {
     "psnr": COLUMNS["psnr"],
     "rfd": COLUMNS["rfd"],
     "fd": COLUMNS["fd"],
+    "second_rfd": COLUMNS["second_rfd"],
+    "second_fd": COLUMNS["second_fd"],
     "nats": COLUMNS["nats"],
     "code_nats": Column("train_stackformer", ("code_nats_per_image",), -1, 1),
     "position_nats": Column("train_stackformer", ("position_nats_per_image",), -1, 1),
@@ -138,8 +140,8 @@ def render(table_path: Path, runs: Path, out: Path) -> None:
     first = table["against"][0]
     if first not in gathered:
         raise UserError(
-            f"{runs} has no finished run of {first}, which all others are judged against: `make court` with ONLY={first} "
-            "makes one"
+            f"{runs} has no finished run of {first}, which all others are judged against: `make {table['base']}` with "
+            f"ONLY={first} makes one"
         )
     found = verdicts(table, gathered)
     costs = read_json(paid)["costs"] if paid.is_file() else {}

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from string import Formatter
 from typing import Any
 
 from experiments.table import cell
@@ -16,12 +17,23 @@ NUMBERS = {
     "PSNR, dB": "{psnr}",
     "rfd": "{rfd}",
     "fd": "{fd}",
+    "second rfd": "{second_rfd}",
+    "second fd": "{second_fd}",
     "nats: codes + positions": "{code_nats} + {position_nats}",
     "AUC": "{mask_auc}",
     "parameters": "{mqvae_parameters} + {stackformer_parameters}",
 }
-"""Head → cell, of the names of a run's numbers."""
-DIGITS = {"psnr": 2, "rfd": 2, "fd": 2, "code_nats": 1, "position_nats": 1, "mask_auc": 2}
+"""Head → cell, of the names of a run's numbers; a column that no run has is left out."""
+DIGITS = {
+    "psnr": 2,
+    "rfd": 2,
+    "fd": 2,
+    "second_rfd": 2,
+    "second_fd": 2,
+    "code_nats": 1,
+    "position_nats": 1,
+    "mask_auc": 2,
+}
 """After the point, of numbers that differ by seed; the others are the arm's."""
 COSTS = {
     "mqvae": "MQ-VAE, training",
@@ -38,13 +50,14 @@ def markdown(
 ) -> str:
     """The numbers, the verdicts against each of the table's arms in turn, and images per second of processor time."""
     titles = {row["arm"]: row["title"] for row in table["rows"]}
-    heads = ["chooser", "seeds", *NUMBERS]
+    known = {name for seeds in runs.values() for one in seeds.values() for name in one}
+    shown = {head: text for head, text in NUMBERS.items() if known & _names(text)}
     rows = [
-        [title, str(len(runs[arm])), *_numbers(list(runs[arm].values()))]
+        [title, str(len(runs[arm])), *_numbers(list(runs[arm].values()), shown)]
         for arm, title in titles.items()
         if runs.get(arm)
     ]
-    parts = [table_of(heads, rows)]
+    parts = [table_of(["chooser", "seeds", *shown], rows)]
     missing = [title for arm, title in titles.items() if not runs.get(arm)]
     if missing:
         parts.append(f"Not run yet: {'; '.join(missing)}.\n")
@@ -62,18 +75,23 @@ def markdown(
     return "\n".join(parts)
 
 
-def _numbers(seeds: Seeds) -> list[str]:
+def _numbers(seeds: Seeds, texts: Mapping[str, str]) -> list[str]:
     """The cells of one arm."""
     names = {name for one in seeds for name in one}
     shown = {name: _shown(name, [one for one in seeds if name in one]) for name in names - {"commit"}}
-    missing = {part.split("}")[0] for text in NUMBERS.values() for part in text.split("{")[1:]} - set(shown)
-    return [text.format(**shown, **dict.fromkeys(missing, "–")) for text in NUMBERS.values()]
+    missing = {name for text in texts.values() for name in _names(text)} - set(shown)
+    return [text.format(**shown, **dict.fromkeys(missing, "–")) for text in texts.values()]
+
+
+def _names(text: str) -> set[str]:
+    """What a cell's text is made of."""
+    return {name for _, name, _, _ in Formatter().parse(text) if name}
 
 
 def _shown(name: str, seeds: Seeds) -> str:
     values = [float(one[name]) for one in seeds]
     if name in DIGITS:
-        return cell(values, DIGITS[name])
+        return cell(values, DIGITS[name] if max(values) < 100 else 0 if "fd" in name else 1)
     return f"{values[0] / 1e6:.2f} M" if name.endswith("_parameters") else f"{values[0]:.0f}"
 
 

@@ -32,8 +32,9 @@ PACKAGES = (
 )  # fmt: skip
 PIPELINES = (
     "dvc.yaml", "demo/dvc.yaml", "experiments/table6/dvc.yaml", "experiments/table7/dvc.yaml",
-    "experiments/court/dvc.yaml", "experiments/figure6/dvc.yaml", "experiments/real/dvc.yaml",
-    "experiments/longer/dvc.yaml", "experiments/text/dvc.yaml", "experiments/tuning/dvc.yaml",
+    "experiments/court/dvc.yaml", "experiments/court_photographs/dvc.yaml", "experiments/figure6/dvc.yaml",
+    "experiments/real/dvc.yaml", "experiments/longer/dvc.yaml", "experiments/text/dvc.yaml",
+    "experiments/tuning/dvc.yaml",
 )  # fmt: skip
 ARM = "experiments.arm"
 """The module that runs several stages in one command. Naming all folders for a hundred such stages would cost every DVC command a

@@ -205,7 +205,9 @@ def test_a_base_takes_anothers_settings_and_its_own_come_last() -> None:
 
 @pytest.mark.parametrize("base", CATALOGUE["bases"])
 def test_every_stage_accepts_every_arm_on_every_base(base: str) -> None:
-    params_file = ROOT / "presets" / "faces.yaml" if base.startswith(("real", "tuning")) else DEMO
+    params_file = (
+        ROOT / "presets" / "faces.yaml" if base.startswith(("real", "tuning", "court_photographs")) else DEMO
+    )
     for arm in CATALOGUE["arms"]:  # loading checks the stages' sections, alone and together
         sections = vars(load_params(params_file, settings_of(ROOT / ARMS, base, arm, 7)))
         assert {sections[name].seed for name in SEEDED} == {7}

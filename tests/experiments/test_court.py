@@ -12,7 +12,7 @@ import yaml
 from scipy.stats import t as student
 
 from experiments.arm import ARMS
-from experiments.court import collected, numbers_of_run, render, verdicts
+from experiments.court import TAKEN, collected, numbers_of_run, render, verdicts
 from experiments.court_page import markdown
 from experiments.verdicts import judged, seeds_needed, within
 from shards.tokens.reading import SAME_PLACES
@@ -21,6 +21,7 @@ from workspace.errors import UserError
 
 TABLE = {
     "title": "t",
+    "base": "court",
     "against": ["paper"],
     "rows": [{"arm": "paper", "title": "the paper's"}, {"arm": "other", "title": "another"}],
     "margins": {"psnr": {"amount": 0.2}, "rfd": {"share": 0.1}},
@@ -161,14 +162,28 @@ def test_one_seed_is_shown_and_not_resolved() -> None:
     assert collected({"rows": []}, Path("nowhere"), runs) == runs
 
 
-def test_the_courts_rows_are_arms_with_equal_settings_but_their_chooser() -> None:
-    arms = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))["arms"]
-    table = yaml.safe_load((ROOT / "experiments/court/params.yaml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("court", "params"), ("court_photographs", "faces"), ("court_photographs", "flowers")],
+)
+def test_the_courts_rows_are_arms_with_equal_settings_but_their_chooser(folder: str, name: str) -> None:
+    catalogue = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))
+    arms = catalogue["arms"]
+    table = yaml.safe_load((ROOT / f"experiments/{folder}/{name}.yaml").read_text(encoding="utf-8"))
     names = [row["arm"] for row in table["rows"]]
-    assert names == table["trained"] and set(table["against"]) <= set(names) <= set(arms)
+    trained = yaml.safe_load((ROOT / f"experiments/{folder}/params.yaml").read_text(encoding="utf-8"))[
+        "trained"
+    ]
+    assert names == trained and set(table["against"]) <= set(names) <= set(arms)
+    assert (
+        table["base"] == folder
+        and table["base"] in catalogue["bases"]
+        and table["base"] in catalogue["seeds"]
+    )
+    assert set(table["margins"]) <= set(TAKEN)
     common = set(arms[table["against"][0]])
     for name in names:
-        if name.endswith("-75-f2"):
+        if name.endswith(("-75-f2", "-75")):
             extra = set(arms[name]) - common
             chooser = ("mqvae.model.mask=", "mqvae.model.scorer=", "mqvae.model.mask_estimator=")
             assert all(
@@ -203,3 +218,14 @@ def test_a_pair_is_judged_once_and_a_verdict_says_what_it_cost() -> None:
         table, runs, verdicts(table, runs), {"paper": {"mqvae": 99.4, "stackformer": 5, "sample": 7}}
     )
     assert "**better**, with more codes: +2 ± " in text and "| paper | 99.4 | 5 | 7 |" in text
+
+
+def test_a_column_that_no_run_has_is_left_out_and_large_distances_have_no_decimals() -> None:
+    runs: dict[str, Any] = {
+        "paper": {"0": {"psnr": 20.123, "rfd": 1234.56, "second_rfd": 12.5, "commit": ""}},
+        "other": {"0": {"psnr": 21.0, "rfd": 987.6, "commit": ""}},
+    }
+    text = markdown(TABLE, runs, [], {})
+    assert text.startswith("| chooser | seeds | PSNR, dB | rfd | second rfd |\n")
+    assert "| the paper's | 1 | 20.12 | 1235 | 12.50 |" in text
+    assert "| another | 1 | 21.00 | 988 | – |" in text
