@@ -19,8 +19,3 @@ def is_relayed(error: BaseException) -> bool:
     Ray creates a class for each, derived from both RayTaskError and the cause's type.
     """
     return any(base.__name__ == "RayTaskError" for base in type(error).__mro__)
-
-
-def first_line(error: BaseException) -> str:
-    """An error in one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

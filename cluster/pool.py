@@ -7,8 +7,8 @@ grow with the number of jobs.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from cluster.losses import first_line, is_relayed
-from workspace.errors import UserError
+from cluster.losses import is_relayed
+from workspace.errors import UserError, first_line
 
 Job = TypeVar("Job")
 LASTING = {"max_restarts": -1, "max_task_retries": 2}

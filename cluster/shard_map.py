@@ -18,10 +18,9 @@ from typing import Any, overload
 
 from cluster import crew
 from cluster.devices import use_threads
-from cluster.losses import first_line
 from cluster.pool import LASTING, results
 from cluster.session import require_living, session
-from workspace.errors import UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.errors import UserError, first_line, is_out_of_memory, is_out_of_space, out_of_space
 from workspace.exact.manifest import read_json, write_json
 from workspace.progress import Progress
 from workspace.settings import Compute

@@ -23,11 +23,18 @@ import torch
 
 from cluster.back import watched_for_room
 from cluster.devices import device_of, reproducible, use_threads
-from cluster.losses import first_line, is_loss, is_relayed
+from cluster.losses import is_loss, is_relayed
 from cluster.session import Granted, require_room, session
 from cluster.trainer import trainer_of
 from cluster.watching import shown
-from workspace.errors import RegroupError, UserError, is_out_of_memory, is_out_of_space, out_of_space
+from workspace.errors import (
+    RegroupError,
+    UserError,
+    first_line,
+    is_out_of_memory,
+    is_out_of_space,
+    out_of_space,
+)
 from workspace.progress import say
 from workspace.runs import REGROUP
 from workspace.settings import Compute

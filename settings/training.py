@@ -108,10 +108,10 @@ class TrainingSettings(Section):
     """Whether the highest is best, not the lowest."""
 
     def is_better(self, numbers: Mapping[str, float], than: float) -> bool:
-        """Whether a validation is better than one with this number; any number is better than NaN."""
+        """Whether a validation is better than one with this number; NaN is none yet. One that is not finite never is."""
         new = numbers[self.BEST_BY]
-        if math.isnan(than):
-            return not math.isnan(new)
+        if not math.isfinite(new) or math.isnan(than):
+            return math.isfinite(new)
         return new > than if self.HIGHEST else new < than
 
     @property

@@ -1,6 +1,7 @@
 """A run's curves: a tab-separated file that grows row by row, and the same numbers in DVCLive's format."""
 
 import importlib.util
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,20 +24,27 @@ class Curves:
         rows = [line.split("\t") for line in lines[1:]]
         self.rows = [row for row in rows if len(row) == len(self.names) + 1 and int(row[0]) <= start]
         if lines:
-            text = "\n".join([lines[0], *("\t".join(row) for row in self.rows)])
-            path.write_text(f"{text}\n", encoding="utf-8")
+            self._write()
+
+    def _write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [["step", *self.names], *self.rows]
+        self.path.write_text("".join(f"{chr(9).join(row)}\n" for row in rows), encoding="utf-8")
 
     def add(self, step: int, terms: dict[str, float]) -> None:
-        """Append a row for the state after `step` steps; the first row fixes the columns."""
-        new = not self.names
+        """Append a row for the state after `step` steps.
+
+        A run that was adopted under other settings may have other terms: a column is added, and a term without a value is nan.
+        """
+        new = [name for name in terms if name not in self.names]
+        row = [str(step), *(f"{terms.get(name, math.nan):.8g}" for name in [*self.names, *new])]
         if new:
-            self.names = list(terms)
-        row = [str(step), *(f"{terms[name]:.8g}" for name in self.names)]
+            self.names += new
+            self.rows = [[*before, *["nan"] * len(new)] for before in self.rows] + [row]
+            self._write()
+            return
         self.rows.append(row)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
-            if new:
-                file.write("\t".join(["step", *self.names]) + "\n")
             file.write("\t".join(row) + "\n")
 
     def past(self) -> list[tuple[int, dict[str, float]]]:
@@ -78,7 +86,8 @@ class LiveView:
         if self._live is not None:
             self._live.step = step
             for name, value in terms.items():
-                self._live.log_metric(f"{split}/{name}", value)
+                if not math.isnan(value):  # a term that this step does not have
+                    self._live.log_metric(f"{split}/{name}", value)
 
     def close(self) -> None:
         """Write the summary."""

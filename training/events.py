@@ -1,6 +1,7 @@
 """TensorBoard's event files, beside the curves: the same numbers, and the pictures of each validation."""
 
 import importlib.util
+import math
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class Events:
         """Log the terms of a step, as `split/term`."""
         if self._writer is not None:
             for name, value in terms.items():
-                self._writer.add_scalar(f"{split}/{name}", value, step)
+                if not math.isnan(value):  # a term that this step does not have
+                    self._writer.add_scalar(f"{split}/{name}", value, step)
 
     def picture(self, step: int, path: Path) -> None:
         """Log a picture under its folder's name, if there is one."""

@@ -6,6 +6,7 @@ rename, `state.json` is written last and removed first: a folder without it is n
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from training.loop.checkpoints import KEEP, WRITING, list_checkpoints
@@ -13,8 +14,8 @@ from workspace.runs import STATE
 from workspace.stores.opening import Entry, MissingError, fetch, listed, put, remove
 
 
-def _whole(url: str) -> dict[str, dict[str, Entry]]:
-    """The complete checkpoints below a URL, oldest first: name → its files."""
+def _found(url: str) -> dict[str, dict[str, Entry]]:
+    """The folders of checkpoints below a URL, oldest first: name → its files."""
     try:
         files = listed(url)
     except MissingError:
@@ -24,7 +25,12 @@ def _whole(url: str) -> dict[str, dict[str, Entry]]:
         name, _, file = path.partition("/")
         if name.startswith("step-"):
             found.setdefault(name, {})[file] = entry
-    return {name: own for name, own in sorted(found.items()) if STATE in own}
+    return dict(sorted(found.items()))
+
+
+def _whole(found: Mapping[str, Mapping[str, Entry]]) -> list[str]:
+    """The names of those that are complete, oldest first."""
+    return [name for name, files in found.items() if STATE in files]
 
 
 def push(checkpoint: Path, url: str) -> None:
@@ -34,7 +40,8 @@ def push(checkpoint: Path, url: str) -> None:
     names = [path.name for path in sorted(checkpoint.iterdir()) if path.name != STATE]
     for name in (*names, STATE):
         put(checkpoint / name, f"{target}/{name}")
-    for old in list(_whole(url))[:-KEEP]:
+    there = _found(url)
+    for old in there.keys() - _whole(there)[-KEEP:]:  # also what a kill has left of one
         remove(f"{url}/{old}", first=STATE)
 
 
@@ -44,19 +51,39 @@ def pull(url: str, folder: Path) -> None:
     Raises:
         StoreError: the store fails.
     """
-    there = _whole(url)
+    there = _found(url)
     here = [path.name for path in list_checkpoints(folder)]
-    newest = max(there, default="")
-    if newest <= max(here, default=""):
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=folder, prefix=WRITING))
+    newest = max(_whole(there), default="")
+    if newest > max(here, default=""):
+        _fetch(url, folder / newest, there[newest])
+
+
+def pull_again(url: str, checkpoint: Path) -> bool:
+    """Put the copy below `url` in the place of a damaged checkpoint; False if there is none. StoreError where the store fails."""
+    there = _found(url)
+    if checkpoint.name not in _whole(there):
+        return False
+    aside = checkpoint.with_name(f"{WRITING}damaged-{checkpoint.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    checkpoint.rename(aside)
     try:
-        for name, entry in there[newest].items():
-            fetch(f"{url}/{newest}/{name}", beside / name, entry.size)
-        beside.rename(folder / newest)
+        _fetch(url, checkpoint, there[checkpoint.name])
+    finally:
+        if not checkpoint.exists():  # the store failed: what can be read of the damaged one stays
+            aside.rename(checkpoint)
+        shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _fetch(url: str, checkpoint: Path, files: Mapping[str, Entry]) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=checkpoint.parent, prefix=WRITING))
+    try:
+        for name, entry in files.items():
+            fetch(f"{url}/{checkpoint.name}/{name}", beside / name, entry.size)
+        beside.rename(checkpoint)
     except OSError:
-        if not (folder / newest).is_dir():  # another worker of this machine was first
+        if not checkpoint.is_dir():  # another worker of this machine was first
             raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -151,6 +151,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 
 
+def first_line(error: BaseException) -> str:
+    """An error in one line."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 SOURCE = re.compile(r"^(\[[^\]]*\]\s*)+")
 """What gloo puts before a message: `[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547]`."""
 ADDRESS = re.compile(r"\s*\[[0-9A-Fa-f.:]+\](:\d+)?")

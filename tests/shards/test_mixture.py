@@ -1,5 +1,8 @@
 """Laws of mixed sets: each weight is kept in every window, each set in its own order, and the step is the whole state."""
 
+import errno
+import os
+import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,8 +24,9 @@ from training.mqvae.module import ImageBatch
 from workflow.params import load_params
 from workflow.watched import tell_unwatched
 from workspace.code import rewritten
-from workspace.errors import UserError
+from workspace.errors import UserError, told_in_a_line
 from workspace.exact.order import DataOrder
+from workspace.stores.opening import MissingError
 
 SETS = ((4, 3), (5,), (2, 2, 1))
 """Samples in each tar of three sets: 7, 5 and 5."""
@@ -143,6 +147,43 @@ def test_workers_and_a_resumed_run_get_the_same_images(
             assert torch.equal(one.image_BCHW, other.image_BCHW) and one.seeds == other.seeds
     whole, later = steps(1, 0), steps(1, 3)
     assert all(torch.equal(a.image_BCHW, b.image_BCHW) for a, b in zip(whole[3], later[0], strict=True))
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+@pytest.mark.parametrize(
+    "error",
+    [UserError("a.tar was changed: run `dvc repro shard`"), MissingError("s3://a does not exist"),
+     OSError(errno.EIO, "Input/output error", "a.tar")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_what_a_loader_process_meets_is_told_in_its_own_words(
+    two: tuple[ImageShards, ImageShards], error: Exception, loaders: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with the traceback that torch puts into the message of an error that it hands on."""
+
+    def fails(self: object, item: int) -> None:
+        raise error
+
+    monkeypatch.setattr("shards.mixture.images.MixedIndex.read", fails)
+    batches = ImageBatches(Mixture.chosen(two[0], []), TRAINING, Alone(), loaders)
+    with pytest.raises(type(error)) as told:
+        batches(0)
+    assert str(told.value) == str(error) and told_in_a_line(told.value) is not None
+
+
+def test_a_loader_process_that_dies_is_told_in_a_line(
+    two: tuple[ImageShards, ImageShards], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As by a kernel that has no more memory."""
+    monkeypatch.setattr(
+        "shards.mixture.images.MixedIndex.read", lambda self, item: os.kill(os.getpid(), signal.SIGKILL)
+    )
+    batches = ImageBatches(Mixture.chosen(two[0], []), TRAINING, Alone(), 1)
+    with pytest.raises(
+        UserError,
+        match=r"^a loader process died.* compute.loader_workers \(now 1\).*\(DataLoader worker .*\)$",
+    ):
+        batches(0)
 
 
 def test_sets_that_do_not_fit_are_named_by_their_setting(

@@ -110,9 +110,9 @@ def test_an_mqvae_is_best_where_its_psnr_is_highest() -> None:
 
 @pytest.mark.parametrize("plan", [PLAN, images.TRAINING], ids=["lowest", "highest"])
 def test_any_number_is_better_than_none_and_none_is_never_better(plan: TrainingSettings) -> None:
-    nan = {plan.BEST_BY: math.nan}
     assert plan.is_better({plan.BEST_BY: 7.0}, math.nan)
-    assert not plan.is_better(nan, 7.0) and not plan.is_better(nan, math.nan)
+    for number in (math.nan, math.inf, -math.inf):
+        assert not any(plan.is_better({plan.BEST_BY: number}, than) for than in (7.0, math.nan))
 
 
 def until(stop: int, plan: StackformerSettings) -> Callable[[int], Sequence[TokenBatch]]:
@@ -210,6 +210,112 @@ def test_an_adopted_run_with_other_weights_is_refused_in_a_line(
         UserError, match=rf"^the checkpoint step-000000003 {told}.*workspace.runs drop RUN` and run again"
     ):
         load_checkpoint(path, other.modules, other.optimizers)
+
+
+def test_another_part_that_learns_is_refused_though_it_has_as_many_weights(tmp_path: Path) -> None:
+    """Moments are numbered: those of one part would be taken for those of the other."""
+
+    def learning(part: str) -> StackformerTrainingModule:
+        torch.manual_seed(0)
+        model = Stackformer(CLASSES)
+        freeze(model, [name for name in model.state_dict() if not name.startswith(part)], "freeze")
+        return StackformerTrainingModule(
+            model, PLAN, held_out(tokens.tokens(), CLASSES, 21), torch.device("cpu")
+        )
+
+    one, other = learning("e_c"), learning("e_p")
+    path = save_checkpoint(tmp_path / "RUN" / "work", 3, one.modules, one.optimizers)
+    assert load_checkpoint(path, one.modules, one.optimizers) == 3
+    with pytest.raises(
+        UserError, match=r"has the learning weight model/e_c\.weight of the .*, expected model/e_p\.weight"
+    ):
+        load_checkpoint(path, other.modules, other.optimizers)
+    state = read_sealed(path / STATE)
+    del state["learning"]  # as older ones are
+    write_sealed(path / STATE, state)
+    assert load_checkpoint(path, one.modules, one.optimizers) == 3
+
+
+@pytest.mark.parametrize("nan", [{12}, {2, 4, 6, 8, 10, 12}], ids=["the last", "all"])
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_weights_whose_validation_is_not_finite_are_not_published(
+    keep: str, nan: set[int], tmp_path: Path
+) -> None:
+    """In a line; once it is finite, as with another precision, they are, without another step."""
+
+    class Overflowing(Scripted):
+        def validate(self, step: int) -> dict[str, float]:
+            return super().validate(step) | ({"nats_per_image": math.nan} if step in nan else {})
+
+    plan = PLAN.replaced(keep=keep, patience=None)
+    subject, place = scripted(plan), folder(tmp_path / "RUN")
+    subject.__class__ = Overflowing
+    if keep == "best" and nan == {12}:
+        assert same(train(subject, batches(plan), plan, OneOf(), place), subject.at[4])
+        return
+    with pytest.raises(UserError, match=r"has nats_per_image nan, so these .* not published;.* adopt RUN`$"):
+        train(subject, batches(plan), plan, OneOf(), place)
+    again = scripted(plan)
+    assert same(train(again, until(12, plan), plan, OneOf(), place), subject.at[12])
+    assert list(again.at) == [12] and read_published(place.work)[0] == 12
+
+
+def test_a_run_without_a_finite_validation_stops_when_it_has_no_more_patience(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And one that begins with such ones goes on to its best, as a resumed one does."""
+
+    class Overflowing(Scripted):
+        nan = 99
+
+        def validate(self, step: int) -> dict[str, float]:
+            return super().validate(step) | ({"nats_per_image": math.nan} if step <= self.nan else {})
+
+    subject = scripted(PLAN)
+    subject.__class__ = Overflowing
+    with pytest.raises(UserError, match="the validation after 6 steps has nats_per_image nan"):
+        train(subject, batches(PLAN), PLAN, OneOf(), folder(tmp_path / "never"))
+    assert "stopped early: 3 validations in a row were not finite" in capsys.readouterr().err
+    published = []
+    for stop in (99, 5):
+        late, place = scripted(PLAN), folder(tmp_path / str(stop))
+        late.__class__, Overflowing.nan = Overflowing, 4
+        if stop == 5:
+            with pytest.raises(KeyboardInterrupt):
+                train(late, until(5, PLAN), PLAN, OneOf(), place)
+            late = scripted(PLAN)
+            late.__class__ = Overflowing
+        published.append(train(late, batches(PLAN), PLAN, OneOf(), place))
+        assert read_published(place.work) == (12, {"nats_per_image": 3.0})
+    assert same(published[0], dict(published[1].state_dict()))
+
+
+@pytest.mark.parametrize("now", ["fewer", "more"])
+def test_an_adopted_run_may_have_other_terms(now: str, tmp_path: Path) -> None:
+    """As without fp16's loss scale, or with a discriminator: its curves have all columns, and nan where a term was not."""
+
+    class Other(StackformerTrainingModule):
+        def micro_step(self, batch: TokenBatch, step: int, share: float) -> dict[str, Tensor]:
+            return super().micro_step(batch, step, share) | {"more": torch.tensor(1.0)}
+
+        def validate(self, step: int) -> dict[str, float]:
+            return super().validate(step) | {"more": 1.0}
+
+    plan = TRAINING.replaced(steps=4, validate_every=2, checkpoint_every=2, log_every=1)
+    kinds = {"more": Other, "fewer": StackformerTrainingModule}
+    for steps, kind in ((2, "more" if now == "fewer" else "fewer"), (4, now)):
+        subject = tokens.training_module(plan)
+        subject.__class__ = kinds[kind]
+        train(subject, batches(plan), plan.replaced(steps=steps), OneOf(), folder(tmp_path))
+    for name, rows_ in (("curves", [1, 2, 3, 4]), ("validation", [2, 4])):
+        past = Curves(tmp_path / "metrics" / f"{name}.tsv", 99).past()
+        assert [step for step, _ in past] == rows_
+        assert [math.isnan(terms["more"]) for _, terms in past] == [
+            (step > 2) == (now == "fewer") for step, _ in past
+        ]
+        assert not any(
+            math.isnan(value) for _, terms in past for key, value in terms.items() if key != "more"
+        )
 
 
 def test_more_steps_are_said_to_raise_the_rate_again() -> None:

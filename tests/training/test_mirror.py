@@ -90,6 +90,38 @@ def test_a_store_that_fails_for_a_while_gets_the_checkpoint(
     assert len(failed) == 2 and (tmp_path / "here" / made.name / STATE).read_bytes() == b"{}"
 
 
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_checkpoint_that_is_damaged_here_is_fetched_again(damaged: int, tmp_path: Path) -> None:
+    """All of them, after which nothing would be left, or the newest alone, whose steps would be lost."""
+    there = f"file://{tmp_path}/there"
+    learn(tmp_path / "run", there, steps=6)
+    made = list_checkpoints(tmp_path / "run" / "work")
+    whole = {path: (path / "state.safetensors").read_bytes() for path in made}
+    for path in made[-damaged:]:
+        (path / "state.safetensors").write_bytes(whole[path][:-1] + b"?")
+    learn(tmp_path / "run", there, steps=6)
+    assert (made[-1] / "state.safetensors").read_bytes() == whole[made[-1]]
+    starts = (tmp_path / "run" / "work" / "attempts.jsonl").read_text().splitlines()
+    assert '"steps_done": 6' in starts[-1] and not list((tmp_path / "run" / "work").glob(".writing*"))
+
+
+def test_one_that_is_nowhere_whole_costs_its_steps_alone(tmp_path: Path) -> None:
+    learn(tmp_path / "run", f"file://{tmp_path}/there", steps=6)
+    for folder in (tmp_path / "run" / "work", tmp_path / "there"):
+        (folder / "step-000000006" / STATE).write_bytes(b"{}")
+    learn(tmp_path / "run", f"file://{tmp_path}/there", steps=6)
+    starts = (tmp_path / "run" / "work" / "attempts.jsonl").read_text().splitlines()
+    assert '"steps_done": 4' in starts[-1]
+
+
+def test_what_a_kill_left_of_a_removal_goes_with_the_next_checkpoint(tmp_path: Path) -> None:
+    write(tmp_path / "there" / "step-000000001" / "state.safetensors", b"a part")
+    write(tmp_path / "there" / "other" / "state.safetensors", b"not ours")
+    learn(tmp_path / "run", f"file://{tmp_path}/there", steps=6)
+    names = sorted(path.name for path in (tmp_path / "there").iterdir())
+    assert names == ["other", "step-000000004", "step-000000006"]
+
+
 class Torn(BaseException):
     """What ends a copy in the middle, as a kill does."""
 

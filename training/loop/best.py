@@ -4,6 +4,7 @@ It is a module of its own in every checkpoint, so that a resumed run knows what 
 """
 
 import copy
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ class Best(nn.Module):
         settings: what is better, what is kept, and how long to wait.
 
     Attributes:
+        step: steps after which the best was found; 0 as long as there is none.
+        value: its number; 0 as long as there is none, because a checkpoint holds no number that is not finite.
         starts_late: whether the loaded weights are still to be looked at, because the run that wrote them did not look.
     """
 
@@ -46,8 +49,8 @@ class Best(nn.Module):
 
     @torch.no_grad()
     def look(self, done: int, numbers: Mapping[str, float]) -> None:
-        """Take note of a validation after `done` steps; of equal ones the first is the best."""
-        if self.step > 0 and not self.settings.is_better(numbers, float(self.value)):
+        """Take note of a validation after `done` steps; of equal ones the first is the best, and none that is not finite."""
+        if not self.settings.is_better(numbers, float(self.value) if self.step > 0 else math.nan):
             self.waited += 1
             return
         self.starts_late = False

@@ -6,7 +6,7 @@ sample), so the step is also the state of every generator and of the data order.
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,7 @@ def collected(
     """A checkpoint's tensors by name, and its other facts; see `save_checkpoint`."""
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
+    learning = names_of(modules, optimizers)
     for name, module in modules.items():
         tensors |= {f"module/{name}/{key}": value for key, value in module.state_dict().items()}
     for name, optimizer in optimizers.items():
@@ -86,7 +87,23 @@ def collected(
                 "gradients (the previous checkpoint is kept)"
             )
     scale = scaler.state_dict() if scaler is not None else {}
-    return tensors, {"step": step, "optimizers": groups} | ({"scaler": scale} if scale else {})
+    facts = {"step": step, "optimizers": groups, "learning": learning}
+    return tensors, facts | ({"scaler": scale} if scale else {})
+
+
+def names_of(
+    modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]
+) -> dict[str, list[list[str]]]:
+    """The names of each optimiser's weights, group by group, in the order in which its moments are numbered."""
+    known = {
+        id(weight): f"{module}/{name}"
+        for module, part in modules.items()
+        for name, weight in part.named_parameters()
+    }
+    return {
+        name: [[known[id(weight)] for weight in group["params"]] for group in optimizer.param_groups]
+        for name, optimizer in optimizers.items()
+    }
 
 
 def seal(beside: Path, facts: Mapping[str, Any]) -> Path:
@@ -113,28 +130,47 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
-def newest_whole(folder: Path) -> Path | None:
+def nothing_else(path: Path) -> bool:
+    """No checkpoint is anywhere else."""
+    return False
+
+
+def newest_whole(folder: Path, again: Callable[[Path], bool] = nothing_else) -> Path | None:
     """The newest checkpoint with intact bytes, or None if there are none yet.
 
     A damaged one is skipped, with a message, and the one before it is used.
+
+    Args:
+        folder: of the run's checkpoints.
+        again: puts an intact copy in the place of a damaged checkpoint, if there is one; returns whether.
 
     Raises:
         UserError: there are checkpoints, but all are damaged.
     """
     found = list_checkpoints(folder)
     for path in reversed(found):
-        try:
-            _check(path)
-        except UserError as error:
-            say(f"the checkpoint {path.name} is damaged ({error}): continuing from the one before it")
-        else:
+        damage = _damage(path)
+        if damage and again(path) and not _damage(path):
+            say(f"the checkpoint {path.name} was damaged ({damage}): fetched again")
             return path
+        if not damage:
+            return path
+        say(f"the checkpoint {path.name} is damaged ({damage}): continuing from the one before it")
     if found:
         raise UserError(
             f"all checkpoints in {folder} are damaged: forget them with `python -m workspace.runs drop {folder.parent.name}` "
             "and run again"
         )
     return None
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a checkpoint's bytes, or ""."""
+    try:
+        _check(path)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _check(path: Path) -> dict[str, Any]:
@@ -159,7 +195,7 @@ def load_checkpoint(
         UserError: its bytes have changed since it was written, or what is trained now has other weights.
     """
     state = _check(path)
-    _require_weights(path, state, optimizers)
+    _require_weights(path, state, modules, optimizers)
     split = is_split(modules)
     if split or isinstance(state["sha256"], dict):
         tensors = read_parts(path, modules, optimizers, split)
@@ -188,13 +224,22 @@ def load_checkpoint(
     return step
 
 
-def _require_weights(path: Path, state: Mapping[str, Any], optimizers: Mapping[str, Optimizer]) -> None:
+def _require_weights(
+    path: Path,
+    state: Mapping[str, Any],
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, Optimizer],
+) -> None:
     """Check that the same weights learn as when the checkpoint was written, which an adopted run may have changed."""
-    for name, optimizer in optimizers.items():
+    for name, groups in names_of(modules, optimizers).items():
         there = [len(group["params"]) for group in state["optimizers"].get(name, ())]
-        here = [len(group["params"]) for group in optimizer.param_groups]
-        if there != here:
-            raise _other(path, f"{sum(there)} learning weights of the optimizer {name}, expected {sum(here)}")
+        if there != [len(group) for group in groups]:
+            here = sum(map(len, groups))
+            raise _other(path, f"{sum(there)} learning weights of the optimizer {name}, expected {here}")
+        for before, now in zip(state.get("learning", {}).get(name, groups), groups, strict=True):
+            for one, other in zip(before, now, strict=True):  # as many as now, and others
+                if one != other:
+                    raise _other(path, f"the learning weight {one} of the optimizer {name}, expected {other}")
 
 
 def _require_shapes(path: Path, module: str, there: Mapping[str, Tensor], here: Mapping[str, Tensor]) -> None:

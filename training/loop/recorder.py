@@ -11,6 +11,7 @@ from training.curves import Curves, LiveView
 from training.events import Events
 from training.loop.best import Best
 from training.loop.published import write_published
+from workspace.errors import UserError
 from workspace.progress import Progress
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class Recorder:
         So it is on another machine than the checkpoint's, and in an adopted run that had not looked for its best.
         """
         ends = start >= self.settings.steps or self.best.enough
-        return (ends or self.best.starts_late) and start not in dict(self.validation.past())
+        seen = dict(self.validation.past()).get(start, {self.settings.BEST_BY: math.nan})
+        # one that was not finite may be now, as with another precision
+        return (ends or self.best.starts_late) and not math.isfinite(seen[self.settings.BEST_BY])
 
     def catch_up(self, start: int, training_module: Any) -> None:
         """Look at the loaded weights, which an adopted run takes for its best so far; validate them where `lacks` says so."""
@@ -89,14 +92,28 @@ class Recorder:
             with self.best.shown():
                 self._validated(int(self.best.step), training_module)
         numbers = self._validated(start, training_module) if self.lacks(start) else past.get(start)
-        if self.best.starts_late and numbers is not None:
+        new = self.best.starts_late or not self.best.step
+        if new and numbers is not None and math.isfinite(numbers[self.settings.BEST_BY]):
             self.best.look(start, numbers)
 
     def publish(self, folder: Path) -> None:
-        """Note which validation the published weights had."""
+        """Note which validation the published weights had.
+
+        Raises:
+            UserError: it was not finite.
+        """
         past = dict(self.validation.past())
-        steps = max(past) if self.best.model is None else int(self.best.step)
-        write_published(folder, steps, past[steps])
+        steps = max(past) if self.best.model is None else int(self.best.step) or max(past)
+        by, section = self.settings.BEST_BY, self.settings.SECTION
+        if not math.isfinite(past[steps][by]):
+            raise UserError(
+                f"the validation after {steps:,} steps has {by} {past[steps][by]:g}, so these weights are not published; set "
+                f"{section}.precision to bf16 or fp32 where it is fp16, or {section}.keep to best, and continue from its "
+                f"checkpoints by `python -m workspace.runs adopt {folder.parent.name}`"
+            )
+        write_published(
+            folder, steps, {name: value for name, value in past[steps].items() if math.isfinite(value)}
+        )
 
     def close(self) -> None:
         """Close the bar, DVCLive and the event files."""

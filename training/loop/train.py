@@ -8,6 +8,7 @@ is bit-identical to an uninterrupted one (one worker, CPU).
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +25,7 @@ from training.loop.checkpoints import (
     collected,
     load_checkpoint,
     newest_whole,
+    nothing_else,
     save_checkpoint,
     seal,
 )
@@ -34,7 +36,7 @@ from training.loop.parallel import accumulating, is_split, summing
 from training.loop.parts import PartsWriter
 from training.loop.recorder import Recorder
 from training.loop.watch import Admit, Watch, floats
-from training.mirror import pull, push
+from training.mirror import pull, pull_again, push
 from workspace.errors import RegroupError
 from workspace.exact.seeds import micro_batch_seed
 from workspace.progress import say
@@ -218,9 +220,9 @@ def _is_enough(best: Best, settings: TrainingSettings, workers: Workers) -> bool
         return False
     stops = bool(from_first(int(best.enough), workers.size, workers.device))
     if stops and workers.rank == 0:
+        beaten = f"did not beat the {settings.BEST_BY} {float(best.value):.5g} after {int(best.step):,} steps"
         say(
-            f"stopped early: {settings.patience} validations in a row did not beat the {settings.BEST_BY} "
-            f"{float(best.value):.5g} after {int(best.step):,} steps"
+            f"stopped early: {settings.patience} validations in a row {beaten if best.step else 'were not finite'}"
         )
     return stops
 
@@ -234,7 +236,8 @@ def _resume(
     """Load the newest complete checkpoint, as found by rank 0, on all workers; returns the number of finished steps."""
     if folder.mirror is not None:
         pull(folder.mirror, folder.work)
-    found = newest_whole(folder.work) if workers.rank == 0 else None
+    again = nothing_else if folder.mirror is None else partial(pull_again, folder.mirror)
+    found = newest_whole(folder.work, again) if workers.rank == 0 else None
     steps = 0 if found is None else int(found.name.removeprefix("step-"))
     done = from_first(steps, workers.size, workers.device)
     path = checkpoint_path(folder.work, done)

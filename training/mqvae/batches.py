@@ -16,8 +16,11 @@ from shards.mixture.images import MixedIndex, Mixture
 from training.loop.train import Workers
 from training.mqvae.module import ImageBatch
 from training.mqvae.prefetch import Prefetch
+from workspace.errors import UserError, first_line
 from workspace.exact.seeds import sample_seed
 
+DIED = "DataLoader worker"
+"""How torch begins its errors about a loader process that is gone."""
 GROUP = 16
 """Number of shards whose samples are shuffled together; few, to keep reads by offset local."""
 
@@ -37,14 +40,22 @@ def held_out(shards: ImageShards, count: int) -> Tensor:
     )
 
 
-class _MicroBatches(Dataset[ImageBatch]):
-    """Map-style data set: a list of requests → the micro-batch; each item of the sampler is a whole micro-batch."""
+class _MicroBatches(Dataset[ImageBatch | Exception]):
+    """Map-style data set: a list of requests → the micro-batch, or what the user must know of why there is none.
+
+    Each item of the sampler is a whole micro-batch.
+    """
 
     def __init__(self, index: MixedIndex, seed: int, flip: bool) -> None:
         self.index, self.seed, self.flip = index, seed, flip
 
-    def __getitem__(self, request: tuple[int, list[tuple[int, int]]]) -> ImageBatch:
-        first, samples = request
+    def __getitem__(self, request: tuple[int, list[tuple[int, int]]]) -> ImageBatch | Exception:
+        try:
+            return self._batch(*request)
+        except (UserError, OSError) as error:  # a loader process would put its traceback into the message
+            return error
+
+    def _batch(self, first: int, samples: list[tuple[int, int]]) -> ImageBatch:
         images = [
             augment(
                 torch.from_numpy(to_float(self.index.read(item).image)), self.seed, epoch, item, self.flip
@@ -75,7 +86,7 @@ class ImageBatches:
         self.order = images.order(settings.seed, GROUP)
         index = images.index()
         self.data = _MicroBatches(index, settings.seed, settings.flip)
-        self._stream: Iterator[ImageBatch] | None = None
+        self._stream: Iterator[ImageBatch | Exception] | None = None
         # an order of its own, because each remembers the epochs that it was asked for last
         order = images.order(settings.seed, GROUP)
         far = any(one.home.is_far for one in index.indices)
@@ -92,9 +103,13 @@ class ImageBatches:
                 yield first, samples[first : first + settings.micro_batch]
 
     def __call__(self, step: int) -> Sequence[ImageBatch]:
-        """This worker's micro-batches of a step."""
+        """This worker's micro-batches of a step.
+
+        Raises:
+            UserError: images cannot be read, or a loader process died.
+        """
         if self._stream is None:
-            loader: DataLoader[ImageBatch] = DataLoader(
+            loader: DataLoader[ImageBatch | Exception] = DataLoader(
                 self.data,
                 sampler=_Requests(self._requests(step)),
                 batch_size=None,
@@ -106,7 +121,21 @@ class ImageBatches:
                 self.ahead.start(step)
         if self.ahead is not None:
             self.ahead.at(step)
-        return [next(self._stream) for _ in self.mine]
+        return [self._next(self._stream) for _ in self.mine]
+
+    def _next(self, stream: Iterator[ImageBatch | Exception]) -> ImageBatch:
+        try:
+            found = next(stream)
+        except RuntimeError as error:
+            if DIED not in str(error):
+                raise
+            raise UserError(
+                f"a loader process died, as where memory ends: lower compute.loader_workers (now {self.loader_workers}) or "
+                f"micro_batch, and run again; a container may need more shared memory, --shm-size ({first_line(error)})"
+            ) from error
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
 class _Requests:
