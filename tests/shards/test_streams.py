@@ -18,6 +18,8 @@ from shards.layouts.walking import sorted_by_kind
 from workspace.errors import UserError
 
 WORDS = st.text(st.characters(blacklist_characters="\0"), max_size=9)
+CAPTIONS = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=9)
+"""Without lone surrogates: COCO's reader refuses them."""
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3),
@@ -80,7 +82,7 @@ def test_texts_are_ordered_by_code_points(words: list[str]) -> None:
 IDS = st.integers(0, 5) | st.sampled_from(["a", "b", 1 << 70])
 NAMES = st.sampled_from(["1.jpg", "2.jpg", "é.jpg", "sub/1.jpg"])
 FILES = st.lists(
-    st.tuples(st.lists(st.tuples(IDS, NAMES), max_size=6), st.lists(st.tuples(IDS, WORDS), max_size=8)),
+    st.tuples(st.lists(st.tuples(IDS, NAMES), max_size=6), st.lists(st.tuples(IDS, CAPTIONS), max_size=8)),
     min_size=1,
     max_size=2,
 )
