@@ -14,6 +14,9 @@ unexport PYTHONDONTWRITEBYTECODE
 MEND := python -m workspace.dvc_lock --quiet
 WITH_RAY = trap '$(MEND); python -m cluster.head stop' EXIT; $(MEND) && python -m cluster.head start --params params.yaml &&
 
+# A path as it was typed, also one with a quote or a dollar sign in it.
+typed = $(subst ','\'',$(value $(1)))
+
 .DEFAULT_GOAL := help
 .PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court court_photographs figure6 figures real text longer tuning chaos bench speedrun
 
@@ -42,7 +45,7 @@ sweep-time: $(STAMP)  ## six arms of Stackformer two at a time against one after
 
 preset: $(STAMP)  ## write presets/NAME.yaml out in full as params.yaml (PRESET=NAME), unless that has edits of yours
 	@python -m pipelines.overrides
-	@python -m workflow.preset $(PRESET) $(if $(SOURCE),--source '$(SOURCE)') $(if $(WEIGHTS),--weights '$(WEIGHTS)')
+	@python -m workflow.preset $(PRESET) $(if $(SOURCE),--source '$(call typed,SOURCE)') $(if $(WEIGHTS),--weights '$(call typed,WEIGHTS)')
 
 # Files in the order that tests/cpu.py gives them, the longest first (xdist alone would begin with those of the most tests).
 # Three at a time on two cores: tests that wait for servers, browsers and kills leave theirs to the others.

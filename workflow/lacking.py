@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from workspace.bases import BASE
+from workspace.meant import did_you_mean
 from workspace.stores.addresses import is_url
 
 MADE_HERE = "artifacts/"
@@ -57,7 +58,8 @@ def missing(text: str, file: str, preset: str) -> str:
     lacks_images = (
         not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
     )
-    lacking = ([f"images in {source}"] if lacks_images else []) + [f"weights in {path}" for path in named]
+    lacking = [f"images in {source}{did_you_mean(source)}"] if lacks_images else []
+    lacking += [f"weights in {path}{did_you_mean(path)}" for path in named]
     if not lacking:
         return ""
     options = (" SOURCE=/path/to/images" if lacks_images else "") + (

@@ -11,6 +11,7 @@ diff of params.yaml shows only the settings that changed.
 
 import io
 import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -41,6 +42,8 @@ def take(name: str, source: str | None = None, weights: str | None = None) -> No
     Raises:
         UserError: no such preset, a mistake in it, missing data, or edits that would be lost. Nothing is changed then.
     """
+    # Path's would take one slash out of a URL
+    source, weights = (path and os.path.expanduser(path) for path in (source, weights))  # noqa: PTH111
     wanted = validated(name, source, weights)
     lacking = missing(wanted, f"presets/{name}.yaml", f"PRESET={name} ")
     if lacking:

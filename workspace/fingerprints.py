@@ -22,6 +22,7 @@ from workspace.exact.manifest import (
     validated,
     write_json,
 )
+from workspace.meant import did_you_mean
 from workspace.stores.addresses import is_url
 
 CARD = "README.md"
@@ -39,7 +40,7 @@ def input_fingerprint(path: Path) -> str:
         UserError: there is nothing at `path`.
     """
     if not path.exists():
-        raise UserError(f"{path} does not exist")
+        raise UserError(f"{path} does not exist{did_you_mean(str(path))}")
     listing = listing_fingerprint(path)
     return _artifact_fingerprint(path, listing) or listing if (path / NAME).is_file() else listing
 

@@ -31,11 +31,29 @@ NO_PICTURES = ("EPS", "WMF", "GRIB", "HDF5", "BUFR", "MPEG", "FITS")
 """Formats that Pillow opens but leaves to another program to draw (EPS: a PostScript interpreter, which runs the file)."""
 
 
+IN_ITS_PLACE = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the picture: `git lfs pull` fetches it",
+    b"<!doctype html": "a web page, not the picture: it was not downloaded",
+    b"<html": "a web page, not the picture: it was not downloaded",
+    b"<?xml": "XML, not the picture: an SVG drawing, or a store's error",
+    b"<svg": "an SVG drawing, which has no pixels",
+}
+"""How files begin that lie where a picture should → what they are."""
+
+
+def in_its_place(data: bytes) -> str:
+    """What a file that is not a picture is instead; "" if nothing is known of it."""
+    head = data[:64].lstrip().lower()
+    return next((told for begin, told in IN_ITS_PLACE.items() if head.startswith(begin)), "")
+
+
 def opened(data: bytes) -> ImageFile.ImageFile:
     """A picture, not decoded yet; ValueError if it has more than `MOST_PIXELS`, PIL's errors if it cannot be read."""
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
+        if told := in_its_place(data):
+            raise ValueError(told) from None
         image = _heic(data)
     if image.format in NO_PICTURES:
         raise ValueError(f"{image.format} is not read")

@@ -199,6 +199,7 @@ def _cut(lines: list[str], suffix: str, is_image: Callable[[str], bool]) -> tupl
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Iterable[list[str]]:
+    csv.field_size_limit(MOST_TABLE_BYTES)  # 128 KiB else, which an embedding beside the labels has
     try:
         yield from csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True)
     except csv.Error as error:

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from shards.layouts.beside import NO_TABLES
 from shards.layouts.listed import Source, SourceImage
 from shards.layouts.names import counted
+from shards.layouts.tables import SUFFIXES
 from shards.layouts.walking import Files
 
 TEXTS = (
@@ -16,6 +17,7 @@ TEXTS = (
 SHEETS = (".xlsx", ".xls", ".ods", ".npy", ".npz", ".pkl", ".pickle", ".h5", ".hdf5", ".db", ".sqlite", ".sqlite3", ".feather",
           ".arrow", ".rds", ".mat", ".pt", ".pth")  # fmt: skip
 """Extensions of tables and arrays that are not opened."""
+PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 TOLD = re.compile(
     r"label|class|caption|categor|annotation|metadata|target|attribute|ground.?truth|(?<![a-z])(meta|gt|y)(?![a-z])",
     re.IGNORECASE,
@@ -42,6 +44,11 @@ def speaking(files: Files, found: Source, told: Iterable[str]) -> list[str]:
     notes = [f"{counted(named, 3)}: names these images, and is not read; {HOW}"] if named else []
     if as_many:
         notes.append(f"{counted(as_many, 3)}: one line per image, but no names, and not read; {HOW}")
+    packed = [
+        name for name in left if _suffix(name) in PACKED and _suffix(name.rpartition(".")[0]) in SUFFIXES
+    ]
+    if packed:
+        notes.append(f"{counted(packed, 3)}: packed, and not read: unpack it to have its labels or captions")
     if sheets:
         notes.append(f"{counted(sheets, 3)}: named after labels, and not read; {HOW}")
     return notes

@@ -10,6 +10,7 @@ from shards.layouts.formats import LINK_TO_NOTHING, PassedOver, add, why_no_pict
 from shards.layouts.listed import Location
 from shards.layouts.names import is_hidden
 from workspace.errors import UserError
+from workspace.meant import did_you_mean
 from workspace.stores.addresses import PACKAGES, is_url
 from workspace.stores.cache import USUAL, Cache
 
@@ -179,7 +180,7 @@ def files_of(source: str, cache: Cache = USUAL) -> Files:
     if not path.is_file():
         refuse_commands(source)
         raise UserError(
-            f"shard.source {source} does not exist; expected a folder of images, a zip, a list of paths, "
+            f"shard.source {source} does not exist{did_you_mean(source)}; expected a folder of images, a zip, a list of paths, "
             "or a listing by `python -m shards.list`"
         )
     with path.open("rb") as file:

@@ -187,7 +187,7 @@ def judged(plans: Sequence[ShardPlan], made: Sequence[Facts], work: Path, max_ba
         )
     for split, sizes in written.sizes.items():
         if not sum(sizes):
-            raise UserError(f"every image of the split {split} was skipped; see {work / SKIPPED}")
+            raise UserError(f"every image of the split {split} was skipped; {text}; see {work / SKIPPED}")
     return Written(plans, made, work, text)
 
 

@@ -13,7 +13,7 @@ from shards.layouts.class_names import told_classes, with_class_names
 from shards.layouts.coco import list_coco
 from shards.layouts.file_names import list_file_names
 from shards.layouts.folder import list_folder
-from shards.layouts.formats import told_passed_over
+from shards.layouts.formats import LINK_TO_NOTHING, told_passed_over
 from shards.layouts.guess import Guess, are_shapes, are_tars, guess
 from shards.layouts.listed import Source, shown_name
 from shards.layouts.long_list import is_long, list_long
@@ -45,6 +45,27 @@ BY_TABLES = ("metadata", "class_folder", "file_names")
 UNLABELLED = ("folder", "metadata")
 """Kinds that may leave labels in file names unread."""
 PLAIN = Reading()
+HELD_ELSEWHERE = {
+    (".parquet", ".arrow"): (
+        f"a Parquet or Arrow file that holds the images themselves is written to files first: {TO_FILES}"
+    ),
+    (".npy", ".npz", ".h5", ".hdf5", ".mat", ".pkl", ".pt", ".pth"): (
+        "an array that holds the images is written to files first: "
+        "`for i, x in enumerate(images): Image.fromarray(x).save(f'{i:06}.png')`, by folders of classes if it has some"
+    ),
+    (".tfrecord", ".mdb", ".rec", ".beton", ".msgpack", ".lmdb"): (
+        "images in another program's records are written to files first, or to WebDataset's tars"
+    ),
+    (".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg"): (
+        "a video's frames are written to files first: `ffmpeg -i VIDEO -vf fps=1 FOLDER/%06d.png`"
+    ),
+    (".gz", ".bz2", ".xz", ".zst"): "a packed file is unpacked first",
+    (
+        LINK_TO_NOTHING,
+        ".dvc",
+    ): "the pictures are elsewhere: `dvc pull`, `git annex get .`, or mount their disk",
+}
+"""Extensions, or reasons, of files that are passed over → what to do if a source has no pictures but them."""
 
 
 def list_source(kind: Kind, source: str, reading: Reading = PLAIN, cache: Cache = USUAL) -> Source:
@@ -161,10 +182,16 @@ def _by_names(kind: str, found: Source) -> list[str]:
 
 
 def _instead(found: Source) -> str:
-    if any(suffix in why for why in found.passed_over for suffix in (".parquet", ".arrow")):
+    """What to do about a source without pictures, by the files that it has."""
+    if any("(.tar)" in why for why in found.passed_over):
         return (
-            f"a Parquet or Arrow file that holds the images themselves is written to files first: {TO_FILES}"
+            "tars within a tar, as ImageNet has them: unpack the outer one, then each into a folder of its class, "
+            "`for t in *.tar; do mkdir ${t%.tar} && tar xf $t -C ${t%.tar}; done`"
         )
+    suffixes = {why.partition(":")[0] for why in found.passed_over}
+    for those, told in HELD_ELSEWHERE.items():
+        if suffixes.intersection(those):
+            return told
     return "a zip, tars or a list of paths are named themselves"
 
 

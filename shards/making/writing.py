@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from shards.images import ImageFacts
-from shards.images.opening import MOST_PIXELS, NO_IMAGE
+from shards.images.opening import IN_ITS_PLACE, MOST_PIXELS, NO_IMAGE
 from shards.layouts.listed import MOST_FILE_BYTES, SourceImage, shown_name
 from shards.making.duplicates import Mark, mark_of
 from shards.making.pictures import Encoding, encode_image, encode_mask
@@ -138,6 +138,8 @@ def reason(error: Exception) -> str:
         return "missing"
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
+    if text in IN_ITS_PLACE.values():
+        return text
     if "truncated" in text or "broken data stream" in text:
         return "truncated"
     if isinstance(error, OSError) and error.strerror:

@@ -1,0 +1,164 @@
+"""What newcomers bring: pictures inside other programs' files, pointers in the place of pictures, paths as a shell knows them."""
+
+import gzip
+import os
+import shlex
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from contextlib import chdir
+from io import BytesIO
+from pathlib import Path
+from unittest import mock
+
+from tests.field.laid_out import lay, taken, turned_away, turned_away_at
+from tests.field.place import Place, picture_bytes
+from tests.field.table import Field, Row
+from tests.hostile.table import ROOT
+from workflow.lacking import missing
+from workflow.preset import rendered
+from workspace.errors import UserError
+from workspace.fingerprints import input_fingerprint
+
+HOLDS = "Data: pictures inside other files, and files in the place of pictures"
+PATHS = "Paths as they are typed"
+Outcome = Callable[[Field, Path], str]
+EIGHT = [f"{number}.png" for number in range(8)]
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
+
+
+def nothing(*names: str) -> Outcome:
+    """The line in which a folder of such files alone is refused."""
+    return lambda field, folder: turned_away(folder, [], dict.fromkeys(names, b"x"))
+
+
+def beside(texts: Mapping[str, str | bytes]) -> Outcome:
+    """What is made of eight pictures and other files."""
+    return lambda field, folder: taken(folder, EIGHT, texts)
+
+
+def table_of(cell: str) -> str:
+    """A CSV of labels whose third column holds the same cell everywhere."""
+    return "file,label,embedding\n" + "".join(
+        f"{name},{'ab'[n % 2]},{cell}\n" for n, name in enumerate(EIGHT)
+    )
+
+
+def in_their_place(*texts: str, good: int = 0) -> Outcome:
+    """Files named .png of these texts, with good pictures; what `shard` says."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        source = folder / "photographs"
+        source.mkdir()
+        for number, text in enumerate(texts):
+            (source / f"{number}.png").write_text(text, encoding="utf-8")
+        for number in range(good):
+            (source / f"good{number}.png").write_bytes(picture_bytes(number))
+        place = Place.of(folder, source, max_bad_fraction=0.4)
+        return place.run().said
+
+    return outcome
+
+
+def links_to_nothing(field: Field, folder: Path) -> str:
+    """git-annex's links in a clone without the content, in a class folder's place."""
+    (folder / "data").mkdir()
+    for number in range(3):
+        (folder / "data" / f"{number}.dat").symlink_to(f"../.git/annex/objects/{number}")
+    return turned_away_at(folder / "data", folder)
+
+
+def tar_of_tars(field: Field, folder: Path) -> str:
+    with tarfile.open(folder / "train.tar", "w") as outer:
+        for name in ("n01440764", "n01443537"):
+            member = tarfile.TarInfo(f"{name}.tar")
+            outer.addfile(member, BytesIO())
+    return turned_away_at(folder / "train.tar", folder)
+
+
+def spelt(source: str) -> Outcome:
+    """What is said of a source of this spelling, where flowers/rose is: `~` and $PLACE are the folder."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        lay(folder, ["flowers/rose/0.png", "flowers/rose/1.png"])
+        with chdir(folder), mock.patch.dict(os.environ, HOME=str(folder), PLACE=str(folder)):
+            return turned_away_at(source.replace("HERE", str(folder)), folder)
+
+    return outcome
+
+
+def asked_of_make(field: Field, folder: Path) -> str:
+    """`make repro` looks at the same before DVC runs, at weights too."""
+    lay(
+        folder,
+        ["flowers/rose/0.png"],
+        {"Weights/squeezenet1_1.safetensors": b"", "Weights/lpips_squeeze_v0.1.safetensors": b""},
+    )
+    with chdir(folder):
+        return missing(rendered("flowers", "flower", "weights", ROOT / "presets"), "params.yaml", "")
+
+
+def input_misspelt(field: Field, folder: Path) -> str:
+    (folder / "shards").mkdir()
+    try:
+        return input_fingerprint(folder / "Shard")
+    except UserError as error:
+        return str(error).replace(f"{folder}/", "")
+
+
+def typed_for_make(field: Field, folder: Path) -> str:
+    """What make types for a path with a quote, a dollar, a space and a percent sign."""
+    lay(
+        folder,
+        [],
+        {"Makefile": (ROOT / "Makefile").read_bytes(), "pyproject.toml": "", "constraints.txt": ""},
+    )
+    lay(folder, [], {".venv/installed": ""})  # later than both: nothing is installed
+    path = "/data/it's $a 50%/flowers"
+    command = [
+        "make",
+        "--dry-run",
+        "--file",
+        "Makefile",
+        "preset",
+        "PRESET=flowers",
+        f"SOURCE={path}",
+        f"WEIGHTS={path}",
+    ]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    said = subprocess.run(command, cwd=folder, env=plain, capture_output=True, text=True, check=True).stdout
+    words = shlex.split(next(line for line in said.splitlines() if "workflow.preset" in line))
+    return f"{words[2:4]}; as typed: {[words[words.index(name) + 1] == path for name in ('--source', '--weights')]}"
+
+
+ROWS: tuple[Row, ...] = (
+    Row("arrays that hold the images", HOLDS, "x_train.npy, y_train.npy", "an array that holds the images is written to files first: `for i, x in enumerate(images)", nothing("x_train.npy", "y_train.npy")),
+    Row("an HDF5 that holds the images", HOLDS, "data.h5", "an array that holds the images is written to files first", nothing("data.h5")),
+    Row("MNIST's packed arrays", HOLDS, "train-images-idx3-ubyte.gz", "a packed file is unpacked first", nothing("train-images-idx3-ubyte.gz")),
+    Row("an LMDB of images", HOLDS, "data.mdb, lock.mdb", "images in another program's records are written to files first, or to WebDataset's tars", nothing("data.mdb", "lock.mdb")),
+    Row("TFRecords of images", HOLDS, "train-00000-of-00010.tfrecord", "images in another program's records are written to files first", nothing("train-00000-of-00010.tfrecord")),
+    Row("videos alone", HOLDS, "a.mp4, b.mp4", "a video's frames are written to files first: `ffmpeg -i VIDEO", nothing("a.mp4", "b.mp4")),
+    Row("datasets' Arrow files alone", HOLDS, "data-00000-of-00001.arrow, state.json", "is written to files first: `datasets` does so by", nothing("data-00000-of-00001.arrow", "state.json")),
+    Row("DVC's pointer alone", HOLDS, "images.dvc", "the pictures are elsewhere: `dvc pull`, `git annex get .`, or mount their disk", nothing("images.dvc")),
+    Row("git-annex's links alone", HOLDS, "links to nothing", "the pictures are elsewhere: `dvc pull`, `git annex get .`", links_to_nothing),
+    Row("a tar of tars, as ImageNet comes", HOLDS, "train.tar with n01440764.tar in it", "tars within a tar, as ImageNet has them: unpack the outer one, then each into a folder of its class", tar_of_tars),
+    Row("pointers of Git LFS in the place of pictures", HOLDS, "a clone without Git LFS", "3 a pointer of Git LFS, not the picture: `git lfs pull` fetches it", in_their_place(LFS, LFS, LFS)),
+    Row("web pages in the place of pictures", HOLDS, "a download of pages that say 404", "2 a web page, not the picture: it was not downloaded", in_their_place("<!DOCTYPE html>\n<html>", "\n<html><head>", good=1)),
+    Row("a store's errors in the place of pictures", HOLDS, "<Error>AccessDenied</Error>", "1 XML, not the picture: an SVG drawing, or a store's error", in_their_place("<?xml version='1.0'?><Error>AccessDenied</Error>", good=1)),
+    Row("drawings in the place of pictures", HOLDS, "an SVG named .png", "1 an SVG drawing, which has no pixels", in_their_place("<svg xmlns='http://www.w3.org/2000/svg'/>", good=1)),
+    Row("a table whose cells are longer than 128 KiB", HOLDS, "labels.csv with an embedding per image", "metadata: a 2+2, b 2+2; seen 8", beside({"labels.csv": table_of("1 " * 70_000)})),
+    Row("a packed table beside the images", HOLDS, "labels.csv.gz", "labels.csv.gz: packed, and not read: unpack it to have its labels or captions", beside({"labels.csv.gz": gzip.compress(table_of("1").encode(), mtime=0)})),
+    Row("~ in shard.source", PATHS, "~/flowers", "shard.source ~/flowers does not exist (did you mean flowers?); expected a folder", spelt("~/flowers")),
+    Row("a variable in shard.source", PATHS, "$PLACE/flowers", "$PLACE/flowers does not exist (did you mean flowers?)", spelt("$PLACE/flowers")),
+    Row("quotes around the path in shard.source", PATHS, "'flowers'", "'flowers' does not exist (did you mean flowers?)", spelt("'flowers'")),
+    Row("a space at the end of the path", PATHS, "flowers and a space", "(did you mean flowers?)", spelt("flowers ")),
+    Row("capitals that another file system ignores", PATHS, "Flowers/Rose", "(did you mean flowers/rose?)", spelt("Flowers/Rose")),
+    Row("a slip in two folders of a path", PATHS, "flower/roses", "(did you mean flowers/rose?)", spelt("flower/roses")),
+    Row("a path with backslashes", PATHS, r"flowers\rose", "(did you mean flowers/rose?)", spelt(r"flowers\rose")),
+    Row("a path of Windows", PATHS, r"C:\pictures\x", r"shard.source C:\pictures\x does not exist; expected a folder", spelt(r"C:\pictures\x")),
+    Row("a path of another user's", PATHS, "~nobody-here/flowers", "~nobody-here/flowers does not exist; expected a folder", spelt("~nobody-here/flowers")),
+    Row("nothing near is there", PATHS, "cats", "shard.source cats does not exist; expected a folder", spelt("cats")),
+    Row("make repro with slips in both paths", PATHS, "flower, weights; flowers and Weights are there", "images in flower (did you mean flowers?) and weights in weights/lpips_squeeze_v0.1.safetensors (did you mean Weights/lpips_squeeze_v0.1.safetensors?)", asked_of_make),
+    Row("a stage's input that is misspelt", PATHS, "--shards Shard", "Shard does not exist (did you mean shards?)", input_misspelt),
+    Row("make with a quote or a dollar in SOURCE", PATHS, "make preset SOURCE=\"/data/it's \\$a 50%/flowers\"", "['workflow.preset', 'flowers']; as typed: [True, True]", typed_for_make),
+)  # fmt: skip
