@@ -67,7 +67,7 @@ def _spent(folder: Path, values: Mapping[str, float]) -> dict[str, float]:
     if not path.is_file():
         return {}
     model = read_json(path)["settings"]["model"]
-    # runs of before the token set said so have log₂ (L choose N) bits of positions that are the same in every image
+    # older runs, whose token sets do not say so, have log₂ (L choose N) bits of positions that are the same in every image
     positions = 0.0 if model["mask"] in SAME_PLACES else values["position_bits"]
     codes = round(values["code_bits"] / math.log2(model["num_codes"]))
     return {"codes": codes, "position_bits": positions, "bits": values["code_bits"] + positions}
