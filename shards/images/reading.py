@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from shards.images.home import Home
 from shards.images.index import REMAKE, IndexRow, IndexTable, index_files
 from shards.images.opening import NO_IMAGE, opened
-from shards.split_names import SPLITS, known_split
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, parsed, read_manifest, validated, verify_file
+from workspace.exact.splits import SPLITS, known_split
 from workspace.exact.tar import read_samples
 from workspace.stores.cache import USUAL, Cache
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.split_names import known_split
 from shards.tokens.blocks import ARRAYS, TokenBlock, joined_offsets, read_token_shard
 from shards.tokens.mapped import MappedTokens, TokenRows, row_numbers
 from workspace.errors import UserError
 from workspace.exact.manifest import Manifest, read_manifest, validated, verify_file
 from workspace.exact.order import MOST_IN_MEMORY
+from workspace.exact.splits import known_split
 
 TEXT_TOKENIZER = "text_tokenizer.json"
 SAME_PLACES = ("none", "checkerboard")
