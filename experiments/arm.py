@@ -10,8 +10,10 @@ import argparse
 import atexit
 import sys
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -35,12 +37,17 @@ def settings_of(catalogue: Path, base: str, arm: str, seed: int) -> list[str]:
     Raises:
         UserError: the catalogue has no such base or arm.
     """
-    tree = yaml.safe_load(catalogue.read_text(encoding="utf-8"))
+    tree = _parsed(catalogue.read_text(encoding="utf-8"))
     for kind, name in (("bases", base), ("arms", arm)):
         if name not in tree[kind]:
             raise UserError(f"{catalogue}: {name} is not one of its {kind}: {', '.join(tree[kind])}")
     seeds = [f"{section}.seed={seed}" for section in SEEDED]
     return [*changes_of(tree["bases"], base), *tree["arms"][arm], *seeds]
+
+
+@lru_cache(maxsize=1)  # it is asked for every arm of a table
+def _parsed(text: str) -> Any:
+    return yaml.safe_load(text)
 
 
 def changes_of(bases: Mapping[str, Sequence[str]], name: str) -> list[str]:

@@ -69,7 +69,7 @@ EXPECTED = {
 """The start of a command → what it must say."""
 
 IN_PROCESS = ("dvc ", "python -m stages.", "python -m reporting.", "python -m shards.", "python -m workflow.")
-"""What needs no process of its own here; the stages that DVC starts have theirs."""
+"""What needs no process of its own here, nor do the stages that DVC starts."""
 NEVER = ("Running stage 'shard'", "Running stage 'train_mqvae'", "Running stage 'tokenize'")
 
 
@@ -78,7 +78,7 @@ def test_the_commands_of_the_page_do_what_it_says(repository: Path, heading: str
     for command in recipes()[heading]:
         words = shlex.split(command)
         said = (
-            typed(repository, *words)
+            typed(repository, *words, stages_here=True)
             if command.startswith(IN_PROCESS)
             else run(repository, *words, seconds=600)
         )

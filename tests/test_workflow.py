@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipelines.view import tables_in_view
 from tests.hostile.interrupts import Moment, artifacts_of, tried, usable
 from tests.hostile.table import World
 from tests.tiny import BIN, copy_of, environment, finished_repository, run, stages_run
@@ -264,7 +265,8 @@ def test_a_table_runs_its_arms_once_and_an_added_arm_alone(tiny: Path) -> None:
     def repro(trained: list[str], generated: list[str]) -> set[str]:
         chosen = yaml.safe_load(table.read_text()) | {"trained": trained, "generated": generated}
         table.write_text(yaml.safe_dump(chosen))
-        said = run(tiny, "python", "-m", "pipelines.view", "dvc", "repro", "experiments/table7/dvc.yaml")
+        with tables_in_view(tiny):
+            said = typed(tiny, "dvc", "repro", "experiments/table7/dvc.yaml", stages_here=True)
         return {name.removeprefix("experiments/table7/dvc.yaml:") for name in stages_run(said)}
 
     assert repro(["demask-sa"], []) == {"mqvae@demask-sa-0"}

@@ -7,11 +7,12 @@ for tests that use `tests.tiny.run`.
 import importlib
 import logging
 import os
+import shlex
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -41,19 +42,30 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def typed(folder: Path, *command: str, check: bool = True) -> str:
+def typed(folder: Path, *command: str, check: bool = True, stages_here: bool = False) -> str:
     """`run` of `dvc …` or `python -m MODULE …` in this process: everything that it and its processes said.
 
-    First-party code is that of this process; what DVC starts has that of the folder.
+    First-party code is that of this process; what DVC starts has that of the folder. With `stages_here` DVC starts no process
+    for a stage either: for tests of what DVC runs, and what comes of it, in a copy whose code is the working tree's.
     """
     if command[0] == "dvc":
-        with _dvcs_logging(), _as_a_process(["dvc", *command[1:]], environment(folder) | IDENTITY):
+        with ExitStack() as stack:
+            stack.enter_context(_dvcs_logging())
+            stack.enter_context(_as_a_process(["dvc", *command[1:]], environment(folder) | IDENTITY))
+            if stages_here:
+                stack.enter_context(_dvcs_stages_here())
             return _said(folder, partial(_dvc, command[1:]), check)
     assert command[:2] == ("python", "-m"), command
-    package, _, name = command[2].partition(".")
-    main = partial(run_stage, name) if package == "stages" else importlib.import_module(command[2]).main
-    with _as_a_process([command[2], *command[3:]], os.environ):
-        return _said(folder, main, check)
+    with _as_a_process([*command[2:]], os.environ):
+        return _said(folder, _main_of(command[2]), check)
+
+
+def _main_of(module: str) -> Callable[[], object]:
+    package, _, name = module.partition(".")
+    if package == "stages":
+        return partial(run_stage, name)
+    main: Callable[[], object] = importlib.import_module(module).main
+    return main
 
 
 def _dvc(words: tuple[str, ...]) -> None:
@@ -64,6 +76,31 @@ def _dvc(words: tuple[str, ...]) -> None:
         logging.getLogger(name).handlers.clear()
     dvc.logger.setup()
     sys.exit(main(list(words)))
+
+
+@contextmanager
+def _dvcs_stages_here() -> Iterator[None]:
+    """DVC calls the modules that its stages' commands name; one that exits with another status than 0 has failed for DVC."""
+    from dvc.stage import run
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    def called(executable: str | None, command: str, *, cwd: str, env: dict[str, str], **_: object) -> None:
+        words = shlex.split(command)
+        assert words[:2] == ["python", "-m"], command
+        log = logging.getLogger("dvc")
+        level = log.level
+        with chdir(cwd), _as_a_process(words[2:], env):
+            try:
+                _main_of(words[2])()
+            except SystemExit as end:
+                if end.code:
+                    raise StageCmdFailedError(command, 1) from end
+            finally:
+                log.setLevel(level)  # DVCLive silences it
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_run", called)
+        yield
 
 
 @contextmanager

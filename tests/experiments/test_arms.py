@@ -23,7 +23,7 @@ from workspace.errors import UserError
 DEMO = ROOT / "presets" / "shapes.yaml"
 CATALOGUE = yaml.safe_load((ROOT / ARMS).read_text(encoding="utf-8"))
 TABLES = ("table6", "table7", "real")
-STEPS, BATCH, SIDE = 20, 8, 16
+STEPS, BATCH, SIDE = 12, 8, 16
 SMALL = (
     f"mqvae.steps={STEPS}",
     "mqvae.quantize_start=4",
@@ -33,6 +33,8 @@ SMALL = (
     f"shard.image_size={SIDE}",
     f"stackformer.steps={STEPS}",
     "stackformer.warmup_steps=2",
+    "mqvae.model.channels=16",
+    "stackformer.model.width=64",
 )
 
 
@@ -56,7 +58,7 @@ def pictures() -> Tensor:
 
 @cache
 def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
-    """The arm's MQ-VAE after 20 steps, and the L1 of each."""
+    """The arm's MQ-VAE after 12 steps, and the L1 of each."""
     settings = params_of(arm).mqvae
     torch.manual_seed(settings.seed)
     training_module = MQVAETrainingModule(
@@ -78,7 +80,7 @@ def trained(arm: str, again: int = 0) -> tuple[MQVAE, tuple[float, ...]]:
 
 
 def stackformer_losses(arm: str) -> list[float]:
-    """NLL of 20 steps on the arm's own tokens."""
+    """NLL of 12 steps on the arm's own tokens."""
     settings = params_of(arm).stackformer
     model, _ = trained(arm)
     ranking = (
@@ -108,7 +110,7 @@ def stackformer_losses(arm: str) -> list[float]:
 @pytest.mark.parametrize("arm", CATALOGUE["arms"])
 def test_each_arm_builds_and_lowers_its_l1_and_its_likelihood(arm: str) -> None:
     _, l1 = trained(arm)
-    assert np.mean(l1[-5:]) < 0.9 * np.mean(l1[:5])
+    assert np.mean(l1[-3:]) < 0.9 * np.mean(l1[:3])
     nats = stackformer_losses(arm)
     assert nats[-1] < nats[0] - 0.1
 
