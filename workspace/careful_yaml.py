@@ -55,7 +55,7 @@ _Loader.add_implicit_resolver(
 
 @lru_cache(
     maxsize=64
-)  # a stage reads its file once per section (400 lines take 0.03 s), an arm of a table 50 overrides per stage
+)  # a stage reads its file once per section (400 lines: 0.03 s), an arm 50 overrides per stage
 def _parsed(text: bytes) -> Any:
     return _Loader(text).get_single_data()
 

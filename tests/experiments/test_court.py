@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from scipy.stats import t as student
 
 from experiments.arm import ARMS
 from experiments.court import TAKEN, collected, numbers_of_run, render, verdicts
@@ -43,6 +42,8 @@ def test_verdicts_by_interval_and_margin(differences: list[float], margin: float
     verdict, mean, half = judged(differences, margin)
     assert verdict == expected and mean == pytest.approx(np.mean(differences))
     if len(differences) > 1:
+        from scipy.stats import t as student  # 0.8 CPU seconds, which collection in each worker need not take
+
         low, high = student.interval(
             0.95, len(differences) - 1, mean, np.std(differences, ddof=1) / len(differences) ** 0.5
         )
@@ -79,6 +80,8 @@ def test_within_a_budget_no_side_wins_by_what_it_spent_beyond_it(
 
 
 def test_the_seeds_it_asks_for_have_the_power_it_promises() -> None:
+    from scipy.stats import t as student
+
     count = seeds_needed(spread=1.0, margin=1.2)
     drawn = np.random.default_rng(0).normal(1.2, 1.0, (4000, count))
     errors = drawn.std(axis=1, ddof=1) / math.sqrt(count)

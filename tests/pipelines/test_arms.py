@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("dvc", reason="DVC is not installed")
-pytest.importorskip("prefect", reason="Prefect is not installed")
 
-from pipelines.arms import Arm, arms_of, needed_here, prepare, touched  # noqa: E402  (needs both)
+from pipelines.arms import Arm, arms_of, needed_here, prepare, touched  # noqa: E402  (needs it)
 from pipelines.dag import RefusedError, Step  # noqa: E402
-from pipelines.sweep import cores_allow  # noqa: E402
 
 
 def step(name: str, needs: tuple[str, ...], section: str) -> Step:
@@ -84,6 +82,9 @@ def test_an_arms_workspace_is_this_one_with_its_settings_and_names_stay_in_their
 
 
 def test_arms_side_by_side_share_the_cores_out(tmp_path: Path) -> None:
+    pytest.importorskip("prefect", reason="Prefect is not installed")
+    from pipelines.sweep import cores_allow
+
     (tmp_path / "params.yaml").write_text("compute: {workers: 2, threads: 4096}\n")
     assert cores_allow(tmp_path, []) == 1
     assert cores_allow(tmp_path, ["compute.threads=0"]) == 1

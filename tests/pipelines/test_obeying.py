@@ -1,20 +1,15 @@
 """A run does what the server says of it: which states end it, and that one which ends leaves no process and its state alone."""
 
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-pytest.importorskip("dvc", reason="DVC is not installed")
-pytest.importorskip("prefect", reason="Prefect is not installed")
-pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
-
-from prefect.client.schemas.objects import StateType  # noqa: E402
-from prefect.exceptions import ObjectNotFound  # noqa: E402
-from prefect.states import State  # noqa: E402
-
-from pipelines.obeying import ASK_SECONDS, TIMES_MISSING, Watch  # noqa: E402
-from pipelines.running import RUNNING  # noqa: E402
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("dvc", "prefect", "psutil"))), reason="DVC or Prefect is not installed"
+)
+"""Tests import what imports Prefect, 1.6 CPU seconds: pytest collects this file in each of its workers, and one runs it."""
 
 
 class Server:
@@ -41,13 +36,19 @@ class Server:
         self.set.append(state.type)
 
 
-def run(kind: StateType = StateType.RUNNING, name: str = "", count: int = 1) -> Any:
-    return SimpleNamespace(state=State(type=kind, name=name or kind.value.title()), run_count=count)
+def run(kind: str = "RUNNING", name: str = "", count: int = 1) -> Any:
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import State
+
+    return SimpleNamespace(state=State(type=StateType(kind), name=name or kind.title()), run_count=count)
 
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Ask a server of these answers until the watch stops, or has asked `asks` times; the server, what was ended, and why."""
+
+    from pipelines.obeying import Watch
+    from pipelines.running import RUNNING
 
     def watch(*answers: Any, asks: int = 8) -> tuple[Server, list[str], str]:
         server, ended, said = Server(*answers), [], []
@@ -71,19 +72,23 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Any:
     return watch
 
 
-@pytest.mark.parametrize("kind", list(StateType), ids=lambda kind: kind.value)
-def test_every_state_but_running_ends_the_stages_and_cancelling_alone_is_answered(
-    watched: Any, kind: StateType
-) -> None:
-    server, ended, reason = watched(run(), run(), run(kind, name="Of the operator"))
-    assert bool(ended) == bool(reason) == (kind != StateType.RUNNING)
-    assert not server.set
-    server, ended, reason = watched(run(), run(kind))
-    assert server.set == ([StateType.CANCELLED] if kind == StateType.CANCELLING else [])
+def test_every_state_but_running_ends_the_stages_and_cancelling_alone_is_answered(watched: Any) -> None:
+    from prefect.client.schemas.objects import StateType
+
+    for kind in StateType:
+        server, ended, reason = watched(run(), run(), run(kind.value, name="Of the operator"))
+        assert bool(ended) == bool(reason) == (kind != StateType.RUNNING), kind
+        assert not server.set
+        server, ended, reason = watched(run(), run(kind.value))
+        assert server.set == ([StateType.CANCELLED] if kind == StateType.CANCELLING else []), kind
 
 
 def test_a_run_that_is_started_a_second_time_or_gone_ends(watched: Any) -> None:
     assert watched(run(count=3), run(count=3), run(count=4))[1:][0] == ["stages"]
+    from prefect.exceptions import ObjectNotFound
+
+    from pipelines.obeying import TIMES_MISSING
+
     gone = ObjectNotFound(Exception("404"))
     server, ended, reason = watched(run(), gone)
     assert ended and "deleted" in reason and server.asked == 1 + TIMES_MISSING
@@ -94,10 +99,11 @@ def test_a_server_that_cannot_be_asked_says_nothing(watched: Any) -> None:
     away = [OSError("refused"), TimeoutError(), RuntimeError("503")]
     server, ended, reason = watched(run(), *away, run(), *away, run())
     assert not ended and not reason and server.asked == 8
-    assert watched(*away, run(StateType.PAUSED))[1] == ["stages"]
+    assert watched(*away, run("PAUSED"))[1] == ["stages"]
 
 
 def test_five_runs_are_a_light_load_and_a_state_is_seen_in_time() -> None:
     from pipelines.guard import FORCE_SECONDS, GRACE_SECONDS
+    from pipelines.obeying import ASK_SECONDS
 
     assert 5 / ASK_SECONDS <= 3 and ASK_SECONDS + GRACE_SECONDS + FORCE_SECONDS < 9

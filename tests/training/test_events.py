@@ -21,9 +21,6 @@ from workspace.errors import UserError
 from workspace.runs import RunFolder
 from workspace.settings import Compute
 
-accumulators = pytest.importorskip(
-    "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
-)
 PLAN = TRAINING.replaced(steps=8, log_every=2, validate_every=4, checkpoint_every=4, precision="fp32")
 COMPUTE = Compute(device="cpu", workers=0, threads=1, loader_workers=0, ray_address="local")
 
@@ -46,6 +43,9 @@ def painter(path: Path, plan: MQVAESettings = PLAN) -> MQVAETrainingModule:
 
 
 def read(path: Path) -> Any:
+    accumulators = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed"
+    )
     found = accumulators.EventAccumulator(str(path / "events"), size_guidance={"scalars": 0, "images": 0})
     return found.Reload()
 
