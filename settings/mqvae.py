@@ -25,6 +25,8 @@ class LossConfig:
         l1: weight of the mean absolute pixel error (≥ 0).
         l2: weight of the mean squared pixel error (≥ 0).
         perceptual: weight of the perceptual distance (LPIPS) (≥ 0).
+        perceptual_shift: before that distance each image and its reconstruction are moved, both alike, by 0 … this many pixels
+            down and right, at random: with f - 1 it sees every place of a cell alike; 0 moves nothing (≥ 0).
         adversarial: weight of the hinge loss, multiplied by the adaptive weight (≥ 0).
         adaptive_max: upper limit of the adaptive weight (≥ 0).
         discriminator_start: step at which adversarial training starts (≥ 0).
@@ -49,6 +51,7 @@ class LossConfig:
     discriminator_layers: int
     discriminator_learning_rate: float
     distillation: float = 0.0
+    perceptual_shift: int = 0
 
     def __post_init__(self) -> None:
         for name in (
@@ -59,6 +62,7 @@ class LossConfig:
             "adaptive_max",
             "discriminator_start",
             "distillation",
+            "perceptual_shift",
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 0")
@@ -218,6 +222,11 @@ class MQVAESettings(TrainingSettings):
             raise UserError(
                 f"{where}.loss.perceptual is {self.loss.perceptual} and mqvae.perceptual.network is "
                 f"{self.perceptual.network}; expected a weight > 0 with a network, or 0 with none"
+            )
+        if self.loss.perceptual_shift >= self.model.image_size:
+            raise UserError(
+                f"{where}.loss.perceptual_shift is {self.loss.perceptual_shift} and model.image_size {self.model.image_size}; "
+                "expected fewer pixels than the image has, or 0"
             )
 
     def _check_codebook(self, where: str) -> None:

@@ -56,7 +56,7 @@ class ImageBatch:
     Attributes:
         image_BCHW: float32 in [-1, 1].
         first: index of its first image in the global batch.
-        seeds: one per sample and epoch, for random rankings, and for how many cells are kept where that is drawn.
+        seeds: one per sample and epoch, for random rankings, for how many cells are kept where that is drawn, and for offsets.
     """
 
     image_BCHW: Tensor
@@ -160,7 +160,9 @@ class MQVAETrainingModule:
         # take the losses' gradients at the image (a leaf): the generator then needs one backward pass instead of one per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
-        reconstruction, terms = reconstruction_terms(loss, self.perceptual, image_BCHW, leaf_BCHW)
+        reconstruction, terms = reconstruction_terms(
+            loss, self.perceptual, image_BCHW, leaf_BCHW, batch.seeds
+        )
         (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
         beside = output.commitment  # what has a gradient beside the image's
         if loss.distillation:
