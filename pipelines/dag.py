@@ -91,6 +91,7 @@ def _read(root: Path, choose: Callable[[list[Any]], list[Any]], among: Collectio
                 roots = choose(list(graph))
                 wanted = set(roots).union(*(networkx.descendants(graph, stage) for stage in roots))
                 order = [stage for stage in networkx.dfs_postorder_nodes(graph) if stage in wanted]
+                require_inputs(root, order, list(graph))
                 asked = [stage.addressing for stage in order if among is None or _address(stage) in among]
                 stale = set(repo.status(asked)) if asked else set()
                 return _steps(root, graph, order, stale)
@@ -98,6 +99,29 @@ def _read(root: Path, choose: Callable[[list[Any]], list[Any]], among: Collectio
             torn = isinstance(error, RWLockFileCorruptedError)
             hint = "; `python -m workspace.dvc_lock` removes it" if torn else ""
             raise RefusedError(f"DVC in {root}: {' '.join(str(error).split())}{hint}") from error
+
+
+def require_inputs(root: Path, order: Sequence[Any], stages: Sequence[Any]) -> None:
+    """Check that what these stages read is there or made: DVC looks only after it has removed a stage's outputs.
+
+    Args:
+        root: the workspace.
+        order: the stages that may run.
+        stages: all stages, whose outputs may still be made.
+
+    Raises:
+        RefusedError: something is missing; nothing has been removed.
+    """
+    made = [Path(out.fs_path) for stage in stages for out in stage.outs]
+    for stage in order:
+        for path in (Path(dependency.fs_path) for dependency in stage.deps):
+            one_of = (path.is_relative_to(out) or out.is_relative_to(path) for out in made)
+            if not path.exists() and not any(one_of):
+                shown = path.relative_to(root.resolve()) if path.is_relative_to(root.resolve()) else path
+                raise RefusedError(
+                    f"{_address(stage)} reads {shown}, which does not exist: correct the path in params.yaml, or bring what it "
+                    "names; nothing was removed"
+                )
 
 
 def _steps(root: Path, graph: Any, order: Sequence[Any], stale: set[str]) -> list[Step]:

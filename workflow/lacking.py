@@ -8,8 +8,10 @@ from typing import Any
 
 import yaml
 
+from workflow.command_line import PIPELINES
 from workspace.bases import BASE
 from workspace.meant import did_you_mean
+from workspace.quick_yaml import quick_yaml
 from workspace.stores.addresses import is_url
 
 MADE_HERE = "artifacts/"
@@ -18,6 +20,8 @@ LISTING = ".listing"
 """How a listing by `shards.list` is called."""
 PATTERN = re.compile(r"((?:[^/*?\[{]*/)*)([^/]*[*?\[{].*)")
 """A glob or braces of tars: the folder, and the pattern below it."""
+SETTING = re.compile(r"\$\{(\w+(?:\.\w+)+)\}")
+"""A setting in a dependency of dvc.yaml; the only name there without a section is `empty`."""
 ELSEWHERE = re.compile(r"^\w+:")
 """A URL, which only the stage can check."""
 
@@ -55,11 +59,13 @@ def missing(text: str, file: str, preset: str) -> str:
             f"`tars: '{parts[1]}'` there"
         )
     named = sorted(path for path in set(weights_in(tree)) if not Path(path).is_file())
-    lacks_images = (
-        not source.startswith(MADE_HERE) and not ELSEWHERE.search(source) and not Path(source).exists()
-    )
+    lost = {setting: path for setting, path in _read_by_stages(tree) if path not in named}
+    lacks_images = not source.startswith(MADE_HERE) or lost.get("shard.source") == source
+    lacks_images = lacks_images and not ELSEWHERE.search(source) and not Path(source).exists()
     lacking = [f"images in {source}{did_you_mean(source)}"] if lacks_images else []
     lacking += [f"weights in {path}{did_you_mean(path)}" for path in named]
+    lost.pop("shard.source", None)
+    lacking += [f"{path} ({setting}){did_you_mean(path)}" for setting, path in lost.items()]
     if not lacking:
         return ""
     options = (" SOURCE=/path/to/images" if lacks_images else "") + (
@@ -75,6 +81,28 @@ def missing(text: str, file: str, preset: str) -> str:
     return (
         f"{what}: type `make repro {preset.strip()}{options}` with the folders that have them (docs/data.md)"
     )
+
+
+def _read_by_stages(tree: Any) -> Iterator[tuple[str, str]]:
+    """Setting → path of what stages of dvc.yaml depend on by a setting's value, where it is not there and no stage makes it.
+
+    DVC removes a stage's outputs before it finds that a dependency is missing.
+    """
+    stages = [stage for path in PIPELINES for stage in _stages(path)]
+    outs = [next(iter(out)) if isinstance(out, dict) else out for stage in stages for out in stage["outs"]]
+    for setting in dict.fromkeys(SETTING.findall(" ".join(dep for stage in stages for dep in stage["deps"]))):
+        value = tree
+        for name in setting.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if isinstance(value, str) and value and not ELSEWHERE.search(value):
+            made = any(Path(value).is_relative_to(out) for out in outs)
+            if not made and not Path(value).exists():
+                yield setting, value
+
+
+def _stages(pipeline: Path) -> list[dict[str, Any]]:
+    """The stages of a dvc.yaml; none if there is no such file."""
+    return list(quick_yaml(pipeline.read_bytes())["stages"].values()) if pipeline.is_file() else []
 
 
 def _brought(path: str) -> str:

@@ -1,5 +1,6 @@
 """A stage that DVC starts and that then makes nothing leaves the artifact of before where it was, to the byte."""
 
+import json
 import os
 import re
 import shlex
@@ -12,10 +13,16 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests import presets
+from tests.committed import ROOT
 from tests.tiny import BIN, copy_of, environment, finished_repository, run
 from tests.typed import typed
 from tests.waiting import matching, slowness, until
-from workspace.outputs import folder_hash
+from workflow import running
+from workflow.command_line import parser_of
+from workflow.stage import stage_named
+from workspace.errors import UserError
+from workspace.outputs import KEPT, folder_hash, put_back
 from workspace.settings import STAGES
 
 pytest.importorskip("dvc", reason="DVC is not installed")
@@ -69,6 +76,56 @@ def test_a_refused_setting_costs_no_artifact(repository: Path, stage: str, setti
         assert run(repository, "git", "status", "--short").split() == ["M", "params.yaml"]
     finally:
         (repository / "params.yaml").write_bytes(params)
+
+
+REFUSALS = {
+    "an unknown setting": ({f"{stage_named(name).settings.SECTION}.typo": 1 for name in STAGES}, "is not a setting"),
+    "a value out of range": ({"shapes.train": -1, "shard.image_size": 0, "mqvae.steps": 0, "stackformer.steps": 0}, "expected"),
+    "a source that is missing": ({"shard.source": "data/gone"}, "data/gone"),
+    "a listing that is missing": ({"shard.source": "data/gone.listing"}, "data/gone.listing"),
+    "a table that is missing": ({"shard.tables": ["gone.csv"]}, "gone|artifacts/shapes"),
+    "weights that are missing": (
+        {"mqvae.init_from": "gone/mqvae", "stackformer.init_from": "gone/stackformer", "reference.weights": "gone/net.pt"},
+        "gone/",
+    ),
+    "an artifact that is missing": ({}, "does not exist|is missing|holds no"),
+}  # fmt: skip
+"""Kind of refusal → settings, of which each stage has its own section's, and what is said."""
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_whatever_a_stage_refuses_its_outputs_come_back(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As DVC leaves a workspace: without the stage's outputs, but with a lock file and the copies that stages keep."""
+    command = commands(ROOT)[stage]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DVC_STAGE", stage)
+    (tmp_path / "demo").mkdir()
+    for name in ("dvc.yaml", "demo/dvc.yaml"):
+        shutil.copyfile(ROOT / name, name)
+    outs = outputs_of(command)
+    for out in outs:
+        (KEPT / out).mkdir(parents=True)
+        (KEPT / out / "x").write_text(f"{out} of before")
+    known = [{"path": out, "md5": folder_hash(KEPT / out)} for out in outs]
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {stage: {"outs": known}}}))
+    section, tried = stage_named(stage).settings.SECTION, 0
+    for settings, words in REFUSALS.values():
+        own = {name: value for name, value in settings.items() if name.startswith(f"{section}.")}
+        if settings and not own or not settings and stage in ("draw_shapes", "report"):
+            continue
+        tree = presets.tree("tiny")
+        tree[section] |= {name.partition(".")[2]: value for name, value in own.items()}
+        Path("params.yaml").write_text(json.dumps(tree))
+        with pytest.raises(UserError, match=words):
+            running.run(stage_named(stage), parser_of(stage_named(stage)).parse_args(command[3:]))
+        put_back(command)
+        assert {out: Path(out, "x").read_text() for out in outs} == {out: f"{out} of before" for out in outs}
+        for out in outs:
+            shutil.rmtree(out)
+        tried += 1
+    assert tried >= (2 if section != "report" else 1)
 
 
 def set_in(repository: Path, setting: str) -> None:

@@ -1,6 +1,10 @@
 """Taking a preset: it is written out in full, as DVC would write it, and no setting that somebody wrote is lost."""
 
+import copy
 import difflib
+import itertools
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -34,6 +38,10 @@ CHANGES = (
     "mqvae.model.channel_multipliers=[1,2,2]",
 )
 """One line each: numbers, words, paths, nothing before, the first and last of a section, one more in a list."""
+
+NAMED_BY_SETTINGS = sorted(
+    {*re.findall(r"\$\{(\w+\.[\w.]+)\}", (ROOT / "dvc.yaml").read_text(encoding="utf-8"))}
+)
 
 
 @pytest.fixture
@@ -266,6 +274,32 @@ def test_params_that_read_what_is_not_there_are_told_before_any_work(settings: P
     assert missing(lost, "params.yaml", "").endswith("does not exist: type `dvc pull data/x.listing`")
     for source in ("artifacts/shapes", "presets"):
         assert missing(f"shard: {{source: {source!r}}}", "params.yaml", "") == ""
+
+
+def test_what_a_stage_depends_on_by_a_setting_is_looked_for_before_dvc_removes_its_outputs(
+    settings: Path,
+) -> None:
+    """Every one of dvc.yaml's, a folder or a file, in `artifacts/` too; what a stage makes may still be made."""
+    for pipeline in ("dvc.yaml", "demo/dvc.yaml"):
+        Path(pipeline).parent.mkdir(exist_ok=True)
+        Path(pipeline).write_bytes((ROOT / pipeline).read_bytes())
+    lost = ("typo/model", "artifacts/typo", "typo/net.safetensors", "/data/typo")
+    whole = yaml.safe_load(rendered("shapes"))
+    assert len(NAMED_BY_SETTINGS) == 10
+    few = itertools.product(NAMED_BY_SETTINGS, (lost[0], "presets"))
+    for setting, value in [
+        *few,
+        *itertools.product(("shard.source", "mqvae.init_from"), (*lost[1:], "artifacts/shapes")),
+    ]:
+        tree = node = copy.deepcopy(whole)
+        *above, last = setting.split(".")
+        for name in above:
+            node[name] = node[name] if isinstance(node[name], dict) else {}
+            node = node[name]
+        node[last] = value
+        said = missing(json.dumps(tree), "params.yaml", "")
+        assert bool(said) == (value in lost), (setting, value, said)
+        assert not said or (said.startswith("params.yaml reads ") and value in said and "\n" not in said)
 
 
 def test_a_pattern_of_tars_becomes_a_folder_that_dvc_watches_and_what_matches_in_it(settings: Path) -> None:
