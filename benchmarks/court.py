@@ -106,7 +106,12 @@ def main() -> None:
     """The command line."""
     parser = parser_of("benchmarks.court", __doc__)
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="what the arms change")
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        help="params file that the arms change (params.yaml)",
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     table = yaml.safe_load(TABLE.read_text(encoding="utf-8"))

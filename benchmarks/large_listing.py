@@ -101,9 +101,7 @@ def main() -> None:
     parser.add_argument(
         "arguments", nargs="+", help="the number of images; after `plan`, the kind and the source"
     )
-    parser.add_argument(
-        "--in", dest="place", type=Path, help="where the list is written for the time of the run"
-    )
+    parser.add_argument("--in", dest="place", type=Path, help="folder for the list during the run")
     given = parser.parse_args()
     if given.name == "plan":
         plan(*given.arguments)

@@ -157,14 +157,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = parser_of("benchmarks.speedrun", __doc__)
     parser.add_argument("--track", choices=sorted(rules.TRACKS), default="first", help="which race (first)")
     parser.add_argument(
-        "--seeds", default="0,1,2", help="of the trainings and the sampling, a run each (0,1,2)"
+        "--seeds", default="0,1,2", help="seeds of training and sampling, one run for each (0,1,2)"
     )
     parser.add_argument(
         "--params", type=Path, help="the recipe (first: presets/speedrun.yaml; second: params.yaml)"
     )
     parser.add_argument("--out", type=Path, help="the JSON (docs/results/speedrun_TRACK.json)")
     parser.add_argument(
-        "--practice", action="store_true", help="run though a rule is broken; it names no record"
+        "--practice", action="store_true", help="run even if a rule is broken; it then counts as no record"
     )
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="move each seed's finished folder there")
     parser.add_argument(

@@ -128,7 +128,7 @@ def overhead(folder: Path, api: str, rounds: int = 3) -> dict[str, float]:
 def main(words: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = parser_of("benchmarks.sweep", __doc__)
-    parser.add_argument("--steps", type=int, default=1500, help="of Stackformer, in each arm (1500)")
+    parser.add_argument("--steps", type=int, default=1500, help="steps of Stackformer in each arm (1500)")
     parser.add_argument("--out", type=Path, default=RESULT, help="where the result goes")
     given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as name:

@@ -176,7 +176,7 @@ def main() -> None:
     """Write, or check."""
     parser = parser_of("benchmarks.table", __doc__)
     parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit status 1 where a table is out of step"
+        "--check", action="store_true", help="write nothing; exit status 1 if a table is out of date"
     )
     check = parser.parse_args().check
     for path, text in rendered().items():

@@ -154,9 +154,13 @@ def wanted(params: Path) -> bool:
 
 def main() -> None:
     """The command line."""
-    parser = parser_of("cluster.head", "One Ray head for all stages.")
+    parser = parser_of(
+        "cluster.head", "One Ray head for all stages: start or stop it, show it, or clean up after dead ones."
+    )
     parser.add_argument("command", choices=("start", "stop", "status", "clean"))
-    parser.add_argument("--params", type=Path, help="start one only if this file's compute section wants it")
+    parser.add_argument(
+        "--params", type=Path, help="start one only if the compute section of this file needs it"
+    )
     arguments = parser.parse_args()
     with mistakes_in_one_line():
         if arguments.command == "start":

@@ -76,21 +76,26 @@ def main() -> None:
     garbage.collect()  # experiments/__init__.py put it off
     atexit.register(put_back, sys.orig_argv)
     parser = parser_of("experiments.arm", __doc__)
-    parser.add_argument("--base", required=True, help="of experiments/arms.yaml, bases")
-    parser.add_argument("--arm", required=True, help="of experiments/arms.yaml, arms")
+    parser.add_argument("--base", required=True, help="one of `bases` in experiments/arms.yaml")
+    parser.add_argument("--arm", required=True, help="one of `arms` in experiments/arms.yaml")
     parser.add_argument(
-        "--seed", type=seed_argument, required=True, help="of weights, order, masks, sampling"
+        "--seed", type=seed_argument, required=True, help="seed of weights, data order, masks and sampling"
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
-        help="a change beyond the arm's; may be repeated",
+        help="a further change; may be repeated",
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="what the arm changes")
     parser.add_argument(
-        "stages", nargs=argparse.REMAINDER, help="STAGE its options, then STAGE its options …"
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        help="params file that the arm changes (params.yaml)",
+    )
+    parser.add_argument(
+        "stages", nargs=argparse.REMAINDER, help="STAGE with its options, then STAGE with its options …"
     )
     arguments = parser.parse_args()
     from workflow.params import load_params  # after the arguments: `--help` need not wait for it

@@ -158,7 +158,7 @@ def render(table_path: Path, runs: Path, out: Path) -> None:
 def main() -> None:
     """The command line."""
     parser = parser_of("experiments.court", __doc__)
-    parser.add_argument("--table", type=Path, required=True, help="its rows and margins")
+    parser.add_argument("--table", type=Path, required=True, help="params.yaml with the rows and margins")
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")
     arguments = parser.parse_args()

@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED")
     parser.add_argument("--seed", default="0", help="which run of each arm")
     parser.add_argument("--out", type=Path, required=True, help="a PNG")
-    parser.add_argument("arms", nargs="+", help="of the court, in this order")
+    parser.add_argument("arms", nargs="+", help="arms of the court, in the order of their rows")
     arguments = parser.parse_args()
     with mistakes_in_one_line():
         titles = {row["arm"]: row["title"] for row in yaml.safe_load(TABLE.read_text("utf-8"))["rows"]}

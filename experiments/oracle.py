@@ -103,8 +103,10 @@ def main() -> None:
     """The command line."""
     parser = parser_of("experiments.oracle", __doc__)
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED of the court")
-    parser.add_argument("--seed", type=int, default=0, help="whose runs; of random cells and swaps too")
-    parser.add_argument("--shards", type=Path, default=Path("artifacts/shards"), help="images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the runs, and of random cells and swaps")
+    parser.add_argument(
+        "--shards", type=Path, default=Path("artifacts/shards"), help="image shards (artifacts/shards)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="where the JSON goes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -306,7 +306,10 @@ def main() -> None:
     """The command line."""
     parser = parser_of("experiments.table", __doc__)
     parser.add_argument(
-        "--table", type=Path, required=True, help="its rows, the paper's numbers, the orderings"
+        "--table",
+        type=Path,
+        required=True,
+        help="params.yaml with the rows, the paper's numbers and the orderings",
     )
     parser.add_argument("--runs", type=Path, required=True, help="folder with ARM/SEED/metrics")
     parser.add_argument("--out", type=Path, required=True, help="path without extension")

@@ -60,8 +60,10 @@ def attach(url: str, out: Path) -> ImageShards:
 def main() -> None:
     """The command line."""
     parser = parser_of("shards.attach", __doc__)
-    parser.add_argument("url", help="of the set, as shards.push printed it")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make: artifacts/shards")
+    parser.add_argument("url", help="the URL of the set, as shards.push printed it")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="the folder to make, such as artifacts/shards"
+    )
     asked = parser.parse_args()
     with mistakes_in_one_line():
         shards = attach(asked.url, asked.out)

@@ -157,12 +157,19 @@ def clean(sets: Sequence[KeptSet]) -> int:
 def main() -> None:
     """The command line."""
     parser = parser_of("shards.home", __doc__)
-    parser.add_argument("work", choices=("list", "clean"))
+    parser.add_argument(
+        "work", choices=("list", "clean"), help="show the sets, or those that clean would remove"
+    )
     parser.add_argument("home", nargs="?", help="a folder or URL; shard.home of params.yaml unless given")
     parser.add_argument(
-        "--keep", type=Path, action="append", default=[], metavar="REPOSITORY", help="look there too"
+        "--keep",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="REPOSITORY",
+        help="another repository that uses the home; may be repeated",
     )
-    parser.add_argument("--yes", action="store_true", help="with clean: remove")
+    parser.add_argument("--yes", action="store_true", help="with clean: remove them")
     asked = parser.parse_args()
     with mistakes_in_one_line():
         home = _place(asked.home or _home_of(Path("params.yaml")))

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="image shards, such as artifacts/shards")
     parser.add_argument("url", help="where to: s3://bucket/shards")
     parser.add_argument(
-        "--again", action="store_true", help="put also files that are there with the right size"
+        "--again", action="store_true", help="also put files that are there with the right size"
     )
     asked = parser.parse_args()
     with mistakes_in_one_line():

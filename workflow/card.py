@@ -226,10 +226,8 @@ def main() -> None:
         "workflow.card",
         "Copy a published model with a card that holds every score, its revision, date and how to make it again.",
     )
-    parser.add_argument("model", choices=tuple(LATER), help="which of the two")
-    parser.add_argument(
-        "--out", type=Path, required=True, metavar="FOLDER", help="a folder that is not there yet"
-    )
+    parser.add_argument("model", choices=tuple(LATER), help="which of the two models")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
     asked = parser.parse_args()
     with mistakes_in_one_line():
         copied(asked.model, asked.out)

@@ -247,7 +247,7 @@ def rewritten(text: str, mqvae: Mapping[str, Any] = NO_SETTINGS) -> tuple[str, l
 def main() -> None:
     """The command line."""
     parser = parser_of("workspace.code", "Code dependencies in dvc.yaml.")
-    parser.add_argument("--write", action="store_true", help="rewrite them")
+    parser.add_argument("--write", action="store_true", help="rewrite them in dvc.yaml")
     write = parser.parse_args().write
     with mistakes_in_one_line():
         _look(write)

@@ -46,7 +46,7 @@ def _is_torn(rwlock: Path) -> bool:
 def main() -> None:
     """The command line."""
     parser = parser_of("workspace.dvc_lock", __doc__)
-    parser.add_argument("--quiet", action="store_true", help="say nothing where nothing is torn")
+    parser.add_argument("--quiet", action="store_true", help="say nothing if the file is whole")
     quiet = parser.parse_args().quiet
     if not mend() and not quiet:
         say(f"{RWLOCK} is whole, or there is none")

@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
         help="folder with image shards NAME-SIZE (faces-64, …); without it shapes are drawn",
     )
     made.add_argument("--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads")
-    made.add_argument("--only", nargs="+", choices=list(UNTIL), help="run these phases alone")
-    made.add_argument("--items", nargs="+", metavar="ITEM", help="of those phases these items alone")
+    made.add_argument("--only", nargs="+", choices=list(UNTIL), help="run only these phases")
+    made.add_argument("--items", nargs="+", metavar="ITEM", help="run only these items of those phases")
     made.add_argument(
         "--fail", choices=list(UNTIL), help="let this phase's first item fail on purpose (a rehearsal)"
     )

@@ -72,7 +72,7 @@ class Images:
 def main() -> None:
     """The command line."""
     parser = parser_of("benchmarks.gpu.pack", __doc__)
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make; it must not be there")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to make; it must not exist")
     parser.add_argument(
         "--images",
         nargs="+",
@@ -84,14 +84,14 @@ def main() -> None:
     parser.add_argument(
         "--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads (weights/)"
     )
-    parser.add_argument("--python", default="3.12", help="Python of the machine that it is for (3.12)")
+    parser.add_argument("--python", default="3.12", help="version of Python on the other machine (3.12)")
     parser.add_argument(
         "--wheels",
         nargs="*",
         default=list(WHEELS),
-        help="packages that it lacks, theirs come too (pydantic webdataset)",
+        help="packages that the other machine lacks; their dependencies come too (pydantic webdataset)",
     )
-    parser.add_argument("--mib", type=int, default=55, help="size of the folder, at most (55)")
+    parser.add_argument("--mib", type=int, default=55, help="largest size of the folder (55)")
     given = parser.parse_args()
     with mistakes_in_one_line():
         images = [images_of(text) for text in given.images]

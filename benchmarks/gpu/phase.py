@@ -95,11 +95,11 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path(), help="folder of the results")
     parser.add_argument("--device", choices=["cuda", "cpu"], required=True, help="where to compute")
-    parser.add_argument("--tiny", action="store_true", help="sizes of a rehearsal")
+    parser.add_argument("--tiny", action="store_true", help="use the sizes of a rehearsal")
     parser.add_argument("--shards", type=Path, help="folder with image shards NAME-SIZE")
     parser.add_argument("--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads")
     parser.add_argument("--deadline", type=float, default=time.time() + 600, help="seconds since the epoch")
-    parser.add_argument("--items", nargs="+", help="these items alone")
+    parser.add_argument("--items", nargs="+", help="run only these items")
     parser.add_argument("--fail", action="store_true", help="let the first item fail on purpose")
     given = parser.parse_args()
     place = Place(

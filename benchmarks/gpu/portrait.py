@@ -174,10 +174,10 @@ def main() -> None:
     """The command line."""
     parser = parser_of("benchmarks.gpu.portrait", __doc__)
     parser.add_argument("name", choices=list(PORTRAITS), help="which one")
-    parser.add_argument("--out", type=Path, required=True, help="folder of its files")
+    parser.add_argument("--out", type=Path, required=True, help="folder for its files")
     parser.add_argument("--device", choices=["cuda", "cpu"], required=True, help="where to compute")
     parser.add_argument("--deadline", type=float, required=True, help="seconds since the epoch")
-    parser.add_argument("--tiny", action="store_true", help="sizes of a rehearsal")
+    parser.add_argument("--tiny", action="store_true", help="use the sizes of a rehearsal")
     parser.add_argument("--shards", type=Path, help="folder with image shards NAME-SIZE")
     parser.add_argument("--weights", type=Path, help="folder with SqueezeNet's weights and LPIPS heads")
     given = parser.parse_args()

@@ -209,7 +209,9 @@ def take_best(found: dict[str, Any]) -> None:
 def main() -> None:
     """Compile, then time."""
     parser = parser_of("benchmarks.gpu.tune", __doc__)
-    parser.add_argument("--rows", type=int, nargs="+", default=[1, 64], help="rows that come at once (1 64)")
+    parser.add_argument(
+        "--rows", type=int, nargs="+", default=[1, 64], help="numbers of rows per call to tune for (1 64)"
+    )
     parser.add_argument("--out", help="a JSON file for the findings")
     given = parser.parse_args()
     work, found = jobs(given.rows), dict[str, Any]()

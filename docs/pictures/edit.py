@@ -86,8 +86,10 @@ def main() -> None:
     """Draw and write the picture."""
     parser = parser_of("docs.pictures.edit", __doc__)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"), help="of a finished run")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="its settings")
-    parser.add_argument("--work", type=Path, default=Path(".runs"), help="a folder for the picture edited")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), help="the run's params file")
+    parser.add_argument(
+        "--work", type=Path, default=Path(".runs"), help="a folder for the picture that is edited"
+    )
     parser.add_argument("--out", type=Path, default=Path("docs/pictures/edit.png"), help="the picture's file")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
