@@ -46,11 +46,13 @@ ROWS: dict[str, list[str]] = {
     "dvc repro {stage}": repro(*METRICS),
     "dvc repro --force --single-item shard": repro("--force --single-item shard"),
     "dvc pull {shlex.quote(path)}": ["dvc pull data/x.listing"],
+    "dvc pull": ["dvc pull"],
     "python -m workspace.dvc_lock": ["python -m workspace.dvc_lock"],
     "python -m workspace.renamed {path}": ["python -m workspace.renamed params.yaml"],
     "python -m workspace.runs list": ["python -m workspace.runs list"],
     "python -m workspace.runs drop {target.root.name}": ["python -m workspace.runs drop 0123456789abcdef"],
     "python -m workspace.runs drop {folder.parent.name}": ["python -m workspace.runs drop 0123456789abcdef"],
+    "python -m workspace.runs adopt {folder.parent.name}": ["python -m workspace.runs adopt --help"],
     "python -m shards.list FOLDER --out LISTING": ["python -m shards.list images --out LISTING"],
     "python -m shards.list FOLDER --out {path.stem}.listing": [
         "python -m shards.list images --out x.listing"
@@ -95,6 +97,7 @@ ROWS: dict[str, list[str]] = {
         f"make {target}": [f"make {target}"]
         for target in ("table6", "figure6", "court", "text", "deps", "dashboard")
     },
+    "make {table['base']}": ["make court", "make court_photographs"],
     "ray start --head": ["ray start --head"],
     "pip install clean-fid": ["pip install clean-fid"],
     "pip install pyarrow": ["pip install pyarrow"],
@@ -110,8 +113,10 @@ ROWS: dict[str, list[str]] = {
 NOT_ADVICE = {
     "dvc plots": "the parser's help of pipelines.plots says what its word belongs to",
     "dvc repro -f": "the help of a stage's --force compares itself with it",
+    "git lfs pull": "of a program that whoever has pointers of its files has",
+    "git annex get .": "the same",
 }
-"""What a text names without telling anybody to type it."""
+"""What a text names without telling anybody to type it, or of programs that this project does not bring."""
 
 
 def text_of(node: ast.expr) -> str:
@@ -157,7 +162,7 @@ COMMANDS = sorted({command for commands in ROWS.values() for command in commands
 
 
 def of(program: str) -> list[str]:
-    return [command for command in COMMANDS if command.startswith(f"{program} ")]
+    return [command for command in COMMANDS if f"{command} ".startswith(f"{program} ")]
 
 
 def test_dvc_finds_each_stage_that_is_named(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
