@@ -3,6 +3,7 @@
 import ast
 import inspect
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -55,6 +56,7 @@ OWNERS = {
 FILES = sorted(path for package in (*PACKAGES, "pipelines") for path in (ROOT / package).rglob("*.py"))
 
 
+@cache
 def imported(path: Path) -> list[tuple[str, bool]]:
     """Top-level names of what a file imports, and whether at its top (not inside a function).
 
@@ -63,7 +65,11 @@ def imported(path: Path) -> list[tuple[str, bool]]:
     """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = {id(node) for node in tree.body}
-    tree.body = [node for node in tree.body if not ast.unparse(node).startswith("if __name__ == ")]
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test).startswith("__name__ == "))
+    ]
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

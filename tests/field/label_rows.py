@@ -8,7 +8,6 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
-from scipy.io import savemat
 
 from tests.field.laid_out import some, taken, turned_away
 from tests.field.table import Field, Row
@@ -45,6 +44,8 @@ def parquet(columns: Mapping[str, list[object]]) -> bytes:
 
 def mat(**variables: object) -> bytes:
     """A MATLAB file."""
+    from scipy.io import savemat
+
     made = io.BytesIO()
     savemat(made, {name: np.array([value]) for name, value in variables.items()})
     return made.getvalue()

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.io import savemat
 
 from tests.field.counting import refused
 from tests.field.laid_out import lay, some, taken, turned_away
@@ -32,6 +31,8 @@ def devkit(numbers: dict[int, str]) -> bytes:
         [(number, wnid, f"words of {wnid}") for number, wnid in numbers.items()],
         dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
     )
+    from scipy.io import savemat
+
     made = io.BytesIO()
     savemat(made, {"synsets": rows.reshape(-1, 1)})
     return made.getvalue()
