@@ -25,8 +25,10 @@ class LossConfig:
         l1: weight of the mean absolute pixel error (≥ 0).
         l2: weight of the mean squared pixel error (≥ 0).
         perceptual: weight of the perceptual distance (LPIPS) (≥ 0).
-        perceptual_shift: before that distance each image and its reconstruction are moved, both alike, by 0 … this many pixels
-            down and right, at random: with f - 1 it sees every place of a cell alike; 0 moves nothing (≥ 0).
+        perceptual_scale: before that distance each image and its reconstruction are enlarged by this factor, and a random part,
+            of the image's own size and the same of both, is compared; 1 compares them whole as they are (≥ 1).
+        perceptual_shift: both are also moved alike, by 0 … this many pixels (enlarged ones) down and right, at random: with
+            f - 1 the distance sees every place of a cell alike; 0 moves nothing (≥ 0).
         adversarial: weight of the hinge loss, multiplied by the adaptive weight (≥ 0).
         adaptive_max: upper limit of the adaptive weight (≥ 0).
         discriminator_start: step at which adversarial training starts (≥ 0).
@@ -51,6 +53,7 @@ class LossConfig:
     discriminator_layers: int
     discriminator_learning_rate: float
     distillation: float = 0.0
+    perceptual_scale: int = 1
     perceptual_shift: int = 0
 
     def __post_init__(self) -> None:
@@ -66,7 +69,12 @@ class LossConfig:
         ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 0")
-        for name in ("discriminator_ramp", "discriminator_channels", "discriminator_layers"):
+        for name in (
+            "perceptual_scale",
+            "discriminator_ramp",
+            "discriminator_channels",
+            "discriminator_layers",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected ≥ 1")
         if not self.discriminator_learning_rate > 0:

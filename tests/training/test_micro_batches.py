@@ -54,11 +54,11 @@ def constant_weight(rec: Tensor, adv: Tensor, highest: float) -> Tensor:
 def test_twenty_steps_of_an_mqvae_do_not_depend_on_the_micro_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, kept: str
 ) -> None:
-    """With exploration, perceptual loss at random offsets, hinge loss, commitment, first codes and restarts of dead ones."""
+    """With exploration, perceptual loss of random views, hinge loss, commitment, first codes and restarts of dead ones."""
     monkeypatch.setattr("training.mqvae.module.adaptive_weight", constant_weight)
     picky = dataclasses.replace(images.CONFIG.quantizer, kind=kind, restart_below=0.9)
     config = dataclasses.replace(images.CONFIG, quantizer=picky, kept=kept)
-    loss = dataclasses.replace(images.LOSS, perceptual=0.2, perceptual_shift=3)
+    loss = dataclasses.replace(images.LOSS, perceptual=0.2, perceptual_scale=2, perceptual_shift=3)
     settings = images.TRAINING.replaced(loss=loss)
     found = [learned(tmp_path / str(size), settings.replaced(micro_batch=size), config) for size in (2, 8)]
     assert found[0]["discriminator"][-1] > 0 and (kind != "ema" or found[0]["codes_restarted"].sum() > 0)

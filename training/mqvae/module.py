@@ -56,7 +56,7 @@ class ImageBatch:
     Attributes:
         image_BCHW: float32 in [-1, 1].
         first: index of its first image in the global batch.
-        seeds: one per sample and epoch, for random rankings, for how many cells are kept where that is drawn, and for offsets.
+        seeds: one per sample and epoch, for random rankings, for how many cells are kept where that is drawn, and for views.
     """
 
     image_BCHW: Tensor

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from settings.mqvae import LossConfig
-from training.mqvae.shift import offsets, shifted
+from training.mqvae.views import seen, views
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """Images x, x̂ [B, 3, H, W] in [-1, 1] → a scalar distance, differentiable with respect to x̂."""
@@ -29,16 +29,15 @@ def reconstruction_terms(
         perceptual: the perceptual distance.
         image_BCHW: the images.
         recovered_BCHW: their reconstructions.
-        seeds: one per image, for the offset at which both are compared.
+        seeds: one per image, for the view in which both are compared.
     """
     terms = {"l1": F.l1_loss(recovered_BCHW, image_BCHW), "l2": F.mse_loss(recovered_BCHW, image_BCHW)}
     total = loss.l1 * terms["l1"] + loss.l2 * terms["l2"]
     if loss.perceptual:
         assert perceptual is not None
-        pair = image_BCHW, recovered_BCHW
-        if most := loss.perceptual_shift:
-            places = offsets(seeds, most)
-            pair = shifted(image_BCHW, places, most), shifted(recovered_BCHW, places, most)
+        scale, most = loss.perceptual_scale, loss.perceptual_shift
+        chosen = views(seeds, scale, most)
+        pair = (seen(side_BCHW, chosen, scale, most) for side_BCHW in (image_BCHW, recovered_BCHW))
         terms["perceptual"] = perceptual(*pair)
         total = total + loss.perceptual * terms["perceptual"]
     return total, terms
