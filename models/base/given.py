@@ -48,13 +48,7 @@ def as_tokens(
     Raises:
         ValueError: another type or shape, a number out of range, or a position twice in a row.
     """
-    named = {"codes_BN": codes_BN, "positions_BN": positions_BN}
-    for name, given in named.items():
-        _require_tensor(given, name, "expected whole numbers [B, N]")
-        _require_whole(given, name)
-    if codes_BN.dim() != 2 or codes_BN.shape != positions_BN.shape:
-        shapes = " and ".join(f"{name} {list(given.shape)}" for name, given in named.items())
-        raise ValueError(f"{shapes}: expected the same shape [B, N]")
+    _require_pairs(codes_BN, positions_BN)
     codes_BN, positions_BN = codes_BN.to(torch.int64), positions_BN.to(torch.int64)
     if _hidden(codes_BN):
         return codes_BN, positions_BN
@@ -74,13 +68,25 @@ def require_conditions(condition_BC: Any, length: int, null_code: int) -> None:
     Raises:
         ValueError: another type, shape or number.
     """
-    wanted = f"expected whole numbers [B, {length}]" + (": class c is [[c]]" if length == 1 else "")
-    _require_tensor(condition_BC, "condition_BC", wanted)
-    _require_whole(condition_BC, "condition_BC")
-    if condition_BC.dim() != 2 or condition_BC.shape[1] != length:
-        raise ValueError(f"condition_BC is {list(condition_BC.shape)}; {wanted}")
+    _require_condition_shape(condition_BC, length)
     if not _hidden(condition_BC):
         _require_range(condition_BC, "condition_BC", null_code)
+
+
+def require_sequences(codes_BN: Any, positions_BN: Any, condition_BC: Any, length: int) -> None:
+    """Check types and shapes of what a Stackformer learns from: codes and positions [B, N], conditions [B, N_c] = [B, length].
+
+    No value is looked at, so that a training step never waits for the device.
+
+    Raises:
+        ValueError: another type or shape.
+    """
+    _require_pairs(codes_BN, positions_BN)
+    _require_condition_shape(condition_BC, length)
+    if len(condition_BC) != len(codes_BN):
+        raise ValueError(
+            f"{len(codes_BN)} sequences of codes and {len(condition_BC)} conditions: expected one each"
+        )
 
 
 def whole_numbers(seeds: Any) -> Sequence[int]:
@@ -103,6 +109,24 @@ def _require_each(seeds: Iterable[int]) -> None:
     for seed in seeds:
         if not -(1 << 63) <= seed < 1 << 64:
             raise ValueError(f"seeds: {seed} has more than 64 bits")
+
+
+def _require_pairs(codes_BN: Any, positions_BN: Any) -> None:
+    named = {"codes_BN": codes_BN, "positions_BN": positions_BN}
+    for name, given in named.items():
+        _require_tensor(given, name, "expected whole numbers [B, N]")
+        _require_whole(given, name)
+    if codes_BN.dim() != 2 or codes_BN.shape != positions_BN.shape:
+        shapes = " and ".join(f"{name} {list(given.shape)}" for name, given in named.items())
+        raise ValueError(f"{shapes}: expected the same shape [B, N]")
+
+
+def _require_condition_shape(condition_BC: Any, length: int) -> None:
+    wanted = f"expected whole numbers [B, {length}]" + (": class c is [[c]]" if length == 1 else "")
+    _require_tensor(condition_BC, "condition_BC", wanted)
+    _require_whole(condition_BC, "condition_BC")
+    if condition_BC.dim() != 2 or condition_BC.shape[1] != length:
+        raise ValueError(f"condition_BC is {list(condition_BC.shape)}; {wanted}")
 
 
 def _require_tensor(given: Any, name: str, wanted: str) -> None:

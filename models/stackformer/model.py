@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.base.given import require_sequences
 from models.base.pretrained import load_pretrained, save_pretrained
 from models.stackformer.config import StackformerConfig
 from models.stackformer.support import ascending_support, previous_positions, stop_chance, unused_support
@@ -154,7 +155,11 @@ class Stackformer(nn.Module):
             positions_BN: int64 in 0 … L-1, distinct; ascending where the support is. If images have different numbers of codes, N
                 is one more than the longest has, at most `num_kept`, and empty slots, at the end, are at L.
             condition_BC: int64 in 0 … condition_vocab-1, or the null code.
+
+        Raises:
+            ValueError: another type or shape.
         """
+        require_sequences(codes_BN, positions_BN, condition_BC, self.config.condition_length)
         times_MD = self.e_t.weight[self.config.condition_length :][: codes_BN.shape[1] - 1]
         past_BMD = self.embed(codes_BN[:, :-1], positions_BN[:, :-1], times_MD)
         u_c_BTD = torch.cat([self.embed_condition(condition_BC), past_BMD], dim=1)  # (10)

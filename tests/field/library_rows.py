@@ -50,6 +50,12 @@ def load(made: Path) -> tuple[MQVAE, Stackformer]:
     return MQVAE.from_pretrained(made / "mqvae"), Stackformer.from_pretrained(made / "stackformer")
 
 
+def learned(made: Any, codes_BN: torch.Tensor, positions_BN: torch.Tensor | None = None) -> Any:
+    """One forward pass of a training loop."""
+    positions_BN = codes_BN if positions_BN is None else positions_BN
+    return made.stackformer(codes_BN, positions_BN, torch.tensor([[7]]))
+
+
 def drawn(model: Stackformer, condition_BC: Any = None, seeds: Any = (0,)) -> Sampled:
     return sample(
         model, torch.tensor([[7]], device=CPU) if condition_BC is None else condition_BC, seeds, GUIDED
@@ -284,6 +290,9 @@ ROWS: tuple[Row, ...] = (
     row("more seeds than classes", "seeds=[0, 1], one condition", "expected one seed and one condition per image, 2 each: 2 seeds, 1 conditions", lambda made: drawn(made.stackformer, seeds=[0, 1])),
     row("guidance that is not a number", "SamplingSettings(nan, …)", "guidance_scale is nan, expected a finite number", lambda made: SamplingSettings(float("nan"), TOP, TOP)),
     row("an endless temperature", "Truncation(inf, …)", "temperature is inf, expected a finite number", lambda made: Truncation(float("inf"), 0, 1.0)),
+    row("a loop of one's own, with one condition for two sequences", "codes [2, 3], condition [1, 1]", "2 sequences of codes and 1 conditions: expected one each", lambda made: learned(made, torch.zeros(2, 3, dtype=torch.int64))),
+    row("a loop of one's own, with positions of another length", "codes [1, 3], positions [1, 2]", "codes_BN [1, 3] and positions_BN [1, 2]: expected the same shape [B, N]", lambda made: learned(made, torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 2, dtype=torch.int64))),
+    row("codes as floats, in a loop of one's own", "codes.float()", "codes_BN is float32; expected whole numbers (int64)", lambda made: learned(made, torch.zeros(1, 3))),
     row("the other model's folder, by hand", 'MQVAE.from_pretrained("stackformer")', "ValueError: stackformer/config.json: condition is not a field of MQVAEConfig", other_model),
     Row("a model from a clone without Git LFS", AREA, "model.safetensors is LFS's pointer", "model.safetensors is a pointer of Git LFS, not the file: run `git lfs pull`", pointer),
     Row("config.json with a mark of its byte order, or not text", AREA, "utf-8-sig; UTF-16", "K = 32; ValueError: mqvae holds a damaged model: 'utf-8' codec can't decode", config_of_windows),
