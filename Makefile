@@ -14,6 +14,10 @@ unexport PYTHONDONTWRITEBYTECODE
 MEND := python -m workspace.dvc_lock --quiet
 WITH_RAY = trap '$(MEND); python -m cluster.head stop' EXIT; $(MEND) && python -m cluster.head start --params params.yaml &&
 
+# A container's user may have no name and no home (docker run --user 1000), and a service none in its environment: DVC asks for both.
+export USER := $(or $(USER),$(shell id -un 2>/dev/null),$(shell id -u))
+export HOME := $(or $(HOME),$(shell getent passwd $$(id -u) | cut -d: -f6),$(CURDIR)/.runs/home)
+
 # A path as it was typed, also one with a quote or a dollar sign in it.
 typed = $(subst ','\'',$(value $(1)))
 

@@ -8,10 +8,11 @@ own Prefect instead.
 import fcntl
 import json
 import os
+import pwd
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -95,7 +96,18 @@ def environment(root: Path, api: str | None) -> dict[str, str]:
         "PREFECT_CLI_PROMPT": "false",
         "DO_NOT_TRACK": "1",
     }
-    return kept | no_proxy(kept)
+    return kept | no_proxy(kept) | somebody(kept, root)
+
+
+def somebody(env: Mapping[str, str], root: Path) -> dict[str, str]:
+    """A name and a home where neither the environment nor the system knows any, as in a container: DVC asks for both."""
+    try:
+        known = pwd.getpwuid(os.getuid())
+    except KeyError:
+        known = None
+    found = {"USER": known.pw_name if known else str(os.getuid())}
+    found["HOME"] = known.pw_dir if known else str((root / ".runs" / "home").resolve())
+    return {name: value for name, value in found.items() if not env.get(name)}
 
 
 def no_proxy(env: dict[str, str]) -> dict[str, str]:

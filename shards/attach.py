@@ -35,7 +35,9 @@ def attach(url: str, out: Path) -> ImageShards:
     if out.exists():
         raise UserError(f"{out} exists; expected a new folder: move it away, or name another with --out")
     out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    above = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    folder = above / "whole"
+    folder.mkdir()  # by the umask; tempfile's own are closed to others
     try:
         if entry_of(f"{url}/{NAME}").size > MOST_JSON_BYTES:
             raise UserError(f"{url}/{NAME} has more than {MOST_JSON_BYTES:,} bytes")
@@ -50,10 +52,9 @@ def attach(url: str, out: Path) -> ImageShards:
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             fetch(f"{url}/{file}", folder / file, entry.bytes)
         ImageShards.open(folder)
-        folder.chmod(0o755)
         folder.rename(out)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(above, ignore_errors=True)
     return ImageShards.open(out)
 
 

@@ -1,8 +1,9 @@
-"""What newcomers bring: pictures inside other programs' files, pointers in the place of pictures, paths as a shell knows them."""
+"""What newcomers bring: pictures inside other files, pointers in their place, paths as a shell knows them, machines."""
 
 import gzip
 import os
 import shlex
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
@@ -11,17 +12,24 @@ from io import BytesIO
 from pathlib import Path
 from unittest import mock
 
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from pipelines.home import somebody
 from tests.field.laid_out import lay, taken, turned_away, turned_away_at
 from tests.field.place import Place, picture_bytes
 from tests.field.table import Field, Row
 from tests.hostile.table import ROOT
+from training.mqvae.batches import keep_sockets_short
 from workflow.lacking import missing
 from workflow.preset import rendered
 from workspace.errors import UserError
+from workspace.exact.manifest import write_json
 from workspace.fingerprints import input_fingerprint
 
 HOLDS = "Data: pictures inside other files, and files in the place of pictures"
 PATHS = "Paths as they are typed"
+MACHINES = "Machines: containers, batch systems, shared disks"
 Outcome = Callable[[Field, Path], str]
 EIGHT = [f"{number}.png" for number in range(8)]
 LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n"
@@ -131,6 +139,62 @@ def typed_for_make(field: Field, folder: Path) -> str:
     return f"{words[2:4]}; as typed: {[words[words.index(name) + 1] == path for name in ('--source', '--weights')]}"
 
 
+def made_by_make(*variables: str) -> Outcome:
+    """USER and HOME of what make starts, where the environment has only these."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        shutil.copyfile(ROOT / "Makefile", folder / "Makefile")
+        told = 'told:; @echo "$$USER and $$HOME"'
+        command = [
+            "env",
+            "-i",
+            f"PATH={os.environ['PATH']}",
+            *variables,
+            "make",
+            "-s",
+            "--eval",
+            told,
+            "told",
+        ]
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+        user = somebody({}, folder)
+        known = user["USER"], user["HOME"]
+        return said.strip().replace(f"{known[0]} and {known[1]}", "the system's")
+
+    return outcome
+
+
+def nobody(field: Field, folder: Path) -> str:
+    """What flows give DVC where the system knows no such user."""
+    with mock.patch("pwd.getpwuid", side_effect=KeyError), mock.patch("os.getuid", return_value=12345):
+        bare, own = somebody({}, folder), somebody({"USER": "me", "HOME": "/home/me"}, folder)
+    return f"{bare}, {own}".replace(f"{folder}/", "")
+
+
+def long_tmpdir(field: Field, folder: Path) -> str:
+    """Loader processes below a TMPDIR of 120 characters hand over their tensors."""
+    place = folder / ("x" * 120)
+    place.mkdir()
+    with mock.patch("tempfile.tempdir", str(place)):
+        data = TensorDataset(torch.arange(8.0))
+        loader = DataLoader(data, batch_size=4, num_workers=1, timeout=300, worker_init_fn=keep_sockets_short)
+        found = [part.tolist() for (part,) in loader]
+    return f"{found}"
+
+
+def by_umask(field: Field, folder: Path) -> str:
+    """The modes of a stage's files under two umasks."""
+    modes = []
+    for mask in (0o077, 0o002):
+        before = os.umask(mask)
+        try:
+            write_json(folder / f"{mask}.json", {})
+        finally:
+            os.umask(before)
+        modes.append(f"{(folder / f'{mask}.json').stat().st_mode & 0o777:o}")
+    return f"{modes}, nothing else: {len(list(folder.iterdir())) == 2}"
+
+
 ROWS: tuple[Row, ...] = (
     Row("arrays that hold the images", HOLDS, "x_train.npy, y_train.npy", "an array that holds the images is written to files first: `for i, x in enumerate(images)", nothing("x_train.npy", "y_train.npy")),
     Row("an HDF5 that holds the images", HOLDS, "data.h5", "an array that holds the images is written to files first", nothing("data.h5")),
@@ -161,4 +225,9 @@ ROWS: tuple[Row, ...] = (
     Row("make repro with slips in both paths", PATHS, "flower, weights; flowers and Weights are there", "images in flower (did you mean flowers?) and weights in weights/lpips_squeeze_v0.1.safetensors (did you mean Weights/lpips_squeeze_v0.1.safetensors?)", asked_of_make),
     Row("a stage's input that is misspelt", PATHS, "--shards Shard", "Shard does not exist (did you mean shards?)", input_misspelt),
     Row("make with a quote or a dollar in SOURCE", PATHS, "make preset SOURCE=\"/data/it's \\$a 50%/flowers\"", "['workflow.preset', 'flowers']; as typed: [True, True]", typed_for_make),
+    Row("a user without a name in make", MACHINES, "docker run --user 1000: neither USER nor HOME", "the system's", made_by_make()),
+    Row("a user's own name and home in make", MACHINES, "USER=me HOME=/home/me", "me and /home/me", made_by_make("USER=me", "HOME=/home/me")),
+    Row("a user without a name in a flow: getpwuid(): uid not found", MACHINES, "uid 12345, unknown to the system", "{'USER': '12345', 'HOME': '.runs/home'}, {}", nobody),
+    Row("a long TMPDIR: loader processes wait for ever", MACHINES, "a batch system's TMPDIR of 120 characters", "[[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]", long_tmpdir),
+    Row("files that the umask closes are open", MACHINES, "umask 077 and 002", "['600', '664'], nothing else: True", by_umask),
 )  # fmt: skip

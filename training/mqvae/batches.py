@@ -3,6 +3,7 @@
 Shapes: C = 3, H and W pixels.
 """
 
+import tempfile
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -21,8 +22,19 @@ from workspace.exact.seeds import sample_seed
 
 DIED = "DataLoader worker"
 """How torch begins its errors about a loader process that is gone."""
+LONGEST_TMPDIR = 70
+"""Characters: multiprocessing adds `/pymp-XXXXXXXX/listener-XXXXXXXX`, 32 of them."""
 GROUP = 16
 """Number of shards whose samples are shuffled together; few, to keep reads by offset local."""
+
+
+def keep_sockets_short(worker: int) -> None:
+    """In a loader process: put the sockets by which it hands over tensors where their paths, of at most 107 characters, fit.
+
+    They go below TMPDIR, which batch systems make long; the training would wait for ever for its first images.
+    """
+    if len(tempfile.gettempdir()) > LONGEST_TMPDIR:
+        tempfile.tempdir = "/tmp"
 
 
 def augment(image_CHW: Tensor, seed: int, epoch: int, index: int, flip: bool) -> Tensor:
@@ -114,6 +126,7 @@ class ImageBatches:
                 sampler=_Requests(self._requests(step)),
                 batch_size=None,
                 num_workers=self.loader_workers,
+                worker_init_fn=keep_sockets_short,
                 prefetch_factor=4 if self.loader_workers else None,
             )
             self._stream = iter(loader)

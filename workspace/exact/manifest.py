@@ -8,9 +8,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
+import stat
 from collections.abc import Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -120,16 +121,24 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: hashlib.sha256(canonical_json(dict(value)).encode()).hexdigest()}
 
 
+def _new_beside(path: Path) -> Path:
+    """A new, empty file in the same folder, as readable as the umask lets new files be (tempfile's are the owner's alone)."""
+    while True:
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+        with suppress(FileExistsError):
+            os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            return new
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yields a temporary path in `path`'s folder to write to; renamed to `path` if the block succeeds, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _new_beside(path)
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         yield temporary
-        temporary.chmod(0o644)  # after the block, because some writers replace the file
+        temporary.chmod(mode)  # after the block, because some writers replace the file
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
