@@ -8,7 +8,9 @@ if sys.argv[:1] == ["-m"]:  # only for `python -m stages.NAME`, not for importer
 
     from workspace import garbage
     from workspace.outputs import put_back
+    from workspace.waiting import wait_by_load
 
+    wait_by_load()
     garbage.wait()  # until `run_stage`
 
     # effective during imports too; the default handler would skip `put_back`
