@@ -76,6 +76,7 @@ def fit(
         RuntimeError: workers died three times without a new checkpoint.
     """
     if compute.workers == 0:
+        forget_room(folder)
         use_threads(compute.threads_per_worker)
         with reproducible(compute.deterministic):
             worker(config, WorkerGroup(0, 1, device_of(compute.device)))
@@ -96,7 +97,7 @@ def _fit_on_ray(
     size, in_vain = compute.workers, 0
     while True:
         before = _newest_checkpoint(folder)
-        (folder / "work" / REGROUP).unlink(missing_ok=True)
+        forget_room(folder)
         try:
             with watched_for_room(granted, size, folder) if size < compute.workers else nullcontext():
                 _one_group(worker, config, compute, size, gpu, folder)
@@ -120,6 +121,11 @@ def _fit_on_ray(
             )
         else:
             return
+
+
+def forget_room(folder: Path) -> None:
+    """Take back what asks a group to end: it was for one that is gone, perhaps with the process that asked."""
+    (folder / "work" / REGROUP).unlink(missing_ok=True)
 
 
 def _one_group(

@@ -327,3 +327,13 @@ def test_a_node_that_came_back_unfit_is_named_once_and_not_used(
         until(lambda: len(looks) > 3, 20)
     assert said == ["a node came back and cannot be used yet: node 10.0.0.5 has torch 2.11.0"]
     assert not (tmp_path / "work" / REGROUP).exists()
+
+
+def test_a_training_without_ray_is_not_asked_to_end_by_an_earlier_one_on_ray(tmp_path: Path) -> None:
+    """Which was killed before its next checkpoint; other workers do not make it another run."""
+    asked = tmp_path / "work" / REGROUP
+    asked.parent.mkdir()
+    asked.touch()
+    seen: list[bool] = []
+    training.fit(lambda config, group: seen.append(asked.exists()), None, HERE, tmp_path)
+    assert seen == [False]
