@@ -269,6 +269,8 @@ def _wanted(path: Path | None, what: str, there: Sequence[Sequence[str]], folder
 def _counted(rows: Sequence[int], block: TokenBlock, split: str, count: int | None) -> Sequence[int]:
     if count is None:
         return rows
+    if count < 1:
+        raise UserError(f"--count {count} is not a number of images; expected 1 or more")
     if split == "train" and count > len(rows):
         raise UserError(f"--count {count:,} is more than the {len(rows):,} images of {split}")
     return sorted(sorted(rows, key=lambda row: hashed_unit(0, block.keys[row]))[:count])

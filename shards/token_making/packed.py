@@ -1,5 +1,6 @@
 """Codes and positions as arrays that were made elsewhere: read, checked, put in raster order."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,14 @@ from numpy.typing import NDArray
 from shards.token_making.writing import pack_flat
 from shards.tokens.blocks import TokenBlock
 from workspace.errors import UserError
+from workspace.meant import did_you_mean
+
+HOW = {
+    "b": "of a mask [B, L] they are np.nonzero(mask)[1].reshape(len(mask), -1)",
+    "U": "names, numbers = np.unique(…, return_inverse=True) makes them, and --class-names takes the names",
+    "S": "names, numbers = np.unique(…, return_inverse=True) makes them, and --class-names takes the names",
+}
+"""Kind of a dtype that is not of whole numbers → what makes them of it."""
 
 
 def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray[np.int64]:
@@ -18,21 +27,36 @@ def whole_numbers(path: Path, dimensions: int, below: int, what: str) -> NDArray
     Raises:
         UserError: not an npy file, wrong dimensions, not whole numbers, or a value outside 0 … below-1, whose place is named.
     """
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is not an npy file: {' '.join(str(error).split())[:160]}") from error
-    if not isinstance(array, np.ndarray) or array.ndim != dimensions:
-        raise UserError(
-            f"{path} has shape {getattr(array, 'shape', None)}; expected {dimensions} dimensions of {what}"
-        )
+    array = _loaded(path, what)
     if not np.issubdtype(array.dtype, np.integer):
-        raise UserError(f"{path} is {array.dtype}; expected whole numbers: convert it with .astype('int64')")
+        how = HOW.get(array.dtype.kind, "convert it with .astype('int64')")
+        raise UserError(f"{path} is {array.dtype}; expected whole numbers: {how}")
+    if array.ndim != dimensions:
+        raise UserError(f"{path} has shape {array.shape}; expected {dimensions} dimensions of {what}")
     wrong = np.argwhere((array < 0) | (array >= below))
     if len(wrong):
         place = tuple(int(number) for number in wrong[0])
-        raise UserError(f"{path}: {what} {array[place]} at {list(place)}; expected 0 … {below - 1}")
+        from_one = array.min() == 1 and array.max() == below
+        hint = " (counted from 1? subtract 1)" if from_one else ""
+        raise UserError(f"{path}: {what} {array[place]} at {list(place)}; expected 0 … {below - 1}{hint}")
     return array.astype(np.int64)
+
+
+def _loaded(path: Path, what: str) -> NDArray[Any]:
+    """The array of an npy file; UserError if it is anything else, with how to write one."""
+    if not path.is_file():
+        wrong = "is a folder" if path.is_dir() else f"does not exist{did_you_mean(str(path))}"
+        raise UserError(f"{path} {wrong}; expected {what} in an npy file")
+    wrong = f"{path} is not an npy file; expected {what}, as np.save writes an array"
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        held = " without Python objects" if "pickle" in str(error) else ""
+        raise UserError(f"{wrong}{held}") from error
+    if not isinstance(array, np.ndarray):
+        names = ", ".join(list(array)[:4])
+        raise UserError(f"{wrong}: it is an archive of {names}, of which np.save('{what}.npy', …) writes one")
+    return array
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,23 @@ from collections.abc import Callable, Mapping
 from contextlib import chdir
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from pipelines.home import somebody
+from shards.pack_tokens import pack
+from shards.token_sets import Choice, subset
+from shards.tokens import TokenShards, unpack_positions
+from tests.field import token_rows
 from tests.field.laid_out import lay, taken, turned_away, turned_away_at
 from tests.field.place import Place, picture_bytes
 from tests.field.table import Field, Row
+from tests.field.token_rows import bad, packed
+from tests.field.token_rows import refused as told_of
 from tests.hostile.table import ROOT
 from training.mqvae.batches import keep_sockets_short
 from workflow.lacking import missing
@@ -29,6 +37,7 @@ from workspace.fingerprints import input_fingerprint
 
 HOLDS = "Data: pictures inside other files, and files in the place of pictures"
 PATHS = "Paths as they are typed"
+TOKENS = token_rows.AREA
 MACHINES = "Machines: containers, batch systems, shared disks"
 Outcome = Callable[[Field, Path], str]
 EIGHT = [f"{number}.png" for number in range(8)]
@@ -195,6 +204,53 @@ def by_umask(field: Field, folder: Path) -> str:
     return f"{modes}, nothing else: {len(list(folder.iterdir())) == 2}"
 
 
+def from_file(name: str, write: Callable[[Path], object]) -> Outcome:
+    """What is said where the codes are in such a file."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        write(folder / name)
+        return told_of(lambda at: pack(at / name, at / name, at / "set", (4, 4), 16), folder)
+
+    return outcome
+
+
+def counted(count: int) -> Outcome:
+    """A subset of so many images per split."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        packed(folder, "a")
+        return told_of(lambda at: subset(at / "a" / "set", at / "few", Choice(count=count)), folder)
+
+    return outcome
+
+
+def array_like(change: Callable[[np.ndarray], np.ndarray]) -> Outcome:
+    """The same codes and positions in another memory order or dtype make the same set."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        plain, other = packed(folder, "a"), packed(folder, "b", lambda c, p: (change(c), change(p)))
+        prints = {TokenShards.open(made).manifest.fingerprint for made in (plain, other)}
+        return f"the same set: {len(prints) == 1}"
+
+    return outcome
+
+
+def elsewhere(field: Field, folder: Path) -> str:
+    """A set read-only, its files links into a store, below a link, is read by its README alone and by the library."""
+    made = packed(folder, "a")
+    for number, path in enumerate(sorted(path for path in made.rglob("*") if path.is_file())):
+        path.rename(folder / str(number))
+        path.symlink_to(folder / str(number))
+    (folder / "link").symlink_to(made, target_is_directory=True)
+    lines = (made / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    found: dict[str, Any] = {}
+    with chdir(folder / "link"):
+        exec(lines, found)
+    block = TokenShards.open(folder / "link").load("train")
+    places = unpack_positions(block.kept, 16, 6)
+    return f"{len(block)} images, equal: {np.array_equal(found['codes'], block.codes) and np.array_equal(found['positions'], places)}"
+
+
 ROWS: tuple[Row, ...] = (
     Row("arrays that hold the images", HOLDS, "x_train.npy, y_train.npy", "an array that holds the images is written to files first: `for i, x in enumerate(images)", nothing("x_train.npy", "y_train.npy")),
     Row("an HDF5 that holds the images", HOLDS, "data.h5", "an array that holds the images is written to files first", nothing("data.h5")),
@@ -230,4 +286,18 @@ ROWS: tuple[Row, ...] = (
     Row("a user without a name in a flow: getpwuid(): uid not found", MACHINES, "uid 12345, unknown to the system", "{'USER': '12345', 'HOME': '.runs/home'}, {}", nobody),
     Row("a long TMPDIR: loader processes wait for ever", MACHINES, "a batch system's TMPDIR of 120 characters", "[[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]", long_tmpdir),
     Row("files that the umask closes are open", MACHINES, "umask 077 and 002", "['600', '664'], nothing else: True", by_umask),
+    Row("codes in an npz", TOKENS, "np.savez(codes=…)", "it is an archive of codes, of which np.save('codes.npy', …) writes one", from_file("c.npz", lambda path: np.savez(path, codes=np.zeros((3, 2), int)))),
+    Row("codes in a damaged npz", TOKENS, "the first bytes of a zip", "c.npz is not an npy file; expected codes, as np.save writes an array", from_file("c.npz", lambda path: path.write_bytes(b"PK\x03\x04"))),
+    Row("codes in a CSV", TOKENS, "c.csv", "c.csv is not an npy file; expected codes, as np.save writes an array", from_file("c.csv", lambda path: path.write_text("1,2\n"))),
+    Row("codes in a folder", TOKENS, "a folder", "codes is a folder; expected codes in an npy file", from_file("codes", Path.mkdir)),
+    Row("codes in a file that is misspelt", TOKENS, "code.npy; codes.npy is there", "code.npy does not exist (did you mean codes.npy?); expected codes in an npy file", from_file("code.npy", lambda path: np.save(path.with_name("codes.npy"), np.zeros((3, 2), int)))),
+    Row("positions as a mask of the grid", TOKENS, "bool [40, 16]", "positions.npy is bool; expected whole numbers: of a mask [B, L] they are np.nonzero(mask)[1]", bad(lambda c, p: (c, np.eye(16, dtype=bool)[p].any(1)))),
+    Row("positions that count from 1, packed", TOKENS, "1 … 16", "expected 0 … 15 (counted from 1? subtract 1)", bad(lambda c, p: (c, p + 1))),
+    Row("labels that are names", TOKENS, "an array of texts", "expected whole numbers: names, numbers = np.unique(…, return_inverse=True) makes them", bad(labels=np.array(["cat", "dog"] * 20))),
+    Row("label -1 for unknown", TOKENS, "-1", "labels -1 at [0]; expected 0 … 65535", bad(labels=np.full(40, -1))),
+    Row("a subset of -1 images takes all but one", TOKENS, "--count -1", "--count -1 is not a number of images; expected 1 or more", counted(-1)),
+    Row("a subset of no image", TOKENS, "--count 0", "--count 0 is not a number of images; expected 1 or more", counted(0)),
+    Row("arrays of another machine's byte order", TOKENS, ">i4", "the same set: True", array_like(lambda array: array.astype(">i4"))),
+    Row("arrays in Fortran's order", TOKENS, "np.asfortranarray", "the same set: True", array_like(np.asfortranarray)),
+    Row("a token set whose files are links, below a link", TOKENS, "as DVC's cache.type symlink leaves them", "26 images, equal: True", elsewhere),
 )  # fmt: skip
