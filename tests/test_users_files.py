@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,10 @@ def test_no_process_starts_in_the_root_and_no_path_is_the_users(path: Path) -> N
 def test_the_environment_of_a_git_hook_leads_no_test_astray() -> None:
     assert not [name for name in os.environ if name.startswith("GIT_") and name != "GIT_CONFIG_GLOBAL"]
     assert Path.cwd() != ROOT and ROOT not in Path.cwd().parents
+
+
+def test_dvc_has_no_configuration_of_the_users_and_tells_no_host(tmp_path: Path) -> None:
+    config = pytest.importorskip("dvc.config", reason="DVC is not installed").Config
+    with chdir(tmp_path):
+        found = config.from_cwd(validate=False)
+    assert found["core"] == {"analytics": "false", "check_update": "false"} and not found["remote"]
