@@ -17,8 +17,13 @@ for name in list(os.environ):
     if name.startswith(("GIT_", "DVC_", "RAY_ADDRESS", "PREFECT_API")):
         del os.environ[name]  # the user's: a git hook's GIT_DIR, a cluster, another Prefect server
 os.environ["GIT_CONFIG_GLOBAL"] = os.devnull  # the user's may sign commits, or run hooks
-for name in ("GLOBAL", "SYSTEM"):  # the user's may have a remote, and without one each command outside of this repository
-    os.environ[f"DVC_{name}_CONFIG_DIR"] = str(ROOT / "tests" / "config")  # starts a second process, to tell of it
+for name in (
+    "GLOBAL",
+    "SYSTEM",
+):  # the user's may have a remote, and without one each command outside of this repository
+    os.environ[f"DVC_{name}_CONFIG_DIR"] = str(
+        ROOT / "tests" / "config"
+    )  # starts a second process, to tell of it
 os.environ["PYTHONPATH"] = str(ROOT)  # of processes that tests start: they do not start in the root
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Set before NumPy is imported: its BLAS has a thread per core in each of pytest's processes, and where they have to share the

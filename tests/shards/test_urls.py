@@ -7,7 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from tests.field.place import Place, pictures, write
 from tests.stores import S3, Web, away
 from tests.stores import s3 as s3
 from tests.stores import web as web
+from tests.waiting import slowness
 from workspace.errors import UserError
 from workspace.stores import addresses, opening
 from workspace.stores.cache import Cache, Wanted
@@ -154,18 +155,30 @@ def test_shards_are_the_same_bytes_from_a_path_and_from_a_store_that_is_down_for
 
 
 def _while_down(store: S3 | Web, run: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run the stage; after its first answer the store is down for 1.5 s."""
-    back, reads, lock = list[Thread](), opening._patiently, Lock()
+    """Run the stage; after its first answer the store is down until it was asked in vain, however long that takes."""
+    back, missed, reads, says, lock = list[Thread](), Event(), opening._patiently, opening.say, Lock()
+
+    def said(text: str) -> None:
+        says(text)
+        if "tried again for up to" in text:
+            missed.set()
+
+    def start_again() -> None:
+        missed.wait(60 * slowness())
+        store.start()
 
     def first_answer_is_the_last(url: str, work: Any) -> Any:
         found = reads(url, work)
         with lock:  # several files are asked for at once
             if not back:
-                back.append(away(store, 1.5))
+                store.stop()
+                back.append(Thread(target=start_again))
+                back[0].start()
         return found
 
     with monkeypatch.context() as patch:
         patch.setattr(opening, "_patiently", first_answer_is_the_last)
+        patch.setattr(opening, "say", said)
         ran = run()
     back[0].join()
     return ran
