@@ -24,7 +24,7 @@ DEPLOYMENTS = {
     "sweep": "sweep/compare-settings",
     "tables": "tables/tables-of-the-paper",
 }
-LOOKS = 0.5
+LOOKS = 1.0
 """Seconds between two questions: each costs the server and this process some 50 ms of CPU."""
 NOWHERE = "http://127.0.0.1:9"
 ELSEWHERE = {
@@ -92,7 +92,7 @@ class Dashboard:
             state = self.client.read_flow_run(flow_run).state
             assert not state.is_final(), f"{state.name}: {state.message}"
             assert time.monotonic() - began < 300 * slowness(), f"the run is {state.name}: {state.message}"
-            time.sleep(LOOKS)
+            time.sleep(LOOKS / 2)  # the training must not be over meanwhile
 
     def stage_processes(self) -> list[Any]:
         """Living processes that run a stage, or DVC, in this workspace."""

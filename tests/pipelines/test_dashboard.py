@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from uuid import UUID
 
@@ -25,9 +26,11 @@ from tests.waiting import becomes, until
 
 psutil = pytest.importorskip("psutil", reason="psutil comes with DVC, which is not installed")
 pytest.importorskip("dvc", reason="DVC is not installed")
-pytest.importorskip("prefect", reason="Prefect is not installed")
 
-pytestmark = pytest.mark.timeout(2400)
+pytestmark = [
+    pytest.mark.timeout(2400),
+    pytest.mark.skipif(find_spec("prefect") is None, reason="Prefect is not installed"),
+]
 STAGES = {
     "draw_shapes", "shard", "reference", "train_mqvae", "reconstruct", "tokenize", "train_stackformer", "sample",
     "evaluate", "report",
