@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 
-from tests.field.laid_out import some, taken, turned_away
+from tests.field.laid_out import Texts, some, taken, turned_away
 from tests.field.table import Field, Row
 
 AREA = "Data: labels and captions"
@@ -17,12 +17,12 @@ Outcome = Callable[[Field, Path], str]
 FOUR = [f"{number}.png" for number in range(4)]
 
 
-def beside(images: list[str], texts: Mapping[str, str | bytes], **changes: object) -> Outcome:
+def beside(images: list[str], texts: Texts, **changes: object) -> Outcome:
     """What `kind: auto` (or another) makes of images with these files beside them."""
     return lambda field, folder: taken(folder, images, texts, **changes)
 
 
-def refuses(images: list[str], texts: Mapping[str, str | bytes], **changes: object) -> Outcome:
+def refuses(images: list[str], texts: Texts, **changes: object) -> Outcome:
     """The line in which `inspect` and `shard` refuse them."""
     return lambda field, folder: turned_away(folder, images, texts, **changes)
 
@@ -32,28 +32,36 @@ def json_lines(*rows: object) -> str:
     return "".join(f"{json.dumps(row)}\n" for row in rows)
 
 
-def parquet(columns: Mapping[str, list[object]]) -> bytes:
-    """A Parquet file."""
-    import pyarrow as arrow
-    import pyarrow.parquet as files
+def parquet(columns: Mapping[str, list[object]]) -> Callable[[], bytes]:
+    """A Parquet file, which is made when it is written: the import costs each of pytest's workers half a CPU second."""
 
-    made = io.BytesIO()
-    files.write_table(arrow.table(dict(columns)), made)
-    return made.getvalue()
+    def written() -> bytes:
+        import pyarrow as arrow
+        import pyarrow.parquet as files
+
+        made = io.BytesIO()
+        files.write_table(arrow.table(dict(columns)), made)
+        return made.getvalue()
+
+    return written
 
 
-def mat(**variables: object) -> bytes:
-    """A MATLAB file."""
-    from scipy.io import savemat
+def mat(**variables: object) -> Callable[[], bytes]:
+    """A MATLAB file, made when it is written."""
 
-    made = io.BytesIO()
-    savemat(made, {name: np.array([value]) for name, value in variables.items()})
-    return made.getvalue()
+    def written() -> bytes:
+        from scipy.io import savemat
+
+        made = io.BytesIO()
+        savemat(made, {name: np.array([value]) for name, value in variables.items()})
+        return made.getvalue()
+
+    return written
 
 
 def without_pyarrow(field: Field, folder: Path) -> str:
     """A Parquet of captions where pyarrow is not installed: named, and looked for."""
-    texts = {"captions.parquet": parquet({"path": list(FOUR), "caption": ["a cat"] * 4})}
+    texts = {"captions.parquet": parquet({"path": list(FOUR), "caption": ["a cat"] * 4})()}
     with mock.patch.dict(sys.modules, {"pyarrow": None, "pyarrow.parquet": None}):
         return turned_away(folder, FOUR, texts, kind="metadata", tables=["captions.parquet"])
 

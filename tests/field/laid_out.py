@@ -1,7 +1,7 @@
 """Small sources laid out by code, looked at by `shards.inspect`, sharded, and said in one line."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from tests.field.counting import SETTINGS, Sharded, sharded
 from tests.shards.making import encoded, picture
 from workspace.errors import UserError
 
-Texts = Mapping[str, str | bytes]
+Texts = Mapping[str, str | bytes | Callable[[], bytes]]
+"""File → what is in it, or what makes that."""
 
 
 def some(folder: str, count: int, form: str = "png") -> list[str]:
@@ -36,7 +37,7 @@ def lay(root: Path, images: Iterable[str], texts: Texts | None = None) -> Path:
     for name, text in (texts or {}).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        path.write_bytes(text.encode() if isinstance(text, str) else text() if callable(text) else text)
     return root
 
 

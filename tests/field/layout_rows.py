@@ -25,17 +25,21 @@ def refuses(*images: str, **changes: object) -> Outcome:
     return lambda field, folder: turned_away(folder, images, **changes)
 
 
-def devkit(numbers: dict[int, str]) -> bytes:
-    """The devkit's meta.mat, with these WordNet ids by number."""
-    rows = np.array(
-        [(number, wnid, f"words of {wnid}") for number, wnid in numbers.items()],
-        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
-    )
-    from scipy.io import savemat
+def devkit(numbers: dict[int, str]) -> Callable[[], bytes]:
+    """The devkit's meta.mat, with these WordNet ids by number; made when it is written."""
 
-    made = io.BytesIO()
-    savemat(made, {"synsets": rows.reshape(-1, 1)})
-    return made.getvalue()
+    def written() -> bytes:
+        from scipy.io import savemat
+
+        rows = np.array(
+            [(number, wnid, f"words of {wnid}") for number, wnid in numbers.items()],
+            dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O"), ("words", "O")],
+        )
+        made = io.BytesIO()
+        savemat(made, {"synsets": rows.reshape(-1, 1)})
+        return made.getvalue()
+
+    return written
 
 
 WNIDS = ("n01440764", "n01443537")
