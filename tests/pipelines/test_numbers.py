@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("dvc", reason="DVC is not installed")
-pytest.importorskip("prefect", reason="Prefect is not installed")
 
 
 def test_numbers_are_compared_with_the_last_run_that_got_to_its_end(tmp_path: Path) -> None:
