@@ -1,10 +1,12 @@
 """Laws of the comparison of a flow's numbers with the run before."""
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("dvc", reason="DVC is not installed")
+pytestmark = pytest.mark.skipif(find_spec("prefect") is None, reason="Prefect is not installed")
 
 
 def test_numbers_are_compared_with_the_last_run_that_got_to_its_end(tmp_path: Path) -> None:
