@@ -25,7 +25,7 @@ typed = $(subst ','\'',$(value $(1)))
 .PHONY: help install repro flow dashboard sweep-time preset test load hostile field fuzz interrupts check deps docs clean table6 table7 court court_photographs figure6 figures real text longer tuning chaos bench speedrun
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9 -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-12s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9][a-z0-9_ -]*:.*## /{ n = split($$1, names, " "); for (i = 1; i <= n; i++) printf "%-18s%s\n", names[i], $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## .venv from pyproject.toml + constraints.txt
 

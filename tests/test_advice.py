@@ -93,6 +93,7 @@ ROWS: dict[str, list[str]] = {
     "git diff --no-index {PRESETS}/{WHOLE} {PARAMS}": ["git diff --no-index presets/shapes.yaml params.yaml"],
     "git diff params.yaml": ["git diff params.yaml"],
     "git fetch --unshallow": ["git fetch --unshallow"],
+    "git init": ["git init"],
     **{
         f"make {target}": [f"make {target}"]
         for target in ("table6", "figure6", "court", "text", "deps", "dashboard")

@@ -31,6 +31,8 @@ from workspace.settings import read_tree
 from workspace.stores.addresses import is_url
 
 PRESETS, PARAMS = Path("presets"), Path("params.yaml")
+NO_SCM = re.compile(r"^\s*no_scm\s*=\s*true", re.MULTILINE)
+"""In DVC's configuration: it works without Git."""
 WHOLE = "shapes.yaml"
 """The preset with every setting, equal to the committed params.yaml."""
 PARSED = lru_cache(maxsize=32)(lambda text: _yaml().load(text))  # reading the common base takes 0.1 s
@@ -248,6 +250,8 @@ def main() -> None:
             from shards.list import listing_made  # imports the readers of sources
 
             asked.source = listing_made(asked.source)
+        if asked.out is None and not asked.save:
+            require_repository(Path.cwd())
         if asked.name is None:
             _look(asked.source, asked.weights, asked.out)
         elif asked.save:
@@ -257,6 +261,18 @@ def main() -> None:
             asked.out.write_text(validated(asked.name, asked.source, asked.weights), encoding="utf-8")
         else:
             take(asked.name, asked.source, asked.weights)
+
+
+def require_repository(folder: Path) -> None:
+    """UserError where DVC would end with `is not a git repository`: in an archive of the code that was downloaded."""
+    dvc = folder / ".dvc"
+    if not dvc.is_dir() or any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return
+    configs = (dvc / name for name in ("config", "config.local"))
+    if not any(NO_SCM.search(path.read_text(encoding="utf-8")) for path in configs if path.is_file()):
+        raise UserError(
+            "DVC needs a Git repository, which a downloaded archive is not: type `git init`, or clone it"
+        )
 
 
 def _look(*options: object) -> None:

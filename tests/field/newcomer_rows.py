@@ -30,7 +30,7 @@ from tests.field.token_rows import refused as told_of
 from tests.hostile.table import ROOT
 from training.mqvae.batches import keep_sockets_short
 from workflow.lacking import missing
-from workflow.preset import rendered
+from workflow.preset import rendered, require_repository
 from workspace.errors import UserError
 from workspace.exact.manifest import write_json
 from workspace.fingerprints import input_fingerprint
@@ -251,6 +251,22 @@ def elsewhere(field: Field, folder: Path) -> str:
     return f"{len(block)} images, equal: {np.array_equal(found['codes'], block.codes) and np.array_equal(found['positions'], places)}"
 
 
+def downloaded(config: str, git: bool) -> Outcome:
+    """A folder with DVC's configuration and without, or with, Git's folder: what make looks for first."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        lay(folder, [], {"code/.dvc/config": config})
+        if git:
+            (folder / ".git").mkdir()  # of a repository that holds this one in a folder
+        try:
+            require_repository(folder / "code")
+        except UserError as error:
+            return str(error)
+        return "taken as it is"
+
+    return outcome
+
+
 ROWS: tuple[Row, ...] = (
     Row("arrays that hold the images", HOLDS, "x_train.npy, y_train.npy", "an array that holds the images is written to files first: `for i, x in enumerate(images)", nothing("x_train.npy", "y_train.npy")),
     Row("an HDF5 that holds the images", HOLDS, "data.h5", "an array that holds the images is written to files first", nothing("data.h5")),
@@ -300,4 +316,7 @@ ROWS: tuple[Row, ...] = (
     Row("arrays of another machine's byte order", TOKENS, ">i4", "the same set: True", array_like(lambda array: array.astype(">i4"))),
     Row("arrays in Fortran's order", TOKENS, "np.asfortranarray", "the same set: True", array_like(np.asfortranarray)),
     Row("a token set whose files are links, below a link", TOKENS, "as DVC's cache.type symlink leaves them", "26 images, equal: True", elsewhere),
+    Row("an archive of the code, without Git", MACHINES, "GitHub's ZIP; make repro", "DVC needs a Git repository, which a downloaded archive is not: type `git init`, or clone it", downloaded("", git=False)),
+    Row("the code in a folder of another repository", MACHINES, "a monorepo", "taken as it is", downloaded("", git=True)),
+    Row("DVC without Git, as its configuration says", MACHINES, "core.no_scm = true", "taken as it is", downloaded("[core]\n    no_scm = true\n", git=False)),
 )  # fmt: skip
