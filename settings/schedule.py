@@ -52,3 +52,19 @@ def schedule_change(done: int, before: Mapping[str, Any], now: Mapping[str, Any]
         f"{new:.2g} and falls to {now['min_lr_ratio'] * now['learning_rate']:.2g} by step {now['steps']:,}; the steps that are "
         "done were taken on the old curve, and what is set in steps (quantize_start, exploration) stays where it was"
     )
+
+
+def codebook_missed(done: int, before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What is wrong if a run that continues under other settings would pass the step that makes its codebook; else "".
+
+    An EMA codebook is made of the features of step `quantize_start`; without that step its codes are random numbers.
+    """
+    name = "quantize_start"
+    if name not in before or now["model"]["quantizer"]["kind"] != "ema" or now["init_from"] is not None:
+        return ""
+    if not now[name] <= done < before[name]:
+        return ""
+    return (
+        f"mqvae.{name} {before[name]:,} → {now[name]:,}: {done:,} steps are done, and the codebook is made at that step; "
+        f"expected > {done:,}"
+    )

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import suppress
 
-from settings.schedule import schedule_change
+from settings.schedule import codebook_missed, schedule_change
 from workflow.running import present_identity
 from workspace.commands import parser_of
 from workspace.errors import UserError, mistakes_in_one_line
@@ -176,6 +176,8 @@ def _command(arguments: argparse.Namespace) -> None:
                 present_identity(folder.root.parent.name),
             )
             done = read_json(folder.progress_file)["done"] if folder.progress_file.is_file() else 0
+            if missed := codebook_missed(done, before, present.settings):
+                raise UserError(missed)
             adopted = adopt(folder, present)
         change = schedule_change(done, before, present.settings)
         if change:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.stackformer import Stackformer
-from settings.schedule import schedule_change
+from settings.schedule import codebook_missed, schedule_change
 from settings.stackformer import StackformerSettings
 from settings.training import TrainingSettings
 from tests.training import test_mqvae_training as images
@@ -316,6 +316,27 @@ def test_an_adopted_run_may_have_other_terms(now: str, tmp_path: Path) -> None:
         assert not any(
             math.isnan(value) for _, terms in past for key, value in terms.items() if key != "more"
         )
+
+
+@pytest.mark.parametrize(
+    ("done", "old", "new", "refused"),
+    [(300, 500, 100, True), (300, 500, 300, True), (300, 500, 301, False), (600, 500, 100, False),
+     (0, 500, 0, True), (300, 100, 500, False), (300, 500, 500, False)],
+)  # fmt: skip
+def test_an_adopted_run_does_not_pass_the_step_that_makes_its_codebook(
+    done: int, old: int, new: int, refused: bool
+) -> None:
+    before, now = (
+        images.TRAINING.replaced(quantize_start=step, steps=900).model_dump(mode="json")
+        for step in (old, new)
+    )
+    said = codebook_missed(done, before, now)
+    assert bool(said) == refused
+    assert not refused or said.endswith(f"the codebook is made at that step; expected > {done}")
+    gradient = now | {"model": now["model"] | {"quantizer": now["model"]["quantizer"] | {"kind": "gradient"}}}
+    for fine in (gradient, now | {"init_from": "published"}):
+        assert not codebook_missed(done, before, fine)
+    assert not codebook_missed(done, PLAN.model_dump(mode="json"), PLAN.model_dump(mode="json"))
 
 
 def test_more_steps_are_said_to_raise_the_rate_again() -> None:
