@@ -160,9 +160,15 @@ def chosen(plan: Plan, quality: NDArray[np.float64]) -> NDArray[np.int64]:
         reached = quality >= budget.goal
         found: NDArray[np.int64] = np.where(reached.any(axis=1), reached.argmax(axis=1) + 1, length)
         return found
-    cost = np.power(10.0, -quality / 10) if budget.by == "mse" else -quality
-    least: NDArray[np.int64] = (cost + plan.multiplier * np.arange(1, length + 1)).argmin(axis=1) + 1
+    cost = distortions(budget, quality) + plan.multiplier * np.arange(1, length + 1)
+    least: NDArray[np.int64] = cost.argmin(axis=1) + 1
     return least
+
+
+def distortions(budget: Budget, quality: NDArray[np.float64]) -> NDArray[np.float64]:
+    """D of a rate: mean squared errors, -PSNR or LPIPS, of qualities of any shape."""
+    found: NDArray[np.float64] = np.power(10.0, -quality / 10) if budget.by == "mse" else -quality
+    return found
 
 
 def multiplier_for(budget: Budget, quality: NDArray[np.float64], mean: float) -> float:

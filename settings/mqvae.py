@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from evaluation.perceptual.lpips import LPIPSConfig
 from models.base.precision import ChannelsLast
@@ -167,6 +167,12 @@ class MQVAESettings(TrainingSettings):
         le=16,
         description="of model.kept any: N is drawn in proportion to N to this power; 0 is uniform, and few cells, whose errors "
         "are large, then decide what codes learn",
+    )
+    kept_draws: PositiveInt = Field(
+        default=3,
+        le=64,
+        description="of model.kept any: numbers N of each image in a step, spread over all; the encoder runs once for all of "
+        "them, the decoder once for each",
     )
     publish_discriminator: bool = Field(
         default=False,

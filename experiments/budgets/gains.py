@@ -4,6 +4,7 @@ Shapes: B images, L cells, R rungs.
 """
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +21,16 @@ from evaluation.features.rows import extract
 from evaluation.metrics.statistics import frechet_distance, moments
 from evaluation.perceptual.lpips import LPIPS, LPIPSConfig, load_lpips
 from experiments.budgets.made import Made
-from inference.budgets import Plan, chosen, decibels, estimated, mean_squared, multiplier_for
+from inference.budgets import (
+    BISECTIONS,
+    Plan,
+    chosen,
+    decibels,
+    distortions,
+    estimated,
+    mean_squared,
+    multiplier_for,
+)
 from inference.encode import KeyedImages
 from models.mqvae import MQVAE
 from models.mqvae.model import OrderedCells
@@ -88,8 +98,8 @@ class Judge:
         ]
         return torch.cat(found).double().numpy()
 
-    def scores(self, model: MQVAE, cells: Sequence[OrderedCells], lengths: Lengths) -> dict[str, float]:
-        """PSNR (mean over images, and of the mean error), mean LPIPS, and the Fréchet distance from the originals."""
+    def scores(self, model: MQVAE, cells: Sequence[OrderedCells], lengths: Lengths) -> "Scores":
+        """What reconstructions from as many cells as each image is given are worth."""
         parts = list(zip(batches_of(self.samples), cells, strict=True))
         made = [(rows, batch.images, remade(model, part, lengths[rows])) for (rows, batch), part in parts]
         images = [(rows, real, to_uint8(made_BCHW.numpy())) for rows, real, made_BCHW in made]
@@ -107,12 +117,8 @@ class Judge:
         errors = np.concatenate(
             [mean_squared(out, to_tensor(real, CPU)).double().numpy() for _, real, out in made]
         )
-        return {
-            "psnr": round(float(decibels(errors).mean()), 3),
-            "psnr_of_mean_error": round(float(-10 * np.log10(errors.mean())), 3),
-            "lpips": round(float(np.concatenate(lpips).mean()), 5),
-            "rfd": round(frechet_distance(self.reference.moments("val"), moments(found.features)), 3),
-        }
+        rfd = frechet_distance(self.reference.moments("val"), moments(found.features))
+        return Scores(decibels(errors), np.concatenate(lpips), rfd)
 
     def quality(self, model: MQVAE, budget: Budget) -> NDArray[np.float64]:
         """Estimated quality at n = 1 … L of each held-out image."""
@@ -126,6 +132,42 @@ class Judge:
         return {"jpeg_bytes": [jpeg_bytes(sample) for sample in self.samples]} | (
             {"object_area": areas} if len(areas) == len(self.samples) else {}
         )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What reconstructions of B images are worth.
+
+    Attributes:
+        psnr: decibels, [B].
+        lpips: perceptual distances, [B].
+        rfd: Fréchet distance of their features from the originals'.
+    """
+
+    psnr: NDArray[np.float64]
+    lpips: NDArray[np.float64]
+    rfd: float
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Mean PSNR, PSNR of the mean error, mean LPIPS, Fréchet distance."""
+        return {
+            "psnr": round(float(self.psnr.mean()), 3),
+            "psnr_of_mean_error": round(float(-10 * np.log10((10 ** (-self.psnr / 10)).mean())), 3),
+            "lpips": round(float(self.lpips.mean()), 5),
+            "rfd": round(self.rfd, 3),
+        }
+
+    def beyond(self, other: "Scores") -> dict[str, list[float]]:
+        """Gain in mean PSNR, and change of mean LPIPS in per cent, over others of the same images; with 95 % intervals."""
+        percent = 100 * (self.lpips - other.lpips) / other.lpips.mean()
+        return {"psnr": interval(self.psnr - other.psnr), "lpips_percent": interval(percent)}
+
+
+def interval(numbers: NDArray[np.float64]) -> list[float]:
+    """Mean, and the ends of its 95 % interval."""
+    mean, within = float(numbers.mean()), float(1.96 * numbers.std(ddof=1) / np.sqrt(len(numbers)))
+    return [round(mean + side * within, 3) for side in (0, -1, 1)]
 
 
 def jpeg_bytes(sample: ImageSample) -> float:
@@ -160,12 +202,25 @@ def compared(
         for share in shares:
             plan = Plan(budget, multiplier_for(budget, quality, share * model.config.num_positions))
             lengths = chosen(plan, quality)
+            by_lambda = judge.scores(model, cells, lengths)
             rows.append(
                 {"share": share, **changes, "multiplier": plan.multiplier, **spread_of(lengths),
-                 "by_lambda": judge.scores(model, cells, lengths), "one_n": one_n[share],
+                 "by_lambda": by_lambda.means, "one_n": one_n[share].means, "gain_of": by_lambda.beyond(one_n[share]),
+                 "mean_as_good": mean_as_good(budget, quality, round(share * model.config.num_positions)),
                  "correlation_with": correlations(lengths, judge.sizes())}
             )  # fmt: skip
     return rows
+
+
+def mean_as_good(budget: Budget, quality: NDArray[np.float64], count: int) -> float:
+    """The mean N at which λ has the mean distortion that `count` cells of every image have, both estimated, [B, L]."""
+    goal, low, high = distortions(budget, quality[:, count - 1]).mean(), -40.0, 40.0
+    for _ in range(BISECTIONS):
+        lengths = chosen(Plan(budget, math.exp((low + high) / 2)), quality)
+        reached = np.take_along_axis(quality, lengths[:, None] - 1, axis=1)
+        fine = distortions(budget, reached).mean() <= goal
+        low, high = ((low + high) / 2, high) if fine else (low, (low + high) / 2)
+    return round(float(lengths.mean()), 2)
 
 
 def spread_of(lengths: Lengths) -> dict[str, Any]:
@@ -175,6 +230,10 @@ def spread_of(lengths: Lengths) -> dict[str, Any]:
     return {"mean": mean, "deviation": deviation, "quantiles_5_50_95": quantiles}
 
 
-def correlations(lengths: Lengths, sizes: dict[str, list[float]]) -> dict[str, float]:
-    """Pearson's, with each of the sizes."""
-    return {name: round(float(np.corrcoef(lengths, size)[0, 1]), 3) for name, size in sizes.items()}
+def correlations(lengths: Lengths, sizes: dict[str, list[float]]) -> dict[str, list[float]]:
+    """Pearson's, with each of the sizes, and its 95 % interval by Fisher's transformation."""
+    found, within = {}, 1.96 / np.sqrt(len(lengths) - 3)
+    for name, size in sizes.items():
+        middle = np.arctanh(np.corrcoef(lengths, size)[0, 1])
+        found[name] = [round(float(np.tanh(middle + side * within)), 3) for side in (0, -1, 1)]
+    return found

@@ -5,24 +5,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from scipy.stats import ks_2samp
 
+from evaluation.features.extractors import load_extractor
+from evaluation.features.reference import Reference
 from experiments.budgets.gains import Lengths, spread_of
 from experiments.budgets.made import Made, Training
+from experiments.budgets.nats import spent
 from inference.sampling.conditions import conditions_of
 from models.base.published import StackformerFacts
-from models.sampling import SamplingSettings, StoppingSampler
+from models.mqvae import MQVAE
+from models.sampling import SamplingSettings, StoppingSampler, Truncation
 from models.stackformer import Stackformer
 from settings.sample import SampleSettings
+from shards.images.pixels import to_uint8
 from shards.samples import SampleFacts
 from shards.tokens import TokenShards
+from training.stackformer.batches import held_out
 from workspace.exact.manifest import Manifest, facts_of, read_manifest
 from workspace.exact.seeds import sample_seed
 
 STEPS, IMAGES = 500, 900
-LENGTHS_OF, BATCH = 300, 100
+LENGTHS_OF, BATCH = 500, 100
 """Samples whose lengths are counted."""
-NUMBERS = ("nats_per_image", "code_nats_per_image", "position_nats_per_image")
-SCORES = ("proxy_fd", "proxy_accuracy", "shape_fit")
+SCORES = ("proxy_fd", "proxy_fd_low", "proxy_fd_high", "proxy_accuracy", "shape_fit")
+PLAIN = SamplingSettings(1.0, Truncation(1.0, 0, 1.0), Truncation(1.0, 0, 1.0))
+"""The model's own distribution."""
 
 
 def sampled(
@@ -53,16 +62,33 @@ def sampled(
     samples = made.run("sample", f"{own}-{seed}-samples", *asked, inputs=models)
     scored = {"samples": samples, "reference": made.reference(training.data)}
     made.run("evaluate", f"{own}-{seed}-scores", inputs=scored)
-    learned, judged = made.metrics(f"{own}-{seed}"), made.metrics(f"{own}-{seed}-scores")
-    drawn = drawn_lengths(stackformer, read_manifest(samples, "samples"))
+    judged = made.metrics(f"{own}-{seed}-scores")
+    lengths, facts = lengths_of(tokens), read_manifest(samples, "samples")
     return {
         "budget": dict(budget),
         "seed": seed,
-        **spread_of(lengths_of(tokens)),
-        "of_samples": None if drawn is None else spread_of(drawn),
-        **{key: round(learned[key], 3) for key in NUMBERS},
+        **spread_of(lengths),
+        "of_samples": lengths_against(lengths, stackformer, facts, guided=True),
+        "of_plain_samples": lengths_against(lengths, stackformer, facts, guided=False),
+        **spent(stackformer, tokens).means,
+        "reconstructions_recognised": recognised(stackformer, folder, tokens, made.reference(training.data)),
         **{key: round(judged[key], 4) for key in SCORES if key in judged},
     }
+
+
+@torch.no_grad()
+def recognised(stackformer: Path, mqvae: Path, tokens: Path, reference: Path) -> float:
+    """The share of held-out images whose class the proxy names in what the tokens show: the most that samples may reach."""
+    model, split = MQVAE.from_pretrained(mqvae), TokenShards.open(tokens).load("val")
+    proxy, classes = load_extractor(reference, torch.device("cpu")), Reference.open(reference).facts.classes
+    head = next(name for name, values in proxy.heads.items() if tuple(values) == tuple(classes or ()))
+    right = 0
+    batches = held_out(split, Stackformer.from_pretrained(stackformer).config, len(split)).split(BATCH)
+    for batch in batches:
+        images = to_uint8(model.decode_tokens(batch.codes_BN, batch.positions_BN).numpy())
+        found = proxy(images).logits[head].argmax(axis=1)
+        right += int((found == batch.condition_BC[:, 0].numpy()).sum())
+    return round(right / len(split), 4)
 
 
 def lengths_of(tokens: Path) -> Lengths:
@@ -71,13 +97,39 @@ def lengths_of(tokens: Path) -> Lengths:
     return np.asarray(lengths, np.int64)
 
 
-def drawn_lengths(folder: Path, samples: Manifest) -> Lengths | None:
-    """Codes of the first samples, which are drawn again as the stage drew them; None where all have N."""
+def lengths_against(
+    lengths: Lengths, stackformer: Path, samples: Manifest, guided: bool
+) -> dict[str, Any] | None:
+    """Lengths of samples, and the largest distance of their distribution function from that of the data's.
+
+    Args:
+        lengths: of held-out images.
+        stackformer: the model.
+        samples: the manifest of its samples, for their conditions and seeds.
+        guided: as those samples were drawn; else neither guided nor truncated.
+
+    Returns:
+        Kolmogorov-Smirnov's statistic and its p (too high for whole numbers), with the spread; None where all have N codes.
+    """
+    drawn = drawn_lengths(stackformer, samples, guided)
+    if drawn is None:
+        return None
+    test = ks_2samp(lengths, drawn)
+    return {
+        **spread_of(drawn),
+        "count": len(drawn),
+        "ks": round(float(test.statistic), 4),
+        "ks_p": round(float(test.pvalue), 4),
+    }
+
+
+def drawn_lengths(folder: Path, samples: Manifest, guided: bool) -> Lengths | None:
+    """Codes of the first samples, which are drawn again with the stage's seeds; None where all have N."""
     model = Stackformer.from_pretrained(folder).eval()
     if not model.config.stops:
         return None
     settings = SampleSettings.model_validate(facts_of(SampleFacts, samples).settings)
-    given = SamplingSettings(settings.guidance_scale, settings.code, settings.position)
+    given = SamplingSettings(settings.guidance_scale, settings.code, settings.position) if guided else PLAIN
     conditions = conditions_of(
         settings, facts_of(StackformerFacts, read_manifest(folder, "stackformer")), folder
     )

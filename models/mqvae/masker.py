@@ -140,13 +140,18 @@ class Masker(nn.Module):
                 within the image; 0 is exactly the paper's ranking.
             frozen: the scores of Eq. 3 pass no gradient, neither to the scorer nor through it to the encoder; nor does the
                 choice.
-            kept: number of cells to keep instead of N: one for all images, or int64 [B], one per image (1 … L).
+            kept: number of cells to keep instead of N: one for all images, or int64 [B], one per image (1 … L), or [B · M], M
+                per image, those of an image one after the other: results then have B · M rows.
 
         Raises:
             ValueError: mask is neither adaptive nor none, and no ranking was given.
         """
         if self.mask == "none":
             return self._keep_all(z_BLD)
+        if isinstance(kept, Tensor) and len(kept) > len(z_BLD):
+            times = len(kept) // len(z_BLD)
+            z_BLD = z_BLD.repeat_interleave(times, dim=0)
+            ranking_BL = None if ranking_BL is None else ranking_BL.repeat_interleave(times, dim=0)
         if self.mask in FIXED:
             ranks_BL = self._given(ranking_BL)
             return self._keep(z_BLD, ranks_BL, ranks_BL, kept)

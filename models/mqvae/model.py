@@ -280,6 +280,7 @@ class MQVAE(nn.Module):
     ) -> MQVAEOutput:
         """Reconstruct images [B, 3, H, W] in [-1, 1]; see `Masker.forward` for ranking, exploration, freezing and `kept`.
 
+        With M numbers per image in `kept` all results have B · M rows, those of an image one after the other.
         Logits are in the output only `with_logits`: several workers wait for a gradient of all that is in it.
         """
         ranking_BL = self._ranking(image_BCHW, ranking_BL)

@@ -13,7 +13,8 @@ from torch import Tensor
 from models.mqvae import MQVAE
 from models.mqvae.masker import drawn_count
 from models.mqvae.quantizer import CodebookBatch, Quantizer
-from tests.training.test_mqvae_training import CONFIG
+from tests.training.test_mqvae_training import CONFIG, TRAINING
+from training.mqvae.kept import drawn_counts, draws_of
 
 ANY = dataclasses.replace(CONFIG, kept="any")
 LENGTH = ANY.num_positions
@@ -55,6 +56,17 @@ def test_images_of_one_batch_keep_as_many_cells_as_each_is_asked_for() -> None:
         assert torch.equal(tokens.codes_BN[row][held], alone.codes_BN[0])
     decoded_BCHW = model.decode_tokens(tokens.codes_BN, tokens.positions_BN)
     torch.testing.assert_close(decoded_BCHW, together.reconstruction_BCHW.detach())
+
+
+def test_several_numbers_of_an_image_give_what_each_gives_alone() -> None:
+    model, image_BCHW = model_and_images(2)
+    kept_R = torch.tensor([1, LENGTH, 5, 3, 3, LENGTH // 2])
+    together, alone = (
+        model(images, kept=kept_R) for images in (image_BCHW, image_BCHW.repeat_interleave(3, dim=0))
+    )
+    assert together.kept_BL.sum(1).tolist() == kept_R.tolist()
+    torch.testing.assert_close(together.reconstruction_BCHW, alone.reconstruction_BCHW)
+    torch.testing.assert_close(together.commitment, alone.commitment)
 
 
 def test_commitment_is_the_mean_over_images_of_each_images_own() -> None:
@@ -108,3 +120,15 @@ def test_numbers_of_cells_are_drawn_in_proportion_to_a_power_of_themselves(lengt
     for most in (1, length // 2 + 1, length):
         share = sum(count <= most for count in counts) / len(counts)
         assert share == pytest.approx((most / length) ** (1 + power), abs=2 / len(counts))
+
+
+def test_numbers_of_one_image_are_spread_over_all_and_are_its_own() -> None:
+    settings = TRAINING.replaced(kept_draws=4, kept_power=0.0)
+    counts_R = drawn_counts(range(200), ANY, settings)
+    assert counts_R is not None and draws_of(ANY, settings) == 4
+    counts_BM = counts_R.view(200, 4)
+    assert (counts_BM.sort(dim=1).values.diff(dim=1) == LENGTH // 4).all()
+    assert set(counts_R.tolist()) == set(range(1, LENGTH + 1))
+    alone_R = drawn_counts([7], ANY, settings.replaced(kept_draws=1))
+    assert alone_R is not None and alone_R.tolist() == counts_BM[7, :1].tolist()
+    assert drawn_counts(range(4), CONFIG, settings) is None and draws_of(CONFIG, settings) == 1

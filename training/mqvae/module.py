@@ -16,7 +16,7 @@ from models.base.moving import sent
 from models.base.precision import autocast, kernels, memory_format, weight_dtype
 from models.mqvae import MQVAE, MQVAEOutput
 from models.mqvae.losses import adaptive_weight, hinge_discriminator, hinge_generator, ramp
-from models.mqvae.masker import drawn_count, random_ranking
+from models.mqvae.masker import random_ranking
 from models.mqvae.quantizer import CodebookBatch, Reduce
 from models.mqvae.relaxed import gumbel_ranking
 from models.mqvae.scorers import ScoreNorm
@@ -38,10 +38,11 @@ from training.loop.watch import (
 )
 from training.mqvae.adversary import Judge, first_discriminator
 from training.mqvae.distillation import distillation
+from training.mqvae.kept import drawn_counts, draws_of
 from training.mqvae.outputs import joined
 from training.mqvae.reconstruction import Perceptual, reconstruction_terms
 from workspace.exact.optimizers import Adam
-from workspace.exact.seeds import hashed_unit, step_seed
+from workspace.exact.seeds import step_seed
 
 NOTHING = Start()
 CODEBOOK = "quantizer.codebook_KD"
@@ -93,10 +94,10 @@ class MQVAETrainingModule:
             )
         self.settings, self.perceptual = settings, perceptual
         self.device, self.draw, self.held_out = device, draw, held_out
-        self.dtype = weight_dtype(settings.precision)
+        self.dtype, self.draws = weight_dtype(settings.precision), draws_of(model.config, settings)
         self.has_codes, self.frozen_codes = CODEBOOK in start.taken, CODEBOOK in start.frozen
         if self.has_codes:
-            model.quantizer.keep(settings.global_batch * model.config.num_kept)
+            model.quantizer.keep(settings.global_batch * self.draws * model.config.num_kept)
         self.memory_format = memory_format(settings.channels_last, settings.compile, device)
         self.model = self._place(model)
         self.run: Callable[..., MQVAEOutput] = torch.compile(self.model) if settings.compile else self.model
@@ -147,6 +148,7 @@ class MQVAETrainingModule:
         plan, loss = self.settings.exploration, self.settings.loss
         exploration = plan.noise * anneal(step, plan.anneal_start, plan.anneal_end)
         image_BCHW, bypass = self._images(batch.image_BCHW), step < self.settings.quantize_start
+        counts_R = drawn_counts(batch.seeds, self.model.config, self.settings)
         with self._autocast():
             output = self.run(
                 image_BCHW,
@@ -154,9 +156,11 @@ class MQVAETrainingModule:
                 exploration,
                 bool(plan.noise) and plan.freeze_start is not None and step >= plan.freeze_start,
                 bypass,
-                self._kept(batch.seeds),
+                None if counts_R is None else sent(counts_R, self.device),
                 bool(loss.distillation),
             )
+        if self.draws > 1:
+            image_BCHW = image_BCHW.repeat_interleave(self.draws, dim=0)
         # take the losses' gradients at the image (a leaf): the generator then needs one backward pass instead of one per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
@@ -184,7 +188,7 @@ class MQVAETrainingModule:
         self._backward(recovered_BCHW, share * gradient_BCHW, beside, share)
         self._codebook_batches.append(
             CodebookBatch(
-                batch.first,
+                batch.first * self.draws,
                 output.features_BND.detach(),
                 output.codes_BN,
                 output.kept_BL if self.model.config.kept == "any" else None,
@@ -201,15 +205,6 @@ class MQVAETrainingModule:
         if config.mask == "random" or (config.mask == "adaptive" and exploration):
             return self._noise(batch.seeds)
         return None
-
-    def _kept(self, seeds: Sequence[int]) -> Tensor | None:
-        """How many cells each image keeps, drawn from 1 … L, int64 [B]; None where all keep N."""
-        config = self.model.config
-        if config.kept == "fixed":
-            return None
-        units = [hashed_unit(seed, "kept") for seed in seeds]
-        counts = [drawn_count(unit, config.num_positions, self.settings.kept_power) for unit in units]
-        return sent(torch.tensor(counts), self.device)
 
     def _noise(self, seeds: Sequence[int]) -> Tensor:
         return sent(random_ranking(seeds, self.model.config.num_positions), self.device).to(self.dtype)
@@ -293,6 +288,7 @@ class MQVAETrainingModule:
 
     def _update_codebook(self, step: int, reduce: Reduce, admit: Admit) -> dict[str, Tensor | float]:
         quantizer, config = self.model.quantizer, self.model.config
+        rows = self.settings.global_batch * self.draws
         seed = step_seed(self.settings.seed, step)
         new = quantizer.config.kind == "ema" and not self.has_codes
         if new and step + 1 == self.settings.quantize_start:
@@ -302,14 +298,14 @@ class MQVAETrainingModule:
                 admit(numbers)
                 return finite(numbers)
 
-            quantizer.initialise(self._codebook_batches, self.settings.global_batch, seed, reduce, alone)
+            quantizer.initialise(self._codebook_batches, rows, seed, reduce, alone)
         if step < self.settings.quantize_start:
             return {"codebook_usage": 0.0, "codebook_perplexity": 0.0, "codes_restarted": 0.0}
         every = quantizer.config.restart_every
         restart = bool(every) and (step + 1 - self.settings.quantize_start) % every == 0
         update = quantizer.update(
             self._codebook_batches,
-            self.settings.global_batch,
+            rows,
             restart,
             seed,
             reduce,

@@ -1,0 +1,108 @@
+"""What a Stackformer spends on an image's codes, positions and length, and whether the length would be cheaper alone.
+
+By the chain rule, a length that is drawn first costs as much as stops do, if both are learned perfectly: -ln p(N | class) at
+first, and less at the positions, which know N. What is measured here is the first part: nats of the stops against those of N
+under the training images' histogram of the class. If stops cost less, what has been drawn predicts the end.
+
+Shapes: B images, N slots.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from experiments.budgets.gains import interval
+from models.stackformer import Stackformer
+from models.stackformer.support import previous_positions, stop_chance
+from shards.tokens import TokenShards, TokenSplit
+from training.stackformer.batches import TokenBatch, held_out
+
+BATCH = 100
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Nats of each held-out image, [B] each.
+
+    Attributes:
+        codes: of its codes.
+        positions: of its positions alone.
+        going_on: of the stops that it did not take.
+        ending: of the one that it took.
+        length_alone: of N under the training images' histogram of its class; zeros where all have one N.
+    """
+
+    codes: Numbers
+    positions: Numbers
+    going_on: Numbers
+    ending: Numbers
+    length_alone: Numbers
+
+    @property
+    def all(self) -> Numbers:
+        """Of the image."""
+        return self.codes + self.positions + self.going_on + self.ending
+
+    @property
+    def means(self) -> dict[str, Any]:
+        """Mean of each part, and of their sum with its 95 % interval."""
+        parts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        found = {f"{name}_nats": round(float(nats.mean()), 3) for name, nats in parts.items()}
+        return found | {"nats": interval(self.all)}
+
+
+@torch.no_grad()
+def spent(stackformer: Path, tokens: Path) -> Spent:
+    """What a trained Stackformer spends on the held-out images of its tokens."""
+    model, shards = Stackformer.from_pretrained(stackformer), TokenShards.open(tokens)
+    split = shards.load("val")
+    batches = held_out(split, model.config, len(split)).split(BATCH)
+    parts = [
+        np.concatenate(part) for part in zip(*(_of_batch(model, batch) for batch in batches), strict=True)
+    ]
+    alone = length_alone(shards.load("train"), split) if model.config.stops else np.zeros(len(split))
+    return Spent(*parts, alone)
+
+
+def _of_batch(model: Stackformer, batch: TokenBatch) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Codes, positions, going on, ending."""
+    output = model(batch.codes_BN, batch.positions_BN, batch.condition_BC)
+    loss = model.loss(output, batch.codes_BN, batch.positions_BN)
+    going_BN, ending_BN = torch.zeros_like(loss.position_BN), torch.zeros_like(loss.position_BN)
+    if output.stop_logits_BN is not None:
+        going_BN, ending_BN = _stops(model, output.stop_logits_BN, batch.positions_BN)
+    summed = (loss.code_BN, loss.position_BN - going_BN - ending_BN, going_BN, ending_BN)
+    codes, positions, going, ending = (part_BN.double().sum(dim=1).numpy() for part_BN in summed)
+    return codes, positions, going, ending
+
+
+def _stops(
+    model: Stackformer, logits_BN: torch.Tensor, positions_BN: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nats of stops that were not taken, and of those that were, where a sequence might do either."""
+    held_BN = positions_BN < model.config.num_positions
+    step_N = torch.arange(positions_BN.shape[1])
+    chance = stop_chance(model.config, previous_positions(positions_BN), step_N, model.config.fewest)
+    free_BN = chance.may_BM & ~chance.must_BM & (step_N <= held_BN.sum(dim=1, keepdim=True))
+    softplus = torch.nn.functional.softplus
+    return (
+        softplus(logits_BN).where(free_BN & held_BN, 0.0),
+        softplus(-logits_BN).where(free_BN & ~held_BN, 0.0),
+    )
+
+
+def length_alone(train: TokenSplit, val: TokenSplit) -> Numbers:
+    """-ln p(N | class), [B], of held-out images; each length that occurs counts half an image more than there are."""
+    occurring, place = np.unique(np.concatenate([train.lengths, val.lengths]), return_inverse=True)
+    of_train, of_val = np.split(place, [len(train)])
+    classes = [np.zeros(len(split), np.int64) if split.cls is None else split.cls for split in (train, val)]
+    count = np.full((int(max(part.max() for part in classes)) + 1, len(occurring)), 0.5)
+    np.add.at(count, (classes[0], of_train), 1.0)
+    share = count / count.sum(axis=1, keepdims=True)
+    found: Numbers = -np.log(share[classes[1], of_val])
+    return found
