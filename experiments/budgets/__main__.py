@@ -23,13 +23,12 @@ from workspace.progress import say
 COUNTS = (2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64)
 FEW = (16, 32, 48, 64)
 SHARES = (0.25, 0.5)
-TRIED: dict[str, tuple[str, ...]] = {"uniform": ("mqvae.kept_power=0",)}
+TRIED: dict[str, tuple[str, ...]] = {
+    "one number per step": ("mqvae.kept_draws=1",),
+    "one number, uniform": ("mqvae.kept_draws=1", "mqvae.kept_power=0"),
+}
 """Ways to train one model for any N that were tried alone: changes to the settings."""
-BUDGETS: tuple[dict[str, Any], ...] = (
-    {"gain": "mse"},
-    {"gain": "lpips"},
-    {"gain": "mse", "multiple_of": 8},
-)
+BUDGETS: tuple[dict[str, Any], ...] = ({"gain": "mse"}, {"gain": "lpips"})
 RATE = {"kind": "rate", "mask_ratio": 0.75}
 SAMPLED: dict[str, dict[str, Any]] = {
     "one N": {"kind": "fixed", "mask_ratio": 0.75},
