@@ -7,19 +7,19 @@ under the training images' histogram of the class. If stops cost less, what has 
 Shapes: B images, N slots.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from experiments.budgets.gains import interval
-from models.stackformer import Stackformer
+from models.stackformer import Stackformer, StackformerConfig
 from models.stackformer.support import previous_positions, stop_chance
-from shards.tokens import TokenShards, TokenSplit
-from training.stackformer.batches import TokenBatch, held_out
+from shards.tokens import TokenShards, TokenSplit, flat_positions
 
 BATCH = 100
 Numbers = NDArray[np.float64]
@@ -56,12 +56,37 @@ class Spent:
         return found | {"nats": interval(self.all)}
 
 
+class Batch(NamedTuple):
+    """Images by class, int64 each; slots after an image's last code have code 0 and position L."""
+
+    codes_BN: torch.Tensor
+    positions_BN: torch.Tensor
+    condition_BC: torch.Tensor
+
+
+def held_out(split: TokenSplit, config: StackformerConfig) -> Iterator[Batch]:
+    """The images of a split in batches, with a slot for the stop."""
+    for first in range(0, len(split), BATCH):
+        rows_B = np.arange(first, min(first + BATCH, len(split)))
+        rows, lengths_B = split.rows(rows_B), split.lengths_of(rows_B)
+        held_BN = np.arange(min(int(lengths_B.max()) + 1, config.num_kept)) < lengths_B[:, None]
+        codes_BN, positions_BN = (
+            np.zeros(held_BN.shape, np.int64),
+            np.full(held_BN.shape, config.num_positions),
+        )
+        codes_BN[held_BN] = rows.codes.ravel()
+        positions_BN[held_BN] = flat_positions(rows.kept, config.num_positions)
+        assert rows.cls is not None
+        arrays = codes_BN, positions_BN, rows.cls.astype(np.int64)[:, None]
+        yield Batch(*map(torch.from_numpy, arrays))
+
+
 @torch.no_grad()
 def spent(stackformer: Path, tokens: Path) -> Spent:
     """What a trained Stackformer spends on the held-out images of its tokens."""
     model, shards = Stackformer.from_pretrained(stackformer), TokenShards.open(tokens)
     split = shards.load("val")
-    batches = held_out(split, model.config, len(split)).split(BATCH)
+    batches = held_out(split, model.config)
     parts = [
         np.concatenate(part) for part in zip(*(_of_batch(model, batch) for batch in batches), strict=True)
     ]
@@ -69,7 +94,7 @@ def spent(stackformer: Path, tokens: Path) -> Spent:
     return Spent(*parts, alone)
 
 
-def _of_batch(model: Stackformer, batch: TokenBatch) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def _of_batch(model: Stackformer, batch: Batch) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """Codes, positions, going on, ending."""
     output = model(batch.codes_BN, batch.positions_BN, batch.condition_BC)
     loss = model.loss(output, batch.codes_BN, batch.positions_BN)
@@ -100,9 +125,9 @@ def length_alone(train: TokenSplit, val: TokenSplit) -> Numbers:
     """-ln p(N | class), [B], of held-out images; each length that occurs counts half an image more than there are."""
     occurring, place = np.unique(np.concatenate([train.lengths, val.lengths]), return_inverse=True)
     of_train, of_val = np.split(place, [len(train)])
-    classes = [np.zeros(len(split), np.int64) if split.cls is None else split.cls for split in (train, val)]
-    count = np.full((int(max(part.max() for part in classes)) + 1, len(occurring)), 0.5)
-    np.add.at(count, (classes[0], of_train), 1.0)
+    assert train.cls is not None and val.cls is not None
+    count = np.full((int(max(train.cls.max(), val.cls.max())) + 1, len(occurring)), 0.5)
+    np.add.at(count, (train.cls, of_train), 1.0)
     share = count / count.sum(axis=1, keepdims=True)
-    found: Numbers = -np.log(share[classes[1], of_val])
+    found: Numbers = -np.log(share[val.cls, of_val])
     return found

@@ -12,7 +12,7 @@ from evaluation.features.extractors import load_extractor
 from evaluation.features.reference import Reference
 from experiments.budgets.gains import Lengths, spread_of
 from experiments.budgets.made import Made, Training
-from experiments.budgets.nats import spent
+from experiments.budgets.nats import held_out, spent
 from inference.sampling.conditions import conditions_of
 from models.base.published import StackformerFacts
 from models.mqvae import MQVAE
@@ -22,7 +22,6 @@ from settings.sample import SampleSettings
 from shards.images.pixels import to_uint8
 from shards.samples import SampleFacts
 from shards.tokens import TokenShards
-from training.stackformer.batches import held_out
 from workspace.exact.manifest import Manifest, facts_of, read_manifest
 from workspace.exact.seeds import sample_seed
 
@@ -83,8 +82,7 @@ def recognised(stackformer: Path, mqvae: Path, tokens: Path, reference: Path) ->
     proxy, classes = load_extractor(reference, torch.device("cpu")), Reference.open(reference).facts.classes
     head = next(name for name, values in proxy.heads.items() if tuple(values) == tuple(classes or ()))
     right = 0
-    batches = held_out(split, Stackformer.from_pretrained(stackformer).config, len(split)).split(BATCH)
-    for batch in batches:
+    for batch in held_out(split, Stackformer.from_pretrained(stackformer).config):
         images = to_uint8(model.decode_tokens(batch.codes_BN, batch.positions_BN).numpy())
         found = proxy(images).logits[head].argmax(axis=1)
         right += int((found == batch.condition_BC[:, 0].numpy()).sum())
