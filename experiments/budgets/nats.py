@@ -87,11 +87,10 @@ def spent(stackformer: Path, tokens: Path) -> Spent:
     model, shards = Stackformer.from_pretrained(stackformer), TokenShards.open(tokens)
     split = shards.load("val")
     batches = held_out(split, model.config)
-    parts = [
-        np.concatenate(part) for part in zip(*(_of_batch(model, batch) for batch in batches), strict=True)
-    ]
+    columns = zip(*(_of_batch(model, batch) for batch in batches), strict=True)
+    codes, positions, going_on, ending = map(np.concatenate, columns)
     alone = length_alone(shards.load("train"), split) if model.config.stops else np.zeros(len(split))
-    return Spent(*parts, alone)
+    return Spent(codes, positions, going_on, ending, alone)
 
 
 def _of_batch(model: Stackformer, batch: Batch) -> tuple[Numbers, Numbers, Numbers, Numbers]:
