@@ -161,12 +161,11 @@ class MQVAETrainingModule:
             )
         if self.draws > 1:
             image_BCHW = image_BCHW.repeat_interleave(self.draws, dim=0)
+        seeds_R = [seed for seed in batch.seeds for _ in range(self.draws)]
         # take the losses' gradients at the image (a leaf): the generator then needs one backward pass instead of one per loss
         recovered_BCHW = output.reconstruction_BCHW.to(self.dtype)
         leaf_BCHW = recovered_BCHW.detach().requires_grad_()
-        reconstruction, terms = reconstruction_terms(
-            loss, self.perceptual, image_BCHW, leaf_BCHW, batch.seeds
-        )
+        reconstruction, terms = reconstruction_terms(loss, self.perceptual, image_BCHW, leaf_BCHW, seeds_R)
         (gradient_BCHW,) = torch.autograd.grad(reconstruction, leaf_BCHW)
         beside = output.commitment  # what has a gradient beside the image's
         if loss.distillation:
