@@ -6,7 +6,7 @@ Errors name the first mistake in one line, with the nearest valid key; unknown k
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
@@ -197,11 +197,13 @@ def _override(tree: dict[str, Any], text: str) -> None:
     name, equals, value = text.partition("=")
     if not equals:
         raise UserError(f"--set {text}: expected section.key=value")
-    *parents, last = name.split(".")
+    *parents, last = name.strip().split(".")
     node: Any = tree
     for depth, key in enumerate([*parents, last]):
         if not isinstance(node, dict) or key not in node:
-            near = nearest(key, node) if isinstance(node, dict) else ""
+            near = nearest(key, node) if isinstance(node, dict) and node else ""
+            if node == {}:
+                near = f" Set all of it: '{'.'.join(parents[:depth])}={{{key}: {value}}}'"
             raise UserError(
                 f"--set {text}: {'.'.join([*parents, last][: depth + 1])} is not a setting.{near}"
             )
@@ -260,9 +262,26 @@ def _explain(kind: type[Section], value: Any, error: ValidationError) -> str:
         text = f"{name}: {first['ctx']['error']}"
     else:
         message = first["msg"].replace("Input should be", "expected")
-        text = f"{name} is {json.dumps(at)}: {message[0].lower()}{message[1:]}{_hint(at, first['type'])}"
-    others = len(problems) - 1
+        same = {problem["type"] for problem in problems if _place(value, problem) == _place(value, first)}
+        lists = same & {"list_type", "tuple_type"}
+        hint = _as_list(at, len(same) > 1) if lists else _hint(at, first["type"])
+        text = f"{name} is {json.dumps(at)}: {message[0].lower()}{message[1:]}{hint}"
+    others = len({_place(value, problem) for problem in problems}) - 1
     return text + (f" (and {others} more to fix)" if others else "")
+
+
+def _place(value: Any, problem: Mapping[str, Any]) -> tuple[object, ...]:
+    """Where a mistake is; the variants of a union are at one place, as one value fits none of them."""
+    if problem["type"] in (*UNKNOWN, "missing"):
+        return tuple(problem["loc"])
+    return tuple(_locate(value, problem["loc"])[0])
+
+
+def _as_list(value: Any, besides: bool) -> str:
+    """A hint for one value, or several with commas, where a list is expected."""
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    written = json.dumps(parts, ensure_ascii=False)
+    return f"{', or a list' if besides else ''}: {written}" if value not in (None, "") else ""
 
 
 UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")

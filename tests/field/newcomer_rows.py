@@ -30,6 +30,7 @@ from tests.field.token_rows import refused as told_of
 from tests.hostile.table import ROOT
 from training.mqvae.batches import keep_sockets_short
 from workflow.lacking import missing
+from workflow.params import load_params
 from workflow.preset import rendered, require_repository
 from workspace.errors import UserError
 from workspace.exact.manifest import write_json
@@ -38,6 +39,7 @@ from workspace.fingerprints import input_fingerprint
 HOLDS = "Data: pictures inside other files, and files in the place of pictures"
 PATHS = "Paths as they are typed"
 TOKENS = token_rows.AREA
+TYPED = "Settings as they are typed"
 MACHINES = "Machines: containers, batch systems, shared disks"
 Outcome = Callable[[Field, Path], str]
 EIGHT = [f"{number}.png" for number in range(8)]
@@ -267,6 +269,19 @@ def downloaded(config: str, git: bool) -> Outcome:
     return outcome
 
 
+def setting(text: str) -> Outcome:
+    """What is said of --set TEXT."""
+
+    def outcome(field: Field, folder: Path) -> str:
+        try:
+            load_params(field.world().root / "params.yaml", [text])
+        except UserError as error:
+            return str(error).rpartition("params.yaml: ")[2]
+        return "taken"
+
+    return outcome
+
+
 ROWS: tuple[Row, ...] = (
     Row("arrays that hold the images", HOLDS, "x_train.npy, y_train.npy", "an array that holds the images is written to files first: `for i, x in enumerate(images)", nothing("x_train.npy", "y_train.npy")),
     Row("an HDF5 that holds the images", HOLDS, "data.h5", "an array that holds the images is written to files first", nothing("data.h5")),
@@ -319,4 +334,11 @@ ROWS: tuple[Row, ...] = (
     Row("an archive of the code, without Git", MACHINES, "GitHub's ZIP; make repro", "DVC needs a Git repository, which a downloaded archive is not: type `git init`, or clone it", downloaded("", git=False)),
     Row("the code in a folder of another repository", MACHINES, "a monorepo", "taken as it is", downloaded("", git=True)),
     Row("DVC without Git, as its configuration says", MACHINES, "core.no_scm = true", "taken as it is", downloaded("[core]\n    no_scm = true\n", git=False)),
+    Row("one class where a list is expected", TYPED, "sample.classes=star", 'sample.classes is "star": expected \'all\', or a list: ["star"]', setting("sample.classes=star")),
+    Row("classes with commas, without brackets", TYPED, "sample.classes=star,disc", "expected 'all', or a list: [\"star\", \"disc\"]", setting("sample.classes=star,disc")),
+    Row("classes in brackets", TYPED, "sample.classes=[star,disc]", "taken", setting("sample.classes=[star,disc]")),
+    Row("one table where a list is expected", TYPED, "shard.tables=labels.csv", 'shard.tables is "labels.csv": expected a valid array: ["labels.csv"]', setting("shard.tables=labels.csv")),
+    Row("a role by its dotted name", TYPED, "shard.roles.test=val", "shard.roles.test is not a setting. Set all of it: 'shard.roles={test: val}'", setting("shard.roles.test=val")),
+    Row("roles in braces", TYPED, "shard.roles={test: val}", "taken", setting("shard.roles={test: val}")),
+    Row("spaces around a setting's name: did you mean the same", TYPED, "' sample.seed = 3'", "taken", setting(" sample.seed = 3")),
 )  # fmt: skip
