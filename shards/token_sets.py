@@ -78,30 +78,8 @@ def write_set(
         facts = replace(facts, fewest_kept=int(lengths.min()), num_kept=int(lengths.max()))
     making = out.with_name(f".{out.name}.making")
     shutil.rmtree(making, ignore_errors=True)
-    sizes: dict[str, tuple[int, ...]] = {}
     try:
-        for split in SPLITS:
-            block = splits[split]
-            if not block.keys:
-                raise UserError(
-                    f"the split {split} would be empty: a token set needs images in train and in val; choose some of each, or "
-                    "pack with another --val-fraction"
-                )
-            name, count = Counter(block.keys).most_common(1)[0]
-            if count > 1:
-                raise UserError(
-                    f"the key {name} appears {count} times in {split}; keys are unique in a split"
-                )
-            blocks = list(blocks_of(block))
-            for number, first in enumerate(range(0, len(blocks), BLOCKS)):
-                group = blocks[first : first + BLOCKS]
-                for one in group:
-                    check_block(one, facts, f"split {split}")
-                write_token_shard(making / split / f"{number:06d}.tar", group)
-            sizes[split] = tuple(
-                sum(len(one.keys) for one in blocks[first : first + BLOCKS])
-                for first in range(0, len(blocks), BLOCKS)
-            )
+        sizes = {split: _write_split(making / split, splits[split], facts) for split in SPLITS}
         if tokenizer is not None:
             shutil.copyfile(tokenizer, making / TEXT_TOKENIZER)
         counts = {split: len(splits[split].keys) for split in SPLITS}
@@ -111,6 +89,26 @@ def write_set(
     finally:
         shutil.rmtree(making, ignore_errors=True)
     say(told.replace(str(making), str(out)))
+
+
+def _write_split(folder: Path, block: TokenBlock, facts: TokenFacts) -> tuple[int, ...]:
+    """Write the tars of a split, whose name the folder has; returns the images of each."""
+    split = folder.name
+    if not block.keys:
+        raise UserError(
+            f"the split {split} would be empty: a token set needs images in train and in val; choose some of each, or "
+            "pack with another --val-fraction"
+        )
+    name, count = Counter(block.keys).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"the key {name} appears {count} times in {split}; keys are unique in a split")
+    blocks = list(blocks_of(block))
+    groups = [blocks[first : first + BLOCKS] for first in range(0, len(blocks), BLOCKS)]
+    for number, group in enumerate(groups):
+        for one in group:
+            check_block(one, facts, f"split {split}")
+        write_token_shard(folder / f"{number:06d}.tar", group)
+    return tuple(sum(len(one.keys) for one in group) for group in groups)
 
 
 def merge(folders: Sequence[Path], out: Path) -> None:

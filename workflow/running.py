@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -98,68 +99,52 @@ def present_identity(name: str) -> Identity:
     return _identity(stage, load_params(PARAMS).section(stage.settings), inputs)
 
 
+@dataclass(frozen=True)
+class Request:
+    """What a command line asks of a stage.
+
+    Attributes:
+        changes: settings with other values, `section.key=value` each.
+        inputs: name → the artifact that is read.
+        out: where the artifact goes.
+        metrics: where the numbers go, or None.
+        ad_hoc: whether `out` is another place than dvc.yaml's.
+    """
+
+    changes: Sequence[str]
+    inputs: dict[str, Path]
+    out: Path
+    metrics: Path | None
+    ad_hoc: bool
+
+
 def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
     """Run a stage as its command line requests.
 
     Raises:
         UserError: a user's mistake.
     """
-    name, usual = stage.name, usual_paths(stage.name)
-    given = vars(arguments)
-    asked = {option: given[option] for option in stage.options.help}
-    changes = [*(stage.options.changes(asked) if any(asked.values()) else ()), *arguments.set]
-    if (changes or any(asked.values())) and arguments.out is None:
-        given_options = [option_of(option) for option, values in asked.items() if values]
-        used = " and ".join([*given_options, *(["--set"] if arguments.set else [])])
-        raise UserError(
-            f"{used} needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
-        )
-    ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
-    out = arguments.out or usual.get("out", Path())
-    metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
-    if metrics is None and any(asked.values()) and stage.options.metrics:
-        metrics = out / "metrics"
-    inputs = {key: given[key] for key in inputs_of(stage)}
-    for key, path in {**inputs, "out": arguments.out or usual.get("out")}.items():
-        if path is None:
-            raise UserError(f"{option_of(key)} is missing, and dvc.yaml has no stage {name} to take it from")
-    for key, path in inputs.items():
-        if URL.match(str(path)):
-            raise UserError(
-                f"{option_of(key)} {path} is a URL; expected a folder: `python -m shards.attach URL --out FOLDER` makes one of "
-                "image shards at a URL"
-            )
-    check_places(name, out, metrics, inputs, usual)
-    inputs = stage.options.inputs(asked, inputs) if any(asked.values()) else inputs
-    if changes or ad_hoc:
-        settings, compute = _own_sections(stage, arguments.params, changes)
+    name, asked = stage.name, _request(stage, arguments)
+    if asked.changes or asked.ad_hoc:
+        settings, compute = _own_sections(stage, arguments.params, asked.changes)
         look = None
     else:
         settings, compute, look = _whole_file(stage, arguments.params)
-    _check_homes(stage, settings, [out] if metrics is None else [out, metrics])
-    identity = _identity(stage, settings, inputs)
+    _check_homes(stage, settings, [asked.out] if asked.metrics is None else [asked.out, asked.metrics])
+    identity = _identity(stage, settings, asked.inputs)
     forced = arguments.force or is_forced()
     reuses = stage.reuses and not forced
-    with working(name, identity, ad_hoc or reuses) as folder, _forgotten_if_empty(folder):
-        folder.sweep()
-        if folder.done and forced:
-            say(f"[{name}] finished before as {folder.root}: forgotten, because --force runs it again")
-            folder.clear()
-        damage = mend(folder, stage.elsewhere) if folder.done else ""
-        if damage:
-            say(
-                f"[{name}] {damage}, and so does {folder.root}, which shares its files: lost files are made again"
-            )
-        done_before = folder.done
+    with working(name, identity, asked.ad_hoc or reuses) as folder, _forgotten_if_empty(folder):
+        done_before = _is_done(stage, folder, forced)
         if done_before:
             say(f"[{name}] finished before as {folder.root}: publishing it again (--force runs it again)")
         else:
             if look is not None:
                 look()
-            shards = inputs.get("shards") or usual_paths("train_mqvae").get("shards") or Path()
-            origin = origin_of(arguments.params, shards, tuple(changes), by_hand(stage, arguments))
-            _work(stage, settings, compute, stage.inputs(**inputs), folder, origin)
-            changed = identity.differences(_identity(stage, settings, inputs))
+            shards = asked.inputs.get("shards") or usual_paths("train_mqvae").get("shards") or Path()
+            origin = origin_of(arguments.params, shards, tuple(asked.changes), by_hand(stage, arguments))
+            _work(stage, settings, compute, stage.inputs(**asked.inputs), folder, origin)
+            changed = identity.differences(_identity(stage, settings, asked.inputs))
             if changed:
                 what = "; ".join(changed)
                 raise UserError(
@@ -167,20 +152,72 @@ def run(stage: Stage[S, I], arguments: argparse.Namespace) -> None:
                 )
             folder.sweep()
             mark_done(folder)
-        let_dvc_in(out.parent)
-        publish(folder.out, out, link=True)
-        if not _cached(name, out):
-            keep(out)
-        if metrics is not None:
-            publish(folder.metrics, metrics, link=False)
-            keep(metrics)
-        for line in folder.lines(out):
-            say(f"[{name}] {line}")
-        if ad_hoc and not done_before:
+        _publish(name, folder, asked)
+        if asked.ad_hoc and not done_before:
             folder.forget()
-        elif reuses and not ad_hoc:
+        elif reuses and not asked.ad_hoc:
             forget_others(folder)
-    say(f"[{name}] → {out}")
+    say(f"[{name}] → {asked.out}")
+
+
+def _request(stage: Stage[S, I], arguments: argparse.Namespace) -> Request:
+    """The command line, with dvc.yaml's paths where it names none; UserError if something is missing or in the way."""
+    given, usual = vars(arguments), usual_paths(stage.name)
+    options = {option: given[option] for option in stage.options.help}
+    typed = [option_of(option) for option, values in options.items() if values]
+    changes = [*(stage.options.changes(options) if typed else ()), *arguments.set]
+    if (changes or typed) and arguments.out is None:
+        used = " and ".join([*typed, *(["--set"] if arguments.set else [])])
+        raise UserError(
+            f"{used} needs --out FOLDER, so that no tracked artifact is overwritten with an untracked setting"
+        )
+    ad_hoc = arguments.out is not None and arguments.out != usual.get("out")
+    out = arguments.out or usual.get("out", Path())
+    metrics = arguments.metrics or (None if ad_hoc else usual.get("metrics"))
+    if metrics is None and typed and stage.options.metrics:
+        metrics = out / "metrics"
+    inputs = {key: given[key] for key in inputs_of(stage)}
+    for key, path in {**inputs, "out": arguments.out or usual.get("out")}.items():
+        if path is None:
+            raise UserError(
+                f"{option_of(key)} is missing, and dvc.yaml has no stage {stage.name} to take it from"
+            )
+    for key, path in inputs.items():
+        if URL.match(str(path)):
+            raise UserError(
+                f"{option_of(key)} {path} is a URL; expected a folder: `python -m shards.attach URL --out FOLDER` makes one of "
+                "image shards at a URL"
+            )
+    check_places(stage.name, out, metrics, inputs, usual)
+    inputs = stage.options.inputs(options, inputs) if typed else inputs
+    return Request(changes, inputs, out, metrics, ad_hoc)
+
+
+def _is_done(stage: Stage[S, I], folder: RunFolder, forced: bool) -> bool:
+    """Whether a run is finished and whole; a forced one is forgotten, and one that lost files is taken up again."""
+    folder.sweep()
+    if folder.done and forced:
+        say(f"[{stage.name}] finished before as {folder.root}: forgotten, because --force runs it again")
+        folder.clear()
+    damage = mend(folder, stage.elsewhere) if folder.done else ""
+    if damage:
+        say(
+            f"[{stage.name}] {damage}, and so does {folder.root}, which shares its files: lost files are made again"
+        )
+    return folder.done
+
+
+def _publish(name: str, folder: RunFolder, asked: Request) -> None:
+    """Put a finished run's artifact and numbers where they were asked for, and say its lines."""
+    let_dvc_in(asked.out.parent)
+    publish(folder.out, asked.out, link=True)
+    if not _cached(name, asked.out):
+        keep(asked.out)
+    if asked.metrics is not None:
+        publish(folder.metrics, asked.metrics, link=False)
+        keep(asked.metrics)
+    for line in folder.lines(asked.out):
+        say(f"[{name}] {line}")
 
 
 def _check_homes(stage: Stage[S, I], settings: S, outputs: Sequence[Path]) -> None:
