@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,13 +35,14 @@ def test_threads_sleep_beside_other_work(
     assert before.get(POLICY) == set_to
 
 
-def test_a_stage_decides_it_before_torch_is_imported() -> None:
+def test_a_stage_decides_it_before_torch_is_imported(tmp_path: Path) -> None:
     line = (
         "import os, sys; sys.argv = ['-m']; os.getloadavg = lambda: (1e9, 0, 0); import stages; "
         "print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules, 'numpy' in sys.modules)"
     )
     quiet = {name: value for name, value in os.environ.items() if name not in ASKED}
+    quiet["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
-        [sys.executable, "-c", line], cwd=ROOT, env=quiet, capture_output=True, text=True, check=True
+        [sys.executable, "-c", line], cwd=tmp_path, env=quiet, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["PASSIVE", "False", "False"]
