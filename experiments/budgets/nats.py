@@ -45,7 +45,7 @@ class Spent:
 
     @property
     def all(self) -> Numbers:
-        """Of the image."""
+        """All nats of the image."""
         return self.codes + self.positions + self.going_on + self.ending
 
     @property
@@ -94,7 +94,7 @@ def spent(stackformer: Path, tokens: Path) -> Spent:
 
 
 def _of_batch(model: Stackformer, batch: Batch) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Codes, positions, going on, ending."""
+    """Nats of codes, positions, stops not taken and the stop taken, [B] each."""
     output = model(batch.codes_BN, batch.positions_BN, batch.condition_BC)
     loss = model.loss(output, batch.codes_BN, batch.positions_BN)
     going_BN, ending_BN = torch.zeros_like(loss.position_BN), torch.zeros_like(loss.position_BN)
