@@ -162,9 +162,7 @@ def train(
     modules = dict(training_module.modules) | ({"best": best} if settings.watches_best else {})
     with alone(folder.work) if workers.rank == 0 else nullcontext():
         start = _resume(training_module, modules, workers, folder)
-        for optimizer in training_module.optimizers.values():
-            if isinstance(optimizer, Muon):
-                optimizer.share(workers.rank, workers.size, reducer(workers.size))
+        _share_matrices(training_module, workers)
         recorder = Recorder(folder, settings, start, workers.size, best) if workers.rank == 0 else None
         keeper = _Keeper(training_module, modules, workers, folder)
         _catch_up(recorder, training_module, start, workers, keeper.split)
@@ -174,8 +172,7 @@ def train(
                 numbers = step_once(training_module, batches(step), step, settings, workers, watch)
                 terms = None
                 if settings.due(step + 1):  # the only place where numbers leave the device
-                    skipped = watch.look()
-                    terms = floats(numbers)
+                    skipped, terms = watch.look(), floats(numbers)
                 if recorder is not None:
                     recorder.after_step(step + 1, terms, training_module, skipped)
                 elif keeper.split and settings.validates(step + 1):
@@ -195,6 +192,13 @@ def train(
             if recorder is not None:
                 recorder.close()
     return best.published
+
+
+def _share_matrices(training_module: TrainingModule[Batch_contra], workers: Workers) -> None:
+    """Let each worker orthogonalise its part of the matrices that Muon trains."""
+    for optimizer in training_module.optimizers.values():
+        if isinstance(optimizer, Muon):
+            optimizer.share(workers.rank, workers.size, reducer(workers.size))
 
 
 def _catch_up(
