@@ -76,7 +76,9 @@ def test_a_published_discriminator_is_where_another_training_begins(tmp_path: Pa
         first_discriminator(wide)
     assert first_discriminator(wide.replaced(init_partial=True)).sizes.channels == 16
     (tmp_path / FOLDER / "config.json").write_text(json.dumps({"channels": 8}))
-    with pytest.raises(UserError, match=r"^mqvae\.init_from: .*config\.json: DiscriminatorConfig lacks layers"):
+    with pytest.raises(
+        UserError, match=r"^mqvae\.init_from: .*config\.json: DiscriminatorConfig lacks layers"
+    ):
         first_discriminator(ALWAYS.replaced(init_from=tmp_path))
     assert PatchDiscriminator(8, 1).sizes == begun.sizes
 
